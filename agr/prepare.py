@@ -1,0 +1,239 @@
+"""Turn a corpus into images.
+
+    python -m agr.prepare SOURCE --out DIR [--recipe mfc] [--workers N]
+
+SOURCE: demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest.
+DIR gets `images/`, `manifest.csv`, `skipped.csv` (clips left out, and why), `pixels.npy` (all images decoded)
+and `prepared.json`. Killed and run again it goes on where it was: `journal.jsonl` holds a line for each finished
+image. An image is made anew when the recipe or the recording changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from agr import audio, corpus, images, recipe
+from agr.errors import AgrError, CorpusError
+from agr.files import write_atomic
+from agr.pool import map_unordered
+from agr.progress import terminal_progress
+from agr.recipe import Recipe
+
+JOURNAL, SKIPPED = "journal.jsonl", "skipped.csv"
+FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one clip: its image and its recording's digest, or the `reason` why there is none.
+
+    `stamp` is the recording's `stat`, `recipe` the digest of the recipe: both unchanged, it need not be redone.
+    """
+
+    name: str
+    stamp: str
+    recipe: str
+    image: str = ""
+    recording: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one call of `prepare` did, in clips."""
+
+    made: int
+    kept: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes one image file; picklable, so that it can be sent to worker processes."""
+
+    out: Path
+    recipe: Recipe
+    ready: bool
+
+    def __call__(self, clip: corpus.Clip) -> Outcome:
+        """Read the recording, write its image atomically. A bad clip is an answer, not an exception."""
+        stamp = _stamp(clip.path)
+        try:
+            data = audio.read_bytes(clip.path)
+            jpeg = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
+        except AgrError as error:
+            return Outcome(clip.name, stamp, self.recipe.digest, reason=str(error))
+        image = _image_name(clip.name)
+        write_atomic(self.out / image, jpeg)
+        return Outcome(clip.name, stamp, self.recipe.digest, image, hashlib.sha256(data).hexdigest()[:32])
+
+    def _drawn(self, data: bytes, path: Path) -> bytes:
+        y = audio.load(data, self.recipe.sample_rate, name=str(path))
+        return recipe.jpegs(recipe.place(y, self.recipe)[None], self.recipe)[0]
+
+    def _taken_in(self, data: bytes, path: Path) -> bytes:
+        recipe.from_jpeg(data, str(path))
+        return data
+
+
+def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
+    """Bring `out` up to date with the corpus. Raises: CorpusError when no clip at all can be used."""
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = _still_valid(source, out, wanted)
+    todo = [clip for clip in source.clips if clip.name not in outcomes]
+    if todo:
+        (out / images.CARD).unlink(missing_ok=True)  # until the end the folder is not a prepared one
+        for outcome in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
+            outcomes[outcome.name] = outcome
+    _finish(source, out, wanted, outcomes)
+    made = sum(1 for clip in todo if outcomes[clip.name].image)
+    usable = sum(1 for outcome in outcomes.values() if outcome.image)
+    total = len(source.clips) + len(source.skipped)
+    return Summary(made=made, kept=usable - made, skipped=total - usable)
+
+
+def _make(source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int) -> Iterator[Outcome]:
+    """The outcomes of clips, each in the journal before it is handed on."""
+    with (
+        (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
+        terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
+    ):
+        for outcome in map_unordered(maker, todo, workers):
+            journal.write(json.dumps(vars(outcome)) + "\n")
+            journal.flush()
+            advance(1)
+            yield outcome
+
+
+def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> images.ImageSet:
+    """The images of any SOURCE, or of a prepared folder; prepared on first use and kept under `workspace`."""
+    if Path(source).is_dir() and images.is_prepared(Path(source)):
+        return images.load(Path(source))
+    found = corpus.open_corpus(source, workspace)
+    wanted = choose_recipe(found, recipe_name)
+    where = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
+    out = workspace / f"{found.name}-{wanted.name}-{where}"
+    prepare(found, out, wanted, workers)
+    return images.load(out)
+
+
+def choose_recipe(source: corpus.Corpus, name: str | None) -> Recipe:
+    """The recipe asked for; by default `mfc`, or for ready images the one that the study made them with."""
+    return recipe.by_name(name or ("mfc48" if source.ready_images else "mfc"))
+
+
+def _stamp(path: Path) -> str:
+    """Size and times of a file, as `make` and git use them to see that it changed; empty if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def _image_name(name: str) -> str:
+    """Where the image of clip `name` stands below the prepared folder: always inside it."""
+    parts = [part.replace("..", "__") for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
+    path = "/".join(["images", *parts])
+    return path if path.endswith(".jpg") else f"{path}.jpg"
+
+
+def _still_valid(source: corpus.Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]:
+    """Journal entries whose recipe and recording are unchanged and whose image is there, by clip name."""
+    entries = {entry.name: entry for entry in _journal(out / JOURNAL)}
+    valid = {}
+    for clip in source.clips:
+        entry = entries.get(clip.name)
+        if entry is None or (entry.recipe, entry.stamp) != (wanted.digest, _stamp(clip.path)):
+            continue
+        if entry.stamp and (entry.reason or (out / entry.image).is_file()):
+            valid[clip.name] = entry
+    return valid
+
+
+def _journal(path: Path) -> Iterator[Outcome]:
+    """The clips dealt with, oldest first; a line torn by a kill is passed over."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield Outcome(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str, Outcome]) -> None:
+    """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
+    clips = sorted(source.clips, key=lambda clip: clip.name)
+    failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
+    skipped = [{"path": name, "reason": reason} for name, reason in failed if reason]
+    write_atomic(out / SKIPPED, _csv(skipped, ("path", "reason")))
+    rows = [_row(source, clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
+    if not rows:
+        raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}")
+    manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
+    if images.is_prepared(out) and (out / images.MANIFEST).read_bytes() == manifest:
+        return
+    (out / images.CARD).unlink(missing_ok=True)
+    pixels = np.stack([recipe.from_jpeg((out / row["image"]).read_bytes(), row["image"]) for row in rows])
+    buffer = io.BytesIO()
+    np.save(buffer, pixels, allow_pickle=False)
+    write_atomic(out / images.PIXELS, buffer.getvalue())
+    write_atomic(out / images.MANIFEST, manifest)
+    _drop_others(out, {row["image"] for row in rows})
+    write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
+    data = images.assemble(source.name, pixels, rows, wanted, source.synthetic)
+    write_atomic(out / images.CARD, images.card(data).encode())
+
+
+def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
+    known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
+    return dict(clip.extra) | known | {"recording": outcome.recording, "source": clip.name}
+
+
+def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _drop_others(out: Path, keep: set[str]) -> None:
+    for path in (out / "images").rglob("*"):
+        if path.is_file() and path.relative_to(out).as_posix() not in keep:
+            path.unlink()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
+    parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the images")
+    parser.add_argument("--recipe", help=f"one of {', '.join(recipe.RECIPES)} (default mfc; ready images: mfc48)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    options = parser.parse_args(arguments)
+    found = corpus.open_corpus(options.source, options.out.parent)
+    summary = prepare(found, options.out, choose_recipe(found, options.recipe), options.workers)
+    print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
+    if summary.skipped:
+        print(f"why they were skipped: {options.out / SKIPPED}")
+    if found.synthetic:
+        print("These voices are synthetic: results on them prove nothing about people.")
+    return 0
+
+
+if __name__ == "__main__":
+    from agr.terminal import run
+
+    run(main)

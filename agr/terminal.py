@@ -1,0 +1,29 @@
+"""How a command of AGR ends: errors as one line on stderr, exit statuses that scripts can rely on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from agr.errors import AgrError
+
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Call a command's `main` and exit: its own status, 2 for an AgrError, 130 for Ctrl-C."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except AgrError as error:
+        print(f"agr: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("agr: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
