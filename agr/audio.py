@@ -33,7 +33,8 @@ EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 MIN_SECONDS = 0.1
 MIN_RATE, MAX_RATE = 4_000, 192_000
 MAX_SAMPLES = 2**28  # over all channels: 1 GiB as float32, 93 minutes of 48 kHz mono
-UNKNOWN_SIZE = frozenset({0, 0xFFFFFFFF})  # what a WAV written to a pipe says of its own length
+PIPED_BYTES = 0x7FFFF000  # a WAV written to a pipe promises 0 bytes of samples, or this many (sox), or more
+PIPED_FRAMES = 2**63 - 1  # how libsndfile counts a FLAC that was written to a pipe
 
 
 def read_bytes(path: Path) -> bytes:
@@ -61,8 +62,7 @@ def decode(source: Path | bytes, name: str | None = None) -> tuple[NDArray[np.fl
     data = read_bytes(source) if isinstance(source, Path) else source
     if not data:
         raise EmptyAudio(f"{name}: 0 bytes; expected a sound file")
-    _refuse_truncated(data, name)
-    samples, rate = _samples(data, name)
+    samples, rate = _samples(_whole(data, name), name)
     return _checked(samples, rate, name), rate
 
 
@@ -92,7 +92,7 @@ def _samples(data: bytes, name: str) -> tuple[NDArray[np.float32], int]:
             rate, promised, channels = sound.samplerate, sound.frames, sound.channels
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise AudioError(f"{name}: sampled at {rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz")
-            if promised * channels > MAX_SAMPLES and sound.format != "MP3":
+            if promised * channels > MAX_SAMPLES and promised != PIPED_FRAMES and sound.format != "MP3":
                 raise AudioError(f"{name}: {promised} frames x {channels} channels; expected at most {MAX_SAMPLES}")
             samples = sound.read(frames=MAX_SAMPLES // channels, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
@@ -105,7 +105,7 @@ def _samples(data: bytes, name: str) -> tuple[NDArray[np.float32], int]:
 
 def sound_ended_early(data: bytes, promised: int, decoded: int) -> bool:
     """Whether fewer frames came than promised; MP3 is let off, its frame count is an estimate."""
-    return decoded < promised and data[:4] in (b"fLaC", b"RIFF", b"OggS")
+    return decoded < promised != PIPED_FRAMES and data[:4] in (b"fLaC", b"RIFF", b"OggS")
 
 
 def _checked(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
@@ -123,25 +123,39 @@ def _checked(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.f
     return mono
 
 
-def _refuse_truncated(data: bytes, name: str) -> None:
-    """libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked."""
+def _whole(data: bytes, name: str) -> bytes:
+    """libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked.
+
+    Returns: the bytes; of a WAV written to a pipe, with its true length filled in. Raises: TruncatedAudio.
+    """
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        promised, found = _wav_data_bytes(data)
-        if found < promised and promised not in UNKNOWN_SIZE:
+        start, promised = _wav_data_chunk(data)
+        found = len(data) - start
+        if _was_piped(data, start, promised):
+            return data[: start - 4] + struct.pack("<I", found) + data[start:]
+        if found < promised:
             raise TruncatedAudio(f"{name}: {found} bytes of samples; expected the {promised} its header promises")
     elif data[:4] == b"OggS" and not _ogg_has_end(data):
         raise TruncatedAudio(f"{name}: the last page is missing; expected a page marked as the end of the stream")
+    return data
 
 
-def _wav_data_bytes(data: bytes) -> tuple[int, int]:
-    """Bytes the `data` chunk promises, and bytes the file holds of it; (0, 0) when there is no such chunk."""
+def _wav_data_chunk(data: bytes) -> tuple[int, int]:
+    """Where the `data` chunk's samples start, and the bytes it promises; (len(data), 0) without such a chunk."""
     at = 12
     while at + 8 <= len(data):
         chunk, size = struct.unpack_from("<4sI", data, at)
         if chunk == b"data":
-            return size, len(data) - at - 8
+            return at + 8, size
         at += 8 + size + size % 2
-    return 0, 0
+    return len(data), 0
+
+
+def _was_piped(data: bytes, start: int, promised: int) -> bool:
+    """Whether the program that wrote this WAV could not go back to its header; samples start at byte `start`."""
+    file_size = int.from_bytes(data[4:8], "little")  # of what follows these 8 bytes
+    nothing_after = file_size + 8 <= start or file_size >= PIPED_BYTES
+    return start < len(data) and (promised >= PIPED_BYTES or (promised == 0 and nothing_after))
 
 
 def _ogg_has_end(data: bytes) -> bool:

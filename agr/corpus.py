@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agr import audio
+from agr import __version__, audio
 from agr.errors import CorpusError
 
 CLASSES = ("female", "male")  # a label is an index into this
@@ -59,7 +59,7 @@ def open_corpus(source: str, workspace: Path) -> Corpus:
     Raises: CorpusError, or FetchError when AudioMNIST cannot be had.
     """
     if source == "demo":
-        return _demo(workspace / "demo-voices")
+        return _demo(workspace / f"demo-voices-{__version__}")
     if source == "audiomnist":
         return _fetched(workspace / "audiomnist")
     path = Path(source)

@@ -127,10 +127,8 @@ def _receive(url: str, part: Path, report: Report, stall_seconds: float, advice:
         return
     request = urllib.request.Request(url, headers=_range_headers(note, done))
     with _open(request, part, stall_seconds, advice) as response:
-        if response.status == 206:
-            note = _continued(response, note, part, done)
-        else:
-            note = _fresh(response, url, part)
+        resumed = response.status == 206
+        note = _continued(response, note, part, done) if resumed else _fresh(response, url, part)
         _append(response, part, note.total, report)
 
 

@@ -88,5 +88,5 @@ def card(data: ImageSet) -> str:
 def _digest(pixels: NDArray[np.uint8], rows: Sequence[dict[str, str]], recipe: Recipe) -> str:
     identity = [[row[key] for key in ("corpus", "speaker", "gender", "recording")] for row in rows]
     hasher = hashlib.sha256(json.dumps([recipe.digest, identity]).encode())
-    hasher.update(np.ascontiguousarray(pixels))
+    hasher.update(np.ascontiguousarray(pixels).data)
     return hasher.hexdigest()[:16]

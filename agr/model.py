@@ -48,7 +48,8 @@ def build(name: str, seed: int | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
-        return Cnn().to(memory_format=torch.channels_last)
+        model: nn.Module = Cnn().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def to_input(images: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
         return
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     context = multiprocessing.get_context("spawn")
-    with _one_blas_thread(), ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent) as pool:
+    executor = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent)
+    with _one_blas_thread(), executor as pool:
         waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
         try:
             while waiting:

@@ -90,7 +90,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     recipe = by_name(str(values["name"]))
     if asdict(recipe) != dict(values):
         raise RecipeError(
-            f"recipe {recipe.name!r}: version {values['version']} with other settings; expected version {recipe.version}"
+            f"recipe {recipe.name!r}: version {values['version']}, other settings; expected version {recipe.version}"
         )
     return recipe
 

@@ -118,7 +118,7 @@ def _by_speaker(data: ImageSet, seed: int) -> Split:
     for label, gender in enumerate(CLASSES):
         names = _speakers(data, label, seed)
         if len(names) < 3:
-            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected 3 or more to train, choose and test")
+            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected 3 or more")
         at = 0
         for side, share in SHARES.items():
             count = max(1, round(share * len(names)))
@@ -133,7 +133,7 @@ def _folds(data: ImageSet, seed: int, folds: int, fold: int) -> Split:
     for label, gender in enumerate(CLASSES):
         names = _speakers(data, label, seed)
         if len(names) < folds:
-            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {folds} or more for {folds} folds")
+            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {folds} or more")
         side_of |= {name: _side(index % folds, fold, folds) for index, name in enumerate(names)}
     return _of(data, f"folds{folds}-fold{fold}-seed{seed}", side_of)
 
@@ -159,14 +159,15 @@ def _audiomnist(data: ImageSet, fold: int) -> Split:
 def _of(data: ImageSet, name: str, side_of: Mapping[str, str]) -> Split:
     """The split that puts all clips of a speaker on that speaker's side; speakers not named are left out."""
     sides = np.array([side_of.get(str(speaker), "") for speaker in data.speakers])
-    return Split(name, *(np.flatnonzero(sides == side) for side in SIDES))
+    train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
+    return Split(name, train, val, test)
 
 
 def _random(data: ImageSet, seed: int) -> Split:
     folders = np.array([row.get("folder", "") for row in data.rows])
     if set(folders.tolist()) == {"train", "val"}:
-        own = (np.flatnonzero(folders == "train"), np.flatnonzero(folders == "val"))
-        return Split("random-own-folders", *own, test=np.zeros(0, dtype=np.int64), leaky=True)
+        train, val = (np.flatnonzero(folders == folder).astype(np.int64) for folder in ("train", "val"))
+        return Split("random-own-folders", train, val, test=np.zeros(0, dtype=np.int64), leaky=True)
     order = np.random.default_rng(seed).permutation(len(data)).astype(np.int64)
     cuts = [round(0.6 * len(data)), round(0.8 * len(data))]
     train, val, test = (np.sort(side) for side in np.split(order, cuts))

@@ -1,0 +1,132 @@
+"""A model as files: weights as safetensors, everything else as JSON. Reading one runs no code from it.
+
+    save(folder, weights, card, seen)
+    bundle = load(folder)                             # a model ready to predict, its recipe and its card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor, nn
+
+from agr.corpus import CLASSES
+from agr.errors import ModelError, RecipeError
+from agr.files import write_atomic
+from agr.model import build
+from agr.recipe import Recipe, from_dict
+
+FORMAT = 1
+WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
+MLMODEL_DATA = Path("data") / "bundle"  # where an MLflow model keeps the bundle
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is and where its numbers come from.
+
+    settings: the trial's hyperparameters. data: name, digest and whether the voices are synthetic. split: name,
+    digest, leaky, and the digest of its test set. val, test: scores. environment: versions and device.
+    """
+
+    model: str
+    recipe: Recipe
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    split: Mapping[str, Any]
+    val: Mapping[str, Any]
+    test: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    weights_sha256: str = ""
+    classes: tuple[str, ...] = CLASSES
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Whom a model has met in training or in its selection: `corpus/speaker` names and recordings' digests."""
+
+    speakers: frozenset[str]
+    recordings: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model on the CPU in evaluation mode, and its card."""
+
+    model: nn.Module
+    card: Card
+
+
+def save(folder: Path, weights: Mapping[str, Tensor], card: Card, seen: Seen) -> None:
+    """Write a bundle; the card last, with the weights' digest."""
+    data = tensors_to_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+    write_atomic(folder / WEIGHTS, data)
+    write_atomic(folder / SEEN, json.dumps({key: sorted(value) for key, value in vars(seen).items()}).encode())
+    values = asdict(card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
+    write_atomic(folder / CARD, json.dumps(values, indent=1).encode())
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle, or an MLflow model that carries one.
+
+    Raises: ModelError if a file is missing or damaged, the weights are not the ones the card names, or the recipe
+    or model is not known to this AGR.
+    """
+    folder = locate(folder)
+    card = read_card(folder)
+    try:
+        data = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder / WEIGHTS}: {error.strerror}; expected the model's weights") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS}: sha256 {found[:12]}...; expected {card.weights_sha256[:12]}...")
+    model = build(card.model)
+    try:
+        model.load_state_dict(tensors_from_bytes(data))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{folder / WEIGHTS}: {reason}; expected the weights of {card.model}") from error
+    return Bundle(model.eval(), card)
+
+
+def locate(folder: Path) -> Path:
+    """The bundle's own folder: this one, or the one inside an MLflow model. Raises: ModelError."""
+    for candidate in (folder, folder / MLMODEL_DATA):
+        if (candidate / CARD).is_file():
+            return candidate
+    raise ModelError(f"{folder}: no {CARD} in it; expected a model that AGR wrote")
+
+
+def read_card(folder: Path) -> Card:
+    """The card alone. Raises: ModelError, also for a card that this AGR does not understand."""
+    path = folder / CARD
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        wrong = set(values) ^ {field.name for field in fields(Card)}
+        if wrong or values["format"] != FORMAT or tuple(values["classes"]) != CLASSES:
+            raise ModelError(f"{path}: format {values.get('format')}, keys {sorted(wrong)}; expected format {FORMAT}")
+        return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": tuple(values["classes"])}))
+    except RecipeError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: {error}; expected a model's card in JSON") from error
+
+
+def read_seen(folder: Path) -> Seen:
+    """Whom the model has met. Raises: ModelError."""
+    path = locate(folder) / SEEN
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Seen(frozenset(values["speakers"]), frozenset(values["recordings"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error

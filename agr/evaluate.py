@@ -1,0 +1,128 @@
+"""Score a model on a labelled corpus, clip by clip and person by person.
+
+    python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--json]
+
+Recordings are answered just as `agr.predict` answers them; of ready images, and of a folder that `agr.prepare`
+made, the images are scored. --json prints one object: clips, speakers, accuracy, balanced_accuracy,
+balanced_accuracy_ci95 (from resampling speakers), recall {female, male}, per_speaker, and more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agr import bundle, corpus, images, inference, prepare, registry
+from agr.errors import CorpusError, RecipeError
+from agr.predict import add_model_arguments, answer
+from agr.progress import terminal_progress
+from agr.scoring import Scores, score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model on one corpus; `skipped` clips could not be read, `met` speakers it trained on."""
+
+    scores: Scores
+    skipped: int
+    met: tuple[str, ...]
+    synthetic: bool
+    corpus: str
+
+
+def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path) -> Evaluation:
+    """Score a bundle on any SOURCE. Raises: CorpusError, RecipeError if images were made by another recipe."""
+    path = Path(source)
+    if path.is_dir() and images.is_prepared(path):
+        return _on_images(loaded, seen, images.load(path))
+    found = corpus.open_corpus(source, workspace)
+    if found.ready_images:
+        return _on_images(loaded, seen, prepare.ensure(source, workspace))
+    return _on_recordings(loaded, seen, found)
+
+
+def score_images(loaded: bundle.Bundle, data: images.ImageSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Scores:
+    """Score the images `rows` of a set. Raises: RecipeError if another recipe than the model's made them."""
+    if data.recipe != loaded.card.recipe:
+        raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {loaded.card.recipe.name}")
+    probabilities = inference.of_images(data.pixels[rows], loaded)
+    return score(data.labels[rows], probabilities, data.speakers[rows])
+
+
+def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: images.ImageSet) -> Evaluation:
+    scores = score_images(loaded, data, np.arange(len(data)))
+    met = sorted(set(data.speakers.tolist()) & seen.speakers)
+    return Evaluation(scores, 0, tuple(met), data.synthetic, data.name)
+
+
+def _on_recordings(loaded: bundle.Bundle, seen: bundle.Seen, found: corpus.Corpus) -> Evaluation:
+    labels, speakers, probabilities = [], [], []
+    with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
+        answers = answer((str(clip.path) for clip in found.clips), loaded)
+        for clip, result in zip(found.clips, answers, strict=True):
+            advance(1)
+            if result.probability is None:
+                print(f"agr: {result.error}", file=sys.stderr)
+                continue
+            labels.append(corpus.CLASSES.index(clip.gender))
+            speakers.append(f"{found.name}/{clip.speaker}")
+            probabilities.append(list(result.probability.values()))
+    if not labels:
+        raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
+    scores = score(np.array(labels), np.array(probabilities), np.array(speakers))
+    skipped = len(found.clips) - len(labels) + len(found.skipped)
+    return Evaluation(scores, skipped, tuple(sorted(set(speakers) & seen.speakers)), found.synthetic, found.name)
+
+
+def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
+    """The object that --json prints."""
+    extra = {"skipped": result.skipped, "speakers_met_in_training": list(result.met), "synthetic": result.synthetic}
+    return result.scores.as_dict() | extra | {"corpus": result.corpus, "model": model}
+
+
+def describe(result: Evaluation) -> str:
+    """The scores for a person to read."""
+    s = result.scores
+    low, high = s.balanced_accuracy_ci95
+    recall = ", ".join(f"{name} {value:.4f}" for name, value in s.recall.items() if value is not None)
+    worst = sorted(s.per_speaker.items(), key=lambda item: item[1].accuracy)[:5]
+    lines = [
+        f"{result.corpus}: {s.clips} clips of {s.speakers} speakers, {result.skipped} clips skipped",
+        f"balanced accuracy  {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
+        f"accuracy           {s.accuracy:.4f}",
+        f"recall             {recall}",
+        "hardest speakers   " + ", ".join(f"{name} ({who.gender}) {who.accuracy:.2f}" for name, who in worst),
+    ]
+    if result.met:
+        lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers")
+    if result.synthetic:
+        lines.append("These voices are synthetic: the result proves nothing about people.")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 if some clip could not be read."""
+    parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
+    parser.add_argument("--data", required=True, help="demo, audiomnist, a folder, a CSV manifest")
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    found = registry.resolve(options.model_uri, options.tracking_uri)
+    loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
+    result = evaluate(loaded, seen, options.data, Path("data"))
+    model = {"name": found.name, "version": found.version}
+    print(json.dumps(as_dict(result, model)) if options.json else describe(result))
+    return int(result.skipped > 0)
+
+
+if __name__ == "__main__":
+    from agr.terminal import run
+
+    run(main)

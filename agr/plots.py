@@ -1,0 +1,137 @@
+"""The pictures of a search, each a PNG that stands on its own.
+
+    heat_map(trials, folder / "grid.png", title="...")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from agr.corpus import CLASSES
+from agr.scoring import Scores
+from agr.training import STEP_SIZE, Epoch, Settings
+
+DPI = 130
+COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
+STYLES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a picture needs of one trial."""
+
+    settings: Settings
+    history: Sequence[Epoch]
+
+
+def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """Validation balanced accuracy of every point: one panel an epoch count, lr down, gamma across."""
+    epochs = sorted({curve.settings.epochs for curve in curves})
+    rates = sorted({curve.settings.lr for curve in curves}, reverse=True)
+    gammas = sorted({curve.settings.gamma for curve in curves})
+    cells = np.full((len(epochs), len(rates), len(gammas)), np.nan)
+    for curve in curves:
+        s = curve.settings
+        if len(curve.history) == s.epochs:
+            value = curve.history[-1].val_balanced_accuracy
+            cells[epochs.index(s.epochs), rates.index(s.lr), gammas.index(s.gamma)] = value
+    width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.1 + 0.62 * len(rates)
+    figure = Figure(figsize=(max(width, 6), height), layout="constrained")
+    panels = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
+    for panel, count, values in zip(panels, epochs, cells, strict=True):
+        image = panel.imshow(values, vmin=0.5, vmax=1.0, cmap="viridis", aspect="auto")
+        panel.set(title=f"{count} epochs", xlabel="gamma")
+        panel.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
+        panel.set_yticks(range(len(rates)), [f"{lr:g}" for lr in rates])
+        _write_cells(panel, values)
+    panels[0].set_ylabel("learning rate")
+    figure.colorbar(image, ax=list(panels), label="balanced accuracy")
+    _save(figure, path, f"{title}\nbalanced accuracy on validation speakers")
+
+
+def _write_cells(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        text = "failed" if np.isnan(value) else f"{value:.3f}"
+        colour = "black" if np.isnan(value) or value > 0.8 else "white"
+        panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+
+
+def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """Validation balanced accuracy and loss by epoch: colour tells the learning rate, line style gamma."""
+    longest: dict[tuple[float, float], Curve] = {}
+    for curve in sorted(curves, key=lambda curve: len(curve.history)):
+        longest[curve.settings.lr, curve.settings.gamma] = curve
+    rates, gammas = (sorted({key[index] for key in longest}) for index in (0, 1))
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (lr, gamma), curve in sorted(longest.items()):
+        colour = COLOURS[rates.index(lr) % len(COLOURS)]
+        style = STYLES[gammas.index(gamma) % len(STYLES)]
+        steps = [epoch.epoch for epoch in curve.history]
+        for panel, key in ((left, "val_balanced_accuracy"), (right, "val_loss")):
+            values = [getattr(epoch, key) for epoch in curve.history]
+            panel.plot(steps, values, style, color=colour, label=f"lr {lr:g}, gamma {gamma:g}", linewidth=1.6)
+    left.set(xlabel="epoch", ylabel="balanced accuracy, validation speakers", ylim=(0.4, 1.01))
+    right.set(xlabel="epoch", ylabel="loss, validation speakers", yscale="log")
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    left.legend(fontsize=8, ncols=2 if len(longest) > 6 else 1, loc="lower right")
+    _save(figure, path, f"{title}\nevery branch; gamma acts from epoch {STEP_SIZE + 1} on")
+
+
+def confusion(scores: Scores, path: Path, title: str) -> None:
+    """Who was taken for whom, on test speakers."""
+    counts = np.array(scores.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else "black"
+        text = f"{counts[row, column]} clips\n{share:.1%}"
+        panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
+    panel.set_xticks(range(len(CLASSES)), CLASSES)
+    panel.set_yticks(range(len(CLASSES)), CLASSES)
+    panel.set(xlabel="answered", ylabel="recorded as")
+    _save(figure, path, f"{title}\nchampion on test speakers")
+
+
+def speakers(scores: Scores, path: Path, title: str) -> None:
+    """The champion's accuracy for each test speaker, hardest first; colour tells the recorded gender."""
+    people = sorted(scores.per_speaker.items(), key=lambda item: item[1].accuracy)
+    figure = Figure(figsize=(7.5, 1.8 + 0.26 * len(people)), layout="constrained")
+    panel = figure.subplots()
+    for index, (name, who) in enumerate(people):
+        colour = COLOURS[CLASSES.index(who.gender)]
+        panel.barh(index, who.accuracy, color=colour, height=0.75)
+        panel.text(0.01, index, f"{name}  ({who.clips} clips)", va="center", color="white", fontsize=8)
+        panel.text(who.accuracy + 0.01, index, f"{who.accuracy:.2f}", va="center", fontsize=8)
+    for index, gender in enumerate(CLASSES):
+        panel.barh([0], [0], color=COLOURS[index], label=gender)
+    panel.set(xlabel="accuracy", xlim=(0, 1.08), yticks=[])
+    panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(CLASSES), frameon=False)
+    low, high = scores.balanced_accuracy_ci95
+    line = f"balanced accuracy {scores.balanced_accuracy:.3f}, 95 % interval over speakers {low:.3f} to {high:.3f}"
+    _save(figure, path, f"{title}\ntest speakers: {line}")
+
+
+def notice(tags: Mapping[str, object]) -> str:
+    """What a picture's title must not leave out: a leaky split, synthetic voices."""
+    notes = []
+    if tags.get("leaky"):
+        notes.append("LEAKY split: the same people train and validate")
+    if tags.get("synthetic"):
+        notes.append("SYNTHETIC voices: proves nothing about people")
+    return "; ".join(notes)
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=DPI)

@@ -1,0 +1,110 @@
+"""Where a model URI leads, found without importing MLflow when its store is a local SQLite file.
+
+    found = resolve("models:/agr/best")               # a folder, the model's name and version
+
+MLflow takes longer to import than torch does. A prediction only needs one row of the registry, so that row is
+read straight from SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import urllib.parse
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from agr.errors import ModelError
+
+STORE = Path("mlflow_store")
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
+ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's folder on this machine, and its registered name and version where it has them."""
+
+    folder: Path
+    name: str | None = None
+    version: int | None = None
+
+
+def default_tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{(STORE / 'mlflow.db').resolve()}"
+
+
+def normalise(uri: str) -> str:
+    """`models:/agr/best` to `models:/agr@best`: MLflow takes the first for one of its old stages."""
+    match = ALIAS_AS_STAGE.fullmatch(uri)
+    if match is None or match[2] == "latest":
+        return uri
+    return f"models:/{match[1]}@{match[2]}"
+
+
+def resolve(uri: str, tracking_uri: str | None = None) -> Found:
+    """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
+
+    Raises: ModelError if there is none.
+    """
+    if not uri.startswith(("models:/", "runs:/")):
+        if not Path(uri).is_dir():
+            raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
+        return Found(Path(uri))
+    uri, store = normalise(uri), tracking_uri or default_tracking_uri()
+    if store.startswith(SQLITE) and not (database := Path(store.removeprefix(SQLITE))).is_file():
+        raise ModelError(f"{uri}: no store at {database}; run a search first, or name one with --tracking-uri")
+    return _from_sqlite(uri, store) or _from_mlflow(uri, store)
+
+
+def _from_sqlite(uri: str, store: str) -> Found | None:
+    """The registry's row, or None whenever MLflow itself should be asked."""
+    match = MODEL_URI.fullmatch(uri)
+    if match is None or not store.startswith(SQLITE):
+        return None
+    path = urllib.parse.quote(str(Path(store.removeprefix(SQLITE)).resolve()))
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+            version = _version(database, match)
+            row = database.execute(
+                "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'",
+                (match["name"], version),
+            ).fetchone()
+            folder = row and _local_folder(database, row[0])
+    except sqlite3.Error:
+        return None
+    return Found(folder, match["name"], version) if folder and version else None
+
+
+def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
+    if match["alias"]:
+        query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+        row = database.execute(query, (match["name"], match["alias"])).fetchone()
+    elif match["version"] == "latest":
+        row = database.execute("SELECT max(version) FROM model_versions WHERE name = ?", (match["name"],)).fetchone()
+    else:
+        row = (match["version"],)
+    return int(row[0]) if row and row[0] is not None else None
+
+
+def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
+    """The folder behind a version's source, if it lies on this machine."""
+    if source.startswith("runs:/"):
+        run, _, rest = source.removeprefix("runs:/").partition("/")
+        row = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run,)).fetchone()
+        source = f"{row[0]}/{rest}" if row else ""
+    parts = urllib.parse.urlsplit(source)
+    folder = Path(urllib.request.url2pathname(parts.path))
+    return folder if parts.scheme in ("", "file") and folder.is_dir() else None
+
+
+def _from_mlflow(uri: str, store: str) -> Found:
+    from agr import tracking
+
+    folder, name, version = tracking.download(uri, store)
+    return Found(folder, name, version)
