@@ -34,7 +34,6 @@ MIN_SECONDS = 0.1
 MIN_RATE, MAX_RATE = 4_000, 192_000
 MAX_SAMPLES = 2**28  # over all channels: 1 GiB as float32, 93 minutes of 48 kHz mono
 PIPED_BYTES = 0x7FFFF000  # a WAV written to a pipe promises 0 bytes of samples, or this many (sox), or more
-PIPED_FRAMES = 2**63 - 1  # how libsndfile counts a FLAC that was written to a pipe
 
 
 def read_bytes(path: Path) -> bytes:
@@ -92,7 +91,7 @@ def _samples(data: bytes, name: str) -> tuple[NDArray[np.float32], int]:
             rate, promised, channels = sound.samplerate, sound.frames, sound.channels
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise AudioError(f"{name}: sampled at {rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz")
-            if promised * channels > MAX_SAMPLES and promised != PIPED_FRAMES and sound.format != "MP3":
+            if promised * channels > MAX_SAMPLES and sound.format != "MP3":
                 raise AudioError(f"{name}: {promised} frames x {channels} channels; expected at most {MAX_SAMPLES}")
             samples = sound.read(frames=MAX_SAMPLES // channels, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
@@ -105,7 +104,7 @@ def _samples(data: bytes, name: str) -> tuple[NDArray[np.float32], int]:
 
 def sound_ended_early(data: bytes, promised: int, decoded: int) -> bool:
     """Whether fewer frames came than promised; MP3 is let off, its frame count is an estimate."""
-    return decoded < promised != PIPED_FRAMES and data[:4] in (b"fLaC", b"RIFF", b"OggS")
+    return decoded < promised and data[:4] in (b"fLaC", b"RIFF", b"OggS")
 
 
 def _checked(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
@@ -117,7 +116,7 @@ def _checked(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.f
         raise NonFiniteAudio(f"{name}: NaN or infinity in {bad} of {len(samples)} frames; expected finite samples")
     if len(samples) < MIN_SECONDS * rate:
         raise ShortAudio(f"{name}: {len(samples) / rate:.3f} s; expected at least {MIN_SECONDS} s")
-    mono = samples.mean(axis=1, dtype=np.float32)  # (frames, channels) -> (frames,)
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)  # (frames, channels) -> (frames,)
     if np.ptp(mono) == 0:
         raise SilentAudio(f"{name}: pure silence, every sample is {mono[0]:g}; expected a voice")
     return mono

@@ -1,7 +1,7 @@
 """A model as files: weights as safetensors, everything else as JSON. Reading one runs no code from it.
 
-    save(folder, weights, card, seen)
-    bundle = load(folder)                             # a model ready to predict, its recipe and its card
+save(folder, weights, card, seen)
+bundle = load(folder)                             # a model ready to predict, its recipe and its card
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,11 @@ def load(folder: Path) -> Bundle:
         reason = " ".join(str(error).split())
         raise ModelError(f"{folder / WEIGHTS}: {reason}; expected the weights of {card.model}") from error
     return Bundle(model.eval(), card)
+
+
+def replace_test(card: Card, test: Mapping[str, Any]) -> Card:
+    """The card with its test scores filled in."""
+    return replace(card, test=test)
 
 
 def locate(folder: Path) -> Path:

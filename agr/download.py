@@ -155,9 +155,7 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(
-    request: urllib.request.Request, part: Path, timeout: float, advice: str
-) -> http.client.HTTPResponse:
+def _open(request: urllib.request.Request, part: Path, timeout: float, advice: str) -> http.client.HTTPResponse:
     """Send ``request``; raise :class:`_Cut` for what may pass and :class:`FetchError` for what will not."""
     try:
         opener = urllib.request.build_opener(_HttpsRedirects)

@@ -64,9 +64,7 @@ def fetch_audiomnist(
     return root
 
 
-def _download_and_unpack(
-    root: Path, url: str, progress: Progress, speakers: int, clips_per_speaker: int
-) -> None:
+def _download_and_unpack(root: Path, url: str, progress: Progress, speakers: int, clips_per_speaker: int) -> None:
     root.mkdir(parents=True, exist_ok=True)
     archive = root / ARCHIVE_NAME
     if not archive.exists():

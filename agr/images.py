@@ -1,7 +1,7 @@
 """A prepared corpus in memory: all its images as bytes, and what is known of each.
 
-    data = load(Path("data/demo-mfc"))                # what `python -m agr.prepare` wrote
-    data.pixels[data.labels == 0]                     # the women's images
+data = load(Path("data/demo-mfc"))                # what `python -m agr.prepare` wrote
+data.pixels[data.labels == 0]                     # the women's images
 """
 
 from __future__ import annotations

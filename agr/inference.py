@@ -1,6 +1,6 @@
 """From samples to probabilities: what `predict`, `evaluate` and MLflow's servers share.
 
-    probabilities = of_clips([y], bundle)             # y: mono float32 at bundle.card.recipe.sample_rate
+probabilities = of_clips([y], bundle)             # y: mono float32 at bundle.card.recipe.sample_rate
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pictures of a search, each a PNG that stands on its own.
 
-    heat_map(trials, folder / "grid.png", title="...")
+heat_map(trials, folder / "grid.png", title="...")
 """
 
 from __future__ import annotations

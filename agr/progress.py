@@ -45,9 +45,7 @@ class Meter:
 class Progress(Protocol):
     """Opens a display for one task of ``total`` units (``None``: not known yet)."""
 
-    def __call__(
-        self, description: str, total: int | None, unit: str = "bytes"
-    ) -> AbstractContextManager[Meter]:
+    def __call__(self, description: str, total: int | None, unit: str = "bytes") -> AbstractContextManager[Meter]:
         """Return a context whose value is the task's :class:`Meter`."""
 
 

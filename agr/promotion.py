@@ -55,8 +55,11 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
     seen, test = bundle.read_seen(best), split.test
     met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
     if met:
-        return Decision(False, f"the best was trained or chosen on {len(met)} of these test speakers or recordings, "
-                               "so the two cannot be compared; --promote moves the alias all the same")
+        return Decision(
+            False,
+            f"the best was trained or chosen on {len(met)} of these test speakers or recordings, "
+            "so the two cannot be compared; --promote moves the alias all the same",
+        )
     try:
         score = score_images(current, data, test).balanced_accuracy
     except RecipeError as error:

@@ -105,7 +105,7 @@ def place(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     excess = len(y) - recipe.n_samples
     if excess > 0:
         energy = np.cumsum(np.square(y - y.mean(), dtype=np.float64))
-        inside = energy[recipe.n_samples - 1 :] - np.concatenate([[0.0], energy[: excess]])
+        inside = energy[recipe.n_samples - 1 :] - np.concatenate([[0.0], energy[:excess]])
         start = int(inside.argmax())
         return y[start : start + recipe.n_samples]
     before = _content_number(y) % (1 - excess)
@@ -147,7 +147,7 @@ def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     low = values.min(axis=(1, 2), keepdims=True)
     span = values.max(axis=(1, 2), keepdims=True) - low
     scaled = (values - low) / np.where(span > 0, span, 1.0)
-    return VIRIDIS[np.minimum((scaled * len(VIRIDIS)).astype(np.intp), len(VIRIDIS) - 1)]
+    return np.asarray(VIRIDIS[np.minimum((scaled * len(VIRIDIS)).astype(np.intp), len(VIRIDIS) - 1)])
 
 
 def to_jpeg(image: NDArray[np.uint8], recipe: Recipe) -> bytes:
@@ -165,7 +165,7 @@ def from_jpeg(data: bytes, name: str = "image") -> NDArray[np.uint8]:
             if found != f"{FRAMES}x{COEFFICIENTS} RGB":
                 raise RecipeError(f"{name}: {found}; expected a JPEG of {FRAMES}x{COEFFICIENTS} RGB")
             return np.asarray(picture)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise RecipeError(f"{name}: no whole JPEG; expected one of {FRAMES}x{COEFFICIENTS} RGB") from error
 
 
@@ -227,7 +227,7 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 def _decibels(power: NDArray[np.float64], top_db: float) -> NDArray[np.float64]:
     """10 log10, floored at 1e-10 and at `top_db` below each clip's loudest value; (batch, frames, mels)."""
     db = 10.0 * np.log10(np.maximum(power, 1e-10))
-    return np.maximum(db, db.max(axis=(1, 2), keepdims=True) - top_db)
+    return np.asarray(np.maximum(db, db.max(axis=(1, 2), keepdims=True) - top_db))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """How good an answer is, clip by clip and person by person.
 
-    scores = score(labels, probabilities, speakers)
-    scores.balanced_accuracy, scores.balanced_accuracy_ci95
+scores = score(labels, probabilities, speakers)
+scores.balanced_accuracy, scores.balanced_accuracy_ci95
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who trains, who chooses, who tests: splits in which no speaker stands on two sides.
 
-    split = make(data, kind="speakers", seed=0)
-    audit(split, data)                                # refuses a leak
+split = make(data, kind="speakers", seed=0)
+audit(split, data)                                # refuses a leak
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -191,13 +192,15 @@ def _save_model(folder: Path, path: Path) -> None:
     outputs = [ColSpec("string", "label"), *(ColSpec("double", name) for name in CLASSES), ColSpec("string", "error")]
     renamed = path.parent / bundle.MLMODEL_DATA.name
     renamed.symlink_to(folder.resolve(), target_is_directory=True)
-    mlflow.pyfunc.save_model(
-        path=str(path),
-        loader_module="agr.serving",
-        data_path=str(renamed),
-        signature=ModelSignature(Schema([ColSpec("binary", COLUMN)]), Schema(outputs)),
-        pip_requirements=[f"agr=={__version__}"],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example.*")  # a second of audio is no readable example
+        mlflow.pyfunc.save_model(
+            path=str(path),
+            loader_module="agr.serving",
+            data_path=str(renamed),
+            signature=ModelSignature(Schema([ColSpec("binary", COLUMN)]), Schema(outputs)),
+            pip_requirements=[f"agr=={__version__}"],
+        )
 
 
 def _artifact_root(uri: str) -> str | None:

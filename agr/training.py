@@ -47,6 +47,7 @@ class Settings:
             ("lr", self.lr, 0.0, 10.0),
             ("gamma", self.gamma, 0.0, 1.0),
             ("batch_size", self.batch_size, 1, 65_536),
+            ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
@@ -192,6 +193,8 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) ->
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = state.optimizer[f"{key}.{name}"].clone()
             home = value if key == "step" and parameter.device.type == "cpu" else value.to(parameter.device)
-            optimizer.state[parameter][key] = home if key == "step" else home.contiguous(
-                memory_format=torch.channels_last if home.dim() == 4 else torch.contiguous_format
+            optimizer.state[parameter][key] = (
+                home
+                if key == "step"
+                else home.contiguous(memory_format=torch.channels_last if home.dim() == 4 else torch.contiguous_format)
             )

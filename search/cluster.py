@@ -1,0 +1,103 @@
+"""Ray: a private local cluster or a running one, and how many trials fit on it.
+
+with cluster(address=None, device="cpu") as slots: ...
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from agr.errors import SettingsError
+
+os.environ.update(
+    {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+)
+
+import ray
+import torch
+
+MPS = "mps"  # the custom resource of a worker with an Apple GPU
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What one trial asks Ray for, and how many fit at once; `notice` is for the person at the terminal."""
+
+    device: str
+    resources: dict[str, float]
+    workers: int
+    notice: str = ""
+
+
+def choose_device(cuda: bool = True, mps: bool = True) -> str:
+    """This machine's: CUDA, then MPS, then CPU, less what was switched off."""
+    if cuda and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if mps and torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def cluster(
+    address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
+) -> Iterator[Slots]:
+    """Start or join Ray, quietly, and leave it again.
+
+    wanted: trials at a time; None for as many as fit. store_bytes: what the data takes in the object store.
+    Raises: SettingsError if the address does not answer or a trial's share of a GPU makes no sense.
+    """
+    if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
+        raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="ray")
+    device = choose_device(cuda, mps)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+            device = _device_of_cluster(cuda, mps)
+        else:
+            custom = {MPS: 1.0} if device == "mps" else None
+            memory = max(128 * 2**20, 2 * store_bytes)
+            ray.init(address="local", include_dashboard=False, resources=custom, object_store_memory=memory, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
+    try:
+        yield _slots(device, wanted, gpus_per_trial)
+    finally:
+        ray.shutdown()
+
+
+def _device_of_cluster(cuda: bool, mps: bool) -> str:
+    has = ray.cluster_resources()
+    if cuda and has.get("GPU", 0) > 0 and MPS not in has:
+        return "cuda"
+    return "mps" if mps and has.get(MPS, 0) > 0 else "cpu"
+
+
+def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
+    resource, share = {"cuda": ("GPU", gpus_per_trial), "mps": (MPS, 1.0), "cpu": ("CPU", 1.0)}[device]
+    has = ray.cluster_resources().get(resource, 0.0)
+    fit = int(has / share + 1e-9)
+    if fit < 1:
+        raise SettingsError(
+            f"--gpus-per-trial {gpus_per_trial:g}: {has:g} {resource} here; expected at least one trial's"
+        )
+    workers = min(wanted or fit, fit)
+    notice = ""
+    if wanted and wanted > fit:
+        notice = f"{wanted} workers asked for, {fit} fit ({has:g} {resource}, {share:g} a trial): going on with {fit}"
+    resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
+    return Slots(device, resources, workers, notice)

@@ -1,0 +1,81 @@
+"""The exhaustive search: every point of epochs x lr x gamma, on Ray Tune, logged to MLflow, the best registered.
+
+    python search/run_grid.py --num-workers 4
+    python search/run_grid.py --data FOLDER --split audiomnist-4fold --fold 0
+
+Without --data it runs on synthetic demo voices, which prove nothing about people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search import grid
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python search/run_grid.py", description="Exhaustive search on Ray Tune.")
+    points = parser.add_argument_group("the grid")
+    points.add_argument("--epochs", type=int, nargs="+", default=grid.EPOCHS)
+    points.add_argument("--lr", type=float, nargs="+", default=grid.LR)
+    points.add_argument("--gamma", type=float, nargs="+", default=grid.GAMMA)
+    points.add_argument("--seed", type=int, default=0, help="of weights, order and split")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", default="demo", help="demo, audiomnist, a folder, a CSV manifest (default: demo)")
+    data.add_argument("--recipe", help="how images are made (default: mfc; of ready images, theirs)")
+    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
+    data.add_argument("--folds", type=int, help="cross-validation by speaker: how many groups")
+    data.add_argument("--fold", type=int, help="which group tests")
+    run = parser.add_argument_group("running")
+    run.add_argument("--num-workers", type=int, help="trials at a time (default: as many as fit)")
+    run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
+    run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
+    run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
+    run.add_argument("--address", help="a running Ray cluster (default: a private local one)")
+    run.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
+    out = parser.add_argument_group("results")
+    out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
+    out.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
+    out.add_argument("--promote", action="store_true", help="move the alias `best` to this champion whatever it scores")
+    options = parser.parse_args(arguments)
+    if options.num_workers is not None and options.num_workers < 1:
+        parser.error(f"--num-workers {options.num_workers}: expected 1 or more")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
+    options = parse(arguments)
+    points = grid.grid(options.epochs, options.lr, options.gamma, options.seed)
+    from search import study
+
+    plan = study.Plan(
+        points=tuple(points),
+        data=options.data,
+        recipe=options.recipe,
+        split="folds" if options.folds is not None else options.split,
+        folds=options.folds,
+        fold=options.fold,
+        seed=options.seed,
+        workers=options.num_workers,
+        gpus_per_trial=options.gpus_per_trial,
+        cuda=not options.no_cuda,
+        mps=not options.no_mps,
+        address=options.address,
+        share_stages=not options.no_stage_store,
+        name=options.name,
+        tracking_uri=options.tracking_uri,
+        promote=options.promote,
+    )
+    return study.run(plan)
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from agr.terminal import run
+
+    run(main)

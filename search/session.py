@@ -1,0 +1,175 @@
+"""One search as it happens: what became of every trial, in memory and in MLflow.
+
+The driver's Ray Tune callback feeds it; nothing here runs in a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from agr.tracking import Tracker
+from agr.training import Epoch, Settings
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+
+
+@dataclass
+class Record:
+    """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others."""
+
+    settings: Settings
+    run_id: str
+    status: str = RUNNING
+    history: list[Epoch] = field(default_factory=list)
+    trained: int = 0
+    shared: int = 0
+    earlier: int = 0
+    reason: str = ""
+    weights: Path | None = None
+    unsent: list[Epoch] = field(default_factory=list)
+
+    @property
+    def last(self) -> Epoch | None:
+        """The latest epoch."""
+        return self.history[-1] if self.history else None
+
+
+class Session:
+    """All trials of a search, by Ray's trial id, in the order in which they began."""
+
+    def __init__(self, name: str, tracker: Tracker, parent: str, tags: Mapping[str, object], planned: int) -> None:
+        """parent: the MLflow run of the search. tags: what every trial's run carries. planned: trials."""
+        self.name = name
+        self.tracker = tracker
+        self.parent = parent
+        self.planned = planned
+        self.records: dict[str, Record] = {}
+        self.changed: Callable[[Record], None] = lambda record: None
+        self.began = time.monotonic()
+        self._tags = tags
+
+    def start(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        """A trial begins, or begins again after its worker died."""
+        if trial_id not in self.records:
+            settings = Settings(**config)
+            title = f"epochs={settings.epochs} lr={settings.lr:g} gamma={settings.gamma:g}"
+            run_id = self.tracker.start_run(title, asdict(settings), self._tags, self.parent)
+            self.records[trial_id] = Record(settings, run_id)
+        self.changed(self.records[trial_id])
+
+    def advance(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """New epochs of a trial; those already known, from before its worker died, are passed over."""
+        record = self.records[trial_id]
+        record.reason = str(result.get("failed", ""))
+        for values, origin in zip(result["epochs"], result["origins"], strict=True):
+            epoch = Epoch(**values)
+            if epoch.epoch <= len(record.history):
+                continue
+            record.history.append(epoch)
+            record.unsent.append(epoch)
+            self._count(record, origin, read=bool(result["read"]))
+        self._send(record)
+        self.changed(record)
+
+    def end(self, trial_id: str, weights: Path | None, error: str = "") -> None:
+        """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
+        record = self.records[trial_id]
+        record.reason = record.reason or error
+        record.weights = weights
+        done = len(record.history) == record.settings.epochs and not record.reason
+        self._close(record, FINISHED if done else FAILED)
+
+    def close(self, status: str) -> None:
+        """The search is over: end the runs that are still open, then the search's own."""
+        for record in self.records.values():
+            if record.status == RUNNING:
+                record.reason = record.reason or "interrupted"
+                self._close(record, KILLED)
+        self.tracker.end_run(self.parent, status)
+
+    def finished(self) -> list[Record]:
+        """Trials that ran to their last epoch."""
+        return [record for record in self.records.values() if record.status == FINISHED]
+
+    def summary(self) -> str:
+        """How many epochs were trained, and how many were read."""
+        records = self.records.values()
+        total = sum(len(record.history) for record in records)
+        trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
+        return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
+
+    def _count(self, record: Record, origin: str, read: bool) -> None:
+        if not read:
+            record.trained += 1
+        elif origin == self.name:
+            record.shared += 1
+        else:
+            record.earlier += 1
+
+    def _send(self, record: Record) -> None:
+        self.tracker.log_epochs(record.run_id, record.unsent)
+        record.unsent.clear()
+
+    def _close(self, record: Record, status: str) -> None:
+        record.status = status
+        self._send(record)
+        counts = {f"epochs_{key}": getattr(record, key) for key in ("trained", "shared", "earlier")}
+        self.tracker.log_metrics(record.run_id, counts)
+        if record.reason:
+            self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
+        self.tracker.end_run(record.run_id, status)
+        self.changed(record)
+
+
+_SESSIONS: dict[str, Session] = {}
+
+
+class SessionCallback(Callback):  # type: ignore[misc]
+    """Hands Ray Tune's events to a session. Ray pickles callbacks, so this one carries only the session's name."""
+
+    def __init__(self, session: Session) -> None:
+        """Feed this session."""
+        self._name = session.name
+        _SESSIONS[session.name] = session
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """See `Session.start`."""
+        _SESSIONS[self._name].start(trial.trial_id, trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """See `Session.advance`."""
+        _SESSIONS[self._name].advance(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """See `Session.end`."""
+        weights = Path(trial.checkpoint.path) if trial.checkpoint else None
+        _SESSIONS[self._name].end(trial.trial_id, weights)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """See `Session.end`."""
+        _SESSIONS[self._name].end(trial.trial_id, None, _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of what Ray says went wrong."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "its worker died"
+
+
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """Best first: balanced accuracy on validation speakers, then the lower loss, then fewer epochs."""
+
+    def merit(record: Record) -> tuple[float, float, int]:
+        last = record.history[-1]
+        return -last.val_balanced_accuracy, last.val_loss, record.settings.epochs
+
+    return sorted(records, key=merit)

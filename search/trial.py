@@ -1,0 +1,79 @@
+"""What a Ray worker runs: one point of the grid, from the deepest stored stage to its last epoch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from safetensors.torch import save_file
+
+from agr.errors import TrainingError
+from agr.images import ImageSet
+from agr.splits import Split
+from agr.training import STEP_SIZE, Epoch, Settings, State, fit
+from search.stages import Lineage, Stage, StageStore
+
+FINAL_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a search share. `stages` is None when nothing is to be shared or remembered."""
+
+    search: str
+    data: ImageSet
+    split: Split
+    device: str
+    stages: Path | None
+    ends: frozenset[int]  # the epoch counts at which some trial of the search ends
+
+
+def run_trial(config: dict[str, Any], job: Job) -> None:
+    """Train one point and report every epoch to Ray Tune; a divergence is reported, not raised.
+
+    Each report carries `epochs`, a list of the epochs since the last one, `origins`, the searches that trained
+    them, and `read`, whether they came from the store. The last one carries the final weights as its checkpoint.
+    """
+    settings = Settings(**config)
+    if job.device == "cpu":
+        torch.set_num_threads(1)
+    store = StageStore(job.stages) if job.stages else None
+    lineage = Lineage.of(job.data, job.split, settings, job.device)
+    rates = settings.rates()
+    stage = store.deepest(lineage, rates) if store else None
+    origins = list(stage.origins) if stage else []
+    if stage:
+        _report(stage.state, stage.state.history, origins, settings.epochs, read=True)
+
+    def after_epoch(epoch: Epoch, state: State) -> None:
+        origins.append(job.search)
+        if store:
+            store.put(lineage.key(rates[: epoch.epoch]), Stage(state, tuple(origins)))
+            before = epoch.epoch - 1
+            if before % STEP_SIZE and before not in job.ends:
+                store.drop(lineage.key(rates[:before]))
+        _report(state, [epoch], [job.search], settings.epochs, read=False)
+
+    try:
+        resume = stage.state if stage else None
+        fit(job.data, job.split, settings, torch.device(job.device), after_epoch, resume)
+    except TrainingError as error:
+        tune.report({"epoch": len(origins), "epochs": [], "origins": [], "read": False, "failed": str(error)})
+
+
+def _report(state: State, epochs: Sequence[Epoch], origins: Sequence[str], planned: int, read: bool) -> None:
+    """Tell Ray Tune of new epochs, and hand over the final weights with the last one."""
+    last = epochs[-1].epoch
+    metrics = {"epoch": last, "epochs": [asdict(epoch) for epoch in epochs], "origins": list(origins), "read": read}
+    if last < planned:
+        tune.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        weights = {name: tensor.contiguous() for name, tensor in state.weights.items()}
+        save_file(weights, str(Path(folder) / FINAL_WEIGHTS))
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
