@@ -63,6 +63,8 @@ def _caption(session: Session, total_epochs: int) -> str:
     left = f"about {clock(elapsed / trained * max(0, total_epochs - trained))} left" if trained else "starting"
     epochs = f"{trained} of {total_epochs} epochs trained"
     return f"{ended} of {session.planned} trials ended, {epochs}, {clock(elapsed)}, {left}"
+
+
 def clock(seconds: float) -> str:
     """Minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

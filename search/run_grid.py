@@ -9,9 +9,7 @@ Without --data it runs on synthetic demo voices, which prove nothing about peopl
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from search import grid
 
@@ -75,7 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from agr.terminal import run
 
     run(main)
