@@ -161,14 +161,12 @@ def read_manifest(path: Path, name: str | None = None) -> Corpus:
     """A CSV file with the columns path (relative to the file), speaker, gender, and any others, which are kept."""
     clips, skipped = [], []
     for row in _rows(path, MANIFEST_COLUMNS):
-        gender, speaker = normalise_gender(row["gender"]), row["speaker"].strip()
-        if gender is None:
-            skipped.append((row["path"], f"gender {row['gender']!r}; expected female or male"))
-        elif not speaker:
-            skipped.append((row["path"], "no speaker; expected a name or number"))
-        else:
-            extra = {key: value for key, value in row.items() if key not in MANIFEST_COLUMNS}
-            clips.append(Clip(path.parent / row["path"], row["path"], speaker, gender, extra))
+        person = _person(row)
+        if isinstance(person, str):
+            skipped.append((row["path"], person))
+            continue
+        extra = {key: value for key, value in row.items() if key not in MANIFEST_COLUMNS}
+        clips.append(Clip(path.parent / row["path"], row["path"], *person, extra))
     synthetic = any(clip.extra.get("synthetic", "").lower() in ("1", "true", "yes") for clip in clips)
     return _whole(Corpus(name or path.stem, path.parent, tuple(clips), tuple(skipped), synthetic=synthetic), path)
 
@@ -177,14 +175,22 @@ def _ready_images(manifest: Path, name: str) -> Corpus:
     """`{train,val}/{female,male}/*.jpg`, as the study published them, with their manifest."""
     clips, skipped = [], []
     for row in _rows(manifest, READY_COLUMNS):
-        gender = normalise_gender(row["gender"])
-        if gender is None:
-            skipped.append((row["image"], f"gender {row['gender']!r}; expected female or male"))
+        person = _person(row)
+        if isinstance(person, str):
+            skipped.append((row["image"], person))
             continue
         extra = {key: value for key, value in row.items() if key not in READY_COLUMNS}
         extra["folder"] = row["image"].split("/")[0]
-        clips.append(Clip(manifest.parent / row["image"], row["image"], row["speaker"], gender, extra))
+        clips.append(Clip(manifest.parent / row["image"], row["image"], *person, extra))
     return _whole(Corpus(name, manifest.parent, tuple(clips), tuple(skipped), ready_images=True), manifest)
+
+
+def _person(row: Mapping[str, str]) -> tuple[str, str] | str:
+    """Speaker and gender of a manifest's row, or the reason why it has no label."""
+    gender, speaker = normalise_gender(row["gender"]), row["speaker"].strip()
+    if gender is None:
+        return f"gender {row['gender']!r}; expected female or male"
+    return (speaker, gender) if speaker else "no speaker; expected a name or number"
 
 
 def _rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
@@ -192,12 +198,13 @@ def _rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restkey="", restval="")
+            header = reader.fieldnames or ()  # read while the file is open
             rows = [{key: value for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{path}: {error}; expected a CSV file in UTF-8") from error
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    missing = [column for column in columns if column not in header]
     if missing:
-        found = ",".join(reader.fieldnames or ()) or "nothing"
+        found = ",".join(header) or "nothing"
         raise CorpusError(f"{path}: columns {found}; expected also {', '.join(missing)}")
     if not rows:
         raise CorpusError(f"{path}: no rows; expected one a clip")

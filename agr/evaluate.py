@@ -112,7 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
     parser.add_argument("--data", required=True, help="demo, audiomnist, a folder, a CSV manifest")
     add_model_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     found = registry.resolve(options.model_uri, options.tracking_uri)
     loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
