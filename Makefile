@@ -1,0 +1,40 @@
+# make search   .venv, the demo corpus, the 27-trial grid, a registered champion
+# make test     .venv, the whole test suite
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: search test check bench lock clean
+
+search: $(INSTALLED)
+	$(BIN)/python search/run_grid.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python bench/prepare.py
+	$(BIN)/python bench/predict.py
+
+$(INSTALLED): .ci/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AGR needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+lock: # in a new environment, so that nothing installed by hand gets in
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" ".[dev]"
+	{ echo "# What \`make\` installs: every package, pinned. Made by \`make lock\` from the ranges in pyproject.toml."; \
+	  .venv-lock/bin/python -m pip freeze --exclude agr | sed 's/^\(torch==[^+]*\)+.*/\1/'; } > .ci/requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv data mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray
