@@ -89,8 +89,11 @@ def load(folder: Path) -> Bundle:
         raise ModelError(f"{folder / WEIGHTS}: {error.strerror}; expected the model's weights") from error
     found = hashlib.sha256(data).hexdigest()
     if found != card.weights_sha256:
-        raise ModelError(f"{folder / WEIGHTS}: sha256 {found[:12]}...; expected {card.weights_sha256[:12]}...")
-    model = build(card.model)
+        raise ModelError(f"{folder / WEIGHTS}: sha256 {found:.12}...; expected {card.weights_sha256!s:.12}...")
+    try:
+        model = build(card.model)
+    except ModelError as error:
+        raise ModelError(f"{folder / CARD}: {error}") from error
     try:
         model.load_state_dict(tensors_from_bytes(data))
     except (SafetensorError, RuntimeError) as error:
@@ -117,13 +120,17 @@ def read_card(folder: Path) -> Card:
     path = folder / CARD
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("format") != FORMAT:
+            raise ModelError(f"{path}: format {values.get('format')!r}; expected format {FORMAT}")
         wrong = set(values) ^ {field.name for field in fields(Card)}
-        if wrong or values["format"] != FORMAT or tuple(values["classes"]) != CLASSES:
-            raise ModelError(f"{path}: format {values.get('format')}, keys {sorted(wrong)}; expected format {FORMAT}")
-        return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": tuple(values["classes"])}))
+        if wrong:
+            raise ModelError(f"{path}: keys {sorted(wrong)} are missing or unknown; expected those of format {FORMAT}")
+        if tuple(values["classes"]) != CLASSES:
+            raise ModelError(f"{path}: classes {values['classes']}; expected {list(CLASSES)}")
+        return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
     except RecipeError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; expected a model's card in JSON") from error
 
 

@@ -208,6 +208,8 @@ def _rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
         raise CorpusError(f"{path}: columns {found}; expected also {', '.join(missing)}")
     if not rows:
         raise CorpusError(f"{path}: no rows; expected one a clip")
+    if any("\0" in value for row in rows for value in row.values()):
+        raise CorpusError(f"{path}: holds NUL bytes; expected a CSV file in UTF-8")
     return rows
 
 

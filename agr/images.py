@@ -57,13 +57,13 @@ def load(folder: Path) -> ImageSet:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        pixels = np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False)
+        pixels = np.lib.format.open_memmap(folder / PIXELS, mode="r")
         if pixels.shape != (len(rows), *IMAGE_SHAPE) or pixels.dtype != np.uint8:
             raise CorpusError(f"{folder / PIXELS}: {pixels.dtype} {pixels.shape}; expected {len(rows)} images")
         data = assemble(str(card["name"]), pixels, rows, from_dict(card["recipe"]), bool(card["synthetic"]))
         if data.digest != card["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
     return data
 

@@ -17,6 +17,7 @@ from agr.bundle import Bundle
 from agr.training import predict_logits
 
 CPU = torch.device("cpu")
+WINDOWS_AT_ONCE = 256  # the spectra of so many take about 250 MB; an hour of sound has 7,200 windows
 
 
 def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np.float64]:
@@ -25,12 +26,17 @@ def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np
     A clip longer than the recipe's window is read in windows, and the probabilities of its windows are averaged.
     """
     cut = [recipe.windows(y, bundle.card.recipe) for y in clips]
-    pixels = recipe.images([window for windows in cut for window in windows], bundle.card.recipe)
+    pixels = _images([window for windows in cut for window in windows], bundle.card.recipe)
     owner = np.repeat(np.arange(len(clips)), [len(windows) for windows in cut])
     each = of_images(pixels, bundle)  # (windows, 2)
     sums = np.zeros((len(clips), each.shape[1]))
     np.add.at(sums, owner, each)
     return np.asarray(sums / np.bincount(owner)[:, None])
+
+
+def _images(windows: Sequence[NDArray[np.float32]], wanted: recipe.Recipe) -> NDArray[np.uint8]:
+    starts = range(0, len(windows), WINDOWS_AT_ONCE)
+    return np.concatenate([recipe.images(windows[start : start + WINDOWS_AT_ONCE], wanted) for start in starts])
 
 
 def of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:

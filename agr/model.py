@@ -47,7 +47,7 @@ def build(name: str, seed: int | None = None) -> nn.Module:
         raise ModelError(f"model {name!r}: unknown; expected one of {', '.join(MODELS)}")
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         model: nn.Module = Cnn().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 

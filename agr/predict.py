@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,10 +55,9 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
     from agr import audio
 
     for argument in arguments:
-        path = Path(argument)
-        if argument == STDIN or not path.is_dir():
+        if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
             yield argument
-        elif found := audio.find(path):
+        elif found := audio.find(Path(argument)):
             yield from map(str, found)
         else:
             yield Answer(argument, error=f"{argument}: no sound files in it; expected WAV, FLAC, OGG or MP3")
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = registry.resolve(options.model_uri, options.tracking_uri)
     loaded = bundle.load(found.folder)
     model = {"name": found.name, "version": found.version}
-    if loaded.card.data["synthetic"]:
+    if loaded.card.data.get("synthetic"):
         print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
     failed = False
     for result in answer(expand(options.clips), loaded):

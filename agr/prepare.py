@@ -16,9 +16,10 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from agr.progress import terminal_progress
 from agr.recipe import Recipe
 
 JOURNAL, SKIPPED = "journal.jsonl", "skipped.csv"
+UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
+LONGEST_PART = 48  # characters; file systems allow 255 bytes
 FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
 
 
@@ -87,8 +90,11 @@ class Maker:
 
 
 def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
-    """Bring `out` up to date with the corpus. Raises: CorpusError when no clip at all can be used."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Bring `out` up to date with the corpus.
+
+    Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
+    """
+    _claim(source, out)
     outcomes = _still_valid(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
     if todo:
@@ -100,6 +106,15 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
     usable = sum(1 for outcome in outcomes.values() if outcome.image)
     total = len(source.clips) + len(source.skipped)
     return Summary(made=made, kept=usable - made, skipped=total - usable)
+
+
+def _claim(source: corpus.Corpus, out: Path) -> None:
+    """Make the folder, unless files of someone else would be overwritten or cleared away there."""
+    ours = (out / JOURNAL).exists() or images.is_prepared(out)
+    foreign = not ours and any((out / name).exists() for name in (images.MANIFEST, "images"))
+    if foreign or out.resolve() == source.root.resolve():
+        raise CorpusError(f"{out}: has a manifest or images of its own; expected a new or a prepared folder")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _make(source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int) -> Iterator[Outcome]:
@@ -142,9 +157,11 @@ def _stamp(path: Path) -> str:
 
 
 def _image_name(name: str) -> str:
-    """Where the image of clip `name` stands below the prepared folder: always inside it."""
-    parts = [part.replace("..", "__") for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
+    """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
+    parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
     path = "/".join(["images", *parts])
+    if path != f"images/{name}":
+        path += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return path if path.endswith(".jpg") else f"{path}.jpg"
 
 
@@ -182,10 +199,10 @@ def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str
     if not rows:
         raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}")
     manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
-    if images.is_prepared(out) and (out / images.MANIFEST).read_bytes() == manifest:
+    if _up_to_date(source, out, wanted, manifest):
         return
     (out / images.CARD).unlink(missing_ok=True)
-    pixels = np.stack([recipe.from_jpeg((out / row["image"]).read_bytes(), row["image"]) for row in rows])
+    pixels = np.stack([recipe.from_jpeg((out / row["image"]).read_bytes(), str(out / row["image"])) for row in rows])
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     write_atomic(out / images.PIXELS, buffer.getvalue())
@@ -194,6 +211,16 @@ def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
     data = images.assemble(source.name, pixels, rows, wanted, source.synthetic)
     write_atomic(out / images.CARD, images.card(data).encode())
+
+
+def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
+    """Whether the folder already holds exactly this, undamaged."""
+    try:
+        data = images.load(out)
+    except AgrError:
+        return False
+    found = (data.name, data.recipe, data.synthetic, (out / images.MANIFEST).read_bytes())
+    return found == (source.name, wanted, source.synthetic, manifest)
 
 
 def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
@@ -206,11 +233,11 @@ def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold what is no text
 
 
 def _drop_others(out: Path, keep: set[str]) -> None:
-    for path in (out / "images").rglob("*"):
+    for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
         if path.is_file() and path.relative_to(out).as_posix() not in keep:
             path.unlink()
 

@@ -53,7 +53,7 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Found:
     Raises: ModelError if there is none.
     """
     if not uri.startswith(("models:/", "runs:/")):
-        if not Path(uri).is_dir():
+        if not os.path.isdir(uri):
             raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
         return Found(Path(uri))
     uri, store = normalise(uri), tracking_uri or default_tracking_uri()

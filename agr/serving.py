@@ -45,7 +45,7 @@ class Served:
         try:
             data = base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(value)
             y = audio.load(data, self._bundle.card.recipe.sample_rate, name="audio")
-        except (AudioError, ValueError) as error:
+        except (AudioError, ValueError, TypeError) as error:
             return {"error": str(error)}
         probabilities = inference.of_clips([y], self._bundle)[0]
         label = CLASSES[int(np.argmax(probabilities))]

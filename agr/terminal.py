@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 from agr.errors import AgrError
@@ -13,7 +15,8 @@ INTERRUPTED = 130
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Call a command's `main` and exit: its own status, 2 for an AgrError, 130 for Ctrl-C."""
+    """Call a command's `main` and exit: its own status, 2 for an AgrError or a file's trouble, 130 for Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = main()
         sys.stdout.flush()
@@ -26,4 +29,13 @@ def run(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:  # the reader of our output went away, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except OSError as error:  # a full disk, a folder that may not be written to
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"agr: {where}{error.strerror or error}", file=sys.stderr)
+        status = 2
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -24,6 +24,7 @@ from agr.images import ImageSet
 from agr.model import build, to_input
 from agr.splits import Indices, Split
 
+OPTIMIZER = "adam"
 VERSION = 1  # to be raised whenever the same settings would give other weights or metrics
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 EVALUATION_BATCH = 256

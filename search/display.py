@@ -22,7 +22,7 @@ def shown(session: Session, total_epochs: int, title: str) -> Iterator[None]:
     """Show a session's progress on stdout until the block ends."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        session.changed = lambda record: _print_line(session, record)
+        session.listeners.append(lambda record: _print_line(session, record))
         yield
         return
 

@@ -34,6 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
     run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
     run.add_argument("--address", help="a running Ray cluster (default: a private local one)")
+    run.add_argument("--stage-store", metavar="URI", help="where epochs are kept (default: mlflow_store/stages)")
     run.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
     out = parser.add_argument_group("results")
     out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cuda=not options.no_cuda,
         mps=not options.no_mps,
         address=options.address,
-        share_stages=not options.no_stage_store,
+        stage_store=None if options.no_stage_store else options.stage_store or study.STAGES,
         name=options.name,
         tracking_uri=options.tracking_uri,
         promote=options.promote,

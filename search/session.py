@@ -51,7 +51,7 @@ class Session:
         self.parent = parent
         self.planned = planned
         self.records: dict[str, Record] = {}
-        self.changed: Callable[[Record], None] = lambda record: None
+        self.listeners: list[Callable[[Record], None]] = []
         self.began = time.monotonic()
         self._tags = tags
 
@@ -62,7 +62,7 @@ class Session:
             title = f"epochs={settings.epochs} lr={settings.lr:g} gamma={settings.gamma:g}"
             run_id = self.tracker.start_run(title, asdict(settings), self._tags, self.parent)
             self.records[trial_id] = Record(settings, run_id)
-        self.changed(self.records[trial_id])
+        self._tell(self.records[trial_id])
 
     def advance(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """New epochs of a trial; those already known, from before its worker died, are passed over."""
@@ -76,7 +76,7 @@ class Session:
             record.unsent.append(epoch)
             self._count(record, origin, read=bool(result["read"]))
         self._send(record)
-        self.changed(record)
+        self._tell(record)
 
     def end(self, trial_id: str, weights: Path | None, error: str = "") -> None:
         """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
@@ -93,6 +93,11 @@ class Session:
                 record.reason = record.reason or "interrupted"
                 self._close(record, KILLED)
         self.tracker.end_run(self.parent, status)
+
+    def complete(self) -> bool:
+        """Whether every planned trial has ended, one way or another."""
+        ended = sum(1 for record in self.records.values() if record.status != RUNNING)
+        return ended == self.planned
 
     def finished(self) -> list[Record]:
         """Trials that ran to their last epoch."""
@@ -113,6 +118,10 @@ class Session:
         else:
             record.earlier += 1
 
+    def _tell(self, record: Record) -> None:
+        for listener in self.listeners:
+            listener(record)
+
     def _send(self, record: Record) -> None:
         self.tracker.log_epochs(record.run_id, record.unsent)
         record.unsent.clear()
@@ -125,7 +134,7 @@ class Session:
         if record.reason:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)
-        self.changed(record)
+        self._tell(record)
 
 
 _SESSIONS: dict[str, Session] = {}

@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,9 +25,12 @@ from search import cluster, display, report
 from search.champion import conclude
 from search.grid import distinct_epochs
 from search.session import FAILED, FINISHED, KILLED, Session, SessionCallback
+from search.stages import Lineage, StageStore
+from search.upkeep import Leaseholder
 
 WORKSPACE = Path("data")
 STORE = registry.STORE
+STAGES = str(STORE / "stages")
 CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
 
 
@@ -46,7 +50,7 @@ class Plan:
     cuda: bool
     mps: bool
     address: str | None
-    share_stages: bool
+    stage_store: str | None  # a path or URI; None trains every trial from its first epoch
     name: str | None
     tracking_uri: str | None
     promote: bool
@@ -90,14 +94,14 @@ def _run_trials(plan: Plan, session: Session, data: ImageSet, split: Split, slot
     from search.searcher import PrefixSearcher
     from search.trial import Job, run_trial
 
+    stages = _absolute(plan.stage_store)
     lean = replace(data, pixels=np.asarray(data.pixels), rows=())
-    stages = (STORE / "stages").resolve() if plan.share_stages else None
     ends = frozenset(point.epochs for point in plan.points)
     job = Job(session.name, lean, split, slots.device, stages, ends)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
         tune_config=tune.TuneConfig(
-            search_alg=PrefixSearcher(plan.points, slots.workers, share=plan.share_stages),
+            search_alg=PrefixSearcher(plan.points, slots.workers, share=plan.stage_store is not None),
             num_samples=len(plan.points),
             reuse_actors=True,
         ),
@@ -109,10 +113,35 @@ def _run_trials(plan: Plan, session: Session, data: ImageSet, split: Split, slot
             verbose=0,
         ),
     )
-    total = distinct_epochs(plan.points) if plan.share_stages else sum(point.epochs for point in plan.points)
+    total = distinct_epochs(plan.points) if plan.stage_store else sum(point.epochs for point in plan.points)
     title = f"{session.name}: {len(plan.points)} trials on {slots.workers} x {slots.device}"
-    with display.shown(session, total, title):
+    with display.shown(session, total, title), _leased(session, plan, lean, split, slots.device, stages):
         tuner.fit()
+    if not session.complete():  # Ray Tune answers Ctrl-C by stopping the trials and returning
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _leased(
+    session: Session, plan: Plan, data: ImageSet, split: Split, device: str, stages: str | None
+) -> Iterator[None]:
+    """Keep the stages of this search from being pruned while it runs."""
+    if stages is None:
+        yield
+        return
+    lineages = ((Lineage.of(data, split, point, device), point.rates()) for point in plan.points)
+    keys = (key for lineage, rates in lineages for key in lineage.keys(rates))
+    holder = Leaseholder(StageStore(stages), session.name, keys)
+    session.listeners.append(lambda record: holder.renew())
+    try:
+        yield
+    finally:
+        holder.end()
+
+
+def _absolute(uri: str | None) -> str | None:
+    """A path that means the same in every process of this machine."""
+    return uri if uri is None or "://" in uri else os.path.abspath(uri)
 
 
 def _open_session(name: str, plan: Plan, data: ImageSet, split: Split, tags: Mapping[str, object]) -> Session:

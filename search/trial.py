@@ -29,7 +29,7 @@ class Job:
     data: ImageSet
     split: Split
     device: str
-    stages: Path | None
+    stages: str | None
     ends: frozenset[int]  # the epoch counts at which some trial of the search ends
 
 
@@ -53,7 +53,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     def after_epoch(epoch: Epoch, state: State) -> None:
         origins.append(job.search)
         if store:
-            store.put(lineage.key(rates[: epoch.epoch]), Stage(state, tuple(origins)))
+            store.put(lineage.key(rates[: epoch.epoch]), Stage(state, tuple(origins), _about(job, settings, epoch)))
             before = epoch.epoch - 1
             if before % STEP_SIZE and before not in job.ends:
                 store.drop(lineage.key(rates[:before]))
@@ -64,6 +64,12 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
         fit(job.data, job.split, settings, torch.device(job.device), after_epoch, resume)
     except TrainingError as error:
         tune.report({"epoch": len(origins), "epochs": [], "origins": [], "read": False, "failed": str(error)})
+
+
+def _about(job: Job, settings: Settings, epoch: Epoch) -> dict[str, object]:
+    """What `python -m search.stages list` shows of a stage."""
+    known = {"data": job.data.name, "split": job.split.name, "seed": settings.seed}
+    return known | {"lr": f"{settings.lr:g}", "now": f"{epoch.lr:g}", "epochs": epoch.epoch}
 
 
 def _report(state: State, epochs: Sequence[Epoch], origins: Sequence[str], planned: int, read: bool) -> None:

@@ -1,0 +1,109 @@
+"""Fixtures shared by the tests: a tiny synthetic corpus, its images, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from agr import audio, bundle, corpus, prepare, promotion, splits, synth
+from agr.images import ImageSet, load
+from agr.model import build
+from agr.recipe import MFC
+from agr.training import Settings, fit
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight synthetic speakers, ten words each, in AudioMNIST's layout; read it, do not write to it."""
+    root = tmp_path_factory.mktemp("demo") / "voices"
+    synth.write_demo(root, speakers=8, repetitions=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepared_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`demo_root` prepared by the mfc recipe; read it, do not write to it."""
+    out = tmp_path_factory.mktemp("prepared") / "demo-mfc"
+    prepare.prepare(corpus.open_corpus(str(demo_root), out.parent), out, MFC)
+    return out
+
+
+@pytest.fixture(scope="session")
+def images(prepared_root: Path) -> ImageSet:
+    """The 80 images of `demo_root` by the mfc recipe."""
+    return load(prepared_root)
+
+
+def shared(name: str) -> Path:
+    """A file of the shared data, or a skip with the reason."""
+    path = SHARED_DATA / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_archive() -> Path:
+    """The tar file of some AudioMNIST recordings; the test is skipped without it."""
+    return shared("audiomnist_az.tar.gz")
+
+
+@pytest.fixture(scope="session")
+def real_metadata() -> Path:
+    """AudioMNIST's own metadata file, blemishes included; the test is skipped without it."""
+    return shared("audioMNIST_meta.txt")
+
+
+@pytest.fixture(scope="session")
+def voices(demo_root: Path) -> list[Path]:
+    """The 80 recordings of `demo_root`."""
+    return audio.find(demo_root)
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained on `images` for two epochs, with its card; read it, do not write to it."""
+    split = splits.make(images)
+    settings = Settings(epochs=2, lr=0.001, gamma=0.5)
+    state = fit(images, split, settings, torch.device("cpu"))
+    card = bundle.Card(
+        model=settings.model,
+        recipe=images.recipe,
+        settings=asdict(settings),
+        data={"name": images.name, "digest": images.digest, "synthetic": images.synthetic, "clips": len(images)},
+        split={"name": split.name, "leaky": False, "test_digest": promotion.test_digest(images, split)},
+        val=asdict(state.history[-1]),
+        test={"balanced_accuracy": 0.75},
+        environment={"torch": torch.__version__},
+    )
+    folder = tmp_path_factory.mktemp("model")
+    bundle.save(folder, state.weights, card, promotion.seen_by_trials(images, split))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of an MLflow store in SQLite, in a folder with an awkward name; read it, do not write to it.
+
+    `agr` has version 1, `best`; version 2, `challenger`, with other weights; version 3, deleted.
+    """
+    from agr import tracking
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c%20d' / 'mlflow.db'}"
+    tracker = tracking.Tracker(uri)
+    other = tmp_path_factory.mktemp("other")
+    card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
+    bundle.save(other, build("cnn", seed=5).state_dict(), card, seen)
+    for folder in (bundle_folder, other, other):
+        run = tracker.start_run("made", {}, {})
+        tracker.register(run, folder, {})
+        tracker.end_run(run, "FINISHED")
+    tracker.set_alias(tracking.BEST, 1)
+    tracker.set_alias(tracking.CHALLENGER, 2)
+    tracking.MlflowClient(uri, uri).delete_model_version("agr", "3")
+    return uri

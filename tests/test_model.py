@@ -1,0 +1,148 @@
+"""The study's network against one put together independently, and the way bytes enter it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agr.errors import ModelError
+from agr.model import MODELS, Cnn, build, to_input
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def published() -> nn.Sequential:
+    """The study's network as its paper lists it, layer by layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, stride=1, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, stride=1, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 3 * 24, 128),
+        nn.ReLU(),
+        nn.Linear(128, 2),
+    )
+
+
+LAYERS = {"conv1": 0, "conv2": 3, "hidden": 7, "out": 9}  # where each stands in the list above
+
+
+def with_weights_of(model: nn.Module) -> nn.Sequential:
+    weights = model.state_dict()
+    reference = published()
+    reference.load_state_dict(
+        {f"{index}.{kind}": weights[f"{name}.{kind}"] for name, index in LAYERS.items() for kind in ("weight", "bias")}
+    )
+    return reference
+
+
+def some_images(count: int, seed: int = 0) -> Tensor:
+    return torch.randint(256, (count, 12, 98, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_there_are_609602_parameters() -> None:
+    counts = {name: parameter.numel() for name, parameter in Cnn().named_parameters()}
+    assert counts == {
+        "conv1.weight": 3 * 32 * 9,
+        "conv1.bias": 32,
+        "conv2.weight": 32 * 64 * 9,
+        "conv2.bias": 64,
+        "hidden.weight": 4608 * 128,
+        "hidden.bias": 128,
+        "out.weight": 128 * 2,
+        "out.bias": 2,
+    }
+    assert sum(counts.values()) == 609_602
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_every_layer_is_the_published_one(seed: int, batch: int) -> None:
+    model = build("cnn", seed)
+    seen: dict[str, Tensor] = {}
+    for name in LAYERS:
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _args, output, name=name: seen.__setitem__(name, output)
+        )
+    images = some_images(batch, seed)
+    plain = (images.permute(0, 3, 1, 2).contiguous().double() * 2 / 255 - 1).float()
+    with torch.inference_mode():
+        logits = model(to_input(images))
+        reference = with_weights_of(model)
+        for name, index in LAYERS.items():
+            torch.testing.assert_close(seen[name], reference[: index + 1](plain), rtol=1e-4, atol=1e-5)
+    assert logits.shape == (batch, 2)
+    assert torch.equal(logits, seen["out"])
+
+
+def test_gradients_are_those_of_the_published_network() -> None:
+    model, images = build("cnn", 1), some_images(4)
+    reference = with_weights_of(model)
+    for network in (model, reference):
+        network(to_input(images)).square().sum().backward()
+    for name, index in LAYERS.items():
+        own = model.get_parameter(f"{name}.weight").grad
+        torch.testing.assert_close(own, reference.get_parameter(f"{index}.weight").grad, rtol=1e-3, atol=1e-5)
+
+
+def test_input_covers_minus_one_to_one_evenly() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    images = levels[:, None, None, None].expand(256, 12, 98, 3)
+    x = to_input(images)
+    assert x.dtype == torch.float32
+    assert x.min() == -1
+    assert x.max() == 1
+    torch.testing.assert_close(x[:, 1, 7, 50], torch.linspace(-1, 1, 256), rtol=0, atol=1e-6)
+
+
+def test_input_keeps_every_pixel_in_its_place_and_the_images_as_they_were() -> None:
+    images = some_images(3)
+    before = images.clone()
+    x = to_input(images)
+    assert x.shape == (3, 3, 12, 98)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+    for clip, row, column, channel in [(0, 0, 0, 0), (1, 11, 97, 2), (2, 5, 31, 1), (2, 11, 0, 2)]:
+        expected = int(images[clip, row, column, channel]) / 127.5 - 1
+        assert float(x[clip, channel, row, column]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    one, same, other = (build("cnn", seed).state_dict() for seed in (4, 4, 5))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_are_those_that_torch_draws_itself() -> None:
+    weights = build("cnn", 11).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        reference = published().state_dict()
+    for name, index in LAYERS.items():
+        assert torch.equal(weights[f"{name}.weight"], reference[f"{index}.weight"])
+        assert torch.equal(weights[f"{name}.bias"], reference[f"{index}.bias"])
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+def test_building_leaves_torchs_own_generator_alone(seed: int | None) -> None:
+    before = torch.get_rng_state()
+    build("cnn", seed)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["", "CNN", "resnet"])
+def test_unknown_model_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(ModelError, match=f"model '{name}': unknown; expected one of {', '.join(MODELS)}"):
+        build(name, 0)

@@ -1,0 +1,77 @@
+"""How a command ends: its status, and one line about what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agr import errors
+from agr.terminal import INTERRUPTED, run
+
+
+def ending(main: Callable[[], int]) -> int | str | None:
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    return caught.value.code
+
+
+def failing(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_a_commands_own_status_is_passed_on(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(lambda: status) == status
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [errors.AgrError, errors.TruncatedAudio, errors.CorpusError, errors.SettingsError])
+def test_an_error_of_ours_is_one_line_and_status_2(
+    kind: type[errors.AgrError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(failing(kind("odd\nname.wav:  0 bytes"))) == 2
+    assert capsys.readouterr() == ("", "agr: odd name.wav: 0 bytes\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out/x.npy"), "agr: out/x.npy: No space left on device\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "agr: out: Permission denied\n"),
+        (OSError("no details"), "agr: no details\n"),
+    ],
+)
+def test_trouble_with_files_is_one_line_and_status_2(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(failing(error)) == 2
+    assert capsys.readouterr() == ("", line)
+
+
+def test_control_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(failing(KeyboardInterrupt())) == INTERRUPTED == 130
+    assert capsys.readouterr() == ("", "agr: interrupted\n")
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
+    script = "from agr.terminal import run; run(lambda: print('line\\n' * 1_000_000) or 0)"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
