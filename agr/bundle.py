@@ -140,5 +140,5 @@ def read_seen(folder: Path) -> Seen:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Seen(frozenset(values["speakers"]), frozenset(values["recordings"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error
