@@ -27,7 +27,7 @@ WAV_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<repetition>\d+)\.\w+"
 MANIFEST_COLUMNS = ("path", "speaker", "gender")
 READY_COLUMNS = ("image", "speaker", "gender")
 PLAUSIBLE_AGE = range(3, 120)
-DEMO_SPEAKERS, DEMO_REPETITIONS = 24, 5
+DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent)
     with _one_blas_thread(), executor as pool:
-        waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
+        with _ctrl_c_ignored():  # the first submission starts the processes
+            waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
         try:
             while waiting:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -59,8 +60,21 @@ def _one_blas_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C from the start: it reaches every process, and ours will end them."""
+    if threading.current_thread() is not threading.main_thread():  # only there may it be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever; this ends it. Ctrl-C is the parent's to handle."""
+    """A worker whose parent was killed would wait for work for ever; this ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -26,6 +26,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
+from sqlalchemy.exc import SQLAlchemyError
 
 from agr import __version__, bundle
 from agr.corpus import CLASSES
@@ -37,6 +38,7 @@ from agr.training import Epoch
 EXPERIMENT = "agr"
 REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
 BATCH_LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
 DOCUMENTED = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
@@ -58,12 +60,12 @@ class Tracker:
     def __init__(self, uri: str, experiment: str = EXPERIMENT) -> None:
         """Open the store. Raises: ModelError if it cannot be reached."""
         self.uri = uri
-        if uri.startswith(SQLITE):
-            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         try:
+            if uri.startswith(SQLITE):
+                Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(uri, uri)
             self._experiment = self._find_or_create(experiment)
-        except MlflowException as error:
+        except STORE_ERRORS as error:
             raise ModelError(f"{uri}: {_first_line(error)}; expected an MLflow tracking store") from error
 
     def _find_or_create(self, name: str) -> str:
@@ -164,14 +166,14 @@ def download(uri: str, tracking_uri: str) -> tuple[Path, str | None, int | None]
     Raises: ModelError if there is no such model.
     """
     uri = normalise(uri)
-    client = MlflowClient(tracking_uri, tracking_uri)
     name, version = None, None
     try:
+        client = MlflowClient(tracking_uri, tracking_uri)
         if uri.startswith("models:/"):
             name, version = _name_and_version(client, uri)
             uri = client.get_model_version_download_uri(name, str(version))
         folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         raise ModelError(f"{uri}: {_first_line(error)}; expected a model in {tracking_uri}") from error
     return Path(folder), name, version
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from agr import __version__, bundle, plots, promotion
 from agr.errors import AgrError
@@ -19,7 +18,6 @@ from agr.scoring import Scores
 from agr.splits import Split
 from agr.tracking import BEST, CHALLENGER, Tracker
 from search.session import Record, Session, ranked
-from search.trial import FINAL_WEIGHTS
 
 RANKING_COLUMNS = ("rank", "epochs", "lr", "gamma", "seed", "val_balanced_accuracy", "val_accuracy", "val_loss")
 
@@ -68,7 +66,7 @@ def _test(record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapp
     """Write the champion's bundle, then read the test speakers: the only place in a search that does."""
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
-    weights = load_file(str(record.weights / FINAL_WEIGHTS))
+    weights = record.weights()
     card = bundle.Card(
         model=record.settings.model,
         recipe=data.recipe,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agr.errors import SettingsError
+from search.device import choose_device
 
 os.environ.update(
     {
@@ -26,7 +27,6 @@ os.environ.update(
 )
 
 import ray
-import torch
 
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
 
@@ -39,13 +39,6 @@ class Slots:
     resources: dict[str, float]
     workers: int
     notice: str = ""
-
-
-def choose_device(cuda: bool = True, mps: bool = True) -> str:
-    """This machine's: CUDA, then MPS, then CPU, less what was switched off."""
-    if cuda and torch.cuda.is_available():
-        return "cuda"
-    return "mps" if mps and torch.backends.mps.is_available() else "cpu"
 
 
 @contextmanager

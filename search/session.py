@@ -1,6 +1,6 @@
 """One search as it happens: what became of every trial, in memory and in MLflow.
 
-The driver's Ray Tune callback feeds it; nothing here runs in a worker.
+The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing here runs in a worker.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
-from ray.tune.experiment import Trial
+from torch import Tensor
 
 from agr.tracking import Tracker
 from agr.training import Epoch, Settings
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+
+
+Weights = Callable[[], Mapping[str, Tensor]]  # reads them only when they are wanted
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Record:
     shared: int = 0
     earlier: int = 0
     reason: str = ""
-    weights: Path | None = None
+    weights: Weights | None = None
     unsent: list[Epoch] = field(default_factory=list)
 
     @property
@@ -54,6 +55,11 @@ class Session:
         self.listeners: list[Callable[[Record], None]] = []
         self.began = time.monotonic()
         self._tags = tags
+
+    @property
+    def id(self) -> str:
+        """What names this search for good, in stages, leases and Ray's own files; two may have the same name."""
+        return self.parent
 
     def start(self, trial_id: str, config: Mapping[str, Any]) -> None:
         """A trial begins, or begins again after its worker died."""
@@ -78,7 +84,7 @@ class Session:
         self._send(record)
         self._tell(record)
 
-    def end(self, trial_id: str, weights: Path | None, error: str = "") -> None:
+    def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
         """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
         record = self.records[trial_id]
         record.reason = record.reason or error
@@ -113,7 +119,7 @@ class Session:
     def _count(self, record: Record, origin: str, read: bool) -> None:
         if not read:
             record.trained += 1
-        elif origin == self.name:
+        elif origin == self.id:
             record.shared += 1
         else:
             record.earlier += 1
@@ -135,43 +141,6 @@ class Session:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)
         self._tell(record)
-
-
-_SESSIONS: dict[str, Session] = {}
-
-
-class SessionCallback(Callback):  # type: ignore[misc]
-    """Hands Ray Tune's events to a session. Ray pickles callbacks, so this one carries only the session's name."""
-
-    def __init__(self, session: Session) -> None:
-        """Feed this session."""
-        self._name = session.name
-        _SESSIONS[session.name] = session
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """See `Session.start`."""
-        _SESSIONS[self._name].start(trial.trial_id, trial.config)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """See `Session.advance`."""
-        _SESSIONS[self._name].advance(trial.trial_id, result)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """See `Session.end`."""
-        weights = Path(trial.checkpoint.path) if trial.checkpoint else None
-        _SESSIONS[self._name].end(trial.trial_id, weights)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """See `Session.end`."""
-        _SESSIONS[self._name].end(trial.trial_id, None, _reason(trial))
-
-
-def _reason(trial: Trial) -> str:
-    """The last line of what Ray says went wrong."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "its worker died"
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:

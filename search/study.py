@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from torch import Tensor
 
 from agr import prepare, registry, splits
 from agr.errors import AgrError
@@ -21,17 +23,20 @@ from agr.splits import Split
 from agr.terminal import INTERRUPTED
 from agr.tracking import Tracker
 from agr.training import STEP_SIZE, Settings
-from search import cluster, display, report
+from search import display, report
 from search.champion import conclude
+from search.device import choose_device
 from search.grid import distinct_epochs
-from search.session import FAILED, FINISHED, KILLED, Session, SessionCallback
-from search.stages import Lineage, StageStore
+from search.session import FAILED, FINISHED, KILLED, Session
+from search.stages import Lineage, Stage, StageStore
 from search.upkeep import Leaseholder
+
+if TYPE_CHECKING:
+    from search.cluster import Slots
 
 WORKSPACE = Path("data")
 STORE = registry.STORE
 STAGES = str(STORE / "stages")
-CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,18 @@ def run(plan: Plan) -> int:
     split = splits.make(data, plan.split, plan.seed, plan.folds, plan.fold)
     name = plan.name or f"{data.name}-{split.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     _announce(name, plan, data, split)
-    gpu = (plan.gpus_per_trial, plan.cuda, plan.mps)
-    with cluster.cluster(plan.address, plan.workers, *gpu, data.pixels.nbytes) as slots:
-        if slots.notice:
-            print(slots.notice)
-        tags = _tags(plan, data, split, slots.device, name)
+    with ExitStack() as stack:
+        slots = stack.enter_context(_cluster(plan, data)) if plan.address else None
+        device = slots.device if slots else choose_device(plan.cuda, plan.mps)
+        tags = _tags(plan, data, split, device, name)
         session = _open_session(name, plan, data, split, tags)
         status, code = FAILED, 1
         try:
-            _run_trials(plan, session, data, split, slots)
+            with _stages(plan, session, data, split, device) as store:
+                left = read_off(session, plan.points, data, split, device, store) if store else plan.points
+                if left:
+                    slots = slots or stack.enter_context(_cluster(plan, data))
+                    _tune(plan, session, left, data, split, slots, store)
             ending = conclude(session, data, split, tags, plan.promote)
             report.say(ending, session, time.monotonic() - began, split.leaky, data.synthetic)
             status, code = FINISHED, 0
@@ -83,65 +91,76 @@ def run(plan: Plan) -> int:
             report.complain(str(error))
         finally:
             session.close(status)
-            shutil.rmtree(STORE / "ray" / name, ignore_errors=True)
+            shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
     return code
 
 
-def _run_trials(plan: Plan, session: Session, data: ImageSet, split: Split, slots: cluster.Slots) -> None:
-    """Hand the points to Ray Tune and wait. Raises: KeyboardInterrupt after Ctrl-C, the trials stopped."""
-    from ray import tune
+def read_off(
+    session: Session, points: Sequence[Settings], data: ImageSet, split: Split, device: str, store: StageStore
+) -> tuple[Settings, ...]:
+    """Answer the points whose every epoch is in the store already, without Ray; returns the others."""
+    left = []
+    for number, point in enumerate(points):
+        stage = store.get(Lineage.of(data, split, point, device).key(point.rates()))
+        if stage is None:
+            left.append(point)
+            continue
+        trial = f"read-{number}"
+        session.start(trial, asdict(point))
+        epochs = [asdict(epoch) for epoch in stage.state.history]
+        session.advance(trial, {"epochs": epochs, "origins": stage.origins, "read": True})
+        session.end(trial, functools.partial(_weights, stage))
+    return tuple(left)
 
-    from search.searcher import PrefixSearcher
-    from search.trial import Job, run_trial
 
-    stages = _absolute(plan.stage_store)
-    lean = replace(data, pixels=np.asarray(data.pixels), rows=())
-    ends = frozenset(point.epochs for point in plan.points)
-    job = Job(session.name, lean, split, slots.device, stages, ends)
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
-        tune_config=tune.TuneConfig(
-            search_alg=PrefixSearcher(plan.points, slots.workers, share=plan.stage_store is not None),
-            num_samples=len(plan.points),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=session.name,
-            storage_path=str((STORE / "ray").resolve()),
-            callbacks=[SessionCallback(session)],
-            failure_config=tune.FailureConfig(max_failures=CRASHES),
-            verbose=0,
-        ),
-    )
-    total = distinct_epochs(plan.points) if plan.stage_store else sum(point.epochs for point in plan.points)
-    title = f"{session.name}: {len(plan.points)} trials on {slots.workers} x {slots.device}"
-    with display.shown(session, total, title), _leased(session, plan, lean, split, slots.device, stages):
-        tuner.fit()
+def _weights(stage: Stage) -> Mapping[str, Tensor]:
+    return stage.state.weights
+
+
+def _cluster(plan: Plan, data: ImageSet) -> AbstractContextManager[Slots]:
+    from search.cluster import cluster
+
+    return cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, data.pixels.nbytes)
+
+
+def _tune(
+    plan: Plan,
+    session: Session,
+    points: Sequence[Settings],
+    data: ImageSet,
+    split: Split,
+    slots: Slots,
+    store: StageStore | None,
+) -> None:
+    """Give the points to Ray Tune, and show how they come on. Raises: KeyboardInterrupt after Ctrl-C."""
+    from search.tuning import tune_points
+
+    if slots.notice:
+        print(slots.notice)
+    total = distinct_epochs(points) if store else sum(point.epochs for point in points)
+    title = f"{session.name}: {len(points)} trials on {slots.workers} x {slots.device}"
+    with display.shown(session, total, title):
+        tune_points(session, points, data, split, slots, store.uri if store else None, STORE / "ray")
     if not session.complete():  # Ray Tune answers Ctrl-C by stopping the trials and returning
         raise KeyboardInterrupt
 
 
 @contextmanager
-def _leased(
-    session: Session, plan: Plan, data: ImageSet, split: Split, device: str, stages: str | None
-) -> Iterator[None]:
-    """Keep the stages of this search from being pruned while it runs."""
-    if stages is None:
-        yield
+def _stages(plan: Plan, session: Session, data: ImageSet, split: Split, device: str) -> Iterator[StageStore | None]:
+    """The stage store, with what this search may need kept from being pruned while it runs."""
+    if plan.stage_store is None:
+        yield None
         return
+    local = "://" not in plan.stage_store
+    store = StageStore(os.path.abspath(plan.stage_store) if local else plan.stage_store)
     lineages = ((Lineage.of(data, split, point, device), point.rates()) for point in plan.points)
     keys = (key for lineage, rates in lineages for key in lineage.keys(rates))
-    holder = Leaseholder(StageStore(stages), session.name, keys)
+    holder = Leaseholder(store, session.id, keys)
     session.listeners.append(lambda record: holder.renew())
     try:
-        yield
+        yield store
     finally:
         holder.end()
-
-
-def _absolute(uri: str | None) -> str | None:
-    """A path that means the same in every process of this machine."""
-    return uri if uri is None or "://" in uri else os.path.abspath(uri)
 
 
 def _open_session(name: str, plan: Plan, data: ImageSet, split: Split, tags: Mapping[str, object]) -> Session:
