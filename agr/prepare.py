@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from agr import audio, corpus, images, recipe
 from agr.errors import AgrError, CorpusError
@@ -30,7 +31,7 @@ from agr.pool import map_unordered
 from agr.progress import terminal_progress
 from agr.recipe import Recipe
 
-JOURNAL, SKIPPED = "journal.jsonl", "skipped.csv"
+JOURNAL, SKIPPED, LOCK = "journal.jsonl", "skipped.csv", ".lock"
 UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
 LONGEST_PART = 48  # characters; file systems allow 255 bytes
 FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")

@@ -214,6 +214,8 @@ def _tags(plan: Plan, data: ImageSet, split: Split, device: str, name: str) -> d
         "device": device,
         "data": data.name,
         "data_digest": data.digest,
+        "mlflow.source.name": "search/run_grid.py",
+        "mlflow.source.git.commit": commit(),
     }
     if split.leaky:
         tags["leaky"] = "true"

@@ -1,0 +1,75 @@
+"""How many trials fit, without starting Ray."""
+
+from __future__ import annotations
+
+import pytest
+
+from agr.errors import SettingsError
+from search import cluster
+
+
+def resources(monkeypatch: pytest.MonkeyPatch, **has: float) -> None:
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: has)
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "gpus", "fit", "asked"),
+    [
+        ("cpu", {"CPU": 2.0}, 1.0, 2, {"CPU": 1.0}),
+        ("cuda", {"CPU": 16.0, "GPU": 1.0}, 1.0, 1, {"CPU": 0.0, "GPU": 1.0}),
+        ("cuda", {"CPU": 16.0, "GPU": 1.0}, 0.25, 4, {"CPU": 0.0, "GPU": 0.25}),
+        ("cuda", {"CPU": 16.0, "GPU": 1.0}, 0.1, 10, {"CPU": 0.0, "GPU": 0.1}),
+        ("cuda", {"CPU": 16.0, "GPU": 4.0}, 2.0, 2, {"CPU": 0.0, "GPU": 2.0}),
+        ("mps", {"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, 1.0, 1, {"CPU": 0.0, "mps": 1.0}),
+    ],
+)
+def test_each_device_asks_for_its_own_resource(
+    monkeypatch: pytest.MonkeyPatch, device: str, has: dict[str, float], gpus: float, fit: int, asked: dict[str, float]
+) -> None:
+    resources(monkeypatch, **has)
+    slots = cluster._slots(device, None, gpus)
+    assert (slots.workers, slots.resources, slots.notice) == (fit, asked, "")
+
+
+def test_more_workers_than_fit_are_said_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources(monkeypatch, CPU=2.0)
+    slots = cluster._slots("cpu", 99, 1.0)
+    assert slots.workers == 2
+    assert slots.notice == "99 workers asked for, 2 fit (2 CPU, 1 a trial): going on with 2"
+
+
+def test_fewer_workers_than_fit_are_taken_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources(monkeypatch, CPU=8.0)
+    assert cluster._slots("cpu", 3, 1.0).workers == 3
+
+
+def test_a_trial_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources(monkeypatch, CPU=2.0, GPU=1.0)
+    with pytest.raises(SettingsError, match="1 GPU on this cluster; expected room for one trial"):
+        cluster._slots("cuda", None, 2.0)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
+def test_a_share_that_makes_no_sense_is_refused_before_ray_starts(share: float) -> None:
+    with (
+        pytest.raises(SettingsError, match="--gpus-per-trial"),
+        cluster.cluster(None, None, share, cuda=False, mps=False, store_bytes=0),
+    ):
+        pytest.fail("no cluster may start")
+
+
+@pytest.mark.parametrize(
+    ("has", "cuda", "mps", "device"),
+    [
+        ({"CPU": 2.0}, True, True, "cpu"),
+        ({"CPU": 2.0, "GPU": 1.0}, True, True, "cuda"),
+        ({"CPU": 2.0, "GPU": 1.0}, False, True, "cpu"),
+        ({"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, True, True, "mps"),
+        ({"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, True, False, "cpu"),
+    ],
+)
+def test_a_joined_cluster_is_asked_for_its_device(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, float], cuda: bool, mps: bool, device: str
+) -> None:
+    resources(monkeypatch, **has)
+    assert cluster._device_of_cluster(cuda, mps) == device
