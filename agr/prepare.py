@@ -96,6 +96,11 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
     Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
     """
     _claim(source, out)
+    with FileLock(out / LOCK):  # of two searches that start at once, the second waits and finds all done
+        return _prepare(source, out, wanted, workers)
+
+
+def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
     outcomes = _still_valid(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
     if todo:

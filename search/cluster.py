@@ -85,9 +85,8 @@ def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
     has = ray.cluster_resources().get(resource, 0.0)
     fit = int(has / share + 1e-9)
     if fit < 1:
-        raise SettingsError(
-            f"--gpus-per-trial {gpus_per_trial:g}: {has:g} {resource} here; expected at least one trial's"
-        )
+        found = f"{has:g} {resource} on this cluster"
+        raise SettingsError(f"--gpus-per-trial {gpus_per_trial:g}: {found}; expected room for one trial")
     workers = min(wanted or fit, fit)
     notice = ""
     if wanted and wanted > fit:

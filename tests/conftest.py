@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +39,14 @@ def prepared_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def images(prepared_root: Path) -> ImageSet:
     """The 80 images of `demo_root` by the mfc recipe."""
     return load(prepared_root)
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """For tests that call `agr.terminal.run`, which sets what SIGTERM does to the whole process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def shared(name: str) -> Path:

@@ -463,6 +463,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_ends_with_status_2_and_one_line(
     voices: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str

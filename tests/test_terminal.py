@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 
 from agr import errors
 from agr.terminal import INTERRUPTED, run
+
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def ending(main: Callable[[], int]) -> int | str | None:
@@ -58,6 +61,19 @@ def test_trouble_with_files_is_one_line_and_status_2(
 def test_control_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(failing(KeyboardInterrupt())) == INTERRUPTED == 130
     assert capsys.readouterr() == ("", "agr: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_status_130_and_one_line(number: signal.Signals) -> None:
+    script = "import time; from agr.terminal import run; run(lambda: print('ready', flush=True) or time.sleep(60) or 0)"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", "agr: interrupted\n")
+        assert process.returncode == INTERRUPTED
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
