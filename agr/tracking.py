@@ -39,6 +39,7 @@ EXPERIMENT = "agr"
 REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
 BATCH_LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
 DOCUMENTED = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
@@ -150,7 +151,9 @@ class Tracker:
         """The version an alias points at, its files on this machine; None if there is no such alias."""
         try:
             found = self._client.get_model_version_by_alias(REGISTERED_MODEL, alias)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in NOT_THERE:
+                raise
             return None
         folder, _, version = download(f"models:/{REGISTERED_MODEL}/{found.version}", self.uri)
         return Version(int(version or found.version), folder)
