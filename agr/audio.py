@@ -116,7 +116,8 @@ def _checked(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.f
         raise NonFiniteAudio(f"{name}: NaN or infinity in {bad} of {len(samples)} frames; expected finite samples")
     if len(samples) < MIN_SECONDS * rate:
         raise ShortAudio(f"{name}: {len(samples) / rate:.3f} s; expected at least {MIN_SECONDS} s")
-    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)  # (frames, channels) -> (frames,)
+    one = samples.shape[1] == 1
+    mono: NDArray[np.float32] = samples[:, 0] if one else samples.mean(axis=1, dtype=np.float32)  # (frames,)
     if np.ptp(mono) == 0:
         raise SilentAudio(f"{name}: pure silence, every sample is {mono[0]:g}; expected a voice")
     return mono

@@ -31,8 +31,9 @@ class Cnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (batch, 2), in the order of CLASSES."""
-        x = functional.max_pool2d(functional.relu(self.conv1(x)), 2)  # (batch, 32, 6, 49)
-        x = functional.max_pool2d(functional.relu(self.conv2(x)), 2)  # (batch, 64, 3, 24)
+        # ReLU after the pool gives the same bits as before it, forward and backward, for a quarter of the work.
+        x = functional.relu(functional.max_pool2d(self.conv1(x), 2))  # (batch, 32, 6, 49)
+        x = functional.relu(functional.max_pool2d(self.conv2(x), 2))  # (batch, 64, 3, 24)
         x = functional.relu(self.hidden(x.flatten(1)))  # (batch, 4608) -> (batch, 128)
         logits: Tensor = self.out(x)
         return logits

@@ -5,6 +5,7 @@ heat_map(trials, folder / "grid.png", title="...")
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from agr.corpus import CLASSES
 from agr.scoring import Scores
@@ -19,7 +22,8 @@ from agr.training import STEP_SIZE, Epoch, Settings
 
 DPI = 130
 COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
-STYLES = ("-", "--", ":", "-.")
+STYLES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+TITLE_LETTERS = 11  # of the titles' font, about so many fit in an inch
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
         if len(curve.history) == s.epochs:
             value = curve.history[-1].val_balanced_accuracy
             cells[epochs.index(s.epochs), rates.index(s.lr), gammas.index(s.gamma)] = value
-    width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.1 + 0.62 * len(rates)
+    width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.4 + 0.62 * len(rates)
     figure = Figure(figsize=(max(width, 6), height), layout="constrained")
     panels = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
     for panel, count, values in zip(panels, epochs, cells, strict=True):
         image = panel.imshow(values, vmin=0.5, vmax=1.0, cmap="viridis", aspect="auto")
-        panel.set(title=f"{count} epochs", xlabel="gamma")
+        panel.set(title=f"{count} epochs", xlabel="gamma", facecolor="#e8e8e8")
         panel.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
         panel.set_yticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         _write_cells(panel, values)
@@ -68,22 +72,27 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     for curve in sorted(curves, key=lambda curve: len(curve.history)):
         longest[curve.settings.lr, curve.settings.gamma] = curve
     rates, gammas = (sorted({key[index] for key in longest}) for index in (0, 1))
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    colours = {lr: COLOURS[index % len(COLOURS)] for index, lr in enumerate(rates)}
+    styles = {gamma: STYLES[index % len(STYLES)] for index, gamma in enumerate(gammas)}
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (lr, gamma), curve in sorted(longest.items()):
-        colour = COLOURS[rates.index(lr) % len(COLOURS)]
-        style = STYLES[gammas.index(gamma) % len(STYLES)]
         steps = [epoch.epoch for epoch in curve.history]
         for panel, key in ((left, "val_balanced_accuracy"), (right, "val_loss")):
             values = [getattr(epoch, key) for epoch in curve.history]
-            panel.plot(steps, values, style, color=colour, label=f"lr {lr:g}, gamma {gamma:g}", linewidth=1.6)
+            panel.plot(steps, values, color=colours[lr], linestyle=styles[gamma], marker=".", linewidth=1.5)
     left.set(xlabel="epoch", ylabel="balanced accuracy, validation speakers", ylim=(0.4, 1.01))
     right.set(xlabel="epoch", ylabel="loss, validation speakers", yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
     for panel in (left, right):
         panel.grid(alpha=0.3)
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    left.legend(fontsize=8, ncols=2 if len(longest) > 6 else 1, loc="lower right")
-    _save(figure, path, f"{title}\nevery branch; gamma acts from epoch {STEP_SIZE + 1} on")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lines = [Line2D([], [], color=colour, linewidth=4, label=f"lr {lr:g}") for lr, colour in colours.items()]
+    lines += [Line2D([], [], color="black", linestyle=style, label=f"gamma {g:g}") for g, style in styles.items()]
+    figure.legend(handles=lines, loc="outside right center", frameon=False, handlelength=3)
+    _save(figure, path, f"{title}\nthe longest trial of each lr and gamma; gamma acts from epoch {STEP_SIZE + 1} on")
 
 
 def confusion(scores: Scores, path: Path, title: str) -> None:
@@ -94,8 +103,8 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
     panel = figure.subplots()
     panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.5 else "black"
-        text = f"{counts[row, column]} clips\n{share:.1%}"
+        colour = "white" if share > 0.62 else "black"
+        text = f"{counts[row, column]} clips\n{100 * share:.1f} %"
         panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
     panel.set_xticks(range(len(CLASSES)), CLASSES)
     panel.set_yticks(range(len(CLASSES)), CLASSES)
@@ -106,16 +115,15 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
 def speakers(scores: Scores, path: Path, title: str) -> None:
     """The champion's accuracy for each test speaker, hardest first; colour tells the recorded gender."""
     people = sorted(scores.per_speaker.items(), key=lambda item: item[1].accuracy)
-    figure = Figure(figsize=(7.5, 1.8 + 0.26 * len(people)), layout="constrained")
+    figure = Figure(figsize=(8, 1.9 + 0.26 * len(people)), layout="constrained")
     panel = figure.subplots()
-    for index, (name, who) in enumerate(people):
-        colour = COLOURS[CLASSES.index(who.gender)]
-        panel.barh(index, who.accuracy, color=colour, height=0.75)
-        panel.text(0.01, index, f"{name}  ({who.clips} clips)", va="center", color="white", fontsize=8)
+    for index, (_, who) in enumerate(people):
+        panel.barh(index, who.accuracy, color=COLOURS[CLASSES.index(who.gender)], height=0.75)
         panel.text(who.accuracy + 0.01, index, f"{who.accuracy:.2f}", va="center", fontsize=8)
     for index, gender in enumerate(CLASSES):
         panel.barh([0], [0], color=COLOURS[index], label=gender)
-    panel.set(xlabel="accuracy", xlim=(0, 1.08), yticks=[])
+    panel.set_yticks(range(len(people)), [f"{name}  ({who.clips} clips)" for name, who in people], fontsize=8)
+    panel.set(xlabel="accuracy", xlim=(0, 1.08), ylim=(len(people) - 0.4, -0.6))
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(CLASSES), frameon=False)
     low, high = scores.balanced_accuracy_ci95
     line = f"balanced accuracy {scores.balanced_accuracy:.3f}, 95 % interval over speakers {low:.3f} to {high:.3f}"
@@ -133,5 +141,12 @@ def notice(tags: Mapping[str, object]) -> str:
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:
-    figure.suptitle(title, fontsize=11)
+    letters = int(figure.get_figwidth() * TITLE_LETTERS)
+    figure.suptitle("\n".join(_wrapped(line, letters) for line in title.splitlines()), fontsize=11)
     figure.savefig(path, dpi=DPI)
+
+
+def _wrapped(line: str, letters: int) -> str:
+    """A line broken into as few as fit in `letters`, all about as long."""
+    lines = len(textwrap.wrap(line, letters)) or 1
+    return textwrap.fill(line, min(letters, len(line) // lines + 8))

@@ -17,12 +17,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from agr import audio, corpus, images, recipe
 from agr.errors import AgrError, CorpusError
@@ -69,17 +70,21 @@ class Maker:
     recipe: Recipe
     ready: bool
 
-    def __call__(self, clip: corpus.Clip) -> Outcome:
-        """Read the recording, write its image atomically. A bad clip is an answer, not an exception."""
+    def __call__(self, clip: corpus.Clip) -> tuple[Outcome, bytes]:
+        """Read the recording, write its image atomically; returns also the image's pixels.
+
+        A bad clip is an answer, not an exception.
+        """
         stamp = _stamp(clip.path)
         try:
             data = audio.read_bytes(clip.path)
             jpeg = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
         except AgrError as error:
-            return Outcome(clip.name, stamp, self.recipe.digest, reason=str(error))
+            return Outcome(clip.name, stamp, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name)
         write_atomic(self.out / image, jpeg)
-        return Outcome(clip.name, stamp, self.recipe.digest, image, hashlib.sha256(data).hexdigest()[:32])
+        recording = hashlib.sha256(data).hexdigest()[:32]
+        return Outcome(clip.name, stamp, self.recipe.digest, image, recording), recipe.from_jpeg(jpeg).tobytes()
 
     def _drawn(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
@@ -103,11 +108,13 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
 def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
     outcomes = _still_valid(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
+    pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
     if todo:
         (out / images.CARD).unlink(missing_ok=True)  # until the end the folder is not a prepared one
-        for outcome in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
+        for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
             outcomes[outcome.name] = outcome
-    _finish(source, out, wanted, outcomes)
+            pixels[outcome.name] = data
+    _finish(source, out, wanted, outcomes, pixels)
     made = sum(1 for clip in todo if outcomes[clip.name].image)
     usable = sum(1 for outcome in outcomes.values() if outcome.image)
     total = len(source.clips) + len(source.skipped)
@@ -123,17 +130,19 @@ def _claim(source: corpus.Corpus, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _make(source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int) -> Iterator[Outcome]:
-    """The outcomes of clips, each in the journal before it is handed on."""
+def _make(
+    source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int
+) -> Iterator[tuple[Outcome, bytes]]:
+    """The outcomes and pixels of clips, each in the journal before it is handed on."""
     with (
         (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
         terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
     ):
-        for outcome in map_unordered(maker, todo, workers):
+        for outcome, pixels in map_unordered(maker, todo, workers):
             journal.write(json.dumps(vars(outcome)) + "\n")
             journal.flush()
             advance(1)
-            yield outcome
+            yield outcome, pixels
 
 
 def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> images.ImageSet:
@@ -195,7 +204,9 @@ def _journal(path: Path) -> Iterator[Outcome]:
             continue
 
 
-def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str, Outcome]) -> None:
+def _finish(
+    source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
+) -> None:
     """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
     clips = sorted(source.clips, key=lambda clip: clip.name)
     failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
@@ -208,7 +219,7 @@ def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str
     if _up_to_date(source, out, wanted, manifest):
         return
     (out / images.CARD).unlink(missing_ok=True)
-    pixels = np.stack([recipe.from_jpeg((out / row["image"]).read_bytes(), str(out / row["image"])) for row in rows])
+    pixels = np.stack([_pixels(out / row["image"], made.get(row["source"])) for row in rows])
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     write_atomic(out / images.PIXELS, buffer.getvalue())
@@ -217,6 +228,12 @@ def _finish(source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: dict[str
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
     data = images.assemble(source.name, pixels, rows, wanted, source.synthetic)
     write_atomic(out / images.CARD, images.card(data).encode())
+
+
+def _pixels(image: Path, made: bytes | None) -> NDArray[np.uint8]:
+    if made:
+        return np.frombuffer(made, dtype=np.uint8).reshape(recipe.IMAGE_SHAPE)
+    return recipe.from_jpeg(image.read_bytes(), str(image))
 
 
 def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:

@@ -65,7 +65,7 @@ class Recipe:
         """Samples between the starts of two frames."""
         return round(self.hop_seconds * self.sample_rate)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Sixteen hex digits of the recipe's content."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
@@ -100,13 +100,11 @@ def place(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
 
     A short clip gets zeros before and after; how many stand before is drawn from a hash of the clip's own
     16-bit samples, so that the same clip always gives the same image. Of a long clip the window with the most
-    energy around its mean is kept.
+    energy around its mean is kept, its start found to the hop.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
-        energy = np.cumsum(np.square(y - y.mean(), dtype=np.float64))
-        inside = energy[recipe.n_samples - 1 :] - np.concatenate([[0.0], energy[:excess]])
-        start = int(inside.argmax())
+        start = min(excess, _loudest_hop(y, recipe) * recipe.hop_length)
         return y[start : start + recipe.n_samples]
     before = _content_number(y) % (1 - excess)
     return np.pad(y, (before, -excess - before))
@@ -133,7 +131,8 @@ def mfcc(y: NDArray[np.floating[Any]], recipe: Recipe) -> NDArray[np.float64]:
     emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
     frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
-    power = np.abs(np.fft.rfft(frames * _hann(recipe.win_length))) ** 2  # (batch, frames, bins)
+    spectrum = np.fft.rfft(frames * _hann(recipe.win_length))
+    power = spectrum.real**2 + spectrum.imag**2  # (batch, frames, bins)
     mel = power @ mel_filters(recipe.sample_rate, recipe.win_length, recipe.n_mels).T  # (batch, frames, n_mels)
     return (_decibels(mel, recipe.top_db) @ _cepstrum(recipe)).transpose(0, 2, 1)  # (batch, n_mfcc, frames)
 
@@ -181,6 +180,17 @@ def images(clips: Sequence[NDArray[np.float32]], recipe: Recipe) -> NDArray[np.u
     """
     batch = np.stack([place(y, recipe) for y in clips])
     return np.stack([from_jpeg(data) for data in jpegs(batch, recipe)])
+
+
+def _loudest_hop(y: NDArray[np.float32], recipe: Recipe) -> int:
+    """The hop at which the loudest run of as many hops as fill a window begins; y: (n,), n > n_samples."""
+    hops = -(-len(y) // recipe.hop_length)
+    centred = np.zeros(hops * recipe.hop_length, dtype=np.float32)
+    np.subtract(y, y.mean(), out=centred[: len(y)])
+    blocks = centred.reshape(hops, recipe.hop_length)
+    energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # (hops,)
+    run = -(-recipe.n_samples // recipe.hop_length)
+    return int(np.convolve(energy, np.ones(run), mode="valid").argmax())
 
 
 def _content_number(y: NDArray[np.float32]) -> int:

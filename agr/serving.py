@@ -8,11 +8,12 @@ The MLflow model names this module as its loader and carries weights and JSON on
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agr import audio, bundle, inference
 from agr.corpus import CLASSES
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMN = "audio"
+BATCH = 32
 
 
 class Served:
@@ -38,22 +40,41 @@ class Served:
         """
         import pandas
 
-        rows = [self._answer(value) for value in _column(table)]
-        return pandas.DataFrame(rows, columns=["label", *CLASSES, "error"])
+        values = list(table[COLUMN])
+        batches = [values[start : start + BATCH] for start in range(0, len(values), BATCH)]
+        rows = [row for batch in batches for row in self._answer(batch)]
+        answers = pandas.DataFrame(rows, columns=["label", *CLASSES, "error"])
+        if any(row["error"] for row in rows):  # None, not NaN: a server must answer in valid JSON
+            answers = answers.astype(object).where(answers.notna(), None)
+        return answers
 
-    def _answer(self, value: bytes | str) -> dict[str, Any]:
+    def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
+        clips = [self._read(value) for value in values]
+        good = [y for y in clips if not isinstance(y, str)]
+        rows = iter(inference.of_clips(good, self._bundle).tolist() if good else [])
+        return [{"error": y} if isinstance(y, str) else _row(next(rows)) for y in clips]
+
+    def _read(self, value: bytes | str) -> NDArray[np.float32] | str:
+        """Samples, or what is wrong with the clip."""
         try:
-            data = base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(value)
-            y = audio.load(data, self._bundle.card.recipe.sample_rate, name="audio")
+            return audio.load(_sound(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
         except (AudioError, ValueError, TypeError) as error:
-            return {"error": str(error)}
-        probabilities = inference.of_clips([y], self._bundle)[0]
-        label = CLASSES[int(np.argmax(probabilities))]
-        return {"label": label, **dict(zip(CLASSES, probabilities.tolist(), strict=True)), "error": ""}
+            return str(error)
 
 
-def _column(table: pandas.DataFrame) -> Iterable[bytes | str]:
-    return list(table[COLUMN])
+def _row(probabilities: Sequence[float]) -> dict[str, Any]:
+    label = CLASSES[int(np.argmax(probabilities))]
+    return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
+
+
+def _sound(value: bytes | str) -> bytes:
+    """A sound file's bytes; base64 may also come as bytes, from a server's `inputs`. No sound file is base64 text."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        if isinstance(value, str):
+            raise
+        return bytes(value)
 
 
 def _load_pyfunc(path: str) -> Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ INTERRUPTED = 130
 def run(main: Callable[[], int]) -> NoReturn:
     """Call a command's `main` and exit: its own status, 2 for an AgrError or a file's trouble, 130 for Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()

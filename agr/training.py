@@ -112,9 +112,8 @@ def fit(
             group["lr"] = lr
         order = epoch_order(split.train, settings.seed, index)
         train = _train_epoch(model, optimizer, criterion, data, order, settings.batch_size, device)
-        val = _measure(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
-        if not np.isfinite([train[0], val[0]]).all():
-            raise TrainingError(f"epoch {index + 1}: loss {train[0]:g} in training, {val[0]:g} in validation; diverged")
+        val = measure(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
+        check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
             report(history[-1], capture(model, optimizer, history))
@@ -130,6 +129,12 @@ def class_weights(labels: NDArray[np.int64]) -> Tensor:
     """Weights that make both genders count the same: (2,), float32, of mean 1 over the clips."""
     counts = np.bincount(labels, minlength=len(CLASSES))
     return torch.tensor(len(labels) / (len(CLASSES) * counts), dtype=torch.float32)
+
+
+def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
+    """Raises: TrainingError if the loss of an epoch (from 1) is not a number."""
+    if not np.isfinite([train_loss, val_loss]).all():
+        raise TrainingError(f"epoch {epoch}: loss {train_loss:g} in training, {val_loss:g} in validation; diverged")
 
 
 def _train_epoch(
@@ -154,7 +159,7 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         logits.append(output.detach())
-    return _measure(data.labels[order], torch.cat(logits).cpu(), criterion)
+    return measure(data.labels[order], torch.cat(logits).cpu(), criterion)
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
@@ -168,7 +173,7 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, d
     return torch.cat(logits) if logits else torch.zeros(0, len(CLASSES))
 
 
-def _measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
+def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
     """Class-weighted loss, accuracy, balanced accuracy of logits (n, 2)."""
     weight = criterion.weight
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())

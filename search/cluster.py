@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ os.environ.update(
 import ray
 
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
+ANSWER_SECONDS = 10.0  # how long a cluster may take to accept a connection
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ def cluster(
     if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # says what the trial's run says
     warnings.filterwarnings("ignore", module="ray")
     device = choose_device(cuda, mps)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
         if address:
+            _probe(address)
             ray.init(address=address, **quiet)
             device = _device_of_cluster(cuda, mps)
         else:
@@ -71,6 +75,17 @@ def cluster(
         yield _slots(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Knock at host:port; Ray itself would try for minutes. Raises: ConnectionError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or something that Ray will judge
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no answer ({error})") from error
 
 
 def _device_of_cluster(cuda: bool, mps: bool) -> str:

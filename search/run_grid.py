@@ -2,6 +2,7 @@
 
     python search/run_grid.py --num-workers 4
     python search/run_grid.py --data FOLDER --split audiomnist-4fold --fold 0
+    python search/run_grid.py --lanes fused          # on a GPU: all points at the same epoch as one batch of models
 
 Without --data it runs on synthetic demo voices, which prove nothing about people.
 """
@@ -36,6 +37,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--address", help="a running Ray cluster (default: a private local one)")
     run.add_argument("--stage-store", metavar="URI", help="where epochs are kept (default: mlflow_store/stages)")
     run.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
+    run.add_argument(
+        "--lanes", choices=("separate", "fused"), default="separate", help="fused: points train as one batch of models"
+    )
     out = parser.add_argument_group("results")
     out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
     out.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
@@ -69,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name=options.name,
         tracking_uri=options.tracking_uri,
         promote=options.promote,
+        lanes=options.lanes,
     )
     return study.run(plan)
 

@@ -68,10 +68,16 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
         return len(rates) - known
 
     def _must_wait(self, rates: Rates) -> bool:
-        """Whether a running trial has yet to compute an epoch that these learning rates share with it."""
+        """Whether a running trial has yet to compute an epoch that these learning rates share with it.
+
+        It has not if another trial already did, even where its own first word is still to come.
+        """
         if not self._share:
             return False
-        return any(self._epochs[trial] < common(rates, other) for trial, other in self._running.items())
+        return any(
+            self._epochs[trial] < (shared := common(rates, other)) and rates[:shared] not in self._done
+            for trial, other in self._running.items()
+        )
 
 
 def common(a: Rates, b: Rates) -> int:

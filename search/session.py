@@ -6,7 +6,7 @@ The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +23,10 @@ Weights = Callable[[], Mapping[str, Tensor]]  # reads them only when they are wa
 
 @dataclass
 class Record:
-    """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others."""
+    """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others.
+
+    Of epochs that fused lanes trained, each counts as `trained` in the first trial that read it.
+    """
 
     settings: Settings
     run_id: str
@@ -53,7 +56,9 @@ class Session:
         self.planned = planned
         self.records: dict[str, Record] = {}
         self.listeners: list[Callable[[Record], None]] = []
+        self.heartbeats: list[Callable[[], None]] = []
         self.began = time.monotonic()
+        self._unclaimed: set[tuple[float, ...]] = set()  # learning rates up to epochs that no trial counted yet
         self._tags = tags
 
     @property
@@ -80,9 +85,14 @@ class Session:
                 continue
             record.history.append(epoch)
             record.unsent.append(epoch)
-            self._count(record, origin, read=bool(result["read"]))
+            self._count(record, epoch.epoch, origin, read=bool(result["read"]))
         self._send(record)
         self._tell(record)
+
+    def lanes_trained(self, epochs: Iterable[tuple[float, ...]]) -> None:
+        """Fused lanes trained epochs, given by the learning rates up to them; the first trial to read one counts it."""
+        self._unclaimed.update(epochs)
+        self._beat()
 
     def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
         """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
@@ -116,9 +126,11 @@ class Session:
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
         return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
-    def _count(self, record: Record, origin: str, read: bool) -> None:
-        if not read:
+    def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
+        rates = record.settings.rates()[:epoch]
+        if not read or (origin == self.id and rates in self._unclaimed):
             record.trained += 1
+            self._unclaimed.discard(rates)
         elif origin == self.id:
             record.shared += 1
         else:
@@ -127,6 +139,11 @@ class Session:
     def _tell(self, record: Record) -> None:
         for listener in self.listeners:
             listener(record)
+        self._beat()
+
+    def _beat(self) -> None:
+        for beat in self.heartbeats:
+            beat()
 
     def _send(self, record: Record) -> None:
         self.tracker.log_epochs(record.run_id, record.unsent)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
@@ -100,10 +101,10 @@ class StageStore:
         data = self.storage.read(self.name(key))
         if data is None:
             return None
-        if len(data) <= CHECKSUM or hashlib.sha256(data[CHECKSUM:]).digest() != data[:CHECKSUM]:
+        stage = _parse(data[CHECKSUM:]) if hashlib.sha256(data[CHECKSUM:]).digest() == data[:CHECKSUM] else None
+        if stage is None:
             self.drop(key)
-            return None
-        return _parse(data[CHECKSUM:])
+        return stage
 
     def drop(self, key: str) -> None:
         """Forget a stage that nothing will start from."""
@@ -122,15 +123,18 @@ def notes_of(body: bytes) -> dict[str, Any]:
     return notes
 
 
-def _parse(body: bytes) -> Stage:
-    """A stage from the bytes of a safetensors file that passed its checksum."""
-    notes = notes_of(body)
+def _parse(body: bytes) -> Stage | None:
+    """A stage from the bytes of a safetensors file that passed its checksum; None if another AGR wrote it otherwise."""
     parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "optimizer": {}}
-    for name, tensor in tensors_from_bytes(body).items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    history = tuple(Epoch(**values) for values in notes["history"])
-    return Stage(State(parts["weights"], parts["optimizer"], history), tuple(notes["origins"]), notes["about"])
+    try:
+        notes = notes_of(body)
+        for name, tensor in tensors_from_bytes(body).items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        history = tuple(Epoch(**values) for values in notes["history"])
+        return Stage(State(parts["weights"], parts["optimizer"], history), tuple(notes["origins"]), notes["about"])
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        return None
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from agr import prepare, registry, splits
-from agr.errors import AgrError
+from agr.errors import AgrError, SettingsError
 from agr.images import ImageSet
 from agr.splits import Split
 from agr.terminal import INTERRUPTED
@@ -25,7 +25,7 @@ from agr.tracking import Tracker
 from agr.training import STEP_SIZE, Settings
 from search import display, report
 from search.champion import conclude
-from search.device import choose_device
+from search.device import choose_device, device_name
 from search.grid import distinct_epochs
 from search.session import FAILED, FINISHED, KILLED, Session
 from search.stages import Lineage, Stage, StageStore
@@ -59,6 +59,12 @@ class Plan:
     name: str | None
     tracking_uri: str | None
     promote: bool
+    lanes: str = "separate"
+
+    def __post_init__(self) -> None:
+        """Raises: SettingsError for settings that do not go together."""
+        if self.lanes == "fused" and self.stage_store is None:
+            raise SettingsError("--lanes fused: found --no-stage-store; expected a store, where trials read the epochs")
 
 
 def run(plan: Plan) -> int:
@@ -70,7 +76,7 @@ def run(plan: Plan) -> int:
     _announce(name, plan, data, split)
     with ExitStack() as stack:
         slots = stack.enter_context(_cluster(plan, data)) if plan.address else None
-        device = slots.device if slots else choose_device(plan.cuda, plan.mps)
+        device = slots.device if slots else device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
         tags = _tags(plan, data, split, device, name)
         session = _open_session(name, plan, data, split, tags)
         status, code = FAILED, 1
@@ -117,10 +123,13 @@ def _weights(stage: Stage) -> Mapping[str, Tensor]:
     return stage.state.weights
 
 
-def _cluster(plan: Plan, data: ImageSet) -> AbstractContextManager[Slots]:
+@contextmanager
+def _cluster(plan: Plan, data: ImageSet) -> Iterator[Slots]:
     from search.cluster import cluster
 
-    return cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, data.pixels.nbytes)
+    size = data.pixels.nbytes
+    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
+        yield replace(slots, device=device_name(slots.device, plan.lanes))
 
 
 def _tune(
@@ -133,10 +142,13 @@ def _tune(
     store: StageStore | None,
 ) -> None:
     """Give the points to Ray Tune, and show how they come on. Raises: KeyboardInterrupt after Ctrl-C."""
-    from search.tuning import tune_points
+    from search.lanes import fuse
+    from search.tuning import job_for, tune_points
 
     if slots.notice:
         print(slots.notice)
+    if plan.lanes == "fused" and store:
+        fuse(session, points, job_for(session, points, data, split, slots, store.uri), slots)
     total = distinct_epochs(points) if store else sum(point.epochs for point in points)
     title = f"{session.name}: {len(points)} trials on {slots.workers} x {slots.device}"
     with display.shown(session, total, title):
@@ -156,7 +168,7 @@ def _stages(plan: Plan, session: Session, data: ImageSet, split: Split, device: 
     lineages = ((Lineage.of(data, split, point, device), point.rates()) for point in plan.points)
     keys = (key for lineage, rates in lineages for key in lineage.keys(rates))
     holder = Leaseholder(store, session.id, keys)
-    session.listeners.append(lambda record: holder.renew())
+    session.heartbeats.append(holder.renew)
     try:
         yield store
     finally:

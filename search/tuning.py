@@ -21,6 +21,14 @@ from search.trial import Job, run_trial
 CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
 
 
+def job_for(
+    session: Session, points: Sequence[Settings], data: ImageSet, split: Split, slots: Slots, stage_store: str | None
+) -> Job:
+    """What goes to the workers: the images in memory, without the manifest's rows."""
+    lean = replace(data, pixels=np.asarray(data.pixels), rows=())
+    return Job(session.id, lean, split, slots.device, stage_store, frozenset(point.epochs for point in points))
+
+
 def tune_points(
     session: Session,
     points: Sequence[Settings],
@@ -34,8 +42,7 @@ def tune_points(
 
     stage_store: a URI that the workers can reach. scratch: where Ray keeps final weights until the search is over.
     """
-    lean = replace(data, pixels=np.asarray(data.pixels), rows=())
-    job = Job(session.id, lean, split, slots.device, stage_store, frozenset(point.epochs for point in points))
+    job = job_for(session, points, data, split, slots, stage_store)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
         tune_config=tune.TuneConfig(

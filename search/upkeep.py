@@ -118,7 +118,8 @@ def _read_lease(store: StageStore, entry: Entry) -> Lease | None:
     data = store.storage.read(entry.name)
     try:
         values: dict[str, Any] = json.loads(data or b"")
-        return Lease(**(values | {"keys": tuple(values["keys"])}))
+        lease = Lease(**(values | {"keys": tuple(values["keys"])}))
+        return lease if 0 < lease.pid < 2**31 and all(isinstance(key, str) for key in lease.keys) else None
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -77,10 +77,13 @@ def voices(demo_root: Path) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained on `images` for two epochs, with its card; read it, do not write to it."""
+    """A model trained on `images` for a few epochs, with its card; read it, do not write to it."""
     split = splits.make(images)
-    settings = Settings(epochs=2, lr=0.001, gamma=0.5)
+    settings = Settings(epochs=5, lr=0.001, gamma=0.5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     state = fit(images, split, settings, torch.device("cpu"))
+    torch.set_num_threads(threads)
     card = bundle.Card(
         model=settings.model,
         recipe=images.recipe,
@@ -102,9 +105,11 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
     `agr` has version 1, `best`; version 2, `challenger`, with other weights; version 3, deleted.
     """
+    from mlflow import MlflowClient
+
     from agr import tracking
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c%20d' / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
     tracker = tracking.Tracker(uri)
     other = tmp_path_factory.mktemp("other")
     card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
@@ -115,5 +120,5 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         tracker.end_run(run, "FINISHED")
     tracker.set_alias(tracking.BEST, 1)
     tracker.set_alias(tracking.CHALLENGER, 2)
-    tracking.MlflowClient(uri, uri).delete_model_version("agr", "3")
+    MlflowClient(uri, uri).delete_model_version("agr", "3")
     return uri

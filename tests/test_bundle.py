@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from safetensors.torch import save as tensors_to_bytes
 
 from agr import bundle, inference
 from agr.bundle import CARD, SEEN, WEIGHTS
@@ -119,14 +120,14 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_weights_of_other_shapes_are_refused(folder: Path) -> None:
     weights = load_file(str(folder / WEIGHTS))
     weights["out.bias"] = torch.zeros(3)
-    put_weights(folder, bundle.tensors_to_bytes(weights))
+    put_weights(folder, tensors_to_bytes(weights))
     assert "size mismatch for out.bias" in message(folder)
 
 
 def test_weights_that_are_missing_or_too_many_are_refused(folder: Path) -> None:
     weights = load_file(str(folder / WEIGHTS))
     weights["more.bias"] = weights.pop("out.bias")
-    put_weights(folder, bundle.tensors_to_bytes(weights))
+    put_weights(folder, tensors_to_bytes(weights))
     text = message(folder)
     assert "out.bias" in text
     assert "more.bias" in text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agr import files
 from agr.files import write_atomic
 
 
@@ -17,7 +18,7 @@ def test_it_writes_replaces_and_makes_folders(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+@pytest.mark.parametrize("step", ["fdopen", "replace"])
 def test_a_failure_leaves_the_old_file_and_no_debris(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -27,7 +28,7 @@ def test_a_failure_leaves_the_old_file_and_no_debris(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, step, full)
+    monkeypatch.setattr(files.os, step, full)
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
@@ -39,9 +40,10 @@ def test_while_it_is_written_the_file_has_another_name_in_the_same_folder(
 ) -> None:
     seen = []
 
-    def look(temporary: Path, target: Path) -> None:
+    def look(source: str, target: Path) -> None:
+        temporary = Path(source)
         seen.append((temporary.parent, temporary.suffix, temporary.read_bytes(), target.exists()))
 
-    monkeypatch.setattr(Path, "replace", look)
+    monkeypatch.setattr(files.os, "replace", look)
     write_atomic(tmp_path / "x.jpg", b"image")
     assert seen == [(tmp_path, ".tmp", b"image", False)]

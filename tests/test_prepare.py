@@ -21,7 +21,7 @@ from agr import audio, images, prepare, recipe
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.images import CARD, MANIFEST, PIXELS, load
-from agr.prepare import JOURNAL, SKIPPED, Summary
+from agr.prepare import JOURNAL, LOCK, SKIPPED, Summary
 from agr.recipe import MFC, RECIPES, Recipe
 from agr.terminal import run
 
@@ -74,7 +74,7 @@ def write_manifest(path: Path, column: str, rows: list[tuple[str, str, str]]) ->
 
 def test_everything_is_there_and_belongs_together(voices: Path, out: Path) -> None:
     assert prepared(voices, out) == Summary(made=30, kept=0, skipped=0)
-    assert {path.name for path in out.iterdir()} == {"images", MANIFEST, SKIPPED, PIXELS, CARD, JOURNAL}
+    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, CARD, JOURNAL}
     data = load(out)
     assert (data.name, data.recipe, data.synthetic, len(data)) == ("voices", MFC, True, 30)
     assert len(list((out / "images").rglob("*"))) == 30 + len(SPEAKERS)
@@ -321,6 +321,15 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     assert load(out).digest == load(tmp_path / "undisturbed").digest
 
 
+def test_of_two_runs_at_once_one_makes_the_images_and_the_other_finds_them(demo_root: Path, tmp_path: Path) -> None:
+    processes = [start(demo_root, tmp_path / "out") for _ in range(2)]
+    printed = sorted(process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "0 images made, 80 kept" in printed[0]
+    assert "80 images made, 0 kept" in printed[1]
+    assert len(load(tmp_path / "out")) == 80
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
 def test_control_c_ends_it_with_one_line_and_no_worker_left(demo_root: Path, tmp_path: Path) -> None:
     source, out = multiplied(demo_root, tmp_path / "voices", 8), tmp_path / "out"
@@ -493,7 +502,8 @@ def test_a_mistake_in_a_process_of_its_own_shows_no_traceback(tmp_path: Path) ->
 def test_a_bad_clip_is_an_answer_not_an_exception(voices: Path, out: Path) -> None:
     clip = open_corpus(str(voices), out.parent).clips[0]
     clip.path.write_bytes(b"RIFF")
-    outcome = prepare.Maker(out, MFC, ready=False)(clip)
+    outcome, pixels = prepare.Maker(out, MFC, ready=False)(clip)
+    assert pixels == b""
     assert (outcome.image, outcome.recording) == ("", "")
     with pytest.raises(AgrError) as caught:
         audio.load(clip.path, 16_000)

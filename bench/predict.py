@@ -1,0 +1,163 @@
+"""How soon `agr.predict` answers, and how many clips it answers in a second, beside MLflow's own way.
+
+    python bench/predict.py [--clips 1000] [--runs 5]
+
+Cold start: `python -m agr.predict` on one clip with `models:/agr/best`, against `python -c "import torch"`, which no
+prediction can do without. Throughput: a folder of clips end to end in a fresh process, and then with everything loaded
+and warmed up, beside `mlflow.pyfunc.load_model` and `predict` on the same clips. The contestants take turns; medians
+count. The store, the model (untrained: its speed is that of a trained one) and the clips (synthetic) are made in a
+temporary folder. Exit status 0 if the cold start takes at most GOAL times as long as importing torch, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agr import audio, bundle, synth, tracking
+from agr.model import build
+from agr.recipe import MFC
+
+GOAL = 2.0
+SPEAKERS = 20
+THROUGHPUT_RUNS = 3
+
+STEADY_AGR = """
+import sys, time
+from agr import audio, bundle, predict, registry
+from pathlib import Path
+clips = [str(path) for path in audio.find(Path(sys.argv[1]))]
+loaded = bundle.load(registry.resolve("models:/agr/best").folder)
+list(predict.answer(iter(clips[:64]), loaded))
+start = time.perf_counter()
+answers = list(predict.answer(iter(clips), loaded))
+print(time.perf_counter() - start)
+assert all(answer.error is None for answer in answers)
+"""
+
+STEADY_MLFLOW = """
+import sys, time
+import mlflow, pandas
+from agr import audio
+from pathlib import Path
+clips = audio.find(Path(sys.argv[1]))
+model = mlflow.pyfunc.load_model("models:/agr@best")
+model.predict(pandas.DataFrame({"audio": [clip.read_bytes() for clip in clips[:64]]}))
+start = time.perf_counter()
+answers = model.predict(pandas.DataFrame({"audio": [clip.read_bytes() for clip in clips]}))
+print(time.perf_counter() - start)
+assert (answers["error"] == "").all()
+"""
+
+WHOLE_MLFLOW = """
+import sys
+import mlflow, pandas
+from agr import audio
+from pathlib import Path
+clips = audio.find(Path(sys.argv[1]))
+model = mlflow.pyfunc.load_model("models:/agr@best")
+print(model.predict(pandas.DataFrame({"audio": [clip.read_bytes() for clip in clips]})).to_csv(sep="\\t"))
+"""
+
+Command = Sequence[str]
+
+
+def make_clips(folder: Path, one: Path, count: int) -> None:
+    """A folder of `count` synthetic clips, and another with one of them."""
+    synth.write_demo(folder, SPEAKERS, -(-count // (SPEAKERS * len(synth.WORDS))))
+    clips = audio.find(folder)
+    for clip in clips[count:]:
+        clip.unlink()
+    one.mkdir()
+    shutil.copy(clips[0], one)
+
+
+def make_store(folder: Path) -> str:
+    """An MLflow store with one registered model, `best`; returns its URI."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    card = bundle.Card(
+        model="cnn",
+        recipe=MFC,
+        settings={},
+        data={"name": "none", "synthetic": False},
+        split={},
+        val={},
+        test={},
+        environment={},
+    )
+    bundle.save(folder / "model", build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
+    tracker = tracking.Tracker(uri)
+    run = tracker.start_run("bench", {}, {})
+    tracker.set_alias(tracking.BEST, tracker.register(run, folder / "model", {}))
+    return uri
+
+
+def wall(command: Command, environment: Mapping[str, str]) -> float:
+    """Seconds from the start of a process to its end."""
+    start = time.perf_counter()
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def told(command: Command, environment: Mapping[str, str]) -> float:
+    """The seconds that a process prints."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
+
+
+def in_turns(commands: Sequence[Command], environment: Mapping[str, str], runs: int, steady: bool) -> list[float]:
+    """Median seconds of each command, the commands taking turns."""
+    measure = told if steady else wall
+    rounds = [[measure(command, environment) for command in commands] for _ in range(runs)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python bench/predict.py", description="Time agr.predict.")
+    parser.add_argument("--clips", type=int, default=1000, help="clips of the throughput part")
+    parser.add_argument("--runs", type=int, default=5, help="cold starts of each contestant")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, one = Path(scratch) / "clips", Path(scratch) / "one"
+        make_clips(folder, one, options.clips)
+        environment = os.environ | {
+            "MLFLOW_TRACKING_URI": make_store(Path(scratch)),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        return report(options.clips, options.runs, folder, one, environment)
+
+
+def report(clips: int, runs: int, folder: Path, one: Path, environment: Mapping[str, str]) -> int:
+    """Measure, print the table, return the exit status."""
+    here = sys.executable
+    predict = [here, "-m", "agr.predict", "--model-uri", "models:/agr/best"]
+    ask = [here, "-c", WHOLE_MLFLOW]
+    cold = [[here, "-c", "import torch"], [*predict, str(one)], [*ask, str(one)]]
+    torch, first, mlflow_first = in_turns(cold, environment, runs, steady=False)
+    print(f"{'medians of alternating runs':40}{'agr.predict':>14}{'mlflow.pyfunc':>16}")
+    print(f"{'cold start to the first answers, seconds':40}{first:14.2f}{mlflow_first:16.2f}", flush=True)
+    whole = [[*predict, str(folder)], [*ask, str(folder)]]
+    steady = [[here, "-c", STEADY_AGR, str(folder)], [here, "-c", STEADY_MLFLOW, str(folder)]]
+    for name, commands in (("process and all", whole), ("loaded and warm", steady)):
+        times = in_turns(commands, environment, min(runs, THROUGHPUT_RUNS), steady=commands is steady)
+        print(f"{f'{clips} clips, {name}, clips a second':40}", end="")
+        print(
+            "".join(f"{clips / seconds:{width}.0f}" for seconds, width in zip(times, (14, 16), strict=True)), flush=True
+        )
+    ratio = first / torch
+    verdict = "held" if ratio <= GOAL else "MISSED"
+    print(f"cold start {ratio:.2f} x `import torch` ({torch:.2f} s): goal of at most {GOAL:g} x {verdict}")
+    return int(ratio > GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

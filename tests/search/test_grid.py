@@ -1,0 +1,101 @@
+"""The points of the grid and how many of their epochs differ."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from agr.errors import SettingsError
+from agr.training import STEP_SIZE, Settings
+from search.grid import distinct_epochs, grid
+
+
+def schedule(epochs: int, lr: float, gamma: float) -> list[float]:
+    """Learning rates by a loop rather than a formula, rounded so that two ways to the same number agree."""
+    rates, rate = [], lr
+    for done in range(epochs):
+        if done and done % STEP_SIZE == 0:
+            rate *= gamma
+        rates.append(round(rate, 15))
+    return rates
+
+
+def test_the_default_grid_is_every_combination_once() -> None:
+    points = grid()
+    expected = set(itertools.product((5, 10, 20), (0.1, 0.01, 0.001), (0.1, 0.3, 0.7)))
+    assert {(point.epochs, point.lr, point.gamma) for point in points} == expected
+    assert len(points) == 27
+
+
+def test_of_the_315_epochs_of_the_default_grid_150_differ() -> None:
+    points = grid()
+    assert sum(point.epochs for point in points) == 315
+    assert distinct_epochs(points) == 150
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lr", "gamma"),
+    [
+        ((3,), (0.1,), (0.1, 0.5)),
+        ((4, 6, 11), (0.1, 0.2), (0.5, 0.25)),
+        ((10,), (0.3,), (1.0, 0.5)),
+        ((1,), (1.0,), (0.0,)),
+    ],
+)
+def test_distinct_epochs_are_the_distinct_schedules(
+    epochs: tuple[int, ...], lr: tuple[float, ...], gamma: tuple[float, ...]
+) -> None:
+    runs = [schedule(*point) for point in itertools.product(epochs, lr, gamma)]
+    expected = {tuple(run[:count]) for run in runs for count in range(1, len(run) + 1)}
+    assert distinct_epochs(grid(epochs, lr, gamma)) == len(expected)
+
+
+def test_another_seed_changes_every_point_and_no_count() -> None:
+    points = grid(seed=7)
+    assert {point.seed for point in points} == {7}
+    assert distinct_epochs(points) == 150
+
+
+def test_a_value_given_twice_counts_once() -> None:
+    assert grid((5, 5), (0.1, 0.1), (0.5, 0.5, 0.5)) == [Settings(epochs=5, lr=0.1, gamma=0.5)]
+
+
+def test_points_keep_the_order_in_which_the_values_were_given() -> None:
+    assert [(p.epochs, p.lr) for p in grid((4, 2), (0.1, 0.2), (0.5,))] == [(4, 0.1), (4, 0.2), (2, 0.1), (2, 0.2)]
+
+
+def test_no_points_have_no_epochs() -> None:
+    assert distinct_epochs([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lr", "gamma", "message"),
+    [
+        ((), (0.1,), (0.5,), "--epochs: no values"),
+        ((1,), (), (0.5,), "--lr: no values"),
+        ((1,), (0.1,), (), "--gamma: no values"),
+        ((0,), (0.1,), (0.5,), "epochs 0"),
+        ((-3,), (0.1,), (0.5,), "epochs -3"),
+        ((1,), (0.0,), (0.5,), "lr 0"),
+        ((1,), (-0.1,), (0.5,), "lr -0.1"),
+        ((1,), (float("nan"),), (0.5,), "lr nan"),
+        ((1,), (float("inf"),), (0.5,), "lr inf"),
+        ((1,), (0.1,), (1.5,), "gamma 1.5"),
+        ((1,), (0.1,), (-0.1,), "gamma -0.1"),
+        ((1,), (0.1,), (float("nan"),), "gamma nan"),
+    ],
+)
+def test_a_value_out_of_range_is_named(
+    epochs: tuple[int, ...], lr: tuple[float, ...], gamma: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        grid(epochs, lr, gamma)
+    assert "\n" not in str(caught.value)
+    assert "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_named(seed: int) -> None:
+    with pytest.raises(SettingsError, match="seed"):
+        grid(seed=seed)

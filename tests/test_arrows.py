@@ -1,0 +1,113 @@
+"""Which module may import which: `search` knows `agr`, never the other way round, and MLflow stands behind one door.
+
+Every import statement counts here, wherever it stands in its file; those at a module's top level are the ones that
+importing it runs.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+AGR = {f"agr.{path.stem}": path for path in sorted((ROOT / "agr").glob("*.py"))}
+SEARCH = {f"search.{path.stem}": path for path in sorted((ROOT / "search").glob("*.py"))}
+TRACKING = "agr.tracking"
+
+
+def imported(nodes: Iterator[ast.AST]) -> set[str]:
+    """Dotted names of what import statements bring in; `from a import b` counts as a and a.b."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def everywhere(path: Path) -> set[str]:
+    """Imported anywhere in a file."""
+    return imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def at_once(path: Path) -> set[str]:
+    """Imported when the module is: not in functions, nor for type checkers only."""
+    return imported(_run_at_import(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _run_at_import(node)
+
+
+def packages(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def loaded_with(module: str) -> set[str]:
+    """Every package that importing a module of `agr` imports, through other modules of `agr` too."""
+    todo, done, found = [module], set(), set()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        done.add(name)
+        names = at_once(AGR[name])
+        todo += names & AGR.keys()
+        found |= packages(names)
+    return found
+
+
+def test_the_sources_are_where_this_test_looks() -> None:
+    assert {"agr.training", "agr.predict", TRACKING} <= AGR.keys()
+    assert "search.run_grid" in SEARCH
+    assert "mlflow" in packages(everywhere(AGR[TRACKING]))
+    assert "agr.tracking" in everywhere(AGR["agr.registry"])
+    assert "agr.tracking" not in at_once(AGR["agr.registry"])
+    assert any("ray" in packages(everywhere(path)) for path in SEARCH.values())
+
+
+@pytest.mark.parametrize("module", AGR)
+def test_agr_knows_nothing_of_the_search(module: str) -> None:
+    assert not packages(everywhere(AGR[module])) & {"search", "ray", "optuna"}
+
+
+@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING}))
+def test_mlflow_is_imported_in_tracking_only(module: str) -> None:
+    assert not packages(everywhere(AGR[module])) & {"mlflow", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("module", SEARCH)
+def test_the_search_speaks_to_mlflow_through_agr(module: str) -> None:
+    assert not packages(everywhere(SEARCH[module])) & {"mlflow", "sqlalchemy"}
+
+
+def test_tracking_is_imported_by_the_registry_alone_and_only_when_needed() -> None:
+    assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == ["agr.registry"]
+    assert [module for module, path in AGR.items() if TRACKING in at_once(path)] == []
+
+
+@pytest.mark.parametrize("module", ["agr.training", "agr.serving", "agr.predict", "agr.evaluate", "agr.prepare"])
+def test_importing_it_brings_in_no_heavy_guest(module: str) -> None:
+    heavy = {"ray", "optuna", "mlflow", "sqlalchemy", "pandas", "matplotlib", "librosa", "search"}
+    assert not loaded_with(module) & heavy
+
+
+def test_predict_needs_no_torch_to_answer_help() -> None:
+    assert not loaded_with("agr.predict") & {"torch", "numpy", "soundfile"}
+
+
+def test_pickle_is_nowhere_read() -> None:
+    for path in [*AGR.values(), *SEARCH.values()]:
+        assert not packages(everywhere(path)) & {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}, path
+        assert "torch.load(" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,179 @@
+"""Scores of a model on a corpus: the same answers as `agr.predict`, the same numbers as `agr.scoring`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agr import bundle, corpus, evaluate, predict, prepare, scoring
+from agr.corpus import CLASSES
+from agr.errors import CorpusError, RecipeError
+from agr.evaluate import main
+from agr.images import ImageSet
+from agr.recipe import MFC, RECIPES
+
+Row = tuple[object, str, str]
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle_folder: Path) -> bundle.Bundle:
+    return bundle.load(bundle_folder)
+
+
+@pytest.fixture(scope="module")
+def people(demo_root: Path) -> list[Row]:
+    """Path, speaker and gender of every tenth demo clip and its neighbour: two clips of each of eight people."""
+    clips = corpus.open_corpus(str(demo_root), demo_root).clips
+    return [(clip.path, clip.speaker, clip.gender) for at, clip in enumerate(clips) if at % 10 < 2]
+
+
+def manifest(path: Path, rows: Sequence[Row]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "speaker", "gender"), *rows])
+    return path
+
+
+def measure(loaded: bundle.Bundle, source: Path, tmp_path: Path, met: Sequence[str] = ()) -> evaluate.Evaluation:
+    return evaluate.evaluate(loaded, bundle.Seen(frozenset(met), frozenset()), str(source), tmp_path)
+
+
+def test_the_numbers_are_those_of_predicts_answers(
+    bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(["--json", "--model-uri", str(bundle_folder), *(str(row[0]) for row in people)]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    right = np.array([answer["label"] == gender for answer, (_, _, gender) in zip(answers, people, strict=True)])
+    genders = np.array([gender for _, _, gender in people])
+    recall = {name: right[genders == name].mean() for name in CLASSES}
+    result = measure(bundle.load(bundle_folder), manifest(tmp_path / "two.csv", people), tmp_path)
+    assert result.scores.accuracy == right.mean()
+    assert result.scores.recall == recall
+    assert result.scores.balanced_accuracy == np.mean(list(recall.values()))
+    assert (result.scores.clips, result.scores.speakers, result.skipped) == (16, 8, 0)
+    for name, who in result.scores.per_speaker.items():
+        own = [k for k, row in enumerate(people) if f"two/{row[1]}" == name]
+        assert (who.clips, who.accuracy) == (2, right[own].mean())
+    table = np.array([list(answer["probability"].values()) for answer in answers])
+    labels = np.array([CLASSES.index(gender) for gender in genders.tolist()])
+    speakers = np.array([f"two/{row[1]}" for row in people])
+    assert result.scores == scoring.score(labels, table, speakers)
+
+
+def test_a_prepared_folder_scores_as_its_recordings_do(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
+) -> None:
+    source = manifest(tmp_path / "two.csv", people)
+    prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
+    recordings, images = measure(loaded, source, tmp_path), measure(loaded, tmp_path / "prepared", tmp_path)
+    assert images.scores == recordings.scores
+    assert images.corpus == recordings.corpus == "two"
+
+
+def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: ImageSet) -> None:
+    rows = np.arange(3)
+    with pytest.raises(RecipeError, match=r"images of recipe mfc48; expected mfc$"):
+        evaluate.score_images(loaded, replace(images, recipe=RECIPES["mfc48"]), rows)
+    assert evaluate.score_images(loaded, images, rows).clips == 3
+
+
+def test_ready_images_are_taken_for_the_studys(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    prepare.prepare(corpus.open_corpus(str(manifest(tmp_path / "two.csv", people)), tmp_path), ready, MFC)
+    (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
+    with pytest.raises(RecipeError, match=r"expected mfc$"):
+        measure(loaded, ready, tmp_path / "work")
+    other = bundle.Bundle(loaded.model, replace(loaded.card, recipe=RECIPES["mfc48"]))
+    assert measure(other, ready, tmp_path / "work").scores.clips == 16
+
+
+def test_one_gender_alone_is_scored_by_its_recall(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+    women = [row for row in people if row[2] == "female"]
+    result = measure(loaded, manifest(tmp_path / "women.csv", women), tmp_path)
+    assert result.scores.recall["male"] is None
+    assert result.scores.balanced_accuracy == result.scores.recall["female"] == result.scores.accuracy
+    values = json.loads(json.dumps(evaluate.as_dict(result, {})))
+    assert values["recall"] == {"female": result.scores.accuracy, "male": None}
+    assert "male" not in evaluate.describe(result).split("recall")[1].splitlines()[0].replace("female", "")
+
+
+def test_clips_that_cannot_be_read_are_counted_and_named(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    odd = [("gone.wav", "01", people[0][2]), ("broken.wav", "9", "male"), (people[2][0], "9", "unknown")]
+    result = measure(loaded, manifest(tmp_path / "odd.csv", [*people[:2], *odd, *people[2:]]), tmp_path)
+    assert (result.scores.clips, result.skipped) == (16, 3)
+    assert "odd/9" not in result.scores.per_speaker
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agr: ")]
+    assert [line.split(":")[1].strip() for line in complaints] == [
+        str(tmp_path / "gone.wav"),
+        str(tmp_path / "broken.wav"),
+    ]
+    without = measure(loaded, manifest(tmp_path / "odd.csv", people), tmp_path)
+    assert result.scores == without.scores
+
+
+def test_no_readable_clip_at_all(loaded: bundle.Bundle, tmp_path: Path) -> None:
+    source = manifest(tmp_path / "gone.csv", [("a.wav", "1", "f"), ("b.wav", "2", "m")])
+    with pytest.raises(CorpusError, match="none of 2 clips could be read"):
+        measure(loaded, source, tmp_path)
+
+
+def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+    source = manifest(tmp_path / "two.csv", people)
+    result = measure(loaded, source, tmp_path, met=["two/02", "two/01", "three/03", "04"])
+    assert result.met == ("two/01", "two/02")
+    assert "LEAKY: the model was trained or chosen on 2 of these speakers" in evaluate.describe(result)
+    assert evaluate.as_dict(result, {})["speakers_met_in_training"] == ["two/01", "two/02"]
+    stranger = measure(loaded, source, tmp_path)
+    assert stranger.met == ()
+    assert "LEAKY" not in evaluate.describe(stranger)
+
+
+def test_the_command_prints_one_json_object(
+    bundle_folder: Path,
+    demo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model-uri", str(bundle_folder), "--data", str(demo_root), "--json"]) == 0
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert set(values) == {
+        *("clips", "speakers", "accuracy", "balanced_accuracy", "balanced_accuracy_ci95", "recall", "per_speaker"),
+        *("confusion", "corpus", "model", "skipped", "speakers_met_in_training", "synthetic"),
+    }
+    assert (values["clips"], values["speakers"], values["corpus"]) == (80, 8, "voices")
+    assert set(values["recall"]) == {"female", "male"}
+    assert set(values["per_speaker"]["voices/01"]) == {"gender", "clips", "accuracy"}
+    low, high = values["balanced_accuracy_ci95"]
+    assert 0 <= low <= values["balanced_accuracy"] <= high <= 1
+    assert len(values["speakers_met_in_training"]) == 6
+    assert values["synthetic"] is True
+    assert np.sum(values["confusion"]) == 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_tells_a_person_and_ends_with_status_1_when_clips_were_skipped(
+    bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = manifest(tmp_path / "few.csv", [*people, ("gone.wav", "77", "f")])
+    assert main(["--model-uri", str(bundle_folder), "--data", str(source)]) == 1
+    out = capsys.readouterr().out
+    assert "few: 16 clips of 8 speakers, 1 clips skipped" in out
+    assert "95 % interval over speakers" in out
+    assert "hardest speakers" in out
+
+
+def test_synthetic_voices_are_said_to_prove_nothing(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
+    assert "synthetic: the result proves nothing about people" in evaluate.describe(
+        measure(loaded, demo_root, tmp_path)
+    )
