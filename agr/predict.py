@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.errors import AudioError
+from agr.terminal import quick_imports
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +116,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
-    from agr import bundle, registry
+    with quick_imports():
+        from agr import bundle, registry
 
     found = registry.resolve(options.model_uri, options.tracking_uri)
     loaded = bundle.load(found.folder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -17,7 +20,7 @@ INTERRUPTED = 130
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Call a command's `main` and exit: its own status, 2 for an AgrError or a file's trouble, 130 for Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_on_sigterm()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -39,6 +42,22 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(status)
 
 
+def end_on_sigterm() -> None:
+    """Let SIGTERM end this command as Ctrl-C does; to be said again after a library took the signal for itself."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import torch and MLflow inside: the garbage collector would walk their objects over and over, now and at exit."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does."""
     raise KeyboardInterrupt

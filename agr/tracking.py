@@ -40,7 +40,7 @@ REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
-BATCH_LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
+POINTS_A_BATCH = 1000  # as many as MLflow takes at once
 DOCUMENTED = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
     "column `audio` takes the bytes of a WAV, FLAC, OGG or MP3 file."
@@ -97,8 +97,8 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Epoch]) -> None:
-        """Every metric of every epoch, in batches; the step is the epoch."""
+    def log_epochs(self, run_id: str, epochs: Sequence[Epoch], totals: Mapping[str, float] | None = None) -> None:
+        """Every metric of every epoch, the step being the epoch, and single numbers with them, in batches."""
         now = int(time.time() * 1000)
         points = [
             Metric(key, float(value), now, epoch.epoch)
@@ -106,13 +106,13 @@ class Tracker:
             for key, value in asdict(epoch).items()
             if key != "epoch"
         ]
-        for start in range(0, len(points), BATCH_LIMITS["metrics"]):
-            self._client.log_batch(run_id, metrics=points[start : start + BATCH_LIMITS["metrics"]])
+        points += [Metric(key, float(value), now, 0) for key, value in (totals or {}).items()]
+        for start in range(0, len(points), POINTS_A_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + POINTS_A_BATCH])
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Single numbers of a run."""
-        now = int(time.time() * 1000)
-        self._client.log_batch(run_id, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+        self.log_epochs(run_id, (), metrics)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Add or change tags of a run."""

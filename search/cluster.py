@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agr.errors import SettingsError
+from agr.terminal import end_on_sigterm
 from search.device import choose_device
 
 os.environ.update(
@@ -71,6 +72,7 @@ def cluster(
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
+    end_on_sigterm()  # Ray would abort the driver instead
     try:
         yield _slots(device, wanted, gpus_per_trial)
     finally:

@@ -12,16 +12,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from search import grid
+from agr.terminal import quick_imports, run
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python search/run_grid.py", description="Exhaustive search on Ray Tune.")
     points = parser.add_argument_group("the grid")
-    points.add_argument("--epochs", type=int, nargs="+", default=grid.EPOCHS)
-    points.add_argument("--lr", type=float, nargs="+", default=grid.LR)
-    points.add_argument("--gamma", type=float, nargs="+", default=grid.GAMMA)
+    points.add_argument("--epochs", type=int, nargs="+", help="default: 5 10 20")
+    points.add_argument("--lr", type=float, nargs="+", help="default: 0.1 0.01 0.001")
+    points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
     points.add_argument("--seed", type=int, default=0, help="of weights, order and split")
     data = parser.add_argument_group("data")
     data.add_argument("--data", default="demo", help="demo, audiomnist, a folder, a CSV manifest (default: demo)")
@@ -53,8 +53,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
-    points = grid.grid(options.epochs, options.lr, options.gamma, options.seed)
-    from search import study
+    with quick_imports():
+        from search import grid, study
+    axes = (options.epochs or grid.EPOCHS, options.lr or grid.LR, options.gamma or grid.GAMMA)
+    points = grid.grid(*axes, seed=options.seed)
 
     plan = study.Plan(
         points=tuple(points),
@@ -79,6 +81,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.terminal import run
-
     run(main)

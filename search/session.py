@@ -86,7 +86,8 @@ class Session:
             record.history.append(epoch)
             record.unsent.append(epoch)
             self._count(record, epoch.epoch, origin, read=bool(result["read"]))
-        self._send(record)
+        if len(record.history) < record.settings.epochs:  # the last ones go with the totals, when the trial ends
+            self._send(record)
         self._tell(record)
 
     def lanes_trained(self, epochs: Iterable[tuple[float, ...]]) -> None:
@@ -145,15 +146,13 @@ class Session:
         for beat in self.heartbeats:
             beat()
 
-    def _send(self, record: Record) -> None:
-        self.tracker.log_epochs(record.run_id, record.unsent)
+    def _send(self, record: Record, totals: Mapping[str, float] | None = None) -> None:
+        self.tracker.log_epochs(record.run_id, record.unsent, totals)
         record.unsent.clear()
 
     def _close(self, record: Record, status: str) -> None:
         record.status = status
-        self._send(record)
-        counts = {f"epochs_{key}": getattr(record, key) for key in ("trained", "shared", "earlier")}
-        self.tracker.log_metrics(record.run_id, counts)
+        self._send(record, {f"epochs_{key}": getattr(record, key) for key in ("trained", "shared", "earlier")})
         if record.reason:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)

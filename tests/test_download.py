@@ -137,9 +137,7 @@ def test_cut_connection_goes_on_from_the_byte_reached(
 
 def test_cut_for_good_keeps_the_part_and_the_next_call_completes_it(server: Server, target: Path) -> None:
     server.cuts = [CUT, 0, 0]
-    with pytest.raises(
-        FetchError, match=f"cut at {CUT} of {len(BODY)} bytes, given up after 3 tries"
-    ) as caught:
+    with pytest.raises(FetchError, match=f"cut at {CUT} of {len(BODY)} bytes, given up after 3 tries") as caught:
         download(server.url, target, waits=(1, 2), sleep=no_sleep)
     assert f"{CUT} bytes are kept in {part_of(target)}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -191,9 +189,7 @@ def test_range_of_another_length_is_not_appended(server: Server, target: Path) -
 
 
 @pytest.mark.parametrize("surplus", [0, 1])
-def test_part_that_the_server_cannot_go_on_from_is_dropped(
-    server: Server, target: Path, surplus: int
-) -> None:
+def test_part_that_the_server_cannot_go_on_from_is_dropped(server: Server, target: Path, surplus: int) -> None:
     server.chunked, server.cuts = True, [CUT]  # chunked: the size is not known beforehand
     with pytest.raises(FetchError):
         download(server.url, target, waits=())

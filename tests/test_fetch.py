@@ -97,9 +97,7 @@ def test_corpus_is_fetched_and_only_the_corpus_stays(root: Path, url: str, tmp_p
     ]
 
 
-def test_corpus_already_there_needs_no_request(
-    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_corpus_already_there_needs_no_request(root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root.mkdir(parents=True)
     unpack(archive, root / "data")
     monkeypatch.setattr(fetch, "download", lambda *args, **kwargs: pytest.fail("a request was made"))

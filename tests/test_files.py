@@ -25,7 +25,7 @@ def test_a_failure_leaves_the_old_file_and_no_debris(
     path = tmp_path / "c.bin"
     write_atomic(path, b"old")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, step, full)

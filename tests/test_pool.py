@@ -15,9 +15,7 @@ from agr.pool import BLAS_THREADS, CHUNK, map_unordered
 
 
 @pytest.mark.parametrize(("items", "workers"), [(0, 2), (1, 2), (CHUNK, 8), (5 * CHUNK, 1), (5 * CHUNK, 0)])
-def test_little_work_or_one_worker_starts_no_process(
-    monkeypatch: pytest.MonkeyPatch, items: int, workers: int
-) -> None:
+def test_little_work_or_one_worker_starts_no_process(monkeypatch: pytest.MonkeyPatch, items: int, workers: int) -> None:
     def refuse(*_: object, **__: object) -> ProcessPoolExecutor:
         raise AssertionError("a pool was started")
 

@@ -148,12 +148,8 @@ def test_voices_are_individual_reproducible_and_json_able() -> None:
     assert [Voice(**json.loads(json.dumps(asdict(voice)))) for voice in people] == people
 
 
-@pytest.mark.parametrize(
-    ("gender", "mean", "least_sd", "most_sd"), [("female", 220, 20, 30), ("male", 131, 16, 24)]
-)
-def test_group_pitch_agrees_with_hillenbrand_1995(
-    gender: str, mean: float, least_sd: float, most_sd: float
-) -> None:
+@pytest.mark.parametrize(("gender", "mean", "least_sd", "most_sd"), [("female", 220, 20, 30), ("male", 131, 16, 24)])
+def test_group_pitch_agrees_with_hillenbrand_1995(gender: str, mean: float, least_sd: float, most_sd: float) -> None:
     f0 = np.array([voice.f0 for voice in voices(400, seed=5) if voice.gender == gender])
     assert f0.mean() == pytest.approx(mean, rel=0.03)
     assert least_sd < f0.std() < most_sd
@@ -244,9 +240,7 @@ def test_a_folder_made_with_other_settings_is_refused(
 ) -> None:
     write_demo(tmp_path, speakers=2, repetitions=1, seed=0)
     before = tree(tmp_path)
-    with pytest.raises(
-        SettingsError, match=r"SYNTHETIC.txt: found .*2 speakers, 1 repetitions, seed 0.*expected"
-    ):
+    with pytest.raises(SettingsError, match=r"SYNTHETIC.txt: found .*2 speakers, 1 repetitions, seed 0.*expected"):
         write_demo(tmp_path, speakers, repetitions, seed)
     assert tree(tmp_path) == before
 

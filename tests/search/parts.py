@@ -88,8 +88,9 @@ class FakeTracker:
         self.runs[run_id] = known | {"epochs": [], "metrics": {}, "status": "RUNNING", "folders": []}
         return run_id
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Epoch]) -> None:
+    def log_epochs(self, run_id: str, epochs: Sequence[Epoch], totals: Mapping[str, float] | None = None) -> None:
         self.runs[run_id]["epochs"] += list(epochs)
+        self.runs[run_id]["metrics"] |= dict(totals or {})
         self.batches.append((run_id, len(epochs)))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
