@@ -5,7 +5,8 @@ probabilities = of_clips([y], bundle)             # y: mono float32 at bundle.ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np
     cut = [recipe.windows(y, bundle.card.recipe) for y in clips]
     pixels = _images([window for windows in cut for window in windows], bundle.card.recipe)
     owner = np.repeat(np.arange(len(clips)), [len(windows) for windows in cut])
-    each = of_images(pixels, bundle)  # (windows, 2)
+    with _one_thread():
+        each = of_images(pixels, bundle)  # (windows, 2)
     sums = np.zeros((len(clips), each.shape[1]))
     np.add.at(sums, owner, each)
     return np.asarray(sums / np.bincount(owner)[:, None])
@@ -37,6 +39,17 @@ def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np
 def _images(windows: Sequence[NDArray[np.float32]], wanted: recipe.Recipe) -> NDArray[np.uint8]:
     starts = range(0, len(windows), WINDOWS_AT_ONCE)
     return np.concatenate([recipe.images(windows[start : start + WINDOWS_AT_ONCE], wanted) for start in starts])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: its idle ones spin, and on small batches slow numpy's down several times over."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:

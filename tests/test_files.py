@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from agr import files
 from agr.files import write_atomic
 
 
@@ -28,7 +28,7 @@ def test_a_failure_leaves_the_old_file_and_no_debris(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, step, full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
@@ -44,6 +44,6 @@ def test_while_it_is_written_the_file_has_another_name_in_the_same_folder(
         temporary = Path(source)
         seen.append((temporary.parent, temporary.suffix, temporary.read_bytes(), target.exists()))
 
-    monkeypatch.setattr(files.os, "replace", look)
+    monkeypatch.setattr(os, "replace", look)
     write_atomic(tmp_path / "x.jpg", b"image")
     assert seen == [(tmp_path, ".tmp", b"image", False)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from agr import audio, bundle, inference
 from agr.images import ImageSet
@@ -62,3 +63,23 @@ def test_many_windows_are_drawn_some_at_a_time(
     monkeypatch.setattr(inference, "WINDOWS_AT_ONCE", 4)
     assert of_clips(clips, loaded) == pytest.approx(expected, abs=1e-6)
     assert expected.sum(axis=1) == pytest.approx(1)
+
+
+def test_torch_works_on_one_thread_for_clips_and_gets_its_threads_back(
+    loaded: bundle.Bundle, voices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during = []
+    draw = inference.of_images
+
+    def spied(pixels: NDArray[np.uint8], bundle: bundle.Bundle) -> NDArray[np.float64]:
+        during.append(torch.get_num_threads())
+        return draw(pixels, bundle)
+
+    monkeypatch.setattr(inference, "of_images", spied)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        of_clips([audio.load(voices[0], 16_000)], loaded)
+        assert (during, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ from search import cluster
 
 
 def resources(monkeypatch: pytest.MonkeyPatch, **has: float) -> None:
-    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: has)
+    monkeypatch.setattr("ray.cluster_resources", lambda: has)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,14 @@ def test_a_trial_from_its_beginning_to_its_end(session: Session, tracker: FakeTr
     assert session.finished() == [record]
 
 
-def test_every_epoch_is_sent_when_it_is_reported(session: Session, tracker: FakeTracker) -> None:
+def test_every_epoch_is_sent_when_it_is_reported_the_last_one_with_the_totals(
+    session: Session, tracker: FakeTracker
+) -> None:
     session.start("t", asdict(POINT))
     session.advance("t", result(session, [1, 2], read=True))
+    assert len(tracker.batches) == 1
     session.advance("t", result(session, [3]))
+    session.end("t", dict)
     run = session.records["t"].run_id
     assert [batch for batch in tracker.batches if batch[1]] == [(run, 2), (run, 1)]
 
