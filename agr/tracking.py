@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agr import __version__, bundle
 from agr.corpus import CLASSES
 from agr.errors import ModelError
-from agr.registry import SQLITE, normalise
+from agr.registry import SQLITE, normalise, resolve
 from agr.serving import COLUMN
 from agr.training import Epoch
 
@@ -155,8 +155,8 @@ class Tracker:
             if error.error_code not in NOT_THERE:
                 raise
             return None
-        folder, _, version = download(f"models:/{REGISTERED_MODEL}/{found.version}", self.uri)
-        return Version(int(version or found.version), folder)
+        place = resolve(f"models:/{REGISTERED_MODEL}/{found.version}", self.uri)
+        return Version(int(found.version), place.folder)
 
     def set_alias(self, alias: str, version: int) -> None:
         """Point an alias at a version; another version loses it."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agr.errors import SettingsError
+from agr.pool import worker_environment
 from agr.terminal import end_on_sigterm
 from search.device import choose_device
 
@@ -68,7 +69,10 @@ def cluster(
         else:
             custom = {MPS: 1.0} if device == "mps" else None
             memory = max(128 * 2**20, 2 * store_bytes)
-            ray.init(address="local", include_dashboard=False, resources=custom, object_store_memory=memory, **quiet)
+            with worker_environment():  # Ray's daemons hand it on to every worker
+                ray.init(
+                    address="local", include_dashboard=False, resources=custom, object_store_memory=memory, **quiet
+                )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error

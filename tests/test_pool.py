@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from agr import pool
-from agr.pool import BLAS_THREADS, CHUNK, map_unordered
+from agr.pool import CHUNK, WORKER_ENVIRONMENT, map_unordered
 
 
 @pytest.mark.parametrize(("items", "workers"), [(0, 2), (1, 2), (CHUNK, 8), (5 * CHUNK, 1), (5 * CHUNK, 0)])
@@ -30,12 +30,12 @@ def test_every_item_is_worked_on_once_by_other_processes(items: int) -> None:
 
 
 def test_workers_use_one_thread_each_and_our_own_setting_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, *others = BLAS_THREADS
+    first, *others = WORKER_ENVIRONMENT
     monkeypatch.setenv(first, "7")
     for name in others:
         monkeypatch.delenv(name, raising=False)
     assert set(map_unordered(os.getenv, [first, others[0]] * CHUNK, 2)) == {"1"}
-    assert [os.environ.get(name) for name in BLAS_THREADS] == ["7", *(None for _ in others)]
+    assert [os.environ.get(name) for name in WORKER_ENVIRONMENT] == ["7", *(None for _ in others)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
