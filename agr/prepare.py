@@ -28,29 +28,15 @@ from numpy.typing import NDArray
 from agr import audio, corpus, images, recipe
 from agr.errors import AgrError, CorpusError
 from agr.files import write_atomic
+from agr.journal import JOURNAL, Outcome, stamp, still_valid
 from agr.pool import map_unordered
 from agr.progress import terminal_progress
 from agr.recipe import Recipe
 
-JOURNAL, SKIPPED, LOCK = "journal.jsonl", "skipped.csv", ".lock"
+SKIPPED, LOCK = "skipped.csv", ".lock"
 UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
 LONGEST_PART = 48  # characters; file systems allow 255 bytes
 FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one clip: its image and its recording's digest, or the `reason` why there is none.
-
-    `stamp` is the recording's `stat`, `recipe` the digest of the recipe: both unchanged, it need not be redone.
-    """
-
-    name: str
-    stamp: str
-    recipe: str
-    image: str = ""
-    recording: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,16 +61,16 @@ class Maker:
 
         A bad clip is an answer, not an exception.
         """
-        stamp = _stamp(clip.path)
+        made_of = stamp(clip.path)
         try:
             data = audio.read_bytes(clip.path)
             jpeg = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
         except AgrError as error:
-            return Outcome(clip.name, stamp, self.recipe.digest, reason=str(error)), b""
+            return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name)
         write_atomic(self.out / image, jpeg)
         recording = hashlib.sha256(data).hexdigest()[:32]
-        return Outcome(clip.name, stamp, self.recipe.digest, image, recording), recipe.from_jpeg(jpeg).tobytes()
+        return Outcome(clip.name, made_of, self.recipe.digest, image, recording), recipe.from_jpeg(jpeg).tobytes()
 
     def _drawn(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
@@ -106,7 +92,7 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
 
 
 def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
-    outcomes = _still_valid(source, out, wanted)
+    outcomes = still_valid(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
     pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
     if todo:
@@ -162,15 +148,6 @@ def choose_recipe(source: corpus.Corpus, name: str | None) -> Recipe:
     return recipe.by_name(name or ("mfc48" if source.ready_images else "mfc"))
 
 
-def _stamp(path: Path) -> str:
-    """Size and times of a file, as `make` and git use them to see that it changed; empty if it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ""
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-
-
 def _image_name(name: str) -> str:
     """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
     parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
@@ -178,30 +155,6 @@ def _image_name(name: str) -> str:
     if path != f"images/{name}":
         path += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return path if path.endswith(".jpg") else f"{path}.jpg"
-
-
-def _still_valid(source: corpus.Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]:
-    """Journal entries whose recipe and recording are unchanged and whose image is there, by clip name."""
-    entries = {entry.name: entry for entry in _journal(out / JOURNAL)}
-    valid = {}
-    for clip in source.clips:
-        entry = entries.get(clip.name)
-        if entry is None or (entry.recipe, entry.stamp) != (wanted.digest, _stamp(clip.path)):
-            continue
-        if entry.stamp and (entry.reason or (out / entry.image).is_file()):
-            valid[clip.name] = entry
-    return valid
-
-
-def _journal(path: Path) -> Iterator[Outcome]:
-    """The clips dealt with, oldest first; a line torn by a kill is passed over."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            yield Outcome(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
 
 
 def _finish(
