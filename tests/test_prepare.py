@@ -21,7 +21,8 @@ from agr import audio, images, prepare, recipe
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.images import CARD, MANIFEST, PIXELS, load
-from agr.prepare import JOURNAL, LOCK, SKIPPED, Summary
+from agr.journal import JOURNAL
+from agr.prepare import LOCK, SKIPPED, Summary
 from agr.recipe import MFC, RECIPES, Recipe
 from agr.terminal import run
 
