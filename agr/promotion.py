@@ -20,6 +20,9 @@ from agr.images import ImageSet
 from agr.splits import Split
 
 
+TIE_DIGITS = 9  # the mean of two recalls carries rounding errors, which must not decide
+
+
 @dataclass(frozen=True)
 class Decision:
     """Whether `best` moves, and one sentence that says why."""
@@ -69,7 +72,8 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
 
 def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
     score = float(newcomer.test["balanced_accuracy"])
-    if score > best:
+    lead = round(score - best, TIE_DIGITS)
+    if lead > 0:
         return Decision(True, f"balanced accuracy {score:.4f} against {best:.4f} {where}")
-    gap = "a tie" if score == best else f"lost by {best - score:.4f}"
+    gap = "a tie" if lead == 0 else f"lost by {best - score:.4f}"
     return Decision(False, f"balanced accuracy {score:.4f} against {best:.4f} {where}: {gap}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from agr.promotion import TIE_DIGITS
 from agr.tracking import Tracker
 from agr.training import Epoch, Settings
 
@@ -164,6 +165,7 @@ def ranked(records: Sequence[Record]) -> list[Record]:
 
     def merit(record: Record) -> tuple[float, float, int]:
         last = record.history[-1]
-        return -last.val_balanced_accuracy, last.val_loss, record.settings.epochs
+        score = round(last.val_balanced_accuracy, TIE_DIGITS)
+        return -score, last.val_loss, record.settings.epochs
 
     return sorted(records, key=merit)

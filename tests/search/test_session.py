@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -268,3 +268,10 @@ def test_two_searches_of_one_name_do_not_hear_of_each_other(tracker: FakeTracker
     first, _ = SessionCallback(a), SessionCallback(b)
     first.on_trial_start(0, [], fake_trial())
     assert (list(a.records), list(b.records)) == (["t"], [])
+
+
+def test_a_rounding_error_in_the_mean_of_two_recalls_does_not_decide() -> None:
+    first, second = (Record(Settings(epochs=1, lr=0.1, gamma=0.5), run_id) for run_id in "ab")
+    first.history.append(replace(epoch(1), val_balanced_accuracy=0.8333333333333334, val_loss=0.6))
+    second.history.append(replace(epoch(1), val_balanced_accuracy=0.8333333333333333, val_loss=0.5))
+    assert ranked([first, second]) == [second, first]
