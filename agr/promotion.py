@@ -19,7 +19,6 @@ from agr.evaluate import score_images
 from agr.images import ImageSet
 from agr.splits import Split
 
-
 TIE_DIGITS = 9  # the mean of two recalls carries rounding errors, which must not decide
 
 
