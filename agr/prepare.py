@@ -17,6 +17,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,9 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
     wanted = choose_recipe(found, recipe_name)
     where = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
     out = workspace / f"{found.name}-{wanted.name}-{where}"
-    prepare(found, out, wanted, workers)
+    summary = prepare(found, out, wanted, workers)
+    if summary.skipped:
+        print(f"agr: {summary.skipped} clip(s) of {found.name} left out; see {out / SKIPPED}", file=sys.stderr)
     return images.load(out)
 
 

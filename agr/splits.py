@@ -175,6 +175,8 @@ def _random(data: ImageSet, seed: int) -> Split:
 
 
 def _in_range(fold: int | None, folds: int) -> int:
-    if fold is None or not 0 <= fold < folds:
+    if fold is None:
+        raise SplitError(f"--fold: not given; expected 0 to {folds - 1}")
+    if not 0 <= fold < folds:
         raise SplitError(f"--fold {fold}: expected 0 to {folds - 1}")
     return fold

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +38,7 @@ from agr.serving import COLUMN
 from agr.training import Epoch
 
 EXPERIMENT = "agr"
+PROBE_SECONDS = 20
 REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
@@ -64,6 +67,8 @@ class Tracker:
         try:
             if uri.startswith(SQLITE):
                 Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+            elif uri.startswith(("http://", "https://")):
+                _probe(uri)
             self._client = MlflowClient(uri, uri)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
@@ -213,6 +218,17 @@ def _artifact_root(uri: str) -> str | None:
     if not uri.startswith(SQLITE):
         return None
     return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
+
+
+def _probe(uri: str) -> None:
+    """MLflow would try an unreachable server for minutes without a word. Raises: ModelError."""
+    try:
+        urllib.request.urlopen(uri, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it says MLflow understands better
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(f"{uri}: {reason}; expected an MLflow tracking server that answers") from error
 
 
 def _first_line(error: Exception) -> str:

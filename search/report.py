@@ -15,6 +15,7 @@ from search.display import clock
 from search.session import FAILED, Record, Session
 
 TOP = 10
+CHANCE = 0.5
 ENV_FILE = "mlflow_store/env"
 
 
@@ -37,6 +38,8 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"test        balanced accuracy {ending.scores.balanced_accuracy:.4f} on {ending.scores.speakers} speakers "
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
+        if low <= CHANCE:
+            console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
     if leaky:
         console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
     if synthetic:
@@ -74,3 +77,9 @@ def _next_commands(uri: str, ending: Ending) -> list[str]:
 def complain(message: str) -> None:
     """One line on stderr."""
     print(f"agr: {' '.join(message.split())}", file=sys.stderr)
+
+
+def interrupted(session: Session, kept: bool) -> None:
+    """What Ctrl-C leaves."""
+    what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
+    print(f"interrupted: {len(session.finished())} of {session.planned} trials finished; {what}")

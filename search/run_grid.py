@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from agr.errors import SettingsError
 from agr.terminal import quick_imports, run
 
 
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     axes = (options.epochs or grid.EPOCHS, options.lr or grid.LR, options.gamma or grid.GAMMA)
     points = grid.grid(*axes, seed=options.seed)
 
+    if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
+        raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
     plan = study.Plan(
         points=tuple(points),
         data=options.data,

@@ -90,14 +90,14 @@ def run(plan: Plan) -> int:
             report.say(ending, session, time.monotonic() - began, split.leaky, data.synthetic)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
-            kept = f"{len(session.finished())} of {session.planned} trials are kept"
-            print(f"interrupted: {kept}; the same command goes on")
             status, code = KILLED, INTERRUPTED
         except AgrError as error:
             report.complain(str(error))
         finally:
             session.close(status)
             shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
+        if status == KILLED:
+            report.interrupted(session, kept=plan.stage_store is not None)
     return code
 
 

@@ -567,7 +567,7 @@ def typed(
         (["--gamma", "2"], "agr: gamma 2.0: expected 0"),
         (["--data", "no/such/folder"], "agr: no/such/folder: no such file or folder"),
         (["--data", "PREPARED", "--folds", "3", "--fold", "9"], "agr: --fold 9: expected 0 to 2"),
-        (["--data", "PREPARED", "--folds", "3"], "agr: --fold None: expected 0 to 2"),
+        (["--data", "PREPARED", "--folds", "3"], "agr: --fold: not given; expected 0 to 2"),
         (["--data", "PREPARED", "--folds", "99", "--fold", "0"], "agr: voices: 4 female speaker(s); expected 99"),
         (["--data", "PREPARED", "--split", "audiomnist-4fold", "--fold", "9"], "agr: --fold 9: expected 0 to 3"),
         (["--data", "PREPARED", "--address", "127.0.0.1:1"], "agr: --address 127.0.0.1:1: no answer"),
