@@ -279,7 +279,8 @@ def test_audit_lets_a_leaky_split_go_without_test_clips_but_not_without_validati
 @pytest.mark.parametrize("fold", [None, -1, 4, 100])
 @pytest.mark.parametrize("kind", ["folds", "audiomnist-4fold"])
 def test_fold_out_of_range_is_refused(kind: str, fold: int | None) -> None:
-    with pytest.raises(SplitError, match=f"--fold {fold}: expected 0 to 3"):
+    found = "--fold: not given" if fold is None else f"--fold {fold}"
+    with pytest.raises(SplitError, match=f"{found}; expected 0 to 3" if fold is None else f"{found}: expected 0 to 3"):
         make(audiomnist(), kind, folds=4, fold=fold)
 
 
