@@ -27,7 +27,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         status = main()
         sys.stdout.flush()
     except AgrError as error:
-        print(f"agr: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(str(error))
         status = 2
     except KeyboardInterrupt:
         print("agr: interrupted", file=sys.stderr)
@@ -40,6 +40,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         print(f"agr: {where}{error.strerror or error}", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"agr: {' '.join(message.split())}", file=sys.stderr)
 
 
 def end_on_sigterm() -> None:

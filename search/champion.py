@@ -119,8 +119,9 @@ def _draw(
 def _log_scores(session: Session, best: Record, scores: Scores | None) -> None:
     last = best.history[-1]
     metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
-    for key in ("trained", "shared", "earlier"):
-        metrics[f"epochs_{key}"] = sum(getattr(record, key) for record in session.records.values())
+    for record in session.records.values():
+        for key, count in record.counts.items():
+            metrics[key] = metrics.get(key, 0) + count
     if scores is not None:
         low, high = scores.balanced_accuracy_ci95
         metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -72,11 +71,6 @@ def _next_commands(uri: str, ending: Ending) -> list[str]:
     if ending.version is None:
         return [show]
     return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias} clip.wav"]
-
-
-def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"agr: {' '.join(message.split())}", file=sys.stderr)
 
 
 def interrupted(session: Session, kept: bool) -> None:

@@ -41,6 +41,11 @@ class Record:
     unsent: list[Epoch] = field(default_factory=list)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How its epochs came about, as MLflow's metrics name it."""
+        return {"epochs_trained": self.trained, "epochs_shared": self.shared, "epochs_earlier": self.earlier}
+
+    @property
     def last(self) -> Epoch | None:
         """The latest epoch."""
         return self.history[-1] if self.history else None
@@ -153,7 +158,7 @@ class Session:
 
     def _close(self, record: Record, status: str) -> None:
         record.status = status
-        self._send(record, {f"epochs_{key}": getattr(record, key) for key in ("trained", "shared", "earlier")})
+        self._send(record, record.counts)
         if record.reason:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)

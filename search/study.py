@@ -20,7 +20,7 @@ from agr import prepare, registry, splits
 from agr.errors import AgrError, SettingsError
 from agr.images import ImageSet
 from agr.splits import Split
-from agr.terminal import INTERRUPTED
+from agr.terminal import INTERRUPTED, complain
 from agr.tracking import Tracker
 from agr.training import STEP_SIZE, Settings
 from search import display, report
@@ -92,7 +92,7 @@ def run(plan: Plan) -> int:
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
         except AgrError as error:
-            report.complain(str(error))
+            complain(str(error))
         finally:
             session.close(status)
             shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
@@ -217,9 +217,10 @@ def _is_dead(driver: str) -> bool:
 
 
 def _tags(plan: Plan, data: ImageSet, split: Split, device: str, name: str) -> dict[str, object]:
+    made_by = commit()
     tags: dict[str, object] = {
         "search": name,
-        "commit": commit(),
+        "commit": made_by,
         "recipe": data.recipe.name,
         "split": split.name,
         "seed": plan.seed,
@@ -227,7 +228,7 @@ def _tags(plan: Plan, data: ImageSet, split: Split, device: str, name: str) -> d
         "data": data.name,
         "data_digest": data.digest,
         "mlflow.source.name": "search/run_grid.py",
-        "mlflow.source.git.commit": commit(),
+        "mlflow.source.git.commit": made_by,
     }
     if split.leaky:
         tags["leaky"] = "true"

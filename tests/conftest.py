@@ -122,3 +122,12 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     tracker.set_alias(tracking.CHALLENGER, 2)
     MlflowClient(uri, uri).delete_model_version("agr", "3")
     return uri
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, as trials have it: only so do results repeat to the bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -8,7 +8,7 @@ which there are 12 to 28) and 1e-3; scores have to be equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,12 +34,7 @@ LOSSES = ("train_loss", "val_loss")
 SCORES = ("train_accuracy", "train_balanced_accuracy", "val_accuracy", "val_balanced_accuracy")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made() -> ImageSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,12 +26,7 @@ CPU = torch.device("cpu")
 BASE = Settings(epochs=2, lr=0.001, gamma=0.5, batch_size=8, seed=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(women: int, men: int, pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]], clips: int = 3) -> ImageSet:
