@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 AGR = {f"agr.{path.stem}": path for path in sorted((ROOT / "agr").glob("*.py"))}
 SEARCH = {f"search.{path.stem}": path for path in sorted((ROOT / "search").glob("*.py"))}
-TRACKING = "agr.tracking"
+TRACKING, MIGRATE = "agr.tracking", "agr.migrate"
 
 
 def imported(nodes: Iterator[ast.AST]) -> set[str]:
@@ -82,8 +82,8 @@ def test_agr_knows_nothing_of_the_search(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"search", "ray", "optuna"}
 
 
-@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING}))
-def test_mlflow_is_imported_in_tracking_only(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING, MIGRATE}))
+def test_mlflow_is_imported_in_tracking_and_migration_only(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"mlflow", "sqlalchemy"}
 
 
@@ -92,9 +92,13 @@ def test_the_search_speaks_to_mlflow_through_agr(module: str) -> None:
     assert not packages(everywhere(SEARCH[module])) & {"mlflow", "sqlalchemy"}
 
 
-def test_tracking_is_imported_by_the_registry_alone_and_only_when_needed() -> None:
-    assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == ["agr.registry"]
-    assert [module for module, path in AGR.items() if TRACKING in at_once(path)] == []
+def test_tracking_is_imported_by_migration_and_when_needed_by_the_registry() -> None:
+    assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == [MIGRATE, "agr.registry"]
+    assert [module for module, path in AGR.items() if TRACKING in at_once(path)] == [MIGRATE]
+
+
+def test_nothing_imports_the_migration() -> None:
+    assert not [path for path in [*AGR.values(), *SEARCH.values()] if MIGRATE in everywhere(path)]
 
 
 @pytest.mark.parametrize("module", ["agr.training", "agr.serving", "agr.predict", "agr.evaluate", "agr.prepare"])
