@@ -7,15 +7,15 @@ audit(split, data)                                # refuses a leak
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agr.corpus import CLASSES
 from agr.errors import SplitError
-from agr.images import ImageSet
 
 KINDS = ("speakers", "folds", "audiomnist-4fold", "random")
 SIDES = ("train", "val", "test")
@@ -32,9 +32,35 @@ AUDIOMNIST_GROUPS = (
 Indices = NDArray[np.int64]
 
 
+class Labelled(Protocol):
+    """What a split needs to know of n clips, be they images or recordings; entry k of each is clip k's."""
+
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,), indices into CLASSES."""
+
+    @property
+    def speakers(self) -> NDArray[np.str_]:
+        """(n,), `corpus/speaker`."""
+
+    @property
+    def recordings(self) -> NDArray[np.str_]:
+        """(n,), a digest of each recording."""
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, str]]:
+        """The manifest's rows."""
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Split:
-    """Indices into an ImageSet, each shape (k,), int64, ascending; `name` says how they came about."""
+    """Indices of clips, each shape (k,), int64, ascending; `name` says how they came about."""
 
     name: str
     train: Indices
@@ -52,7 +78,7 @@ class Split:
 
 
 def make(
-    data: ImageSet, kind: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
+    data: Labelled, kind: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
 ) -> Split:
     """Split a corpus and audit the result.
 
@@ -77,9 +103,10 @@ def make(
     return split
 
 
-def audit(split: Split, data: ImageSet) -> None:
+def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
     """Refuse a split that leaks. Raises: SplitError naming the speaker or the recording that two sides share.
 
+    both: the sides that need clips of both genders.
     A split marked `leaky` may share speakers; one and the same recording may stand on two sides of none.
     """
     for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
@@ -90,30 +117,30 @@ def audit(split: Split, data: ImageSet) -> None:
             for value in np.unique(values[getattr(split, side)]):
                 if sides.setdefault(str(value), side) != side:
                     raise SplitError(f"split {split.name}: {what} {value} is in both {sides[str(value)]} and {side}")
-    for side in SIDES[: 2 if split.leaky else 3]:
+    for side in both[: 2 if split.leaky else 3]:
         found = set(data.labels[getattr(split, side)].tolist())
         if len(found) < len(CLASSES):
             raise SplitError(f"split {split.name}: {side} has clips of {len(found)} gender(s); expected both")
 
 
-def describe(split: Split, data: ImageSet) -> dict[str, dict[str, int]]:
+def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
     """Clips, and speakers of each gender, on each side."""
     return {side: _count(data, getattr(split, side)) for side in SIDES}
 
 
-def _count(data: ImageSet, side: Indices) -> dict[str, int]:
+def _count(data: Labelled, side: Indices) -> dict[str, int]:
     people = {(str(speaker), int(label)) for speaker, label in zip(data.speakers[side], data.labels[side], strict=True)}
     genders = {name: sum(1 for _, label in people if label == index) for index, name in enumerate(CLASSES)}
     return {"clips": len(side)} | genders
 
 
-def _speakers(data: ImageSet, label: int, seed: int) -> list[str]:
+def _speakers(data: Labelled, label: int, seed: int) -> list[str]:
     """The speakers of one gender, shuffled by the seed."""
     names = np.unique(data.speakers[data.labels == label])
     return [str(name) for name in np.random.default_rng([seed, label]).permutation(names)]
 
 
-def _by_speaker(data: ImageSet, seed: int) -> Split:
+def _by_speaker(data: Labelled, seed: int) -> Split:
     side_of: dict[str, str] = {}
     for label, gender in enumerate(CLASSES):
         names = _speakers(data, label, seed)
@@ -128,7 +155,7 @@ def _by_speaker(data: ImageSet, seed: int) -> Split:
     return _of(data, f"speakers-seed{seed}", side_of)
 
 
-def _folds(data: ImageSet, seed: int, folds: int, fold: int) -> Split:
+def _folds(data: Labelled, seed: int, folds: int, fold: int) -> Split:
     side_of: dict[str, str] = {}
     for label, gender in enumerate(CLASSES):
         names = _speakers(data, label, seed)
@@ -142,7 +169,7 @@ def _side(group: int, fold: int, folds: int) -> str:
     return {fold: "test", (fold + 1) % folds: "val"}.get(group, "train")
 
 
-def _audiomnist(data: ImageSet, fold: int) -> Split:
+def _audiomnist(data: Labelled, fold: int) -> Split:
     known = {str(name): int(label) for name, label in zip(data.speakers, data.labels, strict=True)}
     number = {int(tail): name for name in known if (tail := name.rsplit("/", 1)[-1]).isdecimal()}
     side_of = {}
@@ -156,14 +183,14 @@ def _audiomnist(data: ImageSet, fold: int) -> Split:
     return _of(data, f"audiomnist-4fold-fold{fold}", side_of)
 
 
-def _of(data: ImageSet, name: str, side_of: Mapping[str, str]) -> Split:
+def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
     """The split that puts all clips of a speaker on that speaker's side; speakers not named are left out."""
     sides = np.array([side_of.get(str(speaker), "") for speaker in data.speakers])
     train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
     return Split(name, train, val, test)
 
 
-def _random(data: ImageSet, seed: int) -> Split:
+def _random(data: Labelled, seed: int) -> Split:
     folders = np.array([row.get("folder", "") for row in data.rows])
     if set(folders.tolist()) == {"train", "val"}:
         train, val = (np.flatnonzero(folders == folder).astype(np.int64) for folder in ("train", "val"))
