@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from agr.corpus import CLASSES
 from agr.errors import CorpusError
-from agr.recipe import IMAGE_SHAPE, Recipe, from_dict
+from agr.evidence import ROWS
+from agr.recipe import FRAMES, IMAGE_SHAPE, Recipe, VoiceRecipe, from_dict
 
-MANIFEST, PIXELS, CARD = "manifest.csv", "pixels.npy", "prepared.json"
+MANIFEST, PIXELS, EVIDENCE, CARD = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class ImageSet:
 
     pixels: (n, *IMAGE_SHAPE), uint8. labels: (n,), int64, indices into CLASSES. speakers: (n,), `corpus/speaker`.
     recordings: (n,), a digest of the recording (of the image where the recording is not at hand).
-    rows: the manifest's rows. digest: names pixels, labels and speakers together.
+    rows: the manifest's rows. digest: names pixels, labels and speakers together. evidence: what pixels were drawn
+    from, (n, ROWS, FRAMES), uint8, or None with a recipe that has none; training varies it. made_up: the corpora in
+    it whose voices are synthetic.
     """
 
     name: str
@@ -41,6 +44,8 @@ class ImageSet:
     recipe: Recipe
     digest: str
     synthetic: bool
+    evidence: NDArray[np.uint8] | None = None
+    made_up: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,10 +62,10 @@ def load(folder: Path) -> ImageSet:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        pixels = np.lib.format.open_memmap(folder / PIXELS, mode="r")
-        if pixels.shape != (len(rows), *IMAGE_SHAPE) or pixels.dtype != np.uint8:
-            raise CorpusError(f"{folder / PIXELS}: {pixels.dtype} {pixels.shape}; expected {len(rows)} images")
-        data = assemble(str(card["name"]), pixels, rows, from_dict(card["recipe"]), bool(card["synthetic"]))
+        recipe = from_dict(card["recipe"])
+        pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
+        found = _mapped(folder / EVIDENCE, (len(rows), ROWS, FRAMES)) if isinstance(recipe, VoiceRecipe) else None
+        data = assemble(str(card["name"]), pixels, rows, recipe, bool(card["synthetic"]), found)
         if data.digest != card["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
@@ -68,15 +73,28 @@ def load(folder: Path) -> ImageSet:
     return data
 
 
+def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
+    if values.shape != shape or values.dtype != np.uint8:
+        raise CorpusError(f"{path}: {values.dtype} {values.shape}; expected {shape[0]} images of uint8 {shape[1:]}")
+    return values
+
+
 def assemble(
-    name: str, pixels: NDArray[np.uint8], rows: Sequence[dict[str, str]], recipe: Recipe, synthetic: bool
+    name: str,
+    pixels: NDArray[np.uint8],
+    rows: Sequence[dict[str, str]],
+    recipe: Recipe,
+    synthetic: bool,
+    evidence: NDArray[np.uint8] | None = None,
 ) -> ImageSet:
     """An ImageSet of arrays and manifest rows, its digest computed."""
     labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
     speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
     recordings = np.array([row["recording"] for row in rows])
-    digest = _digest(pixels, rows, recipe)
-    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic)
+    made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
+    digest = _digest(pixels if evidence is None else evidence, rows, recipe)
+    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, evidence, made_up)
 
 
 def card(data: ImageSet) -> str:

@@ -1,11 +1,12 @@
 """Turn a corpus into images.
 
-    python -m agr.prepare SOURCE --out DIR [--recipe mfc] [--workers N]
+    python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N]
 
 SOURCE: demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest.
-DIR gets `images/`, `manifest.csv`, `skipped.csv` (clips left out, and why), `pixels.npy` (all images decoded)
-and `prepared.json`. Killed and run again it goes on where it was: `journal.jsonl` holds a line for each finished
-image. An image is made anew when the recipe or the recording changed.
+DIR gets `images/` (with recipe `voice`, the evidence that pictures are drawn from), `manifest.csv`, `skipped.csv`
+(clips left out, and why), `pixels.npy` (all images decoded; with `voice` also `evidence.npy`) and `prepared.json`.
+Killed and run again it goes on where it was: `journal.jsonl` holds a line for each finished image. An image is made
+anew when the recipe or the recording changed.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from agr import audio, corpus, images, recipe
-from agr.errors import AgrError, CorpusError
+from agr import audio, corpus, images, imaging, recipe
+from agr.errors import AgrError, CorpusError, RecipeError
 from agr.files import write_atomic
 from agr.journal import JOURNAL, Outcome, stamp, still_valid
 from agr.pool import map_unordered
 from agr.progress import terminal_progress
-from agr.recipe import Recipe
+from agr.recipe import Recipe, VoiceRecipe
 
 SKIPPED, LOCK = "skipped.csv", ".lock"
 UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
@@ -58,27 +59,28 @@ class Maker:
     ready: bool
 
     def __call__(self, clip: corpus.Clip) -> tuple[Outcome, bytes]:
-        """Read the recording, write its image atomically; returns also the image's pixels.
+        """Read the recording, write its image atomically; returns also what the image file holds.
 
         A bad clip is an answer, not an exception.
         """
         made_of = stamp(clip.path)
         try:
             data = audio.read_bytes(clip.path)
-            jpeg = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
+            file = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
         except AgrError as error:
             return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
-        image = _image_name(clip.name)
-        write_atomic(self.out / image, jpeg)
+        image = _image_name(clip.name, imaging.suffix(self.recipe))
+        write_atomic(self.out / image, file)
         recording = hashlib.sha256(data).hexdigest()[:32]
-        return Outcome(clip.name, made_of, self.recipe.digest, image, recording), recipe.from_jpeg(jpeg).tobytes()
+        outcome = Outcome(clip.name, made_of, self.recipe.digest, image, recording)
+        return outcome, imaging.decode(file, self.recipe).tobytes()
 
     def _drawn(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
-        return recipe.jpegs(recipe.place(y, self.recipe)[None], self.recipe)[0]
+        return imaging.encode(y, self.recipe)
 
     def _taken_in(self, data: bytes, path: Path) -> bytes:
-        recipe.from_jpeg(data, str(path))
+        imaging.decode(data, self.recipe, str(path))
         return data
 
 
@@ -147,17 +149,22 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
 
 
 def choose_recipe(source: corpus.Corpus, name: str | None) -> Recipe:
-    """The recipe asked for; by default `mfc`, or for ready images the one that the study made them with."""
-    return recipe.by_name(name or ("mfc48" if source.ready_images else "mfc"))
+    """The recipe asked for; by default `voice`, or for ready images the one that the study made them with.
+
+    Raises: RecipeError for an unknown one, or one that ready images were not made by.
+    """
+    if source.ready_images and name == recipe.VOICE.name:
+        raise RecipeError(f"{source.root}: ready images; expected recordings for recipe {name}, or --recipe mfc48")
+    return recipe.by_name(name or ("mfc48" if source.ready_images else recipe.DEFAULT))
 
 
-def _image_name(name: str) -> str:
+def _image_name(name: str, suffix: str) -> str:
     """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
     parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
     path = "/".join(["images", *parts])
     if path != f"images/{name}":
         path += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return path if path.endswith(".jpg") else f"{path}.jpg"
+    return path if path.endswith(suffix) else path + suffix
 
 
 def _finish(
@@ -175,21 +182,30 @@ def _finish(
     if _up_to_date(source, out, wanted, manifest):
         return
     (out / images.CARD).unlink(missing_ok=True)
-    pixels = np.stack([_pixels(out / row["image"], made.get(row["source"])) for row in rows])
-    buffer = io.BytesIO()
-    np.save(buffer, pixels, allow_pickle=False)
-    write_atomic(out / images.PIXELS, buffer.getvalue())
+    stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
+    pixels = imaging.pictures(stored, wanted)
+    evidence = stored if isinstance(wanted, VoiceRecipe) else None
+    _save(out / images.PIXELS, pixels)
+    (out / images.EVIDENCE).unlink(missing_ok=True)  # of another recipe
+    if evidence is not None:
+        _save(out / images.EVIDENCE, evidence)
     write_atomic(out / images.MANIFEST, manifest)
     _drop_others(out, {row["image"] for row in rows})
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
-    data = images.assemble(source.name, pixels, rows, wanted, source.synthetic)
+    data = images.assemble(source.name, pixels, rows, wanted, source.synthetic, evidence)
     write_atomic(out / images.CARD, images.card(data).encode())
 
 
-def _pixels(image: Path, made: bytes | None) -> NDArray[np.uint8]:
+def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
     if made:
-        return np.frombuffer(made, dtype=np.uint8).reshape(recipe.IMAGE_SHAPE)
-    return recipe.from_jpeg(image.read_bytes(), str(image))
+        return np.frombuffer(made, dtype=np.uint8).reshape(imaging.stored_shape(wanted))
+    return imaging.decode(image.read_bytes(), wanted, str(image))
+
+
+def _save(path: Path, values: NDArray[np.uint8]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
 
 
 def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
@@ -226,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
     parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images")
-    parser.add_argument("--recipe", help=f"one of {', '.join(recipe.RECIPES)} (default mfc; ready images: mfc48)")
+    names = ", ".join(recipe.RECIPES)
+    parser.add_argument("--recipe", help=f"one of {names} (default {recipe.DEFAULT}; ready images: mfc48)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     options = parser.parse_args(arguments)
     found = corpus.open_corpus(options.source, options.out.parent)

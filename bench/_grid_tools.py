@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from agr import corpus, images, prepare
 from agr.corpus import CLASSES
-from agr.errors import AgrError
+from agr.errors import AgrError, CorpusError
 from agr.images import ImageSet
 from agr.model import build, to_input
+from agr.recipe import MFC
 from agr.splits import Split
 
 BATCH = 32
@@ -71,13 +72,20 @@ class Case:
 
 
 def prepared(source: str, scratch: Path) -> Path:
-    """A prepared folder as it is; of any other SOURCE the folder that its images are prepared into."""
+    """A prepared folder as it is; of any other SOURCE the folder that its images are prepared into.
+
+    The rival reads the image files as they are, so they have to be the pictures themselves: recipe `mfc`.
+    Raises: CorpusError for a folder prepared with another recipe.
+    """
     folder = Path(source)
     if images.is_prepared(folder):
+        if images.load(folder).evidence is not None:
+            raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfc, whose files are pictures")
         return folder.resolve()
     found = corpus.open_corpus(source, scratch)
     folder = scratch / f"{found.name}-images"
-    prepare.prepare(found, folder, prepare.choose_recipe(found, None), os.cpu_count() or 1)
+    wanted = prepare.choose_recipe(found, None if found.ready_images else MFC.name)
+    prepare.prepare(found, folder, wanted, os.cpu_count() or 1)
     return folder
 
 

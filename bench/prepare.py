@@ -89,7 +89,7 @@ def race(manifest: Path, clips: corpus.Corpus, folder: Path, workers: int) -> di
     """One round, each contestant into a fresh folder: its name and its seconds, the rival first."""
     folder.mkdir()
     paths = [clip.path for clip in clips.clips]
-    ours = ("-m", "agr.prepare", manifest, "--out", folder / "ours", "--workers", str(workers))
+    ours = ("-m", "agr.prepare", manifest, "--out", folder / "ours", "--workers", str(workers), "--recipe", MFC.name)
     return {
         RIVAL: seconds(lambda: command((RIVAL_SCRIPT, manifest, folder / "rival"))),
         OURS: seconds(lambda: command(ours)),

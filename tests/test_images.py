@@ -14,8 +14,9 @@ import pytest
 
 from agr import images as module
 from agr.errors import CorpusError, RecipeError
-from agr.images import CARD, MANIFEST, PIXELS, ImageSet, assemble, load
-from agr.recipe import MFC, RECIPES, from_jpeg
+from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, ImageSet, assemble, load
+from agr.mfc import from_jpeg
+from agr.recipe import MFC, RECIPES
 
 
 @pytest.fixture
@@ -163,6 +164,51 @@ def test_a_folder_that_was_tampered_with_is_refused_in_one_line(folder: Path, ca
         load(folder)
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def voice_folder(voice_root: Path, tmp_path: Path) -> Path:
+    """The same by the voice recipe."""
+    for name in (CARD, MANIFEST, PIXELS, EVIDENCE):
+        shutil.copy(voice_root / name, tmp_path / name)
+    return tmp_path
+
+
+def other_evidence(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / EVIDENCE, np.zeros(shape, dtype))
+
+
+TAMPERED_VOICES: dict[str, Callable[[Path], object]] = {
+    "no evidence": lambda folder: (folder / EVIDENCE).unlink(),
+    "no pixels": lambda folder: (folder / PIXELS).unlink(),
+    "evidence cut off": cut(EVIDENCE),
+    "evidence text": write(EVIDENCE, b"this proves nothing\n"),
+    "one clip fewer": other_evidence((79, 112, 98), "u1"),
+    "other evidence": other_evidence((80, 112, 98), "u1"),
+    "another type": other_evidence((80, 112, 98), "f4"),
+    "another shape": other_evidence((80, 98, 112), "u1"),
+    "pixels of another shape": other_array((80, 98, 12, 3), "u1"),
+    "a row removed": edit_manifest(lambda rows: rows.pop()),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED_VOICES)
+def test_a_folder_of_evidence_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
+    assert load(voice_folder).evidence is not None
+    TAMPERED_VOICES[case](voice_folder)
+    with pytest.raises(CorpusError) as caught:
+        load(voice_folder)
+    assert str(caught.value).startswith(str(voice_folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_digest_of_voices_changes_with_their_evidence(voice_images: ImageSet) -> None:
+    assert voice_images.evidence is not None
+    other = voice_images.evidence.copy()
+    other[79, 111, 97] ^= 1
+    changed = assemble("x", voice_images.pixels, voice_images.rows, voice_images.recipe, True, other)
+    assert changed.digest != voice_images.digest
+    assert (voice_images.made_up, changed.made_up) == (frozenset({"voices"}), frozenset({"voices"}))
 
 
 def test_a_folder_made_by_another_recipe_is_refused(folder: Path) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agr import audio, images, prepare, recipe
+from agr import audio, images, imaging, mfc, prepare
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
-from agr.images import CARD, MANIFEST, PIXELS, load
+from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, load
 from agr.journal import JOURNAL
 from agr.prepare import LOCK, SKIPPED, Summary
-from agr.recipe import MFC, RECIPES, Recipe
+from agr.recipe import MFC, RECIPES, VOICE, Recipe
 from agr.terminal import run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,8 +46,10 @@ def out(tmp_path: Path) -> Path:
 
 
 def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int = 1) -> Summary:
+    """By recipe mfc, whose images are files that a test can look at, unless another one is wanted."""
     found = open_corpus(str(source), out.parent)
-    return prepare.prepare(found, out, wanted or prepare.choose_recipe(found, None), workers)
+    usual = prepare.choose_recipe(found, None) if found.ready_images else MFC
+    return prepare.prepare(found, out, wanted or usual, workers)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -56,7 +58,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("images/**/*") if path.is_file()}
 
 
 def skipped(out: Path) -> dict[str, str]:
@@ -83,10 +85,36 @@ def test_everything_is_there_and_belongs_together(voices: Path, out: Path) -> No
         recording = voices / "data" / row["source"]
         assert row["image"] == f"images/{row['source']}.jpg"
         assert row["recording"] == hashlib.sha256(recording.read_bytes()).hexdigest()[:32]
-        np.testing.assert_array_equal(pixels, recipe.images([audio.load(recording, 16_000)], MFC)[0])
+        np.testing.assert_array_equal(pixels, mfc.images([audio.load(recording, 16_000)], MFC)[0])
         assert (row["corpus"], row["speaker"], row["digit"]) == ("voices", recording.parent.name, recording.name[0])
     assert [row["source"] for row in data.rows] == sorted(row["source"] for row in data.rows)
     assert skipped(out) == {}
+
+
+def test_with_the_voice_recipe_the_evidence_of_the_pictures_is_there_too(voices: Path, out: Path) -> None:
+    assert prepared(voices, out, VOICE) == Summary(made=30, kept=0, skipped=0)
+    expected = {"images", MANIFEST, SKIPPED, PIXELS, EVIDENCE, CARD, JOURNAL}
+    assert {path.name for path in out.iterdir()} - {LOCK} == expected
+    data = load(out)
+    assert data.evidence is not None
+    assert (data.recipe, data.evidence.shape) == (VOICE, (30, 112, 98))
+    np.testing.assert_array_equal(data.pixels, imaging.pictures(data.evidence, VOICE))
+    for found, row in zip(data.evidence, data.rows, strict=True):
+        assert row["image"] == f"images/{row['source']}.png"
+        file = imaging.encode(audio.load(voices / "data" / row["source"], 8_000), VOICE)
+        assert (out / row["image"]).read_bytes() == file
+        np.testing.assert_array_equal(found, imaging.decode(file, VOICE))
+    assert prepared(voices, out, VOICE) == Summary(made=0, kept=30, skipped=0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(MFC, VOICE), (VOICE, MFC)])
+def test_from_one_kind_of_recipe_to_another_nothing_of_the_first_stays(
+    voices: Path, tmp_path: Path, out: Path, first: Recipe, second: Recipe
+) -> None:
+    prepared(voices, out, first)
+    assert prepared(voices, out, second).made == 30
+    prepared(voices, tmp_path / "new", second)
+    assert tree(out) == tree(tmp_path / "new")
 
 
 def test_bad_clips_are_counted_and_listed_with_their_reasons(voices: Path, out: Path) -> None:
@@ -215,6 +243,18 @@ def test_what_was_lost_or_damaged_is_made_again(voices: Path, out: Path, lost: s
         assert tree(out) == before
 
 
+@pytest.mark.parametrize("lost", [PIXELS, EVIDENCE, "images/02/4_02_0.wav.png"])
+def test_what_was_lost_or_damaged_of_the_voice_recipe_is_made_again(voices: Path, out: Path, lost: str) -> None:
+    prepared(voices, out, VOICE)
+    before = tree(out)
+    (out / lost).unlink()
+    prepared(voices, out, VOICE)
+    assert tree(out) == before
+    (out / EVIDENCE).write_bytes(before[EVIDENCE][:-9] + b"123456789")
+    prepared(voices, out, VOICE)
+    assert tree(out) == before
+
+
 @pytest.mark.parametrize("rest", [b'{"name": "01/0', b"", b"\xff\xfe\n", b'[]\n"x"\n{"name": 1}\n'])
 def test_a_torn_journal_costs_the_torn_line_at_most(voices: Path, out: Path, rest: bytes) -> None:
     prepared(voices, out)
@@ -303,10 +343,10 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     process = start(source, out)
     end_in_the_middle(process, out, lambda pid: os.kill(pid, signal.SIGKILL))
     assert process.returncode == -signal.SIGKILL
-    left = list(out.rglob("*.jpg"))
+    left = list(out.rglob("*.png"))
     assert 20 <= len(left) < 640
     for path in left:
-        recipe.from_jpeg(path.read_bytes(), str(path))
+        imaging.decode(path.read_bytes(), VOICE, str(path))
     assert not images.is_prepared(out)
     with pytest.raises(CorpusError):
         load(out)
@@ -317,7 +357,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     made, kept = (int(word) for word in printed.replace(",", "").split() if word.isdecimal() and word != "0")
     assert made + kept == 640
     assert kept >= 20
-    prepared(source, tmp_path / "undisturbed")
+    prepared(source, tmp_path / "undisturbed", VOICE)
     assert tree(out) == tree(tmp_path / "undisturbed")
     assert load(out).digest == load(tmp_path / "undisturbed").digest
 
@@ -371,7 +411,7 @@ def test_ready_images_are_taken_in_as_they_are(ready: Path, out: Path) -> None:
         assert (out / row["image"]).read_bytes() == original
         assert row["recording"] == hashlib.sha256(original).hexdigest()[:32]
         assert row["folder"] == row["source"].split("/")[0]
-        np.testing.assert_array_equal(pixels, recipe.from_jpeg(original))
+        np.testing.assert_array_equal(pixels, mfc.from_jpeg(original))
     assert "no whole JPEG" in skipped(out)["train/torn.jpg"]
     assert "No such file" in skipped(out)["train/absent.jpg"]
 
@@ -381,6 +421,14 @@ def test_a_named_recipe_overrides_that_of_ready_images(ready: Path, out: Path) -
     assert prepare.choose_recipe(found, "mfc") == MFC
     with pytest.raises(RecipeError, match="'mel'"):
         prepare.choose_recipe(found, "mel")
+    with pytest.raises(RecipeError, match="ready images; expected recordings for recipe voice, or --recipe mfc48"):
+        prepare.choose_recipe(found, "voice")
+
+
+def test_recordings_are_prepared_by_the_voice_recipe_unless_another_is_named(voices: Path, out: Path) -> None:
+    found = open_corpus(str(voices), out.parent)
+    assert prepare.choose_recipe(found, None) == VOICE
+    assert prepare.choose_recipe(found, "mfc48") == RECIPES["mfc48"]
 
 
 # --- ensure
@@ -390,7 +438,7 @@ def test_ensure_prepares_once_keeps_it_and_takes_a_prepared_folder_as_it_is(voic
     workspace = tmp_path / "data"
     first = prepare.ensure(str(voices), workspace)
     (folder,) = workspace.iterdir()
-    assert folder.name.startswith("voices-mfc-")
+    assert folder.name.startswith("voices-voice-")
     before = times(folder)
     assert prepare.ensure(str(voices), workspace).digest == first.digest
     assert prepare.ensure(str(folder), tmp_path / "unused").digest == first.digest
@@ -445,7 +493,7 @@ def test_names_that_look_alike_keep_their_own_images(voices: Path, tmp_path: Pat
     expected = {"a": audio.load(a, 16_000), "b": audio.load(b, 16_000)}
     data = load(out)
     for row, pixels in zip(data.rows, data.pixels, strict=True):
-        np.testing.assert_array_equal(pixels, recipe.images([expected[row["speaker"]]], MFC)[0])
+        np.testing.assert_array_equal(pixels, mfc.images([expected[row["speaker"]]], MFC)[0])
 
 
 # --- the command
@@ -458,7 +506,7 @@ def test_the_command_says_what_it_did(voices: Path, out: Path, capsys: pytest.Ca
     assert printed[0] == f"{out}: 29 images made, 0 kept, 1 clips skipped"
     assert printed[1] == f"why they were skipped: {out / SKIPPED}"
     assert "synthetic" in printed[2]
-    assert prepare.main([str(voices), "--out", str(out), "--recipe", "mfc"]) == 0
+    assert prepare.main([str(voices), "--out", str(out), "--recipe", "voice"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
 
 

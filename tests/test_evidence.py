@@ -1,0 +1,185 @@
+"""Evidence: the pitch of known tones, what must change nothing, and where windows are cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.signal
+from numpy.typing import NDArray
+
+from agr import audio, evidence
+from agr.evidence import BANDS, LAGS, ROWS, band_hz, best_window, lag_hz, of_clip, pitch, voicing, windows
+from agr.picture import LAG_STEP
+from agr.recipe import FRAMES, VOICE
+
+Clip = NDArray[np.float32]
+
+
+def tone(hz: float, seconds: float = 1.2, sample_rate: int = 8_000, size: float = 0.1) -> Clip:
+    """A fundamental and its harmonics up to 3.6 kHz, weaker the higher they are: no noise, no formants."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    parts = (np.sin(2 * np.pi * k * hz * t + k * k) / np.sqrt(k) for k in range(1, int(3_600 // hz) + 1))
+    return np.asarray(size * sum(parts), dtype=np.float32)
+
+
+def noise(seconds: float, seed: int = 0, size: float = 0.1) -> Clip:
+    return np.random.default_rng(seed).normal(0, size, round(seconds * 8_000)).astype(np.float32)
+
+
+def marked(frames: int) -> NDArray[np.uint8]:
+    """Evidence whose first row tells frames apart."""
+    found = np.zeros((ROWS, frames), dtype=np.uint8)
+    found[0] = np.arange(frames) % 251
+    return found
+
+
+# --- what is found
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("hz", [75, 90, 120, 165, 210, 290, 400])
+def test_the_pitch_of_a_tone_is_found_within_one_lag(hz: float, sample_rate: int) -> None:
+    y = audio.resample(tone(hz, sample_rate=sample_rate), sample_rate, 8_000)
+    (found,) = pitch(windows(of_clip(y, VOICE))[:1])
+    assert abs(np.log(found / hz)) < LAG_STEP
+
+
+def test_lags_fall_evenly_and_bands_rise() -> None:
+    np.testing.assert_allclose(np.diff(np.log(lag_hz())), -LAG_STEP)
+    assert (lag_hz()[0], lag_hz()[-1]) == pytest.approx((520, 48))
+    assert (len(lag_hz()), len(band_hz())) == (LAGS, BANDS)
+    assert (np.diff(band_hz(), 2) > 0).all()  # as on any mel scale, in Hz ever further apart
+    np.testing.assert_allclose(evidence.mel_to_hz(evidence.hz_to_mel(band_hz())), band_hz())
+    assert float(evidence.hz_to_mel(1_000)) == pytest.approx(1_000, abs=0.1)  # what the scale is named for
+
+
+@pytest.mark.parametrize("hz", [200, 440, 1_000, 2_500])
+def test_a_pure_tone_is_loudest_in_its_own_band(hz: float) -> None:
+    y = np.sin(2 * np.pi * hz * np.arange(9_600) / 8_000).astype(np.float32)
+    found = of_clip(y, VOICE)[:BANDS, 20:80].mean(axis=1)
+    assert abs(int(found.argmax()) - int(np.abs(band_hz() - hz).argmin())) <= 1
+
+
+def test_periodicity_is_that_of_the_difference_function_summed_sample_by_sample() -> None:
+    y = tone(130) + noise(1.2, size=0.01)
+    spectrum = np.fft.rfft(y - np.mean(y, dtype=np.float64), 4 * len(y))
+    at = 2 * np.pi * np.fft.rfftfreq(4 * len(y), 1 / 8_000)
+    for order, hz, kind in ((2, 60, "highpass"), (4, 1_000, "lowpass")):
+        analogue = scipy.signal.butter(order, 2 * np.pi * hz, kind, analog=True)
+        spectrum = spectrum * np.abs(scipy.signal.freqs(*analogue, at)[1])
+    low = np.fft.irfft(spectrum)[: len(y)]
+    found = of_clip(y, VOICE)[BANDS:, 50] / 255
+    length, longest = 320, int(8_000 / lag_hz()[-1]) + 2
+    start = 50 * 80 - (length + longest) // 2
+    for row in range(0, LAGS, 7):
+        lag, values = 8_000 / lag_hz()[row], []
+        for whole in (int(lag), int(lag) + 1):
+            left, right = low[start : start + length], low[start + whole : start + whole + length]
+            values.append(1 - ((left - right) ** 2).sum() / ((left**2).sum() + (right**2).sum()))
+        expected = max(0.0, values[0] + (lag - int(lag)) * (values[1] - values[0]))
+        assert found[row] == pytest.approx(expected, abs=0.003)
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.084])
+def test_a_constant_added_by_the_microphone_changes_nothing(offset: float) -> None:
+    y = tone(150) + noise(1.2, size=0.02)
+    difference = of_clip(y + np.float32(offset), VOICE).astype(int) - of_clip(y, VOICE)
+    assert np.abs(difference).max() <= 1  # rounding of float32
+    assert (difference != 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.3, 8.0])
+def test_loudness_changes_nothing(gain: float) -> None:
+    y = tone(150) + noise(1.2, size=0.02)
+    difference = of_clip(y * np.float32(gain), VOICE).astype(int) - of_clip(y, VOICE)
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.01
+
+
+def test_nothing_above_4_khz_is_looked_at() -> None:
+    high = np.sin(2 * np.pi * 6_000 * np.arange(48_000) / 48_000).astype(np.float32) * 0.1
+    y = tone(150, 1.0, 48_000)
+    plain, with_high = (of_clip(audio.resample(each, 48_000, 8_000), VOICE) for each in (y, y + high))
+    assert np.abs(plain.astype(int) - with_high).mean() < 0.5
+
+
+@pytest.mark.parametrize("samples", [1, 79, 80, 81, 400, 7_839, 7_840, 7_841, 20_001])
+def test_there_is_a_frame_for_every_begun_hop(samples: int) -> None:
+    found = of_clip(tone(150, 3.0)[:samples], VOICE)
+    assert found.shape == (ROWS, -(-samples // 80))
+    assert found.dtype == np.uint8
+    assert best_window(found).shape == (ROWS, FRAMES)
+
+
+# --- voicing and pitch
+
+
+def test_tones_are_voiced_noise_and_silence_are_not() -> None:
+    assert voicing(of_clip(tone(150), VOICE))[5:-5].min() > 0.9
+    assert voicing(of_clip(noise(1.2), VOICE)).max() < 0.4
+    assert voicing(of_clip(np.zeros(9_600, dtype=np.float32), VOICE)).max() == 0
+    assert np.isnan(pitch(windows(of_clip(noise(1.2), VOICE)))).all()
+    assert np.isnan(pitch(windows(of_clip(np.zeros(9_600, dtype=np.float32), VOICE)))).all()
+
+
+def test_frames_far_below_the_loudest_are_not_voiced() -> None:
+    y = np.concatenate([tone(150, 0.5), tone(150, 0.5, size=0.1 * 10 ** (-50 / 20))])
+    share = voicing(of_clip(y, VOICE))
+    assert share[10:40].min() > 0.9
+    assert share[60:90].max() == 0
+
+
+def test_pitch_is_each_windows_own_and_the_median_of_its_frames() -> None:
+    found = np.concatenate([windows(of_clip(y, VOICE))[:1] for y in (tone(110), noise(1.2), tone(220))])
+    together = pitch(found)
+    np.testing.assert_array_equal(together, np.concatenate([pitch(one[None]) for one in found]))
+    assert together[2] / together[0] == pytest.approx(2, rel=2 * LAG_STEP)
+    both = np.concatenate([tone(110, 0.7), tone(220, 0.3)])
+    assert pitch(windows(of_clip(both, VOICE))[:1])[0] == pytest.approx(together[0])
+
+
+# --- windows
+
+
+@pytest.mark.parametrize("frames", [1, 2, 97, 98])
+def test_a_short_clip_stands_in_the_middle_of_one_window(frames: int) -> None:
+    found = marked(frames) + 1
+    (window,) = windows(found)
+    before = (FRAMES - frames) // 2
+    np.testing.assert_array_equal(window[:, before : before + frames], found)
+    assert not window[:, :before].any()
+    assert not window[:, before + frames :].any()
+    np.testing.assert_array_equal(best_window(found), window)
+
+
+@pytest.mark.parametrize("frames", [99, 147, 148, 196, 197, 250])
+def test_windows_overlap_by_half_cover_everything_and_end_flush(frames: int) -> None:
+    found = marked(frames)
+    cut = windows(found)
+    starts = cut[:, 0, 0].astype(int)
+    for start, window in zip(starts, cut, strict=True):
+        np.testing.assert_array_equal(window, found[:, start : start + FRAMES])
+    assert starts[0] == 0
+    assert starts[-1] + FRAMES == frames
+    assert (np.diff(starts)[:-1] == FRAMES // 2).all()
+    assert 0 < np.diff(starts)[-1] <= FRAMES // 2
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.8, 1.7])
+def test_the_best_window_is_where_the_speech_is(begin: float) -> None:
+    y = noise(3.0, size=0.001)
+    at = round(begin * 8_000)
+    y[at : at + 8_000] += tone(150, 1.0)
+    found = of_clip(y, VOICE)
+    chosen = best_window(found)
+    start = next(k for k in range(found.shape[1]) if (found[:, k : k + FRAMES] == chosen).all())
+    assert abs(start - begin * 100) <= 4
+
+
+def test_the_best_window_has_the_most_voicing_of_all() -> None:
+    y = np.concatenate([noise(0.5), tone(150, 0.4), noise(0.6), tone(200, 0.7), noise(0.9)])
+    found = of_clip(y, VOICE)
+    cuts = np.lib.stride_tricks.sliding_window_view(found, FRAMES, axis=1).transpose(1, 0, 2)
+    own = next(k for k, cut in enumerate(cuts) if (cut == best_window(found)).all())
+    sums = [voicing(found)[k : k + FRAMES].sum() for k in range(len(cuts))]
+    assert sums[own] == pytest.approx(max(sums))
