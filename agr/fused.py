@@ -29,7 +29,18 @@ from agr.images import ImageSet
 from agr.model import build
 from agr.splits import Indices, Split
 from agr.stacked import FORWARDS, MOMENTS, Layout, adam
-from agr.training import EVALUATION_BATCH, Epoch, Settings, State, check_finite, class_weights, epoch_order, measure
+from agr.training import (
+    EVALUATION_BATCH,
+    Epoch,
+    Settings,
+    State,
+    TrainingSet,
+    check_finite,
+    class_weights,
+    epoch_order,
+    measure,
+    weighted_loss,
+)
 
 Rates = tuple[float, ...]
 Outcome = State | TrainingError
@@ -52,13 +63,13 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Work:
-    """What all lanes share. `train` and `val` are images, (n, 12, 98, 3), uint8, on the device."""
+    """What all lanes share. `train`: clips that train; `val`: images, (n, 12, 98, 3), uint8, on the device."""
 
-    settings: Settings  # of which seed, batch size and model count
+    settings: Settings  # all but its learning rates and epochs counts
     layout: Layout
-    train: Tensor
+    train_set: TrainingSet
+    train: Indices
     val: Tensor
-    train_labels: NDArray[np.int64]
     val_labels: NDArray[np.int64]
     criterion: nn.CrossEntropyLoss
 
@@ -80,7 +91,7 @@ def fit_fused(
     report: called after each epoch for each lane with its learning rates so far, the epoch and a copy of the state.
     resume: states by learning rates so far; each branch starts from its longest one.
     Returns: for each branch its last state, or the TrainingError that ended it; the others are not disturbed.
-    Raises: SettingsError if there is no branch, or they differ in seed, batch size or model.
+    Raises: SettingsError if there is no branch, or they differ in more than epochs, lr and gamma.
     """
     kept: dict[Rates, Outcome] = dict(resume or {})
     ends = {branch.rates() for branch in branches}
@@ -134,9 +145,11 @@ def wanted_at(
 
 
 def _shared(branches: Sequence[Settings]) -> Settings:
-    kinds = {(branch.seed, branch.batch_size, branch.model) for branch in branches}
+    kinds = {replace(branch, epochs=1, lr=1.0, gamma=1.0) for branch in branches}
     if len(kinds) != 1:
-        raise SettingsError(f"fused lanes: {len(kinds)} combinations of seed, batch size and model; expected one")
+        raise SettingsError(f"fused lanes: {len(kinds)} combinations of other settings than lr and gamma; expected one")
+    if branches[0].model not in FORWARDS:
+        raise SettingsError(f"fused lanes: model {branches[0].model}; expected one of {', '.join(FORWARDS)}")
     return branches[0]
 
 
@@ -154,10 +167,10 @@ def _untrained(model: nn.Module) -> State:
 
 def _work(data: ImageSet, split: Split, settings: Settings, layout: Layout, device: torch.device) -> Work:
     """Put the training and validation images, and no others, on the device."""
-    train, val = (torch.from_numpy(np.array(data.pixels[side])).to(device) for side in (split.train, split.val))
-    labels = data.labels[split.train]
-    criterion = nn.CrossEntropyLoss(weight=class_weights(labels).to(device))
-    return Work(settings, layout, train, val, labels, data.labels[split.val], criterion)
+    val = torch.from_numpy(np.array(data.pixels[split.val])).to(device)
+    criterion = nn.CrossEntropyLoss(weight=class_weights(data.labels[split.train]).to(device))
+    train_set = TrainingSet.of(data, split, settings, device)
+    return Work(settings, layout, train_set, split.train, val, data.labels[split.val], criterion)
 
 
 def _stack(wanted: tuple[Rates, ...], before: Lanes | None, known: Mapping[Rates, State], work: Work) -> Lanes:
@@ -168,7 +181,7 @@ def _stack(wanted: tuple[Rates, ...], before: Lanes | None, known: Mapping[Rates
         if before and prefix in at:
             row = at[prefix]
             return before.histories[row], before.weights[row], before.exp_avg[row], before.exp_avg_sq[row]
-        state, device = known[prefix], work.train.device
+        state, device = known[prefix], work.val.device
         first, second = (work.layout.pack(state.optimizer, f"{key}.").to(device) for key in MOMENTS)
         return state.history, work.layout.pack(state.weights).to(device), first, second
 
@@ -179,8 +192,8 @@ def _stack(wanted: tuple[Rates, ...], before: Lanes | None, known: Mapping[Rates
 def _epoch(work: Work, lanes: Lanes, index: int) -> dict[Rates, Outcome]:
     """Train and validate all lanes for epoch `index` (from 0); what became of each."""
     started = time.perf_counter()
-    order = epoch_order(np.arange(len(work.train), dtype=np.int64), work.settings.seed, index)
-    labels = work.train_labels[order]
+    order = epoch_order(work.train, work.settings.seed, index)
+    labels = work.train_set.data.labels[order]
     trained = [measure(labels, logits, work.criterion) for logits in _train(work, lanes, order, index)]
     validated = [measure(work.val_labels, logits, work.criterion) for logits in _validate(work, lanes)]
     seconds = (time.perf_counter() - started) / len(lanes.prefixes)
@@ -198,15 +211,15 @@ def _epoch(work: Work, lanes: Lanes, index: int) -> dict[Rates, Outcome]:
 
 def _train(work: Work, lanes: Lanes, order: Indices, index: int) -> Tensor:
     """One pass over the training clips; logits as they were along the way: (lanes, clips, 2), on the CPU."""
-    forward, device, size = FORWARDS[work.settings.model], work.train.device, work.settings.batch_size
+    forward, device = FORWARDS[work.settings.model], work.val.device
     rates = torch.tensor([prefix[-1] for prefix in lanes.prefixes], device=device).unsqueeze(1)  # (lanes, 1)
-    rows = torch.split(torch.from_numpy(order).to(device), size)
-    labels = torch.split(torch.from_numpy(work.train_labels[order]).to(device), size)
     logits = []
-    for step, (batch, y) in enumerate(zip(rows, labels, strict=True), start=work.steps(index) + 1):
+    batches = work.train_set.batches(order, index)
+    for step, (pictures, y, counts) in enumerate(batches, start=work.steps(index) + 1):
         weights = lanes.weights.detach().requires_grad_()
-        output = forward(work.layout.unpack(weights), work.train[batch])  # (lanes, batch, 2)
-        loss = work.criterion(output.flatten(0, 1), y.repeat(len(output))) * len(output)  # the sum of the lanes' own
+        output = forward(work.layout.unpack(weights), pictures)  # (lanes, batch, 2)
+        lanes_y, lanes_counts = y.repeat(len(output)), counts.repeat(len(output))
+        loss = weighted_loss(output.flatten(0, 1), lanes_y, lanes_counts) * len(output)  # the sum of the lanes' own
         (gradient,) = torch.autograd.grad(loss, weights)
         adam(lanes.weights, lanes.exp_avg, lanes.exp_avg_sq, gradient, rates, step)
         logits.append(output.detach())

@@ -17,14 +17,18 @@ GAMMA = (0.1, 0.3, 0.7)
 
 
 def grid(
-    epochs: Sequence[int] = EPOCHS, lr: Sequence[float] = LR, gamma: Sequence[float] = GAMMA, seed: int = 0
+    epochs: Sequence[int] = EPOCHS,
+    lr: Sequence[float] = LR,
+    gamma: Sequence[float] = GAMMA,
+    seed: int = 0,
+    model: str = "cnn",
 ) -> list[Settings]:
     """Every combination once. Raises: SettingsError for a value out of range or an empty list."""
     for name, values in (("epochs", epochs), ("lr", lr), ("gamma", gamma)):
         if not values:
             raise SettingsError(f"--{name}: no values; expected one or more")
     unique = itertools.product(dict.fromkeys(epochs), dict.fromkeys(lr), dict.fromkeys(gamma))
-    return [Settings(epochs=count, lr=rate, gamma=factor, seed=seed) for count, rate, factor in unique]
+    return [Settings(epochs=count, lr=rate, gamma=factor, seed=seed, model=model) for count, rate, factor in unique]
 
 
 def distinct_epochs(points: Iterable[Settings]) -> int:

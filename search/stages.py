@@ -30,6 +30,7 @@ from agr.training import Epoch, Settings, State
 from search.storage import Storage
 
 SUFFIX = ".stage"
+RATES = ("epochs", "lr", "gamma")  # settings that say no more than the learning rates do
 CHECKSUM = 32  # bytes of SHA-256 before the tensors
 
 
@@ -50,14 +51,12 @@ class Lineage:
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: str) -> Lineage:
-        """The lineage of a trial: data, split, recipe, model, batch size, seed, training code, torch, device type."""
-        content = {
+        """The lineage of a trial: data, split, recipe, settings, training code, torch, device type."""
+        own = {key: value for key, value in asdict(settings).items() if key not in RATES}
+        content = own | {
             "data": data.digest,
             "recipe": data.recipe.digest,
             "split": split.digest,
-            "model": settings.model,
-            "batch_size": settings.batch_size,
-            "seed": settings.seed,
             "optimizer": training.OPTIMIZER,
             "training": training.VERSION,
             "torch": torch.__version__,

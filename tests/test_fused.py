@@ -9,7 +9,7 @@ which there are 12 to 28) and 1e-3; scores have to be equal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from agr.errors import SettingsError, TrainingError
 from agr.fused import Outcome, Rates, fit_fused, fused_epochs, wanted_at
 from agr.images import ImageSet, assemble
-from agr.model import MODELS, build, to_input
+from agr.model import build, to_input
 from agr.recipe import IMAGE_SHAPE, MFC
 from agr.splits import Split, make
 from agr.stacked import FORWARDS, Layout, adam
 from agr.training import STEP_SIZE, Epoch, Settings, State, fit
+from agr.variation import DEFAULT
 
 CPU = torch.device("cpu")
 SHARE, LOSS = 0.5, 1e-3  # of the learning rate that weights, and by which losses, may differ
@@ -108,7 +109,7 @@ def bits(state: State) -> list[Any]:
 # ---- the parts
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORWARDS)
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_a_lane_answers_as_its_model_alone(name: str, lanes: int) -> None:
     images = torch.from_numpy(DATA.pixels[:5].copy())
@@ -289,10 +290,13 @@ def test_when_all_lanes_diverge_each_says_so() -> None:
         ([], 0),
         ([BASE, replace(BASE, seed=4)], 2),
         ([BASE, replace(BASE, batch_size=8), replace(BASE, batch_size=9)], 3),
+        ([BASE, replace(BASE, vary_noise=0.5)], 2),
     ],
 )
 def test_branches_that_are_no_one_batch_are_refused(branches: Sequence[Settings], count: int) -> None:
-    with pytest.raises(SettingsError, match=f"^fused lanes: {count} combinations of seed, batch size and model; exp"):
+    with pytest.raises(
+        SettingsError, match=f"^fused lanes: {count} combinations of other settings than lr and gamma; exp"
+    ):
         fit_fused(DATA, SPLIT, branches, CPU)
 
 
@@ -306,17 +310,45 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
         return np.asarray(self)[key]
 
 
-def test_test_clips_are_never_read_and_the_others_once() -> None:
+def test_test_clips_are_never_read_the_others_as_often_as_needed() -> None:
     watched = DATA.pixels.view(Watched)
     watched.asked = []
     fit_fused(replace(DATA, pixels=watched), SPLIT, [replace(BASE, epochs=2)], CPU)
-    assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.val])
+    assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.train, *SPLIT.val])
 
 
 def test_clips_in_any_order_of_a_split_meet_their_labels() -> None:
     mixed = Split("mixed", SPLIT.train[::-1].copy(), np.roll(SPLIT.val, 3), SPLIT.test)
     point = replace(BASE, epochs=2)
     assert_agree(state_of(fit_fused(DATA, mixed, [point], CPU)[point]), fit(DATA, mixed, point, CPU), point.lr)
+
+
+def test_a_model_without_lanes_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^fused lanes: model pooled; expected one of cnn$"):
+        fit_fused(DATA, SPLIT, [replace(BASE, model="pooled")], CPU)
+
+
+# ---- varied clips
+
+
+VARIED = replace(BASE, epochs=6, **{f"vary_{name}": value for name, value in asdict(DEFAULT).items()})
+
+
+def test_lanes_meet_the_same_variation_as_separate_trials(voice_images: ImageSet) -> None:
+    split = make(voice_images)
+    branches = [VARIED, replace(VARIED, gamma=0.1), replace(VARIED, epochs=3, lr=0.01)]
+    ends = fit_fused(voice_images, split, branches, CPU)
+    for branch in branches:
+        assert_agree(state_of(ends[branch]), fit(voice_images, split, branch, CPU), branch.lr)
+    plain = fit(voice_images, split, replace(BASE, epochs=6), CPU).history[-1]
+    assert abs(plain.train_loss - state_of(ends[VARIED]).history[-1].train_loss) > LOSS
+
+
+def test_a_separate_trial_on_varied_clips_is_continued_by_a_lane(voice_images: ImageSet) -> None:
+    split, short, long = make(voice_images), replace(VARIED, epochs=2), replace(VARIED, epochs=4)
+    known = {short.rates(): fit(voice_images, split, short, CPU)}
+    found = fit_fused(voice_images, split, [long], CPU, resume=known)
+    assert_agree(state_of(found[long]), fit(voice_images, split, long, CPU), long.lr)
 
 
 def test_rows_that_overflow_leave_the_others_alone() -> None:

@@ -138,3 +138,37 @@ def test_building_leaves_torchs_own_generator_alone(seed: int | None) -> None:
 def test_unknown_model_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ModelError, match=f"model '{name}': unknown; expected one of {', '.join(MODELS)}"):
         build(name, 0)
+
+
+# --- the other model
+
+
+def test_the_pooled_model_has_62882_parameters() -> None:
+    counts = {name: parameter.numel() for name, parameter in build("pooled").named_parameters()}
+    assert sum(counts[name] for name in counts if name.startswith("conv1")) == 3 * 32 * 9 + 32
+    assert sum(counts[name] for name in counts if name.startswith("conv2")) == 32 * 48 * 9 + 48
+    assert sum(counts[name] for name in counts if name.startswith("conv3")) == 48 * 48 * 6 * 3 + 48
+    assert sum(counts[name] for name in counts if name.startswith("norm")) == 2 * (32 + 48 + 48)
+    assert sum(counts.values()) == 62_882
+
+
+def test_the_pooled_model_hardly_minds_when_a_sound_comes() -> None:
+    images = torch.full((1, 12, 98, 3), 40, dtype=torch.uint8)
+    early, late = images.clone(), images.clone()
+    early[:, :, 24:44] = late[:, :, 44:64] = some_images(1)[:, :, :20]
+    moved = {}
+    for name in MODELS:
+        model = build(name, 0)
+        with torch.inference_mode():
+            moved[name] = float((model(to_input(early)) - model(to_input(late))).abs().max())
+    assert moved["pooled"] < 1e-5 < moved["cnn"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_answer_does_not_depend_on_the_others_in_its_batch(name: str) -> None:
+    model, images = build(name, 2), some_images(5)
+    with torch.inference_mode():
+        together = model(to_input(images))
+        for k in range(5):
+            torch.testing.assert_close(model(to_input(images[k : k + 1]))[0], together[k], rtol=1e-4, atol=1e-5)
+    assert together.shape == (5, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agr import training
+from agr import imaging, training
 from agr.errors import ModelError, SettingsError, TrainingError
+from agr.evidence import BANDS, ROWS
 from agr.images import ImageSet, assemble
 from agr.model import build
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.recipe import FRAMES, IMAGE_SHAPE, MFC, VOICE
 from agr.splits import Split, make
-from agr.training import Epoch, Settings, State, class_weights, epoch_order, fit, predict_logits
+from agr.training import (
+    Epoch,
+    Settings,
+    State,
+    TrainingSet,
+    class_weights,
+    clip_weights,
+    epoch_order,
+    fit,
+    predict_logits,
+    weighted_loss,
+)
+from agr.variation import DEFAULT, NONE, drawn, vary
 
 CPU = torch.device("cpu")
 BASE = Settings(epochs=2, lr=0.001, gamma=0.5, batch_size=8, seed=3)
@@ -284,6 +297,146 @@ def test_report_gets_each_epoch_with_a_copy_of_the_state() -> None:
     assert [len(state.history) for state in log.states] == [1, 2]
 
 
+# ---- varied clips
+
+STRENGTHS: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(DEFAULT).items()}
+VARIED = replace(BASE, **STRENGTHS)
+
+
+def with_evidence() -> ImageSet:
+    """`DATA` as the voice recipe gives it: evidence, and pictures drawn from it."""
+    found = np.random.default_rng(1).integers(0, 256, (len(DATA), ROWS, FRAMES), dtype=np.uint8)
+    found.setflags(write=False)
+    return assemble("made", imaging.pictures(found, VOICE), DATA.rows, VOICE, True, found)
+
+
+VOICES = with_evidence()
+
+
+def test_varied_training_repeats_to_the_bit_and_differs_from_unvaried() -> None:
+    state = run(VARIED, VOICES)
+    torch.manual_seed(99)
+    np.random.default_rng(99).random(7)
+    assert same(state, run(VARIED, VOICES))
+    assert not same_tensors(state.weights, run(BASE, VOICES).weights)
+    assert VARIED.variation == DEFAULT
+    assert BASE.variation == NONE
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_every_strength_alone_makes_a_difference(name: str) -> None:
+    once = replace(BASE, epochs=1, batch_size=32)
+    alone = replace(once, **{name: STRENGTHS[name]})
+    assert not same_tensors(run(alone, VOICES).weights, run(once, VOICES).weights)
+
+
+def test_a_varied_trial_resumed_at_any_epoch_ends_the_same_to_the_bit() -> None:
+    log, settings = Log(), replace(VARIED, epochs=4)
+    whole = fit(VOICES, SPLIT, settings, CPU, report=log)
+    for state in log.states:
+        assert same(fit(VOICES, SPLIT, settings, CPU, resume=state), whole)
+
+
+def test_a_varied_epoch_does_not_depend_on_how_many_were_planned() -> None:
+    log = Log()
+    fit(VOICES, SPLIT, replace(VARIED, epochs=3), CPU, report=log)
+    assert same(run(VARIED, VOICES), log.states[1])
+
+
+def test_batches_are_the_clips_varied_by_seed_epoch_and_clip() -> None:
+    assert VOICES.evidence is not None
+    order = epoch_order(SPLIT.train, 3, 1)
+    seen = list(TrainingSet.of(VOICES, SPLIT, VARIED, CPU).batches(order, 1))
+    draws, at = drawn(len(VOICES), 3, 1), 0
+    for pictures, labels, weights in seen:
+        rows = order[at : at + BASE.batch_size]
+        assert torch.equal(pictures, vary(torch.from_numpy(VOICES.evidence[rows]), draws[rows], DEFAULT))
+        assert labels.tolist() == VOICES.labels[rows].tolist()
+        assert torch.equal(weights, clip_weights(VOICES, SPLIT.train)[rows])
+        at += len(rows)
+    assert at == len(order)
+
+
+def test_without_variation_batches_are_the_pictures_themselves() -> None:
+    order = epoch_order(SPLIT.train, 3, 1)
+    pictures = torch.cat([batch for batch, _, _ in TrainingSet.of(VOICES, SPLIT, BASE, CPU).batches(order, 1)])
+    np.testing.assert_array_equal(pictures.numpy(), VOICES.pixels[order])
+
+
+def test_validation_clips_are_never_varied_and_test_clips_never_read() -> None:
+    assert VOICES.evidence is not None
+    found = VOICES.evidence.view(Watched)
+    pixels = VOICES.pixels.view(Watched)
+    found.asked, pixels.asked = [], []
+    state = run(VARIED, replace(VOICES, evidence=found, pixels=pixels))
+    assert sorted(found.asked) == sorted([*SPLIT.train] * VARIED.epochs)
+    assert sorted(pixels.asked) == sorted([*SPLIT.val] * VARIED.epochs)
+    assert same(state, run(VARIED, VOICES))
+    model = build("cnn", VARIED.seed)
+    model.load_state_dict(state.weights)
+    logits = predict_logits(model, VOICES.pixels, SPLIT.val, CPU)
+    weight = class_weights(VOICES.labels[SPLIT.train]).tolist()
+    measured = judged(logits, torch.from_numpy(VOICES.labels[SPLIT.val]), weight)
+    assert state.history[-1].val_loss == pytest.approx(measured[0], abs=1e-4)
+
+
+def test_clips_without_evidence_are_not_varied() -> None:
+    with pytest.raises(SettingsError, match=r"^made: images of recipe mfc; expected voice to vary them$"):
+        run(VARIED, DATA)
+
+
+def test_the_other_model_trains_varied_and_resumes_too() -> None:
+    log, settings = Log(), replace(VARIED, model="pooled", epochs=3)
+    whole = fit(VOICES, SPLIT, settings, CPU, report=log)
+    assert same(fit(VOICES, SPLIT, settings, CPU, resume=log.states[0]), whole)
+    assert same(fit(VOICES, SPLIT, settings, CPU), whole)
+
+
+# ---- how much a clip counts
+
+
+def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
+    """Clips of (corpus, gender, speakers, clips of each)."""
+    rows = [
+        {"corpus": corpus, "speaker": f"{gender}{k}", "gender": gender, "recording": f"{corpus}{gender}{k}-{clip}"}
+        for corpus, gender, speakers, clips in cells
+        for k in range(speakers)
+        for clip in range(clips)
+    ]
+    return assemble("made", np.zeros((len(rows), *IMAGE_SHAPE), dtype=np.uint8), rows, MFC, synthetic=False)
+
+
+def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers() -> None:
+    data = corpora_of(("a", "female", 16, 2), ("b", "female", 4, 50), ("a", "male", 9, 3), ("c", "male", 1, 1))
+    train = np.random.default_rng(0).permutation(len(data)).astype(np.int64)
+    weights = clip_weights(data, train)
+    assert weights.dtype == torch.float32
+    assert float(weights.mean()) == pytest.approx(1)
+    corpus = np.array([speaker[0] for speaker in data.speakers.tolist()])
+
+    def share(name: str, label: int) -> float:
+        return float(weights[torch.from_numpy((corpus == name) & (data.labels == label))].sum()) / len(data)
+
+    shares = [share("a", 0), share("b", 0), share("a", 1), share("c", 1)]
+    assert shares == pytest.approx([0.5 * 4 / 6, 0.5 * 2 / 6, 0.5 * 3 / 4, 0.5 * 1 / 4], rel=1e-5)
+    assert len(set(weights[(corpus == "b") & (data.labels == 0)].tolist())) == 1
+
+
+def test_clips_that_do_not_train_count_nothing_and_change_nothing() -> None:
+    weights = clip_weights(DATA, SPLIT.train)
+    assert not weights[np.concatenate([SPLIT.val, SPLIT.test])].any()
+    assert float(weights[SPLIT.train].mean()) == pytest.approx(1)
+    one_corpus = class_weights(DATA.labels[SPLIT.train])[DATA.labels[SPLIT.train]]
+    torch.testing.assert_close(weights[SPLIT.train], one_corpus)
+
+
+def test_a_weighted_loss_of_one_corpus_is_that_of_weighted_classes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    output, y = torch.randn(9, 2, generator=generator), torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 1])
+    weight = torch.tensor([1.5, 0.75])
+    torch.testing.assert_close(weighted_loss(output, y, weight[y]), nn.CrossEntropyLoss(weight)(output, y))
+
+
 # ---- what is read, and when it stops
 
 
@@ -402,6 +555,11 @@ def test_setting_at_the_edge_of_its_range_is_accepted(values: dict[str, Any]) ->
     assert len(settings.rates()) == settings.epochs
 
 
+def test_a_strength_of_variation_out_of_range_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^variation pitch 0\.7: expected 0 to 0\.6$"):
+        replace(BASE, vary_pitch=0.7)
+
+
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(ModelError, match="model 'oracle': unknown"):
         run(replace(BASE, model="oracle"))
@@ -409,20 +567,40 @@ def test_unknown_model_is_refused() -> None:
 
 # ---- the record
 
-RECORDED_AT = 1  # training.VERSION when the numbers below were written down
+RECORDED_AT = 2  # training.VERSION when the numbers below were written down
 RECORD = [  # train loss, train balanced accuracy, validation loss, validation balanced accuracy
     (0.653354, 0.666667, 0.524788, 0.5),
     (0.476894, 0.833333, 0.359380, 1.0),
     (0.290379, 1.000000, 0.202224, 1.0),
 ]
+VARIED_RECORD = [  # the same on varied clips
+    (0.702133, 0.479167, 0.679299, 0.5),
+    (0.672798, 0.541667, 0.641597, 0.5),
+    (0.682765, 0.562500, 0.687354, 0.5),
+]
 
 
-def test_the_training_codes_results_have_not_moved() -> None:
+def formula_evidence(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Evidence that a few integers determine."""
+    clip, row, frame = np.indices((len(labels), ROWS, FRAMES))
+    shade: NDArray[np.int64] = (37 * clip + (5 + clip % 3) * row + 11 * frame * (clip % 5 + 1)) % 193
+    shade += 60 * labels[:, None, None] * (row < BANDS // 2)
+    return shade.astype(np.uint8)
+
+
+def in_voice(data: ImageSet) -> ImageSet:
+    found = formula_evidence(data.labels)
+    return assemble("made", imaging.pictures(found, VOICE), data.rows, VOICE, True, found)
+
+
+@pytest.mark.parametrize(("varies", "record"), [(False, RECORD), (True, VARIED_RECORD)])
+def test_the_training_codes_results_have_not_moved(varies: bool, record: list[tuple[float, ...]]) -> None:
     data = made(5, 5, formula, clips=4)
     sides = np.repeat([0, 0, 0, 1, 2, 0, 0, 2, 1, 2], 4)  # three women and two men train
     split = Split("fixed", np.flatnonzero(sides == 0), np.flatnonzero(sides == 1), np.flatnonzero(sides == 2))
-    history = fit(data, split, Settings(epochs=3, lr=0.0005, gamma=0.5, batch_size=8, seed=0), CPU).history
+    settings = Settings(epochs=3, lr=0.0005, gamma=0.5, batch_size=8, seed=0, **(STRENGTHS if varies else {}))
+    history = fit(in_voice(data) if varies else data, split, settings, CPU).history
     found = [(e.train_loss, e.train_balanced_accuracy, e.val_loss, e.val_balanced_accuracy) for e in history]
     advice = "the same settings now give other results; if that is meant, raise agr.training.VERSION and record anew"
-    assert np.array(found) == pytest.approx(np.array(RECORD), abs=1e-4), advice
+    assert np.array(found) == pytest.approx(np.array(record), abs=1e-4), advice
     assert training.VERSION == RECORDED_AT, "agr.training.VERSION was raised; record this test's numbers anew"

@@ -227,7 +227,10 @@ def test_validation_clips_count_as_part_of_the_split(data: ImageSet, split: Spli
     assert Lineage.of(data, split, BASE, "cpu") != Lineage.of(data, fewer, BASE, "cpu")
 
 
-@pytest.mark.parametrize("other", [replace(BASE, model="other"), replace(BASE, batch_size=31), replace(BASE, seed=1)])
+@pytest.mark.parametrize(
+    "other",
+    [replace(BASE, model="other"), replace(BASE, batch_size=31), replace(BASE, seed=1), replace(BASE, vary_room=0.1)],
+)
 def test_the_lineage_names_the_settings_beside_the_rates(data: ImageSet, split: Split, other: Settings) -> None:
     assert Lineage.of(data, split, BASE, "cpu") != Lineage.of(data, split, other, "cpu")
 
