@@ -4,7 +4,8 @@
 
 Recordings are answered just as `agr.predict` answers them; of ready images, and of a folder that `agr.prepare`
 made, the images are scored. --json prints one object: clips, speakers, accuracy, balanced_accuracy,
-balanced_accuracy_ci95 (from resampling speakers), recall {female, male}, per_speaker, and more.
+balanced_accuracy_ci95 (from resampling speakers), recall {female, male}, per_speaker, and more. A clip that is
+answered `no speech` counts as answered wrongly.
 """
 
 from __future__ import annotations
@@ -28,13 +29,17 @@ from agr.scoring import Scores, score
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one model on one corpus; `skipped` clips could not be read, `met` speakers it trained on."""
+    """The scores of one model on one corpus; `skipped` clips could not be read, `met` speakers it trained on.
+
+    no_speech: clips that were answered so; they are in the scores as wrong answers.
+    """
 
     scores: Scores
     skipped: int
     met: tuple[str, ...]
     synthetic: bool
     corpus: str
+    no_speech: int = 0
 
 
 def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path) -> Evaluation:
@@ -63,28 +68,32 @@ def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: images.ImageSet) 
 
 
 def _on_recordings(loaded: bundle.Bundle, seen: bundle.Seen, found: corpus.Corpus) -> Evaluation:
-    labels, speakers, probabilities = [], [], []
+    labels, speakers, probabilities, no_speech = [], [], [], 0
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
         answers = answer((str(clip.path) for clip in found.clips), loaded)
         for clip, result in zip(found.clips, answers, strict=True):
             advance(1)
-            if result.probability is None:
+            if result.error is not None:
                 print(f"agr: {result.error}", file=sys.stderr)
                 continue
             labels.append(corpus.CLASSES.index(clip.gender))
             speakers.append(f"{found.name}/{clip.speaker}")
-            probabilities.append(list(result.probability.values()))
+            wrong = [float(name != clip.gender) for name in corpus.CLASSES]
+            probabilities.append(list(result.probability.values()) if result.probability else wrong)
+            no_speech += result.probability is None
     if not labels:
         raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
     scores = score(np.array(labels), np.array(probabilities), np.array(speakers))
     skipped = len(found.clips) - len(labels) + len(found.skipped)
-    return Evaluation(scores, skipped, tuple(sorted(set(speakers) & seen.speakers)), found.synthetic, found.name)
+    met = tuple(sorted(set(speakers) & seen.speakers))
+    return Evaluation(scores, skipped, met, found.synthetic, found.name, no_speech)
 
 
 def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
     """The object that --json prints."""
-    extra = {"skipped": result.skipped, "speakers_met_in_training": list(result.met), "synthetic": result.synthetic}
-    return result.scores.as_dict() | extra | {"corpus": result.corpus, "model": model}
+    extra: dict[str, Any] = {"skipped": result.skipped, "no_speech": result.no_speech, "synthetic": result.synthetic}
+    extra |= {"speakers_met_in_training": list(result.met), "corpus": result.corpus, "model": model}
+    return result.scores.as_dict() | extra
 
 
 def describe(result: Evaluation) -> str:
@@ -100,6 +109,8 @@ def describe(result: Evaluation) -> str:
         f"recall             {recall}",
         "hardest speakers   " + ", ".join(f"{name} ({who.gender}) {who.accuracy:.2f}" for name, who in worst),
     ]
+    if result.no_speech:
+        lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")
     if result.met:
         lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers")
     if result.synthetic:

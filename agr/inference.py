@@ -7,38 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agr import recipe
+from agr import imaging
 from agr.bundle import Bundle
 from agr.training import predict_logits
 
 CPU = torch.device("cpu")
-WINDOWS_AT_ONCE = 256  # the spectra of so many take about 250 MB; an hour of sound has 7,200 windows
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a model says of clips: probabilities, (n, 2), and the seconds of speech in each, (n,), both float64."""
+
+    probabilities: NDArray[np.float64]
+    speech: NDArray[np.float64]
 
 
 def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np.float64]:
-    """Probabilities of clips of any length: (len(clips), 2), float64, in the order of CLASSES.
+    """Probabilities of clips of any length: (len(clips), 2), float64, in the order of CLASSES."""
+    return hear(clips, bundle).probabilities
 
-    A clip longer than the recipe's window is read in windows, and the probabilities of its windows are averaged.
+
+def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
+    """Probabilities, in the order of CLASSES, and seconds of speech of clips of any length.
+
+    A clip longer than the recipe's window is read in windows. Their evidence is weighed, not counted: the log odds
+    of each window, by the share of the clip's speech that it holds.
     """
-    cut = [recipe.windows(y, bundle.card.recipe) for y in clips]
-    pixels = _images([window for windows in cut for window in windows], bundle.card.recipe)
-    owner = np.repeat(np.arange(len(clips)), [len(windows) for windows in cut])
     with _one_thread():
-        each = of_images(pixels, bundle)  # (windows, 2)
-    sums = np.zeros((len(clips), each.shape[1]))
-    np.add.at(sums, owner, each)
-    return np.asarray(sums / np.bincount(owner)[:, None])
-
-
-def _images(windows: Sequence[NDArray[np.float32]], wanted: recipe.Recipe) -> NDArray[np.uint8]:
-    starts = range(0, len(windows), WINDOWS_AT_ONCE)
-    return np.concatenate([recipe.images(windows[start : start + WINDOWS_AT_ONCE], wanted) for start in starts])
+        cut = list(imaging.of_clips(clips, bundle.card.recipe))
+        logits = logits_of(np.concatenate([windows.images for windows in cut]), bundle)  # (windows, 2)
+    ends = np.cumsum([len(windows.images) for windows in cut])[:-1]
+    each = zip(cut, np.split(logits, ends), strict=True)
+    odds = np.stack([windows.weights @ own for windows, own in each])
+    return Heard(softmax(odds), np.array([windows.speech for windows in cut]))
 
 
 @contextmanager
@@ -52,10 +60,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def logits_of(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
+    """Calibrated logits of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
+    logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), CPU)
+    return logits.numpy().astype(np.float64) / bundle.card.temperature
+
+
 def of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
     """Probabilities of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
-    logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), CPU)
-    return softmax(logits.numpy())
+    return softmax(logits_of(pixels, bundle))
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -3,8 +3,10 @@
     python -m agr.predict --model-uri models:/agr/best [--json] clip.wav folder/ -
 
 Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is
-read in windows. Exit status: 0 all answered, 1 some clip could not be (the others were), 2 wrong usage or no such
-model. With --json, one object a line: path, label, probability {female, male}, model {name, version}; or path, error.
+read in windows. A clip without speech, or with too little, is answered `no speech`; with --abstain-below P one of
+which the model is less sure than P is answered `unsure`. Exit status: 0 all answered, 1 some clip could not be read
+(the others were answered), 2 wrong usage or no such model. With --json, one object a line: path, label, probability
+{female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agr.errors import AudioError
+from agr.errors import AudioError, SilentAudio
 from agr.terminal import quick_imports
 
 if TYPE_CHECKING:
@@ -29,26 +31,44 @@ if TYPE_CHECKING:
 
 BATCH = 32
 STDIN = "-"
+NO_SPEECH, UNSURE = "no speech", "unsure"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One clip's probabilities, in the order of CLASSES, or the error that says why there are none."""
+    """One clip's probabilities, in the order of CLASSES, or the error that says why there are none.
+
+    speech: seconds of it. Without speech there are neither probabilities nor an error. sure: what a probability has to
+    reach to be an answer.
+    """
 
     path: str
     probability: dict[str, float] | None = None
     error: str | None = None
+    speech: float = 0.0
+    sure: float = 0.0
 
     @property
     def label(self) -> str:
-        """The likelier gender of the voice; empty where there is no answer."""
-        return max(self.probability, key=self.probability.__getitem__) if self.probability else ""
+        """The likelier gender of the voice, `no speech` or `unsure`; empty where the clip could not be read."""
+        if self.error is not None:
+            return ""
+        if self.probability is None:
+            return NO_SPEECH
+        likelier = max(self.probability, key=self.probability.__getitem__)
+        return likelier if self.probability[likelier] >= self.sure else UNSURE
 
     def as_dict(self, model: dict[str, Any]) -> dict[str, Any]:
         """The object that --json prints."""
-        if self.probability is None:
+        if self.error is not None:
             return {"path": self.path, "error": self.error}
-        return {"path": self.path, "label": self.label, "probability": self.probability, "model": model}
+        said = {"path": self.path, "label": self.label, "probability": self.probability}
+        return said | {"speech_seconds": round(self.speech, 2), "model": model}
+
+    def as_line(self) -> str:
+        """What a person reads: path, label and how likely, between tabs."""
+        likely = f"{max(self.probability.values()):.3f}" if self.probability else "-"
+        return f"{self.path}\t{self.label}\t{likely}"
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
@@ -64,26 +84,32 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
             yield Answer(argument, error=f"{argument}: no sound files in it; expected WAV, FLAC, OGG or MP3")
 
 
-def answer(clips: Iterator[str | Answer], bundle: Bundle) -> Iterator[Answer]:
-    """Answers in the order of the clips, made in batches."""
+def answer(clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0) -> Iterator[Answer]:
+    """Answers in the order of the clips, made in batches; `unsure` where no probability reaches `sure`."""
     batch: list[str | Answer] = []
     for clip in clips:
         batch.append(clip)
         if len(batch) == BATCH:
-            yield from _answer_batch(batch, bundle)
+            yield from _answer_batch(batch, bundle, sure)
             batch = []
-    yield from _answer_batch(batch, bundle)
+    yield from _answer_batch(batch, bundle, sure)
 
 
-def _answer_batch(batch: Sequence[str | Answer], bundle: Bundle) -> Iterator[Answer]:
+def _answer_batch(batch: Sequence[str | Answer], bundle: Bundle, sure: float) -> Iterator[Answer]:
     from agr import inference
     from agr.corpus import CLASSES
 
     loaded = [clip if isinstance(clip, Answer) else _load(clip, bundle.card.recipe.sample_rate) for clip in batch]
     good = [y for y in loaded if not isinstance(y, Answer)]
-    rows = iter(inference.of_clips(good, bundle).tolist() if good else [])
+    heard = inference.hear(good, bundle) if good else None
+    rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
     for clip, y in zip(batch, loaded, strict=True):
-        yield y if isinstance(y, Answer) else Answer(str(clip), dict(zip(CLASSES, next(rows), strict=True)))
+        if isinstance(y, Answer):
+            yield y
+            continue
+        row, speech = next(rows)
+        probability = dict(zip(CLASSES, row, strict=True)) if speech else None
+        yield Answer(str(clip), probability, speech=speech, sure=sure)
 
 
 def _load(clip: str, sample_rate: int) -> NDArray[np.float32] | Answer:
@@ -93,6 +119,8 @@ def _load(clip: str, sample_rate: int) -> NDArray[np.float32] | Answer:
         if clip == STDIN:
             return audio.load(sys.stdin.buffer.read(), sample_rate)
         return audio.load(Path(clip), sample_rate)
+    except SilentAudio:
+        return Answer(clip)
     except AudioError as error:
         return Answer(clip, error=str(error))
 
@@ -101,8 +129,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
+    parser.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="answer `unsure` below this")
     add_model_arguments(parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.abstain_below and not 0.5 <= options.abstain_below <= 1:
+        parser.error(f"--abstain-below {options.abstain_below:g}: expected 0.5 to 1")
+    return options
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +157,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if loaded.card.data.get("synthetic"):
         print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
     failed = False
-    for result in answer(expand(options.clips), loaded):
+    for result in answer(expand(options.clips), loaded, options.abstain_below):
         failed |= result.error is not None
         if result.error is not None:
             print(f"agr: {result.error}", file=sys.stderr)
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
-        elif result.probability is not None:
-            print(f"{result.path}\t{result.label}\t{result.probability[result.label]:.3f}", flush=True)
+        elif result.error is None:
+            print(result.as_line(), flush=True)
     return int(failed)
 
 

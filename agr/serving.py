@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agr import audio, bundle, inference
 from agr.corpus import CLASSES
 from agr.errors import AudioError
+from agr.predict import NO_SPEECH
 
 if TYPE_CHECKING:
     import pandas
@@ -34,7 +35,7 @@ class Served:
         self._bundle = loaded
 
     def predict(self, table: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Columns label, female, male, error; a clip that cannot be read has only the last.
+        """Columns label, female, male, error. Without speech a clip has only the first, unreadable only the last.
 
         table: a column `audio` of sound files' bytes (or base64 text of them, as JSON carries it).
         """
@@ -51,8 +52,9 @@ class Served:
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if not isinstance(y, str)]
-        rows = iter(inference.of_clips(good, self._bundle).tolist() if good else [])
-        return [{"error": y} if isinstance(y, str) else _row(next(rows)) for y in clips]
+        heard = inference.hear(good, self._bundle) if good else None
+        rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
+        return [{"error": y} if isinstance(y, str) else _row(*next(rows)) for y in clips]
 
     def _read(self, value: bytes | str) -> NDArray[np.float32] | str:
         """Samples, or what is wrong with the clip."""
@@ -62,7 +64,9 @@ class Served:
             return str(error)
 
 
-def _row(probabilities: Sequence[float]) -> dict[str, Any]:
+def _row(probabilities: Sequence[float], speech: float) -> dict[str, Any]:
+    if not speech:
+        return {"label": NO_SPEECH, "error": ""}
     label = CLASSES[int(np.argmax(probabilities))]
     return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
 

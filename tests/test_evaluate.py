@@ -149,7 +149,7 @@ def test_the_command_prints_one_json_object(
     values: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert set(values) == {
         *("clips", "speakers", "accuracy", "balanced_accuracy", "balanced_accuracy_ci95", "recall", "per_speaker"),
-        *("confusion", "corpus", "model", "skipped", "speakers_met_in_training", "synthetic"),
+        *("confusion", "corpus", "model", "no_speech", "skipped", "speakers_met_in_training", "synthetic"),
     }
     assert (values["clips"], values["speakers"], values["corpus"]) == (80, 8, "voices")
     assert set(values["recall"]) == {"female", "male"}

@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agr import audio, bundle, inference
+from agr import audio, bundle, imaging, inference
 from agr.images import ImageSet
 from agr.inference import of_clips, of_images, softmax
 from agr.model import to_input
+from agr.recipe import MFC
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_recording_gets_what_its_prepared_image_gets(
     loaded: bundle.Bundle, images: ImageSet, voices: list[Path]
 ) -> None:
     clips = [audio.load(path, loaded.card.recipe.sample_rate) for path in voices]
-    assert max(map(len, clips)) <= loaded.card.recipe.n_samples  # one window each
+    assert max(map(len, clips)) <= MFC.n_samples  # one window each
     assert of_clips(clips, loaded) == pytest.approx(of_images(np.array(images.pixels), loaded), abs=1e-6)
 
 
@@ -60,7 +61,7 @@ def test_many_windows_are_drawn_some_at_a_time(
     y = np.concatenate([audio.load(path, loaded.card.recipe.sample_rate) for path in voices[:9]])
     clips = [y[:9_000], y, y[::-1].copy()]
     expected = of_clips(clips, loaded)
-    monkeypatch.setattr(inference, "WINDOWS_AT_ONCE", 4)
+    monkeypatch.setattr(imaging, "AT_ONCE", 4)
     assert of_clips(clips, loaded) == pytest.approx(expected, abs=1e-6)
     assert expected.sum(axis=1) == pytest.approx(1)
 
@@ -69,13 +70,13 @@ def test_torch_works_on_one_thread_for_clips_and_gets_its_threads_back(
     loaded: bundle.Bundle, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     during = []
-    draw = inference.of_images
+    draw = inference.logits_of
 
     def spied(pixels: NDArray[np.uint8], bundle: bundle.Bundle) -> NDArray[np.float64]:
         during.append(torch.get_num_threads())
         return draw(pixels, bundle)
 
-    monkeypatch.setattr(inference, "of_images", spied)
+    monkeypatch.setattr(inference, "logits_of", spied)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

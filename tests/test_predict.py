@@ -19,8 +19,9 @@ import soundfile
 
 from agr import audio, bundle, inference, predict
 from agr.errors import ModelError
+from agr.mfc import windows
 from agr.predict import BATCH, Answer, expand, main
-from agr.recipe import MFC, windows
+from agr.recipe import MFC
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
 
@@ -69,7 +70,7 @@ def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[A
 def test_a_json_line_has_path_label_probability_and_model(say: Say, voices: list[Path]) -> None:
     status, (line,), err = say(voices[0])
     assert (status, err) == (0, "")
-    assert list(line) == ["path", "label", "probability", "model"]
+    assert list(line) == ["path", "label", "probability", "speech_seconds", "model"]
     assert line["path"] == str(voices[0])
     assert list(line["probability"]) == ["female", "male"]
     assert math.isclose(sum(line["probability"].values()), 1, abs_tol=1e-9)
@@ -163,13 +164,12 @@ def spoil(path: Path, samples: Sequence[float]) -> Path:
         (lambda path: path, "No such file"),
         (lambda path: filled(path, b""), "0 bytes"),
         (lambda path: filled(path, b"no sound at all"), "expected WAV, FLAC, OGG or MP3"),
-        (lambda path: spoil(path, [0.25] * 16_000), "pure silence"),
         (lambda path: spoil(path, [0.1, -0.1] * 700), "expected at least 0.1 s"),
         (lambda path: spoil(path, [0.1, math.nan] * 8_000), "NaN or infinity"),
         (lambda path: path.mkdir() or path, "no sound files in it"),
         (lambda path: path.with_name("n" * 300), "File name too long"),
     ],
-    ids=["missing", "empty", "text", "silent", "short", "nan", "empty folder", "endless name"],
+    ids=["missing", "empty", "text", "short", "nan", "empty folder", "endless name"],
 )
 def test_what_is_no_clip_is_one_line_and_status_1(
     say: Say, voices: list[Path], tmp_path: Path, make: Callable[[Path], Path], part: str
@@ -182,6 +182,42 @@ def test_what_is_no_clip_is_one_line_and_status_1(
     assert err == f"agr: {line['error']}\n"
     assert err.count(str(path)) == 1
     assert first == last
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [0.25] * 16_000,
+        (0.1 * np.random.default_rng(0).standard_normal(16_000)).tolist(),
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).tolist(),
+    ],
+    ids=["silence", "noise", "tone"],
+)
+def test_what_holds_no_speech_is_answered_so(
+    say: Say, voices: list[Path], tmp_path: Path, samples: list[float]
+) -> None:
+    path = spoil(tmp_path / "odd one.wav", samples)
+    status, (first, line, last), err = say(voices[0], path, voices[0])
+    assert (status, err, first) == (0, "", last)
+    assert (line["label"], line["probability"], line["speech_seconds"]) == ("no speech", None, 0.0)
+    assert first["speech_seconds"] > 0.05
+
+
+def test_a_model_less_sure_than_asked_abstains(voices: list[Path], loaded: bundle.Bundle) -> None:
+    clips = [str(path) for path in voices]
+    plain, asked = list(predict.answer(iter(clips), loaded)), list(predict.answer(iter(clips), loaded, 0.75))
+    for before, after in zip(plain, asked, strict=True):
+        assert after.probability == before.probability
+        assert before.probability is not None
+        assert after.label == (before.label if max(before.probability.values()) >= 0.75 else "unsure")
+    assert {answer.label for answer in asked} > {"unsure"}
+
+
+@pytest.mark.parametrize("share", ["0.3", "1.5"])
+def test_a_share_that_no_answer_can_miss_or_reach_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["a.wav", "--abstain-below", share])
+    assert f"--abstain-below {share}: expected 0.5 to 1" in capsys.readouterr().err
 
 
 def test_nothing_but_bad_clips(say: Say, tmp_path: Path) -> None:
@@ -218,7 +254,7 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
 
 
-def test_a_long_clip_is_the_mean_of_its_windows(
+def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(
     say: Say, voices: list[Path], loaded: bundle.Bundle, tmp_path: Path
 ) -> None:
     clip = long_clip(voices[::10], tmp_path / "long.wav")
@@ -227,8 +263,9 @@ def test_a_long_clip_is_the_mean_of_its_windows(
     assert len(cut) > 4
     each = [inference.of_clips([window], loaded)[0, 0] for window in cut]
     assert np.ptp(each) > 0.01
+    odds = float(np.mean([math.log(p / (1 - p)) for p in each]))
     _, lines, _ = say(voices[0], clip, voices[1])
-    assert women(lines)[1] == pytest.approx(float(np.mean(each)), abs=1e-6)
+    assert women(lines)[1] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-6)
     assert women(lines)[::2] == pytest.approx([probability(loaded, voice) for voice in voices[:2]], abs=1e-6)
 
 
