@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from agr.files import write_atomic
 from agr.model import build
 from agr.recipe import Recipe, from_dict
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
 MLMODEL_DATA = Path("data") / "bundle"  # where an MLflow model keeps the bundle
 
@@ -35,6 +35,7 @@ class Card:
 
     settings: the trial's hyperparameters. data: name, digest and whether the voices are synthetic. split: name,
     digest, leaky, and the digest of its test set. val, test: scores. environment: versions and device.
+    temperature: what logits are divided by; calibration: how that was fitted and what it gave.
     """
 
     model: str
@@ -45,6 +46,8 @@ class Card:
     val: Mapping[str, Any]
     test: Mapping[str, Any]
     environment: Mapping[str, Any]
+    temperature: float = 1.0
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
     classes: tuple[str, ...] = CLASSES
     format: int = FORMAT

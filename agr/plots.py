@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from agr.calibration import BINS, Bins, Coverage
 from agr.corpus import CLASSES
 from agr.scoring import Scores
 from agr.training import STEP_SIZE, Epoch, Settings
@@ -128,6 +129,43 @@ def speakers(scores: Scores, path: Path, title: str) -> None:
     low, high = scores.balanced_accuracy_ci95
     line = f"balanced accuracy {scores.balanced_accuracy:.3f}, 95 % interval over speakers {low:.3f} to {high:.3f}"
     _save(figure, path, f"{title}\ntest speakers: {line}")
+
+
+def reliability(sides: Mapping[str, Bins], path: Path, title: str) -> None:
+    """Accuracy against confidence, a line for each named set of clips; a dot is as large as its share of the clips."""
+    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+    panel = figure.subplots()
+    panel.plot([0.5, 1], [0.5, 1], color="#999999", linewidth=1)
+    lines = [Line2D([], [], color="#999999", linewidth=1, label="as often right as sure")]
+    for index, (name, found) in enumerate(sides.items()):
+        colour, style = COLOURS[index % len(COLOURS)], STYLES[index % len(STYLES)]
+        panel.plot(found.confidence, found.accuracy, color=colour, linestyle=style, linewidth=1, alpha=0.6)
+        panel.scatter(found.confidence, found.accuracy, 12 + 300 * found.share, color=colour, alpha=0.75)
+        label = f"{name}: calibration error {found.ece:.3f}"
+        lines.append(Line2D([], [], color=colour, linestyle=style, marker="o", label=label))
+    lowest = min(0.5, *(float(found.accuracy.min()) for found in sides.values()))
+    panel.set(xlabel="confidence, the probability of the answer", ylabel="accuracy", xlim=(0.48, 1.02))
+    panel.set_ylim(lowest - 0.03, 1.04)
+    panel.grid(alpha=0.3)
+    figure.legend(handles=lines, loc="outside lower center", frameon=False, handlelength=4)
+    _save(figure, path, f"{title}\nchampion: clips in {BINS} bins of confidence, dots as large as their share")
+
+
+def coverage(curve: Coverage, path: Path, title: str) -> None:
+    """Accuracy on test speakers against the share of clips answered, as less sure ones are left without an answer."""
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(curve.share, curve.accuracy, color=COLOURS[0], linewidth=1.5, drawstyle="steps-post")
+    for colour, (threshold, share, accuracy) in zip(COLOURS[1:], curve.marks, strict=False):
+        said = f"{accuracy:.3f} right, {100 * share:.1f} % answered" if share else "no clip answered"
+        label = f"from {threshold:g} on: {said}"
+        panel.plot([share], [accuracy], "o", color=colour, markersize=8, label=label, zorder=3)
+    panel.set(xlabel="share of clips answered", ylabel="accuracy on those", xlim=(-0.02, 1.02))
+    room = 1.02 - min(0.9, float(curve.accuracy.min()))
+    panel.set_ylim(1.02 - 1.6 * room, 1 + 0.05 * room)  # below the curve there is space for the legend
+    panel.grid(alpha=0.3)
+    panel.legend(title="answers only of a confidence", loc="lower left", frameon=False)
+    _save(figure, path, f"{title}\nchampion on test speakers, when it may stay silent")
 
 
 def notice(tags: Mapping[str, object]) -> str:

@@ -136,7 +136,7 @@ class Tracker:
         runs = self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'", max_results=1000)
         return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
 
-    def register(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
+    def register(self, run_id: str, folder: Path, tags: Mapping[str, object], description: str = "") -> int:
         """Log a bundle as the MLflow model of a run and register it as a new version; returns its number."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model"
@@ -149,7 +149,9 @@ class Tracker:
                 raise
         every = {key: str(value) for key, value in tags.items()}
         source = f"runs:/{run_id}/model"
-        version = self._client.create_model_version(REGISTERED_MODEL, source, run_id, tags=every)
+        version = self._client.create_model_version(
+            REGISTERED_MODEL, source, run_id, tags=every, description=description or None
+        )
         return int(version.version)
 
     def aliased(self, alias: str) -> Version | None:

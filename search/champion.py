@@ -1,20 +1,25 @@
-"""The end of a search: rank, score the champion once on test speakers, draw, register, promote."""
+"""The end of a search: rank, calibrate the champion, score it once on test speakers, draw, register, promote."""
 
 from __future__ import annotations
 
 import csv
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from agr import __version__, bundle, plots, promotion
+from agr import __version__, bundle, calibration, card, inference, plots, promotion
+from agr.calibration import Bins, Coverage
 from agr.errors import AgrError
-from agr.evaluate import score_images
+from agr.files import write_atomic
 from agr.images import ImageSet
-from agr.scoring import Scores
+from agr.model import build
+from agr.scoring import Scores, score
 from agr.splits import Split
 from agr.tracking import BEST, CHALLENGER, Tracker
 from search.session import Record, Session, ranked
@@ -31,6 +36,19 @@ class Ending:
     version: int | None
     alias: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The champion's scores on test speakers, and how far its probabilities can be believed.
+
+    calibration: what its bundle's card says. sides: validation before and after its temperature, and test.
+    """
+
+    scores: Scores
+    calibration: Mapping[str, float]
+    sides: Mapping[str, Bins]
+    coverage: Coverage
 
 
 def conclude(
@@ -51,23 +69,58 @@ def conclude(
         raise AgrError(f"no champion: none of {len(session.records)} trials finished ({why})")
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "bundle"
-        scores = None if split.leaky else _test(ranking[0], made, data, split, tags)
+        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
         pictures = Path(scratch) / "pictures"
         pictures.mkdir()
-        _draw(session, ranking, scores, pictures, tags)
+        _draw(session, ranking, tested, pictures, tags)
         session.tracker.log_folder(session.parent, pictures)
-        _log_scores(session, ranking[0], scores)
-        if scores is None:
+        _log_scores(session, ranking[0], tested)
+        if tested is None:
             return Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
-        return _register(session, ranking, scores, made, data, split, promote)
+        return _register(session, ranking, tested.scores, made, data, split, promote)
 
 
-def _test(record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object]) -> Scores:
-    """Write the champion's bundle, then read the test speakers: the only place in a search that does."""
+def _test(
+    record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object], search: str
+) -> Tested:
+    """Write the champion's bundle, then read the test speakers: the only place in a search that does.
+
+    Its temperature is fitted before that, on validation speakers.
+    """
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
     weights = record.weights()
-    card = bundle.Card(
+    model = build(record.settings.model)
+    model.load_state_dict(dict(weights))
+    about = _card(record, data, split, tags)
+    val = inference.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
+    found = calibration.fitted(val, data.labels[split.val])
+    about = replace(about, temperature=found["temperature"])
+    test, labels = inference.logits_of(data.pixels[split.test], bundle.Bundle(model, about)), data.labels[split.test]
+    probabilities = inference.softmax(test)
+    scores = score(labels, probabilities, data.speakers[split.test])
+    found |= calibration.measured(test, labels, "test")
+    about = replace(bundle.replace_test(about, _without_names(scores)), calibration=found)
+    bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
+    text = card.of(bundle.load(folder), data, split, probabilities, search)
+    write_atomic(folder / card.FILE, text.encode())
+    sides = _validation(val, data.labels[split.val], about.temperature)
+    sides["test speakers"] = calibration.bins(probabilities, labels)
+    return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
+
+
+def _without_names(scores: Scores) -> dict[str, Any]:
+    return {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
+
+
+def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> dict[str, Bins]:
+    named = {"validation, as trained": 1.0, f"validation, temperature {temperature:.2f}": temperature}
+    return {name: calibration.bins(inference.softmax(logits / each), labels) for name, each in named.items()}
+
+
+def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
+    """The champion's card before it is calibrated and tested."""
+    return bundle.Card(
         model=record.settings.model,
         recipe=data.recipe,
         settings=asdict(record.settings),
@@ -87,25 +140,20 @@ def _test(record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapp
             "commit": tags["commit"],
         },
     )
-    seen = promotion.seen_by_trials(data, split)
-    bundle.save(folder, weights, card, seen)
-    scores = score_images(bundle.load(folder), data, split.test)
-    values = scores.as_dict()
-    values.pop("per_speaker")
-    bundle.save(folder, weights, bundle.replace_test(card, values), seen)
-    return scores
 
 
 def _draw(
-    session: Session, ranking: Sequence[Record], scores: Scores | None, folder: Path, tags: Mapping[str, object]
+    session: Session, ranking: Sequence[Record], tested: Tested | None, folder: Path, tags: Mapping[str, object]
 ) -> None:
     title = session.name + (f"  [{notice}]" if (notice := plots.notice(tags)) else "")
     curves = [plots.Curve(record.settings, record.history) for record in session.records.values()]
     plots.heat_map(curves, folder / "grid.png", title)
     plots.learning_curves(curves, folder / "learning_curves.png", title)
-    if scores is not None:
-        plots.confusion(scores, folder / "confusion.png", title)
-        plots.speakers(scores, folder / "speakers.png", title)
+    if tested is not None:
+        plots.confusion(tested.scores, folder / "confusion.png", title)
+        plots.speakers(tested.scores, folder / "speakers.png", title)
+        plots.reliability(tested.sides, folder / "reliability.png", title)
+        plots.coverage(tested.coverage, folder / "coverage.png", title)
     with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, (*RANKING_COLUMNS, "leaky", "synthetic", "run_id"))
         writer.writeheader()
@@ -116,16 +164,18 @@ def _draw(
             writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})
 
 
-def _log_scores(session: Session, best: Record, scores: Scores | None) -> None:
+def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
     last = best.history[-1]
     metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
     for record in session.records.values():
         for key, count in record.counts.items():
             metrics[key] = metrics.get(key, 0) + count
-    if scores is not None:
+    if tested is not None:
+        scores, found = tested.scores, tested.calibration
         low, high = scores.balanced_accuracy_ci95
         metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}
         metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
+        metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
     session.tracker.log_metrics(session.parent, metrics)
     settings = {f"champion_{key}": getattr(best.settings, key) for key in ("epochs", "lr", "gamma")}
     session.tracker.set_tags(session.parent, settings | {"champion_run_id": best.run_id})
@@ -136,18 +186,19 @@ def _register(
 ) -> Ending:
     tracker: Tracker = session.tracker
     best = tracker.aliased(BEST)
-    card = bundle.read_card(made)
-    decision = promotion.decide(card, best.folder if best else None, data, split)
+    about = bundle.read_card(made)
+    decision = promotion.decide(about, best.folder if best else None, data, split)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
-        "test_digest": card.split["test_digest"],
+        "test_digest": about.split["test_digest"],
         "data": data.name,
         "synthetic": str(data.synthetic).lower(),
         "split": split.name,
         "recipe": data.recipe.name,
         "search": session.name,
     }
-    version = tracker.register(ranking[0].run_id, made, tags)
+    description = card.description((made / card.FILE).read_text(encoding="utf-8"))
+    version = tracker.register(ranking[0].run_id, made, tags, description)
     alias = BEST if decision.promote or promote else CHALLENGER
     tracker.set_alias(alias, version)
     was = f" (was version {best.version})" if best and alias == BEST else ""
