@@ -6,6 +6,7 @@ scores.balanced_accuracy, scores.balanced_accuracy_ci95
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,3 +102,15 @@ def _per_speaker(
         gender = CLASSES[int(labels[own][0])]
         result[str(name)] = SpeakerScore(gender, int(own.sum()), float(right[own].mean()))
     return result
+
+
+def by_corpus(per_speaker: Mapping[str, SpeakerScore]) -> dict[str, float]:
+    """Balanced accuracy on each corpus's speakers, who are named `corpus/speaker`."""
+    cells: dict[str, dict[str, list[SpeakerScore]]] = {}
+    for name, who in per_speaker.items():
+        cells.setdefault(name.split("/", 1)[0], {}).setdefault(who.gender, []).append(who)
+    return {corpus: float(np.mean([_recall(people) for people in own.values()])) for corpus, own in cells.items()}
+
+
+def _recall(people: Sequence[SpeakerScore]) -> float:
+    return sum(who.clips * who.accuracy for who in people) / sum(who.clips for who in people)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agr.registry import SQLITE
+from agr.scoring import by_corpus
 from search.champion import Ending
 from search.display import clock
 from search.session import FAILED, Record, Session
@@ -37,6 +38,9 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"test        balanced accuracy {ending.scores.balanced_accuracy:.4f} on {ending.scores.speakers} speakers "
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
+        parts = by_corpus(ending.scores.per_speaker)
+        if len(parts) > 1:
+            console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
     if leaky:

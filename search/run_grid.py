@@ -23,10 +23,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument("--epochs", type=int, nargs="+", help="default: 5 10 20")
     points.add_argument("--lr", type=float, nargs="+", help="default: 0.1 0.01 0.001")
     points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
+    points.add_argument("--model", choices=("cnn", "pooled"), default="cnn", help="default: cnn, the study's")
+    points.add_argument("--no-variation", action="store_true", help="train on the clips as they are, every epoch alike")
+    strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift"
+    points.add_argument("--vary", nargs="+", default=[], metavar="NAME=STRENGTH", help=strengths)
     points.add_argument("--seed", type=int, default=0, help="of weights, order and split")
     data = parser.add_argument_group("data")
-    data.add_argument("--data", default="demo", help="demo, audiomnist, a folder, a CSV manifest (default: demo)")
-    data.add_argument("--recipe", help="how images are made (default: mfc; of ready images, theirs)")
+    sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
+    data.add_argument("--data", nargs="+", default=["demo"], metavar="SOURCE", help=sources)
+    data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
+    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; of ready images, theirs)")
     data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
     data.add_argument("--folds", type=int, help="cross-validation by speaker: how many groups")
     data.add_argument("--fold", type=int, help="which group tests")
@@ -55,15 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
     with quick_imports():
+        from agr import variation
         from search import grid, study
     axes = (options.epochs or grid.EPOCHS, options.lr or grid.LR, options.gamma or grid.GAMMA)
-    points = grid.grid(*axes, seed=options.seed)
+    points = grid.grid(*axes, seed=options.seed, model=options.model)
 
     if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
         raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
     plan = study.Plan(
         points=tuple(points),
-        data=options.data,
+        data=tuple(options.data),
         recipe=options.recipe,
         split="folds" if options.folds is not None else options.split,
         folds=options.folds,
@@ -79,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tracking_uri=options.tracking_uri,
         promote=options.promote,
         lanes=options.lanes,
+        leave_out=options.leave_out,
+        variation=None if options.no_variation else variation.parse(options.vary),
     )
     return study.run(plan)
 

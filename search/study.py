@@ -12,17 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from agr import prepare, registry, splits
+from agr import joint, prepare, registry, splits
 from agr.errors import AgrError, SettingsError
 from agr.images import ImageSet
 from agr.splits import Split
 from agr.terminal import INTERRUPTED, complain
 from agr.tracking import Tracker
 from agr.training import STEP_SIZE, Settings
+from agr.variation import DEFAULT, Variation
 from search import display, report
 from search.champion import conclude
 from search.device import choose_device, device_name
@@ -44,7 +45,7 @@ class Plan:
     """Everything a search was asked for; see `run_grid.py --help` for the meaning of each."""
 
     points: tuple[Settings, ...]
-    data: str
+    data: tuple[str, ...]
     recipe: str | None
     split: str
     folds: int | None
@@ -60,6 +61,8 @@ class Plan:
     tracking_uri: str | None
     promote: bool
     lanes: str = "separate"
+    leave_out: str | None = None  # a corpus to test on
+    variation: Variation | None = DEFAULT  # of training clips, where the recipe allows it
 
     def __post_init__(self) -> None:
         """Raises: SettingsError for settings that do not go together."""
@@ -70,8 +73,10 @@ class Plan:
 def run(plan: Plan) -> int:
     """Run it all; returns the exit status."""
     began = time.monotonic()
-    data = prepare.ensure(plan.data, WORKSPACE, plan.recipe, os.cpu_count() or 1)
-    split = splits.make(data, plan.split, plan.seed, plan.folds, plan.fold)
+    cores = os.cpu_count() or 1
+    data = joint.join([prepare.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
+    split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
+    plan = replace(plan, points=varied(plan.points, plan.variation, data))
     name = plan.name or f"{data.name}-{split.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     _announce(name, plan, data, split)
     with ExitStack() as stack:
@@ -99,6 +104,14 @@ def run(plan: Plan) -> int:
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)
     return code
+
+
+def varied(points: Sequence[Settings], wanted: Variation | None, data: ImageSet) -> tuple[Settings, ...]:
+    """The points with these strengths of variation, where the images can be varied."""
+    if wanted is None or data.evidence is None:
+        return tuple(points)
+    strengths: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
+    return tuple(replace(point, **strengths) for point in points)
 
 
 def read_off(
@@ -189,7 +202,7 @@ def _open_session(name: str, plan: Plan, data: ImageSet, split: Split, tags: Map
     sides = splits.describe(split, data)
     params |= {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
     parent = tracker.start_run(name, params, dict(tags) | {"driver": f"{socket.gethostname()}:{os.getpid()}"})
-    tracker.log_dataset(parent, data.name, data.digest, plan.data, f'{{"clips": {len(data)}}}')
+    tracker.log_dataset(parent, data.name, data.digest, " ".join(plan.data), f'{{"clips": {len(data)}}}')
     return Session(name, tracker, parent, tags, len(plan.points))
 
 

@@ -13,7 +13,7 @@ import torch
 from agr import audio, bundle, corpus, prepare, promotion, splits, synth
 from agr.images import ImageSet, load
 from agr.model import build
-from agr.recipe import MFC
+from agr.recipe import MFC, VOICE
 from agr.training import Settings, fit
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -39,6 +39,20 @@ def prepared_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def images(prepared_root: Path) -> ImageSet:
     """The 80 images of `demo_root` by the mfc recipe."""
     return load(prepared_root)
+
+
+@pytest.fixture(scope="session")
+def voice_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`demo_root` prepared by the voice recipe, the default; read it, do not write to it."""
+    out = tmp_path_factory.mktemp("prepared") / "demo-voice"
+    prepare.prepare(corpus.open_corpus(str(demo_root), out.parent), out, VOICE)
+    return out
+
+
+@pytest.fixture(scope="session")
+def voice_images(voice_root: Path) -> ImageSet:
+    """The 80 images of `demo_root` by the voice recipe, with the evidence that they are drawn from."""
+    return load(voice_root)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agr.scoring import SpeakerScore, interval, score
+from agr.scoring import SpeakerScore, by_corpus, interval, score
 
 Answers = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.str_]]
 
@@ -155,3 +155,13 @@ def test_plain_values_survive_json() -> None:
     assert back["per_speaker"]["made/00"] == found["per_speaker"]["made/00"]
     assert back["confusion"] == [list(row) for row in found["confusion"]]
     assert back["balanced_accuracy"] == found["balanced_accuracy"]
+
+
+def test_each_corpus_is_scored_by_both_of_its_genders_alike() -> None:
+    people = {
+        "a/1": SpeakerScore("female", 10, 1.0),
+        "a/2": SpeakerScore("female", 30, 0.5),
+        "a/3": SpeakerScore("male", 1, 0.0),
+        "b/1": SpeakerScore("male", 4, 0.75),
+    }
+    assert by_corpus(people) == pytest.approx({"a": (0.625 + 0.0) / 2, "b": 0.75})

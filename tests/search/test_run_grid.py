@@ -19,13 +19,15 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from agr import splits, terminal
+from agr import splits, synth, terminal
 from agr.images import ImageSet, load
 from agr.training import Epoch, Settings, fit
+from agr.variation import DEFAULT, NONE
 from search import run_grid
 from search.cluster import Slots
 from search.grid import distinct_epochs, grid
 from search.session import Session
+from search.study import varied
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
 
@@ -127,6 +129,11 @@ def history(folder: Path, run: Run, metric: str) -> list[tuple[int, float]]:
     return sorted((each.step, each.value) for each in client(folder).get_metric_history(run.info.run_id, metric))
 
 
+def searched(points: tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]], data: ImageSet) -> list[Settings]:
+    """The points as a search trains them, on varied clips."""
+    return list(varied(grid(*points), DEFAULT, data))
+
+
 def reference(data: ImageSet, settings: list[Settings]) -> dict[tuple[int, float, float], tuple[Epoch, ...]]:
     """Every point's epochs by `fit` alone, on one thread; a shorter trial is the beginning of a longer one."""
     torch.set_num_threads(1)
@@ -157,18 +164,18 @@ def assert_trained_alike(folder: Path, parent: Run, data: ImageSet, settings: li
 
 
 @pytest.fixture(scope="module")
-def data(prepared_root: Path) -> ImageSet:
-    return load(prepared_root)
+def data(voice_root: Path) -> ImageSet:
+    return load(voice_root)
 
 
 @pytest.fixture(scope="module")
-def first(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    return start(tmp_path_factory.mktemp("search"), prepared_root, *options(SMALL)).wait()
+def first(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return start(tmp_path_factory.mktemp("search"), voice_root, *options(SMALL)).wait()
 
 
 @pytest.fixture(scope="module")
-def again(first: Done, prepared_root: Path) -> Done:
-    return start(first.folder, prepared_root, *options(SMALL)).wait()
+def again(first: Done, voice_root: Path) -> Done:
+    return start(first.folder, voice_root, *options(SMALL)).wait()
 
 
 def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> None:
@@ -195,10 +202,10 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
 def test_mlflow_has_one_finished_run_and_a_nested_one_for_each_trial(first: Done, data: ImageSet) -> None:
     parent = searches(first.folder)[0]
     assert parent.info.status == "FINISHED"
-    assert_trained_alike(first.folder, parent, data, grid(*SMALL))
+    assert_trained_alike(first.folder, parent, data, searched(SMALL, data))
     for run in children(first.folder, parent):
         tags = run.data.tags
-        assert {"recipe": "mfc", "seed": "0", "device": "cpu", "synthetic": "true"}.items() <= tags.items()
+        assert {"recipe": "voice", "seed": "0", "device": "cpu", "synthetic": "true"}.items() <= tags.items()
         assert tags["split"] == "speakers-seed0"
         assert len(tags["commit"]) == 40 or tags["commit"] == "unknown"
         counted = [int(run.data.metrics[f"epochs_{kind}"]) for kind in ("trained", "shared", "earlier")]
@@ -212,7 +219,10 @@ def test_the_search_itself_carries_data_ranking_and_pictures(first: Done, data: 
     assert (dataset.name, dataset.digest) == (data.name, data.digest)
     assert parent.data.metrics["epochs_trained"] == distinct_epochs(grid(*SMALL)) == 8
     files = {file.path: file for file in client(first.folder).list_artifacts(parent.info.run_id)}
-    assert set(files) == {"ranking.csv", "grid.png", "learning_curves.png", "confusion.png", "speakers.png"}
+    pictures = {
+        f"{name}.png" for name in ("grid", "learning_curves", "confusion", "speakers", "reliability", "coverage")
+    }
+    assert set(files) == {"ranking.csv"} | pictures
     assert all(file.file_size > 100 for file in files.values())
 
 
@@ -263,7 +273,7 @@ def test_the_same_search_again_trains_nothing_and_challenges(again: Done, data: 
     assert str(store.get_model_version_by_alias("agr", "best").version) == "1"
     assert str(store.get_model_version_by_alias("agr", "challenger").version) == "2"
     one, two = searches(again.folder)
-    assert_trained_alike(again.folder, two, data, grid(*SMALL))
+    assert_trained_alike(again.folder, two, data, searched(SMALL, data))
     assert one.data.metrics["test_balanced_accuracy"] == two.data.metrics["test_balanced_accuracy"]
 
 
@@ -349,14 +359,14 @@ def logged_epochs(folder: Path, number: int) -> dict[tuple[int, float, float], i
 
 
 @pytest.fixture(scope="module")
-def story(prepared_root: Path, data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(voice_root: Path, data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     if not Path("/proc/self/stat").exists():
         pytest.skip("no /proc on this system to find processes in")
     folder = tmp_path_factory.mktemp("story")
     started: list[Running] = []
 
     def chapter() -> Running:
-        started.append(start(folder, prepared_root, *options(LONG)))
+        started.append(start(folder, voice_root, *options(LONG)))
         assert wait_for(training(started[-1]), started[-1].process), (folder / "err").read_text()
         return started[-1]
 
@@ -374,7 +384,7 @@ def story(prepared_root: Path, data: ImageSet, tmp_path_factory: pytest.TempPath
         killed_status = two.process.wait()
         wait_for(lambda: not any(is_alive(*each) for each in family.items()), seconds=30)
         orphans = [pid for pid, command in family.items() if is_alive(pid, command)]
-        known = known_epochs(folder, data, grid(*LONG))
+        known = known_epochs(folder, data, searched(LONG, data))
         logged = logged_epochs(folder, 1)
 
         three = chapter()
@@ -443,7 +453,7 @@ def test_afterwards_no_run_is_left_open_and_none_is_there_twice(story: Story) ->
 
 
 def test_all_those_blows_changed_no_metric(story: Story, data: ImageSet) -> None:
-    assert_trained_alike(story.last.folder, searches(story.last.folder)[2], data, grid(*LONG))
+    assert_trained_alike(story.last.folder, searches(story.last.folder)[2], data, searched(LONG, data))
 
 
 # Leaky, and diverging
@@ -479,11 +489,11 @@ def diverging(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def leaky(prepared_root: Path, diverging: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def leaky(voice_root: Path, diverging: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """Two points, of which one diverges, on a random split, with more workers than fit."""
     points = options(((2,), (0.02, 0.001), (0.5,)))
     more = ("--split", "random", "--num-workers", "99", "--name", "mine")
-    return start(tmp_path_factory.mktemp("leaky"), prepared_root, *points, *more, PYTHONPATH=diverging).wait()
+    return start(tmp_path_factory.mktemp("leaky"), voice_root, *points, *more, PYTHONPATH=diverging).wait()
 
 
 def test_a_leaky_search_registers_nothing_and_says_so_everywhere(leaky: Done) -> None:
@@ -518,7 +528,7 @@ def test_a_diverging_trial_is_recorded_with_its_reason_and_the_others_go_on(leak
 
 
 def test_if_every_trial_fails_so_does_the_search(
-    prepared_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    voice_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, with trials that only say that they diverged."""
 
@@ -532,7 +542,7 @@ def test_if_every_trial_fails_so_does_the_search(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("search.tuning.tune_points", diverge)
     monkeypatch.setattr("search.study._cluster", lambda *_: nullcontext(Slots("cpu", {"CPU": 1.0}, 1)))
-    assert run_grid.main(["--data", str(prepared_root), *options(SMALL)]) == 1
+    assert run_grid.main(["--data", str(voice_root), *options(SMALL)]) == 1
     assert capsys.readouterr().err == "agr: no champion: none of 8 trials finished (epoch 1: loss nan)\n"
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"] * 9
 
@@ -573,13 +583,20 @@ def typed(
         (["--data", "PREPARED", "--address", "127.0.0.1:1"], "agr: --address 127.0.0.1:1: no answer"),
         (["--data", "PREPARED", "--address", "ray://127.0.0.1:1"], "agr: --address ray://127.0.0.1:1: no answer"),
         (["--data", "PREPARED", "--address", "[::1]:99999"], "agr: --address [::1]:99999: no answer"),
+        (["--data", "PREPARED", "PREPARED"], "agr: --data: two corpora named voices"),
+        (
+            ["--data", "PREPARED", "--leave-out", "x"],
+            "agr: --leave-out x: expected one of several corpora, found voices",
+        ),
+        (["--vary", "pitch=9"], "agr: variation pitch 9.0: expected 0 to 0.6"),
+        (["--vary", "gain=1"], "agr: --vary gain=1: expected NAME=STRENGTH"),
         (["--data", "PREPARED", "--address", "nonsense"], "agr: --address nonsense: "),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
-    typed: Callable[..., str], prepared_root: Path, arguments: list[str], message: str
+    typed: Callable[..., str], voice_root: Path, arguments: list[str], message: str
 ) -> None:
-    err = typed(*(str(prepared_root) if word == "PREPARED" else word for word in arguments))
+    err = typed(*(str(voice_root) if word == "PREPARED" else word for word in arguments))
     assert err.startswith(message)
     assert err.count("\n") == 1
 
@@ -591,13 +608,39 @@ def test_what_cannot_be_parsed_is_shown_with_the_usage(typed: Callable[..., str]
     assert "Traceback" not in err
 
 
-def test_wrong_usage_in_a_process_of_its_own(tmp_path: Path, prepared_root: Path) -> None:
-    done = start(tmp_path, prepared_root, "--epochs", "0").wait()
+def test_wrong_usage_in_a_process_of_its_own(tmp_path: Path, voice_root: Path) -> None:
+    done = start(tmp_path, voice_root, "--epochs", "0").wait()
     assert (done.status, done.out) == (2, "")
     assert done.err == "agr: epochs 0: expected 1 to 10000\n"
 
 
-def test_settings_are_params_of_a_trial(first: Done) -> None:
+def test_settings_are_params_of_a_trial(first: Done, data: ImageSet) -> None:
     (trial, *_) = children(first.folder, searches(first.folder)[0])
     epochs, lr, gamma = point(trial)
-    assert trial.data.params == {key: str(value) for key, value in asdict(Settings(epochs, lr, gamma)).items()}
+    (settings,) = varied([Settings(epochs, lr, gamma)], DEFAULT, data)
+    assert settings.variation == DEFAULT != NONE
+    assert trial.data.params == {key: str(value) for key, value in asdict(settings).items()}
+
+
+# Several corpora
+
+
+@pytest.fixture(scope="module")
+def joined(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One point of the other model on two corpora, unvaried, tested on one of them."""
+    folder = tmp_path_factory.mktemp("joined")
+    synth.write_demo(folder / "others", speakers=4, repetitions=1)
+    one = options(((2,), (0.001,), (0.5,)))
+    more = ("--leave-out", "others", "--model", "pooled", "--no-variation")
+    return start(folder, voice_root, str(folder / "others"), *one, *more).wait()
+
+
+def test_corpora_are_searched_together_and_one_that_is_left_out_tests(joined: Done) -> None:
+    assert joined.status == 0
+    assert all(line.startswith("preparing others: ") for line in joined.err.splitlines()), joined.err
+    assert "1 trials on others+voices, split leave-out-others-seed0" in joined.out
+    assert "  test      40 clips,   2 women,   2 men" in joined.out
+    (trial,) = children(joined.folder, searches(joined.folder)[0])
+    params = trial.data.params
+    assert (params["model"], params["vary_pitch"], params["vary_shift"]) == ("pooled", "0.0", "0")
+    assert "registered  agr version 1 as best" in joined.out
