@@ -129,11 +129,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
+    parser.add_argument("--explain", type=Path, metavar="PNG", help="of one clip: draw what moved the answer")
     parser.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="answer `unsure` below this")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     if options.abstain_below and not 0.5 <= options.abstain_below <= 1:
         parser.error(f"--abstain-below {options.abstain_below:g}: expected 0.5 to 1")
+    if options.explain and (len(options.clips) != 1 or options.clips == [STDIN] or os.path.isdir(options.clips[0])):
+        parser.error(f"--explain {options.explain}: expected one clip, a file")
     return options
 
 
@@ -165,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:
             print(result.as_line(), flush=True)
+        if options.explain and result.probability is not None:
+            from agr.explain import explain_clip
+
+            explain_clip(result.path, loaded, options.explain)
     return int(failed)
 
 

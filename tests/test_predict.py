@@ -220,6 +220,19 @@ def test_a_share_that_no_answer_can_miss_or_reach_is_refused(share: str, capsys:
     assert f"--abstain-below {share}: expected 0.5 to 1" in capsys.readouterr().err
 
 
+def test_one_clip_is_explained_beside_its_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("captum", reason="captum is not installed")
+    status, (line,), _ = say(voices[0], "--explain", tmp_path / "why.png")
+    assert (status, line["path"]) == (0, str(voices[0]))
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_one_clip_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["a.wav", "b.wav", "--explain", "why.png"])
+    assert "--explain why.png: expected one clip, a file" in capsys.readouterr().err
+
+
 def test_nothing_but_bad_clips(say: Say, tmp_path: Path) -> None:
     status, lines, err = say(tmp_path / "a.wav", tmp_path / "b.wav")
     assert status == 1
