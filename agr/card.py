@@ -41,7 +41,7 @@ MEANING = """\
 It hears a voice; it does not know a person's gender. It was trained on recordings that their corpora label female or
 male, and answers which of the two a clip sounds like. It says nothing about children; people whose voice does not match
 the labels, or who are neither; singing, whispering, shouting; hoarse, disguised or altered voices; several people at
-once; machines; languages, microphones and rooms that are not in the tables. Music or a dog get an answer, too."""
+once; machines; languages, microphones and rooms that are not in the tables. Some music, and animals, get an answer."""
 MUST_NOT = """\
 It must not decide anything about a person. So do not use it for access, identification or surveillance; policing or
 borders; medicine; employment, housing, credit, insurance or schooling; addressing somebody who can be asked; finding
