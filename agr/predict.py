@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -130,11 +131,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
     parser.add_argument("--explain", type=Path, metavar="PNG", help="of one clip: draw what moved the answer")
-    parser.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="answer `unsure` below this")
+    add_abstain_argument(parser, "answer `unsure` where the model is less sure than this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
-    if options.abstain_below and not 0.5 <= options.abstain_below <= 1:
-        parser.error(f"--abstain-below {options.abstain_below:g}: expected 0.5 to 1")
     if options.explain and (len(options.clips) != 1 or options.clips == [STDIN] or os.path.isdir(options.clips[0])):
         parser.error(f"--explain {options.explain}: expected one clip, a file")
     return options
@@ -146,6 +145,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
     parser.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
     parser.add_argument("--json", action="store_true", help="print JSON: one object a clip, or one in all")
+
+
+def add_abstain_argument(parser: argparse.ArgumentParser, says: str) -> None:
+    """The flag --abstain-below, of `predict` and `evaluate`."""
+    parser.add_argument("--abstain-below", type=_sureness, default=0.0, metavar="P", help=says)
+
+
+def _sureness(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.5 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0.5 to 1")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

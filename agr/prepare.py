@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from agr import audio, corpus, images, imaging, recipe
@@ -90,6 +89,8 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
     Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
     """
     _claim(source, out)
+    from filelock import FileLock  # workers need not load it
+
     with FileLock(out / LOCK):  # of two searches that start at once, the second waits and finds all done
         return _prepare(source, out, wanted, workers)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agr import audio, bundle, inference
 from agr.corpus import CLASSES
-from agr.errors import AudioError
+from agr.errors import AudioError, SilentAudio
 from agr.predict import NO_SPEECH
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COLUMN = "audio"
 BATCH = 32
+_WITHOUT_SPEECH = {"label": NO_SPEECH, "error": ""}
 
 
 class Served:
@@ -35,7 +36,7 @@ class Served:
         self._bundle = loaded
 
     def predict(self, table: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Columns label, female, male, error. Without speech a clip has only the first, unreadable only the last.
+        """Columns label, female, male, error. Without speech a clip has only the label, unreadable only the error.
 
         table: a column `audio` of sound files' bytes (or base64 text of them, as JSON carries it).
         """
@@ -45,28 +46,30 @@ class Served:
         batches = [values[start : start + BATCH] for start in range(0, len(values), BATCH)]
         rows = [row for batch in batches for row in self._answer(batch)]
         answers = pandas.DataFrame(rows, columns=["label", *CLASSES, "error"])
-        if any(row["error"] for row in rows):  # None, not NaN: a server must answer in valid JSON
+        if any(len(row) < len(answers.columns) for row in rows):  # None, not NaN: a server must answer in valid JSON
             answers = answers.astype(object).where(answers.notna(), None)
         return answers
 
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
-        good = [y for y in clips if not isinstance(y, str)]
+        good = [y for y in clips if isinstance(y, np.ndarray)]
         heard = inference.hear(good, self._bundle) if good else None
         rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
-        return [{"error": y} if isinstance(y, str) else _row(*next(rows)) for y in clips]
+        return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 
-    def _read(self, value: bytes | str) -> NDArray[np.float32] | str:
-        """Samples, or what is wrong with the clip."""
+    def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
+        """Samples, or the row of a clip that has none to judge."""
         try:
             return audio.load(_sound(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
+        except SilentAudio:
+            return _WITHOUT_SPEECH
         except (AudioError, ValueError, TypeError) as error:
-            return str(error)
+            return {"error": str(error)}
 
 
 def _row(probabilities: Sequence[float], speech: float) -> dict[str, Any]:
     if not speech:
-        return {"label": NO_SPEECH, "error": ""}
+        return _WITHOUT_SPEECH
     label = CLASSES[int(np.argmax(probabilities))]
     return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
 

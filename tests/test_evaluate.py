@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from agr import bundle, corpus, evaluate, predict, prepare, scoring
 from agr.corpus import CLASSES
@@ -150,6 +152,7 @@ def test_the_command_prints_one_json_object(
     assert set(values) == {
         *("clips", "speakers", "accuracy", "balanced_accuracy", "balanced_accuracy_ci95", "recall", "per_speaker"),
         *("confusion", "corpus", "model", "no_speech", "skipped", "speakers_met_in_training", "synthetic"),
+        *("abstain_below", "answered", "accuracy_answered"),
     }
     assert (values["clips"], values["speakers"], values["corpus"]) == (80, 8, "voices")
     assert set(values["recall"]) == {"female", "male"}
@@ -171,6 +174,61 @@ def test_the_command_tells_a_person_and_ends_with_status_1_when_clips_were_skipp
     assert "few: 16 clips of 8 speakers, 1 clips skipped" in out
     assert "95 % interval over speakers" in out
     assert "hardest speakers" in out
+
+
+def odd_clip(path: Path, samples: NDArray[np.float64]) -> Path:
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+def test_clips_without_speech_count_as_wrong_answers(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+    noise = odd_clip(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000))
+    silence = odd_clip(tmp_path / "silence.wav", np.zeros(16_000))
+    odd: list[Row] = [(noise, people[0][1], people[0][2]), (silence, "none", "male")]
+    result = measure(loaded, manifest(tmp_path / "odd.csv", [*people, *odd]), tmp_path)
+    plain = measure(loaded, manifest(tmp_path / "two.csv", people), tmp_path)
+    assert (result.no_speech, result.skipped, result.scores.clips) == (2, 0, 18)
+    assert result.scores.accuracy == pytest.approx(plain.scores.accuracy * 16 / 18)
+    assert result.scores.per_speaker["odd/none"].accuracy == 0
+    assert result.answered == pytest.approx(16 / 18)
+    assert result.accuracy_answered == pytest.approx(plain.scores.accuracy)
+    assert (plain.answered, plain.accuracy_answered) == (1, plain.scores.accuracy)
+    assert "no speech          2 clips were answered so, and count as wrong" in evaluate.describe(result)
+    assert "no speech" not in evaluate.describe(plain)
+
+
+@pytest.mark.parametrize("sure", [0.5, 0.7, 0.8])
+def test_abstaining_is_reported_beside_the_scores_of_all_clips(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path, sure: float
+) -> None:
+    source = manifest(tmp_path / "two.csv", people)
+    answers = list(predict.answer(iter([str(row[0]) for row in people]), loaded, sure))
+    given = [(answer.label, row[2]) for answer, row in zip(answers, people, strict=True) if answer.label != "unsure"]
+    result = evaluate.evaluate(loaded, bundle.Seen(frozenset(), frozenset()), str(source), tmp_path, sure)
+    assert result.scores == measure(loaded, source, tmp_path).scores
+    assert result.answered == len(given) / 16
+    assert result.accuracy_answered == (np.mean([label == gender for label, gender in given]) if given else None)
+    assert f"{result.answered:.4f} of the clips are as sure as {sure:g}" in evaluate.describe(result)
+
+
+def test_abstaining_from_everything_leaves_no_accuracy(
+    bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = manifest(tmp_path / "two.csv", people)
+    given = ["--model-uri", str(bundle_folder), "--data", str(source), "--abstain-below", "1", "--json"]
+    assert main(given) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["abstain_below"], values["answered"], values["accuracy_answered"]) == (1, 0, None)
+    assert values["accuracy"] > 0
+
+
+def test_images_are_abstained_from_as_recordings_are(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+    source = manifest(tmp_path / "two.csv", people)
+    prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
+    seen = bundle.Seen(frozenset(), frozenset())
+    both = [evaluate.evaluate(loaded, seen, str(path), tmp_path, 0.7) for path in (source, tmp_path / "prepared")]
+    assert both[0].answered == both[1].answered
+    assert both[0].accuracy_answered == both[1].accuracy_answered
 
 
 def test_synthetic_voices_are_said_to_prove_nothing(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:

@@ -213,11 +213,33 @@ def test_a_model_less_sure_than_asked_abstains(voices: list[Path], loaded: bundl
     assert {answer.label for answer in asked} > {"unsure"}
 
 
-@pytest.mark.parametrize("share", ["0.3", "1.5"])
+@pytest.mark.parametrize("share", ["0", "0.3", "1.5", "nan", "half"])
 def test_a_share_that_no_answer_can_miss_or_reach_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         predict.parse(["a.wav", "--abstain-below", share])
-    assert f"--abstain-below {share}: expected 0.5 to 1" in capsys.readouterr().err
+    assert f"--abstain-below: {share}: expected 0.5 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0.5", "1"])
+def test_the_edges_of_what_may_be_asked_for(share: str) -> None:
+    assert predict.parse(["a.wav", "--abstain-below", share]).abstain_below == float(share)
+
+
+def test_an_unsure_answer_keeps_its_probability_and_the_exit_status(
+    say: Say, voices: list[Path], loaded: bundle.Bundle
+) -> None:
+    status, lines, err = say(*voices[:8], "--abstain-below", "1")
+    assert (status, err, {line["label"] for line in lines}) == (0, "", {"unsure"})
+    assert women(lines) == pytest.approx([probability(loaded, voice) for voice in voices[:8]], abs=1e-6)
+    assert all(line["speech_seconds"] > 0 for line in lines)
+
+
+def test_a_person_reads_a_dash_where_there_is_no_speech(
+    bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spoil(tmp_path / "hum.wav", [0.25] * 16_000)
+    assert main(["--model-uri", str(bundle_folder), str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\tno speech\t-\n"
 
 
 def test_one_clip_is_explained_beside_its_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import os
@@ -18,7 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from agr import bundle, predict, registry, serving
 
@@ -96,6 +100,27 @@ def test_a_broken_clip_gets_an_error_and_the_others_their_answers(
     assert (middle["label"], middle["female"], middle["male"]) == (None, None, None)
     assert middle["error"]
     assert "\n" not in middle["error"]
+
+
+def sound(samples: NDArray[np.float64]) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1], ids=["silence", "noise"])
+def test_a_clip_without_speech_is_answered_so_in_valid_json(
+    bundle_folder: Path, clips: list[bytes], expected: list[dict[str, float]], level: float
+) -> None:
+    import pandas
+
+    odd = sound(level * np.random.default_rng(0).standard_normal(16_000))
+    served = serving._load_pyfunc(str(bundle_folder))
+    first, last = served.predict(pandas.DataFrame({"audio": [clips[0], odd]})).to_dict("records")
+    assert same(first, expected[0])
+    assert last == {"label": "no speech", "female": None, "male": None, "error": ""}
+    (alone,) = served.predict(pandas.DataFrame({"audio": [odd]})).to_dict("records")
+    assert strict_json(json.dumps(alone).encode()) == last
 
 
 def test_an_empty_table_gets_an_empty_answer(bundle_folder: Path) -> None:
