@@ -78,7 +78,7 @@ def is_speech(s: Signs) -> bool:
         s.glide >= 1.1 or s.voiced <= 40,  # chords, melodies, engines
         s.glide >= 2.2 or s.voiced <= 120,
         s.swell >= 0.7 or s.voiced <= 24,  # sirens and chirps
-        s.flutter >= 1.15 or s.wander >= 0.65,  # strings and flutes
+        s.flutter >= 1.15 or s.wander >= 0.65 or s.still <= 0.33,  # strings, flutes and engines
     )
     return all(rules)
 

@@ -240,7 +240,7 @@ def test_real_recordings_are_speech(real_archive: Path) -> None:
         {"glide": 1.0, "voiced": 41},
         {"glide": 2.0, "voiced": 121},
         {"swell": 0.5},
-        {"flutter": 1.0, "wander": 0.5},
+        {"flutter": 1.0, "wander": 0.5, "still": 0.4},
     ],
     ids=lambda change: " ".join(change),
 )
