@@ -16,7 +16,7 @@ Known limit: this tells what the model read, not what makes a voice a woman's or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from agr import inference, picture
 from agr.bundle import Bundle
 from agr.corpus import CLASSES
 from agr.errors import SettingsError
-from agr.evidence import BANDS
 from agr.features import Section
 from agr.model import to_input
 from agr.recipe import IMAGE_SHAPE, Recipe, VoiceRecipe
@@ -170,15 +169,11 @@ def undecided(stored: NDArray[np.uint8], odds: Odds, answer: str) -> Baseline | 
 
 def _moved(ways: NDArray[np.float64]) -> picture.Change:
     """Voices moved so far towards a woman's, (n,), 1 from a typical man's to a typical woman's, -1 back."""
-    count, middle = len(ways), picture.WARPS // 2
-    warps = middle * (1 + np.clip(ways * TRACT / picture.WARP_RANGE, -1, 1))
-    return picture.Change(
-        gain=torch.ones(count, BANDS),
-        noise=None,
-        room=None,
+    warps = picture.WARPS // 2 * (1 + np.clip(ways * TRACT / picture.WARP_RANGE, -1, 1))
+    return replace(
+        picture.unchanged(len(ways)),
         formants=torch.from_numpy(np.rint(warps).astype(np.int64)),
         pitch=torch.from_numpy(np.rint(ways * PITCH / picture.LAG_STEP).astype(np.int64)),
-        shift=torch.zeros(count, dtype=torch.int64),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agr import bundle, calibration, evidence, inference, joint, picture, registry
+from agr import bundle, calibration, evidence, inference, joint, picture, registry, variation
 from agr.corpus import CLASSES
 from agr.errors import ModelError
 from agr.images import ImageSet
@@ -122,15 +122,14 @@ def changed_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> dic
 
 def change(clips: int, noise_db: float | None, line: bool, seed: int) -> picture.Change:
     """Noise so many dB below the voice, or None, and a telephone's band or not; nothing else is changed."""
-    bands = evidence.band_hz()
-    passed = np.minimum(1, (bands / LINE_HZ[0]) ** 6) * np.where(bands > LINE_HZ[1], 0.003, 1)
-    gain = torch.tensor(passed if line else np.ones_like(passed), dtype=torch.float32).repeat(clips, 1)
-    noise = None
+    changed = picture.unchanged(clips)
+    if line:
+        gain = torch.tensor(variation.pass_band(*LINE_HZ), dtype=torch.float32)
+        changed = replace(changed, gain=gain.repeat(clips, 1))
     if noise_db is not None:
         wavering = np.random.default_rng(seed).gamma(3.0, 1 / 3, (clips, evidence.BANDS, FRAMES))  # of mean 1
-        noise = torch.tensor(wavering * 10 ** (-noise_db / 10), dtype=torch.float32)
-    still = torch.zeros(clips, dtype=torch.int64)
-    return picture.Change(gain, noise, None, still + picture.WARPS // 2, still, still)
+        changed = replace(changed, noise=torch.tensor(wavering * 10 ** (-noise_db / 10), dtype=torch.float32))
+    return changed
 
 
 def of(loaded: bundle.Bundle, data: ImageSet, split: Split, probabilities: Floats, search: str) -> str:

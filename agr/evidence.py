@@ -1,7 +1,7 @@
 """What a clip says about its voice, finer than the picture that the model reads.
 
     found = of_clip(y, VOICE)                         # (112, frames) uint8, y: mono float32 at 8 kHz
-    window = found[:, best_window(found)]             # (112, 98): the second with most speech in it
+    window = best_window(found)                       # (112, 98): the second with most speech in it
 
 Of every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame (which carry
 the vocal tract), and the strength of periodicity at 72 logarithmically spaced lags, of pitches from 520 down to 48 Hz
@@ -29,6 +29,7 @@ ROWS = BANDS + LAGS
 LOW_HZ, HIGH_HZ = 80.0, 3900.0  # of the mel bands
 TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches that the first and the last lag stand for
 RANGE_DB = 80.0  # below the loudest frame; 255 steps
+HEADROOM = 15.0 / RANGE_DB  # a band of a frame may be so much louder than the mean of the loudest frame's bands
 VOICED, NEARLY, FEWEST_VOICED = 0.75, 0.92, 4  # periodicity, its share, frames
 SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest ones hold no speech
 
@@ -49,9 +50,6 @@ def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.uint8]:
     scaled = (level - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
     both = np.concatenate([scaled - HEADROOM, periodicity], axis=1)
     return np.asarray(np.rint(np.clip(both, 0, 1) * 255).astype(np.uint8).T)
-
-
-HEADROOM = 15.0 / RANGE_DB  # a band of a frame may be so much louder than the mean of the loudest frame's bands
 
 
 def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:

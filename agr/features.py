@@ -113,13 +113,12 @@ def channels() -> tuple[Channel, Channel, Channel]:
 
 def envelope_hz() -> NDArray[np.float64]:
     """The middle of the band that each row of envelope and motion stands for, rising: (COEFFICIENTS,)."""
-    low, high = (float(evidence.hz_to_mel(hz)) for hz in picture.ENVELOPE_HZ)
-    return np.asarray(evidence.mel_to_hz(np.linspace(low, high, COEFFICIENTS + 2)[1:-1]))
+    return picture.envelope_edges()[1:-1]
 
 
 def pitch_hz() -> NDArray[np.float64]:
     """The middle of the pitches that each row of periodicity stands for, falling: (COEFFICIENTS,)."""
-    edges = np.geomspace(*picture.PITCH_HZ, COEFFICIENTS + 1)
+    edges = picture.pitch_edges()
     return np.sqrt(edges[1:] * edges[:-1])
 
 

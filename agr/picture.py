@@ -58,6 +58,23 @@ class Change:
     shift: Tensor
 
 
+def unchanged(clips: int) -> Change:
+    """A change of so many windows that changes nothing, on the CPU, to replace parts of."""
+    still = torch.zeros(clips, dtype=torch.int64)
+    return Change(torch.ones(clips, BANDS), None, None, formants=still + WARPS // 2, pitch=still, shift=still)
+
+
+def envelope_edges() -> NDArray[np.float64]:
+    """In Hz, rising: each row of the envelope lies between its neighbours' middles, (COEFFICIENTS + 2,)."""
+    low, high = (float(evidence.hz_to_mel(hz)) for hz in ENVELOPE_HZ)
+    return np.asarray(evidence.mel_to_hz(np.linspace(low, high, COEFFICIENTS + 2)))
+
+
+def pitch_edges() -> NDArray[np.float64]:
+    """The pitches between which each row of periodicity lies, in Hz, falling: (COEFFICIENTS + 1,)."""
+    return np.geomspace(*PITCH_HZ, COEFFICIENTS + 1)
+
+
 def draw(found: Tensor, change: Change | None = None) -> Tensor:
     """Evidence, (n, ROWS, FRAMES) uint8, to pictures, (n, COEFFICIENTS, FRAMES, 3) uint8, on the same device."""
     tables = _tables(found.device)
@@ -135,7 +152,7 @@ def _tables(device: torch.device) -> _Tables:
     power = 10 ** ((np.arange(256) / 255 - 1 + HEADROOM) * RANGE_DB / 10)
     power[0] = 0.0
     warps = np.stack([_rows(factor) for factor in np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))])
-    edges = np.rint(np.log(TOP_HZ / np.geomspace(*PITCH_HZ, COEFFICIENTS + 1)) / LAG_STEP).astype(int)
+    edges = np.rint(np.log(TOP_HZ / pitch_edges()) / LAG_STEP).astype(int)
     return _Tables(
         power=torch.tensor(power, dtype=torch.float32, device=device),
         warps=torch.tensor(warps, dtype=torch.float32, device=device),
@@ -146,7 +163,5 @@ def _tables(device: torch.device) -> _Tables:
 
 def _rows(factor: float) -> NDArray[np.float64]:
     """Weights of the mel bands in each row of the envelope when all resonances are `factor` times as high."""
-    low, high = (float(evidence.hz_to_mel(hz)) for hz in ENVELOPE_HZ)
-    edges = np.asarray(evidence.mel_to_hz(np.linspace(low, high, COEFFICIENTS + 2))) / factor
-    weights = evidence.triangles(edges, evidence.band_hz())
+    weights = evidence.triangles(envelope_edges() / factor, evidence.band_hz())
     return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6))

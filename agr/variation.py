@@ -122,8 +122,12 @@ def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: flo
 def _line(edges: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float64]:
     """A telephone's pass band, from 150..350 Hz to 3,000..3,800 Hz, as a factor on power: (n, BANDS)."""
     low, high = 150 + 200 * edges[:, [0]], 3000 + 800 * edges[:, [1]]
-    passed = np.minimum(1.0, (band_hz() / low) ** 6) * np.where(band_hz() > high, 0.003, 1.0)
-    return np.where(on[:, None], passed, 1.0)
+    return np.where(on[:, None], pass_band(low, high), 1.0)
+
+
+def pass_band(low: float | NDArray[np.float64], high: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """A line that carries `low` to `high` Hz, as a factor on the power of each band: (..., BANDS) of (..., 1)."""
+    return np.asarray(np.minimum(1.0, (band_hz() / low) ** 6) * np.where(band_hz() > high, 0.003, 1.0))
 
 
 def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -6,11 +6,13 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from agr import audio, bundle, corpus, prepare, promotion, splits, synth
+from agr import audio, bundle, corpus, plots, prepare, promotion, splits, synth
 from agr.images import ImageSet, load
 from agr.model import build
 from agr.recipe import MFC, VOICE
@@ -145,3 +147,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that `agr.plots` draws, for a look at what is written in it."""
+    drawn: list[Figure] = []
+
+    def make(**options: Any) -> Figure:
+        drawn.append(Figure(**options))
+        return drawn[-1]
+
+    monkeypatch.setattr(plots, "Figure", make)
+    return drawn
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test runs in an empty folder and must leave nothing in it."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    yield
+    assert list(empty.iterdir()) == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -174,18 +172,6 @@ def test_the_marks_count_clips_that_reach_the_threshold() -> None:
 
 
 # Pictures
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
-    drawn = []
-
-    def make(**options: Any) -> Figure:
-        drawn.append(Figure(**options))
-        return drawn[-1]
-
-    monkeypatch.setattr(plots, "Figure", make)
-    yield drawn
 
 
 def is_png(path: Path) -> bool:

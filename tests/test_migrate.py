@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,10 @@ from agr.training import Epoch
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy"),
+    pytest.mark.usefixtures("elsewhere"),
+]
 
 HISTORY = tuple(Epoch(k, 0.01 / k, 1 / k, 0.5, 0.51, 0.7 - k / 1e4, 0.6, 0.61, seconds=k / 8) for k in range(1, 31))
 MARKS = {"agr.migrated_from", "agr.migrated_at"}
@@ -82,16 +85,6 @@ def server(template: Path, tmp_path: Path) -> str:
     (tmp_path / "server").mkdir()
     shutil.copy(template, tmp_path / "server" / "mlflow.db")
     return f"sqlite:///{tmp_path}/server/mlflow.db"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test runs in an empty folder and must leave nothing in it."""
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    yield
-    assert list(empty.iterdir()) == []
 
 
 def contents(uri: str, experiment: str = "agr") -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from agr import plots
 from agr.plots import DPI, Curve, confusion, heat_map, learning_curves, notice, speakers
 from agr.scoring import Scores, score
 from agr.training import Epoch, Settings
@@ -40,19 +38,6 @@ def scored(people: int, clips: int = 20, genders: int = 2) -> Scores:
     rng = np.random.default_rng(people)
     women = np.where(rng.random(len(labels)) < np.repeat(np.linspace(0, 1, people), clips), labels == 0, labels == 1)
     return score(labels.astype(np.int64), np.stack([women, 1.0 - women], axis=1), names)
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
-    """Every figure that is drawn, for a look at what is written in it."""
-    drawn = []
-
-    def make(**options: Any) -> Figure:
-        drawn.append(Figure(**options))
-        return drawn[-1]
-
-    monkeypatch.setattr(plots, "Figure", make)
-    yield drawn
 
 
 def title_box(figure: Figure) -> Bbox:

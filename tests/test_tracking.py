@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,10 @@ from agr.training import Epoch
 if TYPE_CHECKING:
     from agr.tracking import Tracker
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy"),
+    pytest.mark.usefixtures("elsewhere"),
+]
 
 HISTORY = tuple(Epoch(k, 0.01 / k, 1 / k, 0.5, 0.51, 0.7 - k / 1e4, 0.6, 0.61, seconds=k / 8) for k in range(1, 301))
 
@@ -36,16 +38,6 @@ def client(tracker: Tracker) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(tracker.uri, tracker.uri)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test runs in an empty folder and must leave nothing in it."""
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    yield
-    assert list(empty.iterdir()) == []
 
 
 def test_runs_nest_with_params_and_tags_as_text(tracker: Tracker, client: Any) -> None:
