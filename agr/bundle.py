@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -23,10 +25,11 @@ from agr.errors import ModelError, RecipeError
 from agr.files import write_atomic
 from agr.model import build
 from agr.recipe import Recipe, from_dict
+from agr.registry import BUNDLE
 
 FORMAT = 2
 WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
-MLMODEL_DATA = Path("data") / "bundle"  # where an MLflow model keeps the bundle
+LARGEST = {CARD: 2**20, SEEN: 2**28, WEIGHTS: 2**32}  # bytes that are read of a file
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,14 @@ def load(folder: Path) -> Bundle:
     folder = locate(folder)
     card = read_card(folder)
     try:
-        data = (folder / WEIGHTS).read_bytes()
+        data = _read(folder / WEIGHTS)
     except OSError as error:
         raise ModelError(f"{folder / WEIGHTS}: {error.strerror}; expected the model's weights") from error
     found = hashlib.sha256(data).hexdigest()
     if found != card.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS}: sha256 {found:.12}...; expected {card.weights_sha256!s:.12}...")
     try:
-        model = build(card.model)
+        model = build(card.model, width=_width(card))
     except ModelError as error:
         raise ModelError(f"{folder / CARD}: {error}") from error
     try:
@@ -105,14 +108,22 @@ def load(folder: Path) -> Bundle:
     return Bundle(model.eval(), card)
 
 
+def _width(card: Card) -> float:
+    """The model's width; cards older than that setting are of width 1. Raises: ModelError if it is no number."""
+    width = card.settings.get("width", 1.0)
+    if isinstance(width, bool) or not isinstance(width, int | float):
+        raise ModelError(f"settings: width {width!r:.40}; expected a number")
+    return width
+
+
 def replace_test(card: Card, test: Mapping[str, Any]) -> Card:
     """The card with its test scores filled in."""
     return replace(card, test=test)
 
 
 def locate(folder: Path) -> Path:
-    """The bundle's own folder: this one, or the one inside an MLflow model. Raises: ModelError."""
-    for candidate in (folder, folder / MLMODEL_DATA):
+    """The bundle's own folder: the one inside an MLflow model, or this one. Raises: ModelError."""
+    for candidate in (folder / BUNDLE, folder):
         if (candidate / CARD).is_file():
             return candidate
     raise ModelError(f"{folder}: no {CARD} in it; expected a model that AGR wrote")
@@ -122,7 +133,7 @@ def read_card(folder: Path) -> Card:
     """The card alone. Raises: ModelError, also for a card that this AGR does not understand."""
     path = folder / CARD
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_read(path))
         if values.get("format") != FORMAT:
             raise ModelError(f"{path}: format {values.get('format')!r}; expected format {FORMAT}")
         wrong = set(values) ^ {field.name for field in fields(Card)}
@@ -130,6 +141,7 @@ def read_card(folder: Path) -> Card:
             raise ModelError(f"{path}: keys {sorted(wrong)} are missing or unknown; expected those of format {FORMAT}")
         if tuple(values["classes"]) != CLASSES:
             raise ModelError(f"{path}: classes {values['classes']}; expected {list(CLASSES)}")
+        _check_kinds(path, values)
         return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
     except RecipeError as error:
         raise ModelError(f"{path}: {error}") from error
@@ -141,7 +153,26 @@ def read_seen(folder: Path) -> Seen:
     """Whom the model has met. Raises: ModelError."""
     path = locate(folder) / SEEN
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_read(path))
         return Seen(frozenset(values["speakers"]), frozenset(values["recordings"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error
+
+
+def _read(path: Path) -> bytes:
+    """A file of a bundle. Raises: OSError; ModelError for what is no plain file, or larger than any that AGR writes."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST[path.name]:
+        what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "no plain file"
+        raise ModelError(f"{path}: {what}; expected a file of at most {LARGEST[path.name]} bytes")
+    return path.read_bytes()
+
+
+def _check_kinds(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises: ModelError for a card whose values are not of the kinds that the rest of AGR takes them for."""
+    for name in ("settings", "data", "split", "val", "test", "environment", "calibration"):
+        if not isinstance(values[name], dict):
+            raise ModelError(f"{path}: {name} is {values[name]!r:.40}; expected an object")
+    warmth = values["temperature"]
+    if not isinstance(warmth, int | float) or not 0 < warmth < math.inf:
+        raise ModelError(f"{path}: temperature {warmth!r:.40}; expected a number above 0")

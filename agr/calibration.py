@@ -11,32 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-BINS = 15  # as many as Guo et al. take
+from agr.confidence import BINS as BINS
+from agr.confidence import Bins as Bins
+from agr.confidence import Floats
+from agr.confidence import bins as bins
+
 LOWEST, HIGHEST = 0.05, 50.0  # of the temperature
 THRESHOLDS = (0.7, 0.8, 0.9)  # below which a cautious reader might want no answer
-
-Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Clips by how sure the model is. confidence, accuracy: (k,), means of each bin that holds clips; share: (k,)."""
-
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    share: NDArray[np.float64]
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error, 0..1: the mean gap between confidence and accuracy, weighed by the share."""
-        return float(self.share @ np.abs(self.accuracy - self.confidence))
 
 
 @dataclass(frozen=True)
@@ -86,22 +73,6 @@ def balanced_nll(logits: Floats, labels: NDArray[np.int64]) -> float:
     """Negative log likelihood, in nats, of labels (n,) under logits (n, 2): the mean of the genders' means."""
     each = -log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
     return _balanced(each[np.arange(len(labels)), labels], labels)
-
-
-def bins(probabilities: Floats, labels: NDArray[np.int64]) -> Bins:
-    """Clips in BINS equally wide bins of confidence, each with its upper edge.
-
-    probabilities: (n, 2). labels: (n,), n > 0.
-    Of two classes the likelier has 0.5 and more, so that only the upper bins hold clips.
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    inner = np.linspace(0, 1, BINS + 1)[1:-1]
-    place = np.searchsorted(inner, confidence)
-    counts = np.bincount(place, minlength=BINS)
-    there = counts > 0
-    sums = (np.bincount(place, weights=values, minlength=BINS)[there] for values in (confidence, right))
-    sure, accuracy = (values / counts[there] for values in sums)
-    return Bins(sure, accuracy, counts[there] / len(labels))
 
 
 def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> Coverage:

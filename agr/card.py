@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from agr import bundle, calibration, evidence, inference, joint, picture, registry, variation
 from agr.corpus import CLASSES
+from agr.credentials import harmless
 from agr.errors import ModelError
 from agr.images import ImageSet
 from agr.recipe import FRAMES
@@ -252,7 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print the card of a model.")
     parser.add_argument("--model-uri", default="models:/agr/best", help="models:/agr/best (default), or a folder")
-    parser.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
+    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    parser.add_argument("--tracking-uri", type=harmless, help=store)
     options = parser.parse_args(arguments)
     path = bundle.locate(registry.resolve(options.model_uri, options.tracking_uri).folder) / FILE
     if not path.is_file():

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agr import __version__, audio
+from agr import __version__, audio, paths
 from agr.errors import CorpusError
 
 CLASSES = ("female", "male")  # a label is an index into this
@@ -53,9 +53,10 @@ class Corpus:
     synthetic: bool = False
 
 
-def open_corpus(source: str, workspace: Path) -> Corpus:
+def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Corpus:
     """Find out what SOURCE is, fetch or make it under `workspace` if need be, and list its clips.
 
+    allow_outside: whether a manifest may name files outside its own folder, by .., a whole path or a link.
     Raises: CorpusError, or FetchError when AudioMNIST cannot be had.
     """
     if source == "demo":
@@ -64,9 +65,9 @@ def open_corpus(source: str, workspace: Path) -> Corpus:
         return _fetched(workspace / "audiomnist")
     path = Path(source)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, allow_outside)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return read_manifest(path)
+        return read_manifest(path, allow_outside=allow_outside)
     found = "a file" if path.exists() else "no such file or folder"
     raise CorpusError(f"{source}: {found}; expected demo, audiomnist, a corpus folder or a CSV manifest")
 
@@ -93,14 +94,14 @@ def _fetched(root: Path) -> Corpus:
     return _audiomnist_layout(fetch_audiomnist(root), "audiomnist")
 
 
-def _folder(root: Path) -> Corpus:
+def _folder(root: Path, allow_outside: bool) -> Corpus:
     name = root.resolve().name
     if (root / "data" / METADATA).is_file() or (root / METADATA).is_file():
         return _audiomnist_layout(root, name)
     manifest = root / "manifest.csv"
     if manifest.is_file():
         header = set(_rows(manifest)[0])
-        return _ready_images(manifest, name) if "image" in header else read_manifest(manifest, name)
+        return (_ready_images if "image" in header else read_manifest)(manifest, name, allow_outside)
     raise CorpusError(
         f"{root}: neither data/{METADATA} nor manifest.csv in it; expected AudioMNIST's layout, "
         "ready images with their manifest, or a prepared folder"
@@ -157,7 +158,7 @@ def _metadata(path: Path) -> dict[str, dict[str, Any]]:
     return {str(speaker).strip(): person for speaker, person in people.items()}
 
 
-def read_manifest(path: Path, name: str | None = None) -> Corpus:
+def read_manifest(path: Path, name: str | None = None, allow_outside: bool = False) -> Corpus:
     """A CSV file with the columns path (relative to the file), speaker, gender, and any others, which are kept."""
     clips, skipped = [], []
     for row in _rows(path, MANIFEST_COLUMNS):
@@ -168,10 +169,12 @@ def read_manifest(path: Path, name: str | None = None) -> Corpus:
         extra = {key: value for key, value in row.items() if key not in MANIFEST_COLUMNS}
         clips.append(Clip(path.parent / row["path"], row["path"], *person, extra))
     synthetic = any(clip.extra.get("synthetic", "").lower() in ("1", "true", "yes") for clip in clips)
-    return _whole(Corpus(name or path.stem, path.parent, tuple(clips), tuple(skipped), synthetic=synthetic), path)
+    found = Corpus(name or path.stem, path.parent, tuple(clips), tuple(skipped), synthetic=synthetic)
+    paths.check(path, (clip.name for clip in clips), allow_outside)
+    return _whole(found, path)
 
 
-def _ready_images(manifest: Path, name: str) -> Corpus:
+def _ready_images(manifest: Path, name: str, allow_outside: bool = False) -> Corpus:
     """`{train,val}/{female,male}/*.jpg`, as the study published them, with their manifest."""
     clips, skipped = [], []
     for row in _rows(manifest, READY_COLUMNS):
@@ -182,7 +185,9 @@ def _ready_images(manifest: Path, name: str) -> Corpus:
         extra = {key: value for key, value in row.items() if key not in READY_COLUMNS}
         extra["folder"] = row["image"].split("/")[0]
         clips.append(Clip(manifest.parent / row["image"], row["image"], *person, extra))
-    return _whole(Corpus(name, manifest.parent, tuple(clips), tuple(skipped), ready_images=True), manifest)
+    found = Corpus(name, manifest.parent, tuple(clips), tuple(skipped), ready_images=True)
+    paths.check(manifest, (clip.name for clip in clips), allow_outside)
+    return _whole(found, manifest)
 
 
 def _person(row: Mapping[str, str]) -> tuple[str, str] | str:

@@ -13,6 +13,7 @@
     ├── RecipeError           an unknown recipe, or images made by another one
     ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
     ├── ModelError            a model folder or URI that cannot be used
+    ├── OutageError           an MLflow store that stopped answering
     ├── TrainingError         a trial that diverged
     └── SettingsError         a flag or setting outside its range
 
@@ -72,6 +73,10 @@ class SplitError(AgrError):
 
 class ModelError(AgrError):
     """A model folder or URI that cannot be used."""
+
+
+class OutageError(AgrError):
+    """An MLflow store that stopped answering."""
 
 
 class TrainingError(AgrError):

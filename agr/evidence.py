@@ -31,6 +31,7 @@ TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches that the first and the last lag s
 RANGE_DB = 80.0  # below the loudest frame; 255 steps
 HEADROOM = 15.0 / RANGE_DB  # a band of a frame may be so much louder than the mean of the loudest frame's bands
 VOICED, NEARLY, FEWEST_VOICED = 0.75, 0.92, 4  # periodicity, its share, frames
+PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, some 60 MB, and beside that before and after
 SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest ones hold no speech
 
 _CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
@@ -40,16 +41,41 @@ _SPECTRUM_SECONDS, _PERIOD_SECONDS = 0.032, 0.040
 def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.uint8]:
     """Evidence of a whole clip: y, (n,), to (ROWS, frames), uint8, frames = n / hop rounded up.
 
-    The first BANDS rows are decibels, 255 the loudest and 0 RANGE_DB below it; the others periodicity, 255 for 1.
+    The first BANDS rows are decibels, 255 the loudest and 0 RANGE_DB below it; the others periodicity, 255 for 1. A
+    clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of what stands around it.
     """
-    heard, low = _filtered(y, recipe.sample_rate)
-    bands = _bands(heard, recipe)  # (frames, BANDS)
-    periodicity = _periodicity(low, recipe)  # (frames, LAGS)
-    level = 10 * np.log10(np.maximum(bands, 1e-12))
-    top = 10 * np.log10(max(float(bands.mean(axis=1).max()), 1e-12))
-    scaled = (level - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
-    both = np.concatenate([scaled - HEADROOM, periodicity], axis=1)
-    return np.asarray(np.rint(np.clip(both, 0, 1) * 255).astype(np.uint8).T)
+    frames = -(-len(y) // recipe.hop_length)
+    found = np.empty((frames, ROWS), dtype=np.uint8)
+    level = np.empty((frames, BANDS), dtype=np.float32)  # dB
+    loudest = 1e-12
+    for start in range(0, frames, PART_FRAMES):
+        part = slice(start, min(start + PART_FRAMES, frames))
+        bands, periodicity = _measured(y, part, recipe)
+        level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
+        loudest = max(loudest, float(bands.mean(axis=1).max()))
+        found[part, BANDS:] = _bytes(periodicity)
+    top = 10 * np.log10(loudest)
+    for start in range(0, frames, PART_FRAMES):
+        part = slice(start, start + PART_FRAMES)
+        scaled = (level[part] - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
+        found[part, :BANDS] = _bytes(scaled - HEADROOM)
+    return found.T
+
+
+def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """0..1 as 0..255; what lies outside is cut."""
+    return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+
+
+def _measured(
+    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Power in bands and periodicity of some of a clip's frames: (frames, BANDS) and (frames, LAGS)."""
+    first = max(part.start - AROUND_FRAMES, 0)
+    around = y[first * recipe.hop_length : (part.stop + AROUND_FRAMES) * recipe.hop_length]
+    heard, low = _filtered(around, recipe.sample_rate)
+    own = slice(part.start - first, part.stop - first)
+    return _bands(heard, recipe)[own], _periodicity(low, recipe)[own]
 
 
 def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:

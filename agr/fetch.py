@@ -33,6 +33,8 @@ AUDIOMNIST_URL = "https://github.com/soerenab/AudioMNIST/archive/refs/heads/mast
 ARCHIVE_NAME = "AudioMNIST-master.zip"
 META_NAME = "audioMNIST_meta.txt"
 MAX_UNPACKED_BYTES = 8 * 10**9
+MAX_MEMBERS = 200_000
+MAX_RATIO, RATIO_COUNTS_FROM = 50, 10**7  # recordings shrink to half at best; and bytes below which it does not matter
 TEMPORARY_PREFIX = ".unpacking-"
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError)
 
@@ -124,8 +126,8 @@ def unpack(
     behind are removed first.
 
     Raises :class:`FetchError` if the archive is damaged or lacks the folder, if a name in it leads outside,
-    if a member to unpack is a link or appears twice, if more than ``limit_bytes`` are declared or a member
-    is not as long as declared, or if ``problem`` objects.
+    if a member to unpack is a link or appears twice, if there are too many, if more than ``limit_bytes`` are declared
+    or more than such an archive can hold, if a member is not as long as declared, or if ``problem`` objects.
     """
     for stale in out.parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(stale)
@@ -151,6 +153,8 @@ def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Member
     Raises :class:`FetchError` as :func:`unpack` describes; nothing has been written by then.
     """
     members: Members = {}
+    if (count := len(source.infolist())) > MAX_MEMBERS:
+        raise FetchError(f"{source.filename}: {count} members, expected at most {MAX_MEMBERS}")
     for info in source.infolist():
         parts = _safe_parts(source, info)
         if len(parts) < 3 or parts[1] != inside or info.is_dir():
@@ -164,6 +168,10 @@ def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Member
     size = sum(info.file_size for info in members.values())
     if size > limit_bytes:
         raise FetchError(f"{source.filename}: {size} bytes when unpacked, expected at most {limit_bytes}")
+    packed = os.path.getsize(source.filename or os.devnull)
+    if size > max(MAX_RATIO * packed, RATIO_COUNTS_FROM):
+        expected = f"expected at most {MAX_RATIO} times as many"
+        raise FetchError(f"{source.filename}: {size} bytes when unpacked of an archive of {packed}, {expected}")
     if not members:
         raise FetchError(f"{source.filename}: no folder {inside}/ with files found in it")
     return members

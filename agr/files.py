@@ -1,9 +1,21 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that nobody ever sees half of, and one digest for all files of a folder."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+
+
+def tree_digest(folder: Path) -> str:
+    """SHA-256, in hex, of the names and the contents of all plain files below a folder. Raises: OSError."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        with files[name].open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{content} {name}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -5,7 +5,7 @@
 Trials of one seed see the same batches in the same order, so trials at the same epoch are one computation with other
 numbers. The convolutions of all lanes run as one grouped convolution, the linear layers as one batched product (HFTA,
 Wang et al., MLSys 2021), to fill a GPU that one such CNN leaves nearly idle. Learning rates that agree so far are one
-lane; where they part, its row is copied.
+lane; where they part, its row is copied. All other settings have to be the same, see `check`.
 
 Results agree with `agr.training.fit` to rounding, not to the bit: sums run in another order, which also depends on
 how many lanes there are. States go both ways: either may continue the other's. On one CPU core nine lanes take 1.3 to
@@ -17,31 +17,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agr.batches import TrainingSet, class_weights, epoch_noise, epoch_order, weighted_loss
 from agr.errors import SettingsError, TrainingError
 from agr.images import ImageSet
 from agr.model import build
 from agr.splits import Indices, Split
 from agr.stacked import FORWARDS, MOMENTS, Layout, adam
-from agr.training import (
-    EVALUATION_BATCH,
-    Epoch,
-    Settings,
-    State,
-    TrainingSet,
-    check_finite,
-    class_weights,
-    epoch_order,
-    measure,
-    weighted_loss,
-)
+from agr.training import EVALUATION_BATCH, PLANNED, Epoch, Settings, State, check_finite, measure, validate
 
+SHOWN = 3  # values in an error message
 Rates = tuple[float, ...]
 Outcome = State | TrainingError
 LaneReport = Callable[[Rates, Epoch, State], None]
@@ -78,6 +69,20 @@ class Work:
         return epochs * math.ceil(len(self.train) / self.settings.batch_size)
 
 
+def check(points: Sequence[Settings]) -> None:
+    """Raises: SettingsError for points that cannot train in lanes: without forward pass, or of differing batches."""
+    if not points:
+        raise SettingsError("--lanes fused: no points; expected at least one")
+    models = sorted({point.model for point in points} - FORWARDS.keys())
+    if models:
+        raise SettingsError(f"--lanes fused: model {', '.join(models)}; expected {' or '.join(FORWARDS)}")
+    for name in (field.name for field in fields(Settings) if field.name not in PLANNED):
+        values = sorted({getattr(point, name) for point in points})
+        if len(values) > 1:
+            some = ", ".join(map(str, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")
+            raise SettingsError(f"--lanes fused: {name} {some}; expected one value for all points")
+
+
 def fit_fused(
     data: ImageSet,
     split: Split,
@@ -91,7 +96,7 @@ def fit_fused(
     report: called after each epoch for each lane with its learning rates so far, the epoch and a copy of the state.
     resume: states by learning rates so far; each branch starts from its longest one.
     Returns: for each branch its last state, or the TrainingError that ended it; the others are not disturbed.
-    Raises: SettingsError if there is no branch, or they differ in more than epochs, lr and gamma.
+    Raises: SettingsError where `check` does.
     """
     kept: dict[Rates, Outcome] = dict(resume or {})
     ends = {branch.rates() for branch in branches}
@@ -112,8 +117,9 @@ def fused_epochs(
     resume: Mapping[Rates, State] | None = None,
 ) -> Iterator[dict[Rates, Outcome]]:
     """`fit_fused`, epoch by epoch: what became of each lane, by its learning rates so far; {} if none had to train."""
-    settings = _shared(branches)
-    model = build(settings.model, settings.seed)
+    check(branches)
+    settings = branches[0]
+    model = build(settings.model, settings.seed, settings.width)
     known = {**(resume or {}), (): _untrained(model)}
     work = _work(data, split, settings, Layout.of(model), device)
     lanes: Lanes | None = None
@@ -142,15 +148,6 @@ def wanted_at(
         return index < len(rates) and not ahead and not any(rates[:count] in failed for count in range(index + 1))
 
     return tuple(dict.fromkeys(rates[: index + 1] for rates in branches if waits(rates)))
-
-
-def _shared(branches: Sequence[Settings]) -> Settings:
-    kinds = {replace(branch, epochs=1, lr=1.0, gamma=1.0) for branch in branches}
-    if len(kinds) != 1:
-        raise SettingsError(f"fused lanes: {len(kinds)} combinations of other settings than lr and gamma; expected one")
-    if branches[0].model not in FORWARDS:
-        raise SettingsError(f"fused lanes: model {branches[0].model}; expected one of {', '.join(FORWARDS)}")
-    return branches[0]
 
 
 def _end(rates: Rates, kept: Mapping[Rates, Outcome]) -> Rates:
@@ -195,7 +192,7 @@ def _epoch(work: Work, lanes: Lanes, index: int) -> dict[Rates, Outcome]:
     order = epoch_order(work.train, work.settings.seed, index)
     labels = work.train_set.data.labels[order]
     trained = [measure(labels, logits, work.criterion) for logits in _train(work, lanes, order, index)]
-    validated = [measure(work.val_labels, logits, work.criterion) for logits in _validate(work, lanes)]
+    validated = [validate(work.val_labels, logits, work.criterion) for logits in _validate(work, lanes)]
     seconds = (time.perf_counter() - started) / len(lanes.prefixes)
     states = _states(work, lanes, index + 1)
     outcomes: dict[Rates, Outcome] = {}
@@ -211,17 +208,19 @@ def _epoch(work: Work, lanes: Lanes, index: int) -> dict[Rates, Outcome]:
 
 def _train(work: Work, lanes: Lanes, order: Indices, index: int) -> Tensor:
     """One pass over the training clips; logits as they were along the way: (lanes, clips, 2), on the CPU."""
-    forward, device = FORWARDS[work.settings.model], work.val.device
+    settings, device = work.settings, work.val.device
+    forward, noise = FORWARDS[settings.model], epoch_noise(settings.seed, index)
     rates = torch.tensor([prefix[-1] for prefix in lanes.prefixes], device=device).unsqueeze(1)  # (lanes, 1)
     logits = []
     batches = work.train_set.batches(order, index)
     for step, (pictures, y, counts) in enumerate(batches, start=work.steps(index) + 1):
         weights = lanes.weights.detach().requires_grad_()
-        output = forward(work.layout.unpack(weights), pictures)  # (lanes, batch, 2)
+        output = forward(work.layout.unpack(weights), pictures, settings.dropout, noise)  # (lanes, batch, 2)
         lanes_y, lanes_counts = y.repeat(len(output)), counts.repeat(len(output))
-        loss = weighted_loss(output.flatten(0, 1), lanes_y, lanes_counts) * len(output)  # the sum of the lanes' own
+        loss = weighted_loss(output.flatten(0, 1), lanes_y, lanes_counts, settings.label_smoothing)
+        loss = loss * len(output)  # the sum of the lanes' own
         (gradient,) = torch.autograd.grad(loss, weights)
-        adam(lanes.weights, lanes.exp_avg, lanes.exp_avg_sq, gradient, rates, step)
+        adam(lanes.weights, lanes.exp_avg, lanes.exp_avg_sq, gradient, rates, step, settings.weight_decay)
         logits.append(output.detach())
     return torch.cat(logits, dim=1).cpu()
 

@@ -21,7 +21,7 @@ from agr.errors import RecipeError
 from agr.recipe import FRAMES, IMAGE_SHAPE, VOICE, MfcRecipe, Recipe, VoiceRecipe
 
 Bytes = NDArray[np.uint8]
-AT_ONCE = 256  # pictures drawn in one go: some 60 MB
+AT_ONCE, MFC_AT_ONCE = 256, 32  # pictures drawn in one go: some 60 MB
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def of_clips(clips: Sequence[NDArray[np.float32]], recipe: Recipe) -> Iterator[W
     assert isinstance(recipe, MfcRecipe)
     cuts = [mfc.windows(y, recipe) for y in clips]
     every = [window for cut in cuts for window in cut]
-    drawn = [mfc.images(every[at : at + AT_ONCE], recipe) for at in range(0, len(every), AT_ONCE)]
+    drawn = [mfc.images(every[at : at + MFC_AT_ONCE], recipe) for at in range(0, len(every), MFC_AT_ONCE)]
     ends = np.cumsum([len(cut) for cut in cuts])[:-1]
     for y, images in zip(clips, np.split(np.concatenate(drawn), ends), strict=True):
         found = evidence.of_clip(resample(y, recipe.sample_rate, VOICE.sample_rate), VOICE)

@@ -4,7 +4,7 @@
 
 It may be stopped at any time and repeated: what has arrived is recognised by its tag `agr.migrated_from` and left as
 it is, a run that arrived in part is sent again. The source is only read. A server's user and password stand in
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in the URI, and are never shown.
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, a PostgreSQL's password in PGPASSWORD; none is ever shown.
 
 Versions whose files belong to no run that is moved are left behind (said, with exit status 1), and so are deleted
 runs, traces, prompts and the models of MLflow's own `log_model`. One migration into a store at a time.
@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
+from agr.credentials import harmless, hide, log_in
 from agr.errors import ModelError, SettingsError
 from agr.progress import Progress, silent_progress, terminal_progress
 from agr.registry import SQLITE, STORE
@@ -194,33 +193,17 @@ def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iter
         yield from _files(client, run_id, entry.path) if entry.is_dir else [(entry.path, entry.file_size)]
 
 
-def hide(text: str, uri: str) -> str:
-    """A text in which the user, the password and the query of a URI are blotted out wherever they stand."""
-    user, _, password = (re.findall("://([^/].*)@", uri) or [""])[0].partition(":")
-    for secret in (f"{user}:{password}", password, unquote(password), uri.partition("?")[2]):
-        text = text.replace(secret, "***") if secret.strip(":") else text
-    return text
-
-
 def _file(uri: str) -> str:
     return os.path.realpath(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri
-
-
-def _log_in(uri: str) -> str:
-    """Hand what stands before the @ of a server's URI to MLflow in its own way; returns the rest."""
-    found = re.fullmatch(r"(https?://)(.*)@(.*)", uri)
-    if found is None:
-        return uri
-    user, _, password = found[2].partition(":")
-    os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
-    return found[1] + found[3]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
-    parser.add_argument("--from", dest="source", default=str(STORE), help="a folder or a URI (default: mlflow_store)")
-    parser.add_argument("--to", dest="target", required=True, metavar="URI", help="the store that is to have them")
+    source = {"default": str(STORE), "help": "a folder or a URI (default: mlflow_store)"}
+    parser.add_argument("--from", dest="source", type=harmless, metavar="URI", **source)
+    target = {"required": True, "help": "the store that is to have them"}
+    parser.add_argument("--to", dest="target", type=harmless, metavar="URI", **target)
     parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help="that differ (default: keep)")
     options = parser.parse_args(arguments)
     source = options.source if "://" in options.source else f"{SQLITE}{options.source}/mlflow.db"
@@ -230,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SettingsError(hide(f"--to {options.target}: expected the URI of another MLflow store", options.target))
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run
     try:
-        migration = Migration(source, _log_in(options.target), options.aliases == "overwrite", terminal_progress)
+        migration = Migration(source, log_in(options.target), options.aliases == "overwrite", terminal_progress)
         migration.run()
     except (*STORE_ERRORS, ModelError) as error:
         raise ModelError(hide(hide(str(error).partition("\n")[0], source), options.target)) from None

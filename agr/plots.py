@@ -57,7 +57,7 @@ def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
         _write_cells(panel, values)
     panels[0].set_ylabel("learning rate")
     figure.colorbar(image, ax=list(panels), label="balanced accuracy")
-    _save(figure, path, f"{title}\nbalanced accuracy on validation speakers")
+    save(figure, path, f"{title}\nbalanced accuracy on validation speakers")
 
 
 def _write_cells(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
@@ -93,7 +93,7 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     lines = [Line2D([], [], color=colour, linewidth=4, label=f"lr {lr:g}") for lr, colour in colours.items()]
     lines += [Line2D([], [], color="black", linestyle=style, label=f"gamma {g:g}") for g, style in styles.items()]
     figure.legend(handles=lines, loc="outside right center", frameon=False, handlelength=3)
-    _save(figure, path, f"{title}\nthe longest trial of each lr and gamma; gamma acts from epoch {STEP_SIZE + 1} on")
+    save(figure, path, f"{title}\nthe longest trial of each lr and gamma; gamma acts from epoch {STEP_SIZE + 1} on")
 
 
 def confusion(scores: Scores, path: Path, title: str) -> None:
@@ -110,7 +110,7 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
     panel.set_xticks(range(len(CLASSES)), CLASSES)
     panel.set_yticks(range(len(CLASSES)), CLASSES)
     panel.set(xlabel="answered", ylabel="recorded as")
-    _save(figure, path, f"{title}\nchampion on test speakers")
+    save(figure, path, f"{title}\nchampion on test speakers")
 
 
 def speakers(scores: Scores, path: Path, title: str) -> None:
@@ -128,7 +128,7 @@ def speakers(scores: Scores, path: Path, title: str) -> None:
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(CLASSES), frameon=False)
     low, high = scores.balanced_accuracy_ci95
     line = f"balanced accuracy {scores.balanced_accuracy:.3f}, 95 % interval over speakers {low:.3f} to {high:.3f}"
-    _save(figure, path, f"{title}\ntest speakers: {line}")
+    save(figure, path, f"{title}\ntest speakers: {line}")
 
 
 def reliability(sides: Mapping[str, Bins], path: Path, title: str) -> None:
@@ -148,7 +148,7 @@ def reliability(sides: Mapping[str, Bins], path: Path, title: str) -> None:
     panel.set_ylim(lowest - 0.03, 1.04)
     panel.grid(alpha=0.3)
     figure.legend(handles=lines, loc="outside lower center", frameon=False, handlelength=4)
-    _save(figure, path, f"{title}\nchampion: clips in {BINS} bins of confidence, dots as large as their share")
+    save(figure, path, f"{title}\nchampion: clips in {BINS} bins of confidence, dots as large as their share")
 
 
 def coverage(curve: Coverage, path: Path, title: str) -> None:
@@ -165,7 +165,7 @@ def coverage(curve: Coverage, path: Path, title: str) -> None:
     panel.set_ylim(1.02 - 1.6 * room, 1 + 0.05 * room)  # below the curve there is space for the legend
     panel.grid(alpha=0.3)
     panel.legend(title="answers only of a confidence", loc="lower left", frameon=False)
-    _save(figure, path, f"{title}\nchampion on test speakers, when it may stay silent")
+    save(figure, path, f"{title}\nchampion on test speakers, when it may stay silent")
 
 
 def notice(tags: Mapping[str, object]) -> str:
@@ -178,7 +178,8 @@ def notice(tags: Mapping[str, object]) -> str:
     return "; ".join(notes)
 
 
-def _save(figure: Figure, path: Path, title: str) -> None:
+def save(figure: Figure, path: Path, title: str) -> None:
+    """Write a picture with its title above it, every line of it broken to fit the width."""
     letters = int(figure.get_figwidth() * TITLE_LETTERS)
     figure.suptitle("\n".join(_wrapped(line, letters) for line in title.splitlines()), fontsize=11)
     figure.savefig(path, dpi=DPI)

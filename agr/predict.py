@@ -12,15 +12,19 @@ which the model is less sure than P is answered `unsure`. Exit status: 0 all ans
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agr.credentials import harmless
+from agr.decoder import Clip, Decoder, in_process
 from agr.errors import AudioError, SilentAudio
 from agr.terminal import quick_imports
 
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
 
     from agr.bundle import Bundle
 
-BATCH = 32
+    Loaded = NDArray[np.float32] | AudioError
+
+BATCH, BATCH_SAMPLES = 32, 2**22  # clips that are answered at once, and after how many samples no further one
 STDIN = "-"
 NO_SPEECH, UNSURE = "no speech", "unsure"
 
@@ -74,56 +80,82 @@ class Answer:
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
     """Clips as named; a folder's sound files in sorted order; an Answer with an error where there are none."""
-    from agr import audio
-
     for argument in arguments:
         if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
             yield argument
-        elif found := audio.find(Path(argument)):
+            continue
+        from agr import audio
+
+        if found := audio.find(Path(argument)):
             yield from map(str, found)
         else:
             yield Answer(argument, error=f"{argument}: no sound files in it; expected WAV, FLAC, OGG or MP3")
 
 
-def answer(clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0) -> Iterator[Answer]:
-    """Answers in the order of the clips, made in batches; `unsure` where no probability reaches `sure`."""
-    batch: list[str | Answer] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == BATCH:
+def answer(
+    clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0, decoder: Decoder | None = None
+) -> Iterator[Answer]:
+    """Answers in the order of the clips, made in batches; `unsure` where no probability reaches `sure`.
+
+    decoder: the process that decodes; without one it is done in this process.
+    """
+    names, sources = itertools.tee(clips)
+    load = in_process if decoder is None else decoder.load_all
+    batch: list[tuple[str | Answer, Loaded]] = []
+    samples = 0
+    for name, y in zip(names, load(map(_source, sources), bundle.card.recipe.sample_rate), strict=True):
+        batch.append((name, y))
+        samples += 0 if isinstance(y, AudioError) else len(y)
+        if len(batch) == BATCH or samples > BATCH_SAMPLES:
             yield from _answer_batch(batch, bundle, sure)
-            batch = []
+            batch, samples = [], 0
     yield from _answer_batch(batch, bundle, sure)
 
 
-def _answer_batch(batch: Sequence[str | Answer], bundle: Bundle, sure: float) -> Iterator[Answer]:
+def _answer_batch(batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, sure: float) -> Iterator[Answer]:
     from agr import inference
     from agr.corpus import CLASSES
 
-    loaded = [clip if isinstance(clip, Answer) else _load(clip, bundle.card.recipe.sample_rate) for clip in batch]
-    good = [y for y in loaded if not isinstance(y, Answer)]
+    good = [y for _, y in batch if not isinstance(y, AudioError)]
     heard = inference.hear(good, bundle) if good else None
     rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
-    for clip, y in zip(batch, loaded, strict=True):
-        if isinstance(y, Answer):
-            yield y
-            continue
-        row, speech = next(rows)
-        probability = dict(zip(CLASSES, row, strict=True)) if speech else None
-        yield Answer(str(clip), probability, speech=speech, sure=sure)
+    for name, y in batch:
+        if isinstance(name, Answer):
+            yield name
+        elif isinstance(y, SilentAudio):
+            yield Answer(name)
+        elif isinstance(y, AudioError):
+            yield Answer(name, error=str(y))
+        else:
+            row, speech = next(rows)
+            probability = dict(zip(CLASSES, row, strict=True)) if speech else None
+            yield Answer(name, probability, speech=speech, sure=sure)
 
 
-def _load(clip: str, sample_rate: int) -> NDArray[np.float32] | Answer:
-    from agr import audio
-
+def _source(clip: str | Answer) -> Clip | AudioError:
+    """What to decode. Standard input, pipes and devices are read here: they may not be there for another process."""
+    if isinstance(clip, Answer):
+        return AudioError(clip.error)
     try:
         if clip == STDIN:
-            return audio.load(sys.stdin.buffer.read(), sample_rate)
-        return audio.load(Path(clip), sample_rate)
-    except SilentAudio:
-        return Answer(clip)
+            from agr import audio
+
+            return Clip("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
+        if _is_special(clip):
+            from agr import audio
+
+            return Clip(clip, audio.read_bytes(Path(clip)))
     except AudioError as error:
-        return Answer(clip, error=str(error))
+        return error
+    return Clip(clip)
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is there, but is no plain file that another process would find under the same name."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    except (OSError, ValueError):
+        return False
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -143,7 +175,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that `predict` and `evaluate` share."""
     uris = "models:/agr/best (default), models:/agr/3, models:/agr/latest, runs:/..., or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
-    parser.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
+    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    parser.add_argument("--tracking-uri", type=harmless, help=store)
     parser.add_argument("--json", action="store_true", help="print JSON: one object a clip, or one in all")
 
 
@@ -165,16 +198,23 @@ def _sureness(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
-    with quick_imports():
-        from agr import bundle, registry
+    with Decoder() as decoder:  # it imports what it needs while this process does
+        with quick_imports():
+            from agr import bundle, registry
 
-    found = registry.resolve(options.model_uri, options.tracking_uri)
-    loaded = bundle.load(found.folder)
-    model = {"name": found.name, "version": found.version}
-    if loaded.card.data.get("synthetic"):
-        print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
+        found = registry.resolve(options.model_uri, options.tracking_uri)
+        loaded = bundle.load(found.folder)
+        if loaded.card.data.get("synthetic"):
+            print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
+        model = {"name": found.name, "version": found.version}
+        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder)
+        return _tell(answers, options, loaded, model)
+
+
+def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle, model: dict[str, Any]) -> int:
+    """Print answers as they come; returns the exit status."""
     failed = False
-    for result in answer(expand(options.clips), loaded, options.abstain_below):
+    for result in answers:
         failed |= result.error is not None
         if result.error is not None:
             print(f"agr: {result.error}", file=sys.stderr)

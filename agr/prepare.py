@@ -246,8 +246,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ", ".join(recipe.RECIPES)
     parser.add_argument("--recipe", help=f"one of {names} (default {recipe.DEFAULT}; ready images: mfc48)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    outside = "let a manifest name files outside its own folder"
+    parser.add_argument("--allow-outside", action="store_true", help=outside)
     options = parser.parse_args(arguments)
-    found = corpus.open_corpus(options.source, options.out.parent)
+    found = corpus.open_corpus(options.source, options.out.parent, options.allow_outside)
     summary = prepare(found, options.out, choose_recipe(found, options.recipe), options.workers)
     print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
     if summary.skipped:

@@ -2,8 +2,9 @@
 
     found = resolve("models:/agr/best")               # a folder, the model's name and version
 
-MLflow takes longer to import than torch does. A prediction only needs one row of the registry, so that row is
+MLflow takes longer to import than torch does. A prediction only needs two rows of the registry, so these are
 read straight from SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client.
+A version is registered with a digest of its bundle's files; when they are no longer those, it is refused.
 """
 
 from __future__ import annotations
@@ -17,26 +18,37 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from agr.credentials import hide, log_in
 from agr.errors import ModelError
+from agr.files import tree_digest
 
 STORE = Path("mlflow_store")
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
 SQLITE = "sqlite:///"
+DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
+BUNDLE = Path("data") / "bundle"  # where an MLflow model keeps the bundle
 
 
 @dataclass(frozen=True)
 class Found:
-    """A model's folder on this machine, and its registered name and version where it has them."""
+    """A model's folder on this machine, and its registered name, version and bundle's digest where it has them."""
 
     folder: Path
     name: str | None = None
     version: int | None = None
+    sha256: str | None = None
 
 
 def default_tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{(STORE / 'mlflow.db').resolve()}"
+    """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
+
+    A server's user and password are taken out of the variable and put into MLflow's own two.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"{SQLITE}{(STORE / 'mlflow.db').resolve()}"
+    os.environ["MLFLOW_TRACKING_URI"] = uri = log_in(os.environ["MLFLOW_TRACKING_URI"])
+    return uri
 
 
 def normalise(uri: str) -> str:
@@ -50,7 +62,7 @@ def normalise(uri: str) -> str:
 def resolve(uri: str, tracking_uri: str | None = None) -> Found:
     """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
 
-    Raises: ModelError if there is none.
+    Raises: ModelError if there is none, or if its files are not those that were registered.
     """
     if not uri.startswith(("models:/", "runs:/")):
         if not os.path.isdir(uri):
@@ -59,7 +71,11 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Found:
     uri, store = normalise(uri), tracking_uri or default_tracking_uri()
     if store.startswith(SQLITE) and not (database := Path(store.removeprefix(SQLITE))).is_file():
         raise ModelError(f"{uri}: no store at {database}; run a search first, or name one with --tracking-uri")
-    return _from_sqlite(uri, store) or _from_mlflow(uri, store)
+    found = _from_sqlite(uri, store) or _from_mlflow(uri, store)
+    if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
+        what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
+        raise ModelError(hide(f"{what}; its files were changed", store))
+    return found
 
 
 def _from_sqlite(uri: str, store: str) -> Found | None:
@@ -76,9 +92,13 @@ def _from_sqlite(uri: str, store: str) -> Found | None:
                 (match["name"], version),
             ).fetchone()
             folder = row and _local_folder(database, row[0])
+            tag = database.execute(
+                "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?",
+                (match["name"], version, DIGEST_TAG),
+            ).fetchone()
     except sqlite3.Error:
         return None
-    return Found(folder, match["name"], version) if folder and version else None
+    return Found(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
 
 
 def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
@@ -106,5 +126,4 @@ def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
 def _from_mlflow(uri: str, store: str) -> Found:
     from agr import tracking
 
-    folder, name, version = tracking.download(uri, store)
-    return Found(folder, name, version)
+    return tracking.download(uri, store)

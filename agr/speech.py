@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.evidence import BANDS, BOTTOM_HZ, LAGS, RANGE_DB, TOP_HZ, lag_hz
+from agr.evidence import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz
 
 FRAME_SECONDS = 0.010
 LOUD_DB = 25.0  # frames further below the loudest one are background
@@ -85,33 +85,53 @@ def is_speech(s: Signs) -> bool:
 
 def signs(evidence: NDArray[np.uint8]) -> Signs:
     """The signs of a clip's evidence, (ROWS, frames) uint8."""
-    bands = evidence[:BANDS] * np.float32(RANGE_DB / 255)  # dB, (BANDS, frames)
-    periodicity = evidence[BANDS:] / np.float32(255)  # (LAGS, frames)
-    top = bands.max(axis=0)  # (frames,)
-    front = _foreground(bands, top)
-    strength, pitch = _pitch(periodicity)
+    parts = [_of_frames(evidence[:, at : at + PART_FRAMES]) for at in range(0, evidence.shape[1], PART_FRAMES)]
+    top, loudest, width, level, shape, strength, pitch = (
+        np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)
+    )
+    front = (top > top.max() - LOUD_DB) & (top - _always(evidence)[loudest] >= ABOVE_DB)
     run = _runs((strength > PERIODIC) & front, pitch)
     voiced = run > 0
-    level = 10 * np.log10((10 ** (bands / 10)).mean(axis=0))
-    shape = _cosines() @ np.maximum(bands, top - FLOOR_DB)  # (ORDERS, frames)
     early, late = _pairs(run, NEAR)
     return Signs(
         voiced=int(voiced.sum()),
         share=float(voiced.sum() / max(front.sum(), 1)),
         strength=_at(strength[voiced], 50),
-        width=_at((bands > top - WIDE_DB).sum(axis=0)[voiced], 50),
+        width=_at(width[voiced], 50),
         glide=_at(np.abs(pitch[late] - pitch[early]) * 100, 80),
         swell=_at(np.abs(level[late] - level[early]), 80),
         flutter=_at(_distance(shape, early, late), 50),
         wander=_wander(shape, top),
-        still=_still(periodicity, front),
+        still=_still(evidence, front),
     )
 
 
-def _foreground(bands: Floats, top: Floats) -> Bools:
-    """Frames nearly as loud as the loudest, whose loudest band is louder than it is all the time: (frames,)."""
-    always = np.percentile(bands, ALWAYS, axis=1)[bands.argmax(axis=0)]
-    return np.asarray((top > top.max() - LOUD_DB) & (top - always >= ABOVE_DB))
+def _of_frames(evidence: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+    """What each frame is by itself: its loudest band's level, in dB, and number; the number of bands within WIDE_DB of
+    that; mean level, in dB; spectral shape, (ORDERS, frames), in dB; strength and logarithm of its pitch.
+    """
+    bands = _decibels(evidence[:BANDS])  # (BANDS, frames)
+    top = bands.max(axis=0)  # (frames,)
+    level = 10 * np.log10((10 ** (bands / 10)).mean(axis=0))
+    shape = _cosines() @ np.maximum(bands, top - FLOOR_DB)
+    width = (bands > top - WIDE_DB).sum(axis=0)
+    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(evidence))
+
+
+def _decibels(bands: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(bands * np.float32(RANGE_DB / 255))
+
+
+def _periodicity(evidence: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """0..1: (ROWS, frames) to (LAGS, frames)."""
+    return np.asarray(evidence[BANDS:] / np.float32(255))
+
+
+def _always(evidence: NDArray[np.uint8]) -> Floats:
+    """The level that each band exceeds but for ALWAYS percent of the frames, in dB: (BANDS,)."""
+    rows = max(1, BANDS * PART_FRAMES // evidence.shape[1])  # all of them, of a clip of one part
+    groups = (evidence[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
+    return np.concatenate([np.percentile(_decibels(group), ALWAYS, axis=1) for group in groups])
 
 
 def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
@@ -158,13 +178,17 @@ def _wander(shape: Floats, top: Floats) -> float:
     return _at(_distance(np.asarray(smooth), *_pairs(loud, FAR)), 50)
 
 
-def _still(periodicity: Floats, front: Bools) -> float:
+def _still(evidence: NDArray[np.uint8], front: Bools) -> float:
     """The share of foreground frames 40 ms apart whose periodicity is ALIKE."""
-    z = periodicity - periodicity.mean(axis=0)
-    z /= np.sqrt((z**2).sum(axis=0)) + 1e-6
     early, late = _pairs(front, NEAR)
-    alike = (z[:, early] * z[:, late]).sum(axis=0) > ALIKE
-    return float(alike.mean()) if len(alike) else 0.0
+    alike = 0
+    for at in range(0, len(front), PART_FRAMES):
+        z = _periodicity(evidence[:, at : at + PART_FRAMES + 2 * max(NEAR)])
+        z -= z.mean(axis=0)
+        z /= np.sqrt((z**2).sum(axis=0)) + 1e-6
+        own = (early >= at) & (early < at + PART_FRAMES)
+        alike += int(((z[:, early[own] - at] * z[:, late[own] - at]).sum(axis=0) > ALIKE).sum())
+    return alike / len(early) if len(early) else 0.0
 
 
 def _distance(shape: Floats, early: Whole, late: Whole) -> Floats:

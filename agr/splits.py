@@ -103,6 +103,32 @@ def make(
     return split
 
 
+def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Split, ...]:
+    """Cross-validation among the speakers that do not test: each group of them validates once, the others train.
+
+    Raises: SplitError if there are fewer speakers of a gender than folds, or if the split leaks.
+    """
+    if split.leaky:
+        raise SplitError(f"--folds {folds}: found the leaky split {split.name}; expected one by speaker")
+    if folds < 2:
+        raise SplitError(f"--folds {folds}: expected 2 or more")
+    rows = np.sort(np.concatenate([split.train, split.val]))
+    group_of: dict[str, int] = {}
+    for label, gender in enumerate(CLASSES):
+        names = np.unique(data.speakers[rows][data.labels[rows] == label])
+        if len(names) < folds:
+            raise SplitError(f"{split.name}: {len(names)} {gender} speaker(s) to train and choose on; expected {folds}")
+        shuffled = np.random.default_rng([seed, label]).permutation(names)
+        group_of |= {str(name): index % folds for index, name in enumerate(shuffled)}
+    groups = np.array([group_of[str(speaker)] for speaker in data.speakers[rows]])
+    made = []
+    for fold in range(folds):
+        name = f"{split.name}-inner{folds}-fold{fold + 1}"
+        made.append(Split(name, rows[groups != fold], rows[groups == fold], test=np.zeros(0, dtype=np.int64)))
+        audit(made[-1], data, ("train", "val"))
+    return tuple(made)
+
+
 def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
     """Refuse a split that leaks. Raises: SplitError naming the speaker or the recording that two sides share.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agr.model import to_input
+from agr.model import thin, to_input
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -44,10 +44,13 @@ class Layout:
         return {name: part.view(len(rows), *shape) for (name, shape), part in named}
 
 
-def cnn(parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+def cnn(
+    parameters: Mapping[str, Tensor], images: Tensor, dropout: float = 0.0, noise: torch.Generator | None = None
+) -> Tensor:
     """`agr.model.Cnn` with other weights in each lane, on the same images: (lanes, batch, 2) logits.
 
-    parameters: (lanes, *shape) by name. images: (batch, 12, 98, 3), uint8.
+    parameters: (lanes, *shape) by name. images: (batch, 12, 98, 3), uint8. dropout, noise: see `agr.model.thin`; all
+    lanes drop the same features, those that a trial alone would.
     """
     lanes = len(parameters["conv1.weight"])
 
@@ -66,18 +69,29 @@ def cnn(parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
     h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49): one input for all lanes, so no groups yet
     h = convolve("conv2", h, groups=lanes)  # (batch, lanes * 64, 3, 24)
     h = h.reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
-    return multiply("out", functional.relu(multiply("hidden", h)))  # (lanes, batch, 128) -> (lanes, batch, 2)
+    h = functional.relu(multiply("hidden", h))  # (lanes, batch, 128)
+    return multiply("out", thin(h, dropout, noise))  # (lanes, batch, 2)
 
 
-FORWARDS = {"cnn": cnn}  # one for each of agr.model.MODELS
+FORWARDS = {"cnn": cnn}  # of agr.model.MODELS, those that can be trained in lanes
 
 
 @torch.no_grad()
-def adam(rows: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, gradient: Tensor, rates: Tensor, step: int) -> None:
-    """Step `step` (from 1) of Adam (Kingma and Ba, ICLR 2015), in place.
+def adam(
+    rows: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    gradient: Tensor,
+    rates: Tensor,
+    step: int,
+    weight_decay: float = 0.0,
+) -> None:
+    """Step `step` (from 1) of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay, in place.
 
-    rates: (lanes, 1), each row's own learning rate; all else (lanes, parameters), float32.
+    rates: (lanes, 1), each row's own learning rate; all other tensors (lanes, parameters), float32.
     """
+    if weight_decay:
+        rows.mul_(1 - rates * weight_decay)
     exp_avg.lerp_(gradient, 1 - BETA1)
     exp_avg_sq.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
     scale = exp_avg_sq.sqrt().div_(math.sqrt(1 - BETA2**step)).add_(EPSILON)

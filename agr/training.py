@@ -9,25 +9,28 @@ Training knows nothing of Ray or MLflow; it hands each epoch to `report`.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agr.batches import TrainingSet, class_weights, epoch_noise, epoch_order, weighted_loss
+from agr.confidence import bins
 from agr.corpus import CLASSES
-from agr.errors import SettingsError, TrainingError
+from agr.errors import ModelError, SettingsError, TrainingError
 from agr.images import ImageSet
-from agr.model import build, to_input
+from agr.model import MODELS, NARROWEST, WIDEST, build, check_size, to_input
 from agr.splits import Indices, Split
-from agr.variation import NONE, Variation, drawn, vary
+from agr.variation import Variation
 
 OPTIMIZER = "adam"
-VERSION = 2  # to be raised whenever the same settings would give other weights or metrics
+VERSION = 3  # to be raised whenever the same settings would give other weights or metrics
+PLANNED = ("epochs", "lr", "gamma")  # settings that say no more than the learning rates do
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 EVALUATION_BATCH = 256
 
@@ -36,6 +39,9 @@ EVALUATION_BATCH = 256
 class Settings:
     """The hyperparameters of one trial; `lr` is Adam's, `gamma` multiplies it every STEP_SIZE epochs.
 
+    weight_decay: the share of every weight and bias that a step takes off, times lr (AdamW, Loshchilov and Hutter,
+    ICLR 2019). dropout: of the features before the last layer. label_smoothing: see `agr.batches.weighted_loss`; the
+    losses that an epoch reports are without it. width: see `agr.model.build`.
     vary_speed to vary_shift: how strongly the training clips are varied, see `agr.variation.Variation`.
     """
 
@@ -45,6 +51,10 @@ class Settings:
     batch_size: int = 32
     seed: int = 0
     model: str = "cnn"
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    width: float = 1.0
     vary_speed: float = 0.0
     vary_pitch: float = 0.0
     vary_formants: float = 0.0
@@ -60,7 +70,7 @@ class Settings:
         return Variation(**{item.name: getattr(self, f"vary_{item.name}") for item in fields(Variation)})
 
     def __post_init__(self) -> None:
-        """Raises: SettingsError for a value outside its range."""
+        """Raises: SettingsError for a value outside its range, or a width at which the model is too large."""
         self.variation  # noqa: B018  its own ranges
         for name, value, low, high in (
             ("epochs", self.epochs, 1, 10_000),
@@ -68,18 +78,40 @@ class Settings:
             ("gamma", self.gamma, 0.0, 1.0),
             ("batch_size", self.batch_size, 1, 65_536),
             ("seed", self.seed, 0, 2**32 - 1),
+            ("weight_decay", self.weight_decay, 0.0, 1.0),
+            ("dropout", self.dropout, 0.0, 0.9),
+            ("label_smoothing", self.label_smoothing, 0.0, 0.5),
+            ("width", self.width, NARROWEST, WIDEST),
         ):
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
+        if self.model in MODELS:
+            try:
+                check_size(self.model, self.width)
+            except ModelError as error:
+                raise SettingsError(str(error)) from error
 
     def rates(self) -> tuple[float, ...]:
         """The learning rate of each epoch: StepLR's closed form."""
         return tuple(self.lr * self.gamma ** (epoch // STEP_SIZE) for epoch in range(self.epochs))
 
+    def config(self) -> dict[str, Any]:
+        """Every setting by name."""
+        return asdict(self)
+
+    def prefix(self) -> tuple[Any, ...]:
+        """For each epoch what determines it besides those before; two trials share as many as their prefixes do."""
+        others = tuple(value for name, value in self.config().items() if name not in PLANNED)
+        first, *rest = self.rates()
+        return ((others, first), *rest)
+
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave; `epoch` counts from 1, `seconds` is its own duration."""
+    """What one epoch gave; `epoch` counts from 1, `seconds` is its own duration.
+
+    val_ece: expected calibration error of the softmax on the validation clips, 0..1, see `agr.confidence.Bins`.
+    """
 
     epoch: int
     lr: float
@@ -89,6 +121,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     val_balanced_accuracy: float
+    val_ece: float
     seconds: float
 
 
@@ -118,8 +151,9 @@ def fit(
     report: called after each epoch with what it gave and a copy of the state.
     Raises: TrainingError if the loss stops being a number.
     """
-    model = build(settings.model, settings.seed).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=device.type in ("cpu", "cuda") or None)
+    model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
+    quick = device.type in ("cpu", "cuda") or None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=quick)
     history: list[Epoch] = []
     if resume is not None:
         restore(model, optimizer, resume)
@@ -132,7 +166,7 @@ def fit(
             group["lr"] = lr
         order = epoch_order(split.train, settings.seed, index)
         train = _train_epoch(model, optimizer, criterion, train_set, order, index)
-        val = measure(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
+        val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
@@ -140,91 +174,10 @@ def fit(
     return capture(model, optimizer, history)
 
 
-def epoch_order(train: Indices, seed: int, index: int) -> Indices:
-    """The order in which epoch `index` (from 0) visits the training clips; drawn from (seed, index) alone."""
-    return np.random.default_rng([seed, index]).permutation(train)
-
-
-def class_weights(labels: NDArray[np.int64]) -> Tensor:
-    """Weights that make both genders count the same: (2,), float32, of mean 1 over the clips."""
-    counts = np.bincount(labels, minlength=len(CLASSES))
-    return torch.tensor(len(labels) / (len(CLASSES) * counts), dtype=torch.float32)
-
-
 def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
     """Raises: TrainingError if the loss of an epoch (from 1) is not a number."""
     if not np.isfinite([train_loss, val_loss]).all():
         raise TrainingError(f"epoch {epoch}: loss {train_loss:g} in training, {val_loss:g} in validation; diverged")
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The training clips as the loop reads them.
-
-    source: evidence where clips are varied, else pixels. weights: (n,), float32, 0 for clips that do not train.
-    home: on a GPU, `source` in its memory, zero for clips that do not train.
-    """
-
-    data: ImageSet
-    source: NDArray[np.uint8]
-    weights: Tensor
-    settings: Settings
-    device: torch.device
-    home: Tensor | None
-
-    @classmethod
-    def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:
-        """Raises: SettingsError if clips are to be varied that hold no evidence."""
-        if settings.variation != NONE and data.evidence is None:
-            raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to vary them")
-        source = data.pixels if settings.variation == NONE or data.evidence is None else data.evidence
-        home = None
-        if device.type != "cpu":
-            home = torch.zeros(source.shape, dtype=torch.uint8, device=device)
-            home[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
-        return cls(data, source, clip_weights(data, split.train), settings, device, home)
-
-    def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pictures (batch, 12, 98, 3), labels and weights (batch,) of epoch `index` (from 0), in this order."""
-        strength, size = self.settings.variation, self.settings.batch_size
-        draws = drawn(len(self.data), self.settings.seed, index) if strength != NONE else None
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            pictures = self._kept(rows)
-            if draws is not None:
-                pictures = vary(pictures, draws[rows], strength)
-            labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
-            yield pictures, labels, self.weights[rows].to(self.device)
-
-    def _kept(self, rows: Indices) -> Tensor:
-        """The evidence of clips where they are varied, else their pictures, on the device."""
-        if self.home is not None:
-            return self.home[torch.from_numpy(rows).to(self.device)]
-        return torch.from_numpy(self.source[rows])
-
-
-def clip_weights(data: ImageSet, train: Indices) -> Tensor:
-    """How much each clip counts: (n,), float32, of mean 1 over the training clips, 0 for the others.
-
-    Both genders count the same; of one gender's, a corpus counts by the square root of its speakers, and within it
-    every clip the same.
-    """
-    corpora = np.array([speaker.split("/", 1)[0] for speaker in data.speakers[train].tolist()])
-    labels, shares = data.labels[train], np.zeros(len(train))
-    for label in np.unique(labels):
-        cells = [(labels == label) & (corpora == corpus) for corpus in np.unique(corpora[labels == label])]
-        sizes = np.array([math.sqrt(len(np.unique(data.speakers[train][cell]))) for cell in cells])
-        for cell, size in zip(cells, sizes / sizes.sum(), strict=True):
-            shares[cell] = size / cell.sum()
-    weights = torch.zeros(len(data))
-    weights[torch.from_numpy(train)] = torch.from_numpy(shares / shares.mean()).to(torch.float32)
-    return weights
-
-
-def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (n, 2), averaged by weights (n,)."""
-    each = nn.functional.cross_entropy(output, y, reduction="none")
-    return (each * weights).sum() / weights.sum()
 
 
 def _train_epoch(
@@ -237,10 +190,11 @@ def _train_epoch(
 ) -> tuple[float, float, float]:
     """One pass over the training clips; loss, accuracy and balanced accuracy as they were along the way."""
     model.train()
-    logits = []
+    settings, logits = train_set.settings, []
+    noise = epoch_noise(settings.seed, index)
     for pictures, y, weights in train_set.batches(order, index):
-        output = model(to_input(pictures))  # (batch, 3, 12, 98) -> (batch, 2)
-        loss = weighted_loss(output, y, weights)
+        output = model(to_input(pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
+        loss = weighted_loss(output, y, weights, settings.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -268,6 +222,13 @@ def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntrop
     return float(loss), float(right.mean()), float(np.mean(recalls))
 
 
+def validate(
+    labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
+) -> tuple[float, float, float, float]:
+    """What `measure` gives of logits (n, 2), n > 0, and the expected calibration error of their softmax."""
+    return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
+
+
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> State:
     """A copy of everything that the next epoch needs."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
@@ -284,9 +245,5 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) ->
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = state.optimizer[f"{key}.{name}"].clone()
-            home = value if key == "step" and parameter.device.type == "cpu" else value.to(parameter.device)
-            optimizer.state[parameter][key] = (
-                home
-                if key == "step"
-                else home.contiguous(memory_format=torch.channels_last if home.dim() == 4 else torch.contiguous_format)
-            )
+            layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+            optimizer.state[parameter][key] = value.to(parameter.device).contiguous(memory_format=layout)

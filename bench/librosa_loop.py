@@ -39,4 +39,5 @@ def librosa_loop(paths: Sequence[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    librosa_loop([clip.path for clip in corpus.read_manifest(Path(sys.argv[1])).clips], Path(sys.argv[2]))
+    listed = corpus.read_manifest(Path(sys.argv[1]), allow_outside=True)
+    librosa_loop([clip.path for clip in listed.clips], Path(sys.argv[2]))

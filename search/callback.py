@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from safetensors.torch import load_file
 
+from agr.credentials import hide
+from agr.terminal import complain
 from search.session import Session
-from search.trial import FINAL_WEIGHTS
+from search.stages import final_weights
 
 _SESSIONS: dict[str, Session] = {}
+_WARNED: set[str] = set()  # sessions whose stage store does not take everything
 
 
 class SessionCallback(Callback):  # type: ignore[misc]
     """Ray pickles callbacks, so this one carries only the session's id and finds the rest in its process."""
 
-    def __init__(self, session: Session) -> None:
-        """Feed this session."""
+    def __init__(self, session: Session, finals: str) -> None:
+        """Feed this session. finals: the URI of the store that has the trials' final stages."""
         self._id = session.id
+        self._finals = finals
         _SESSIONS[session.id] = session
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -32,12 +34,16 @@ class SessionCallback(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """See `Session.advance`."""
+        if result.get("unsaved") and self._id not in _WARNED:
+            _WARNED.add(self._id)
+            store = hide(self._finals, self._finals)
+            complain(f"{store}: {result['unsaved']}; training goes on, what it gives is stored when that is over")
         _SESSIONS[self._id].advance(trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """See `Session.end`."""
-        final = Path(trial.checkpoint.path) / FINAL_WEIGHTS if trial.checkpoint else None
-        _SESSIONS[self._id].end(trial.trial_id, functools.partial(load_file, str(final)) if final else None)
+        key, home = trial.last_result.get("stage"), trial.last_result.get("home", self._finals)
+        _SESSIONS[self._id].end(trial.trial_id, functools.partial(final_weights, home, key) if key else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """See `Session.end`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from agr import __version__, bundle, calibration, card, inference, plots, promotion
 from agr.calibration import Bins, Coverage
-from agr.errors import AgrError
+from agr.errors import AgrError, ModelError
 from agr.files import write_atomic
 from agr.images import ImageSet
 from agr.model import build
+from agr.promotion import Decision
 from agr.scoring import Scores, score
 from agr.splits import Split
-from agr.tracking import BEST, CHALLENGER, Tracker
+from agr.tracking import BEST, CHALLENGER, REGISTERED_MODEL, Tracker, Version
+from search.outbox import Outbox
 from search.session import Record, Session, ranked
 
-RANKING_COLUMNS = ("rank", "epochs", "lr", "gamma", "seed", "val_balanced_accuracy", "val_accuracy", "val_loss")
+RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Ending:
     version: int | None
     alias: str
     reason: str
+    model: str = REGISTERED_MODEL
+    tested: Mapping[str, float] = field(default_factory=dict)  # of a trainable of one's own
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,13 @@ def conclude(
     split: Split,
     tags: Mapping[str, object],
     promote: bool,
+    ranking: Sequence[Record] | None = None,
 ) -> Ending:
     """Choose on validation speakers, test once, log pictures and tables, register.
 
-    Raises: AgrError if no trial finished.
+    ranking: best first, where it is not the one that `ranked` makes. Raises: AgrError if no trial finished.
     """
-    ranking = ranked(session.finished())
+    ranking = ranked(session.finished()) if ranking is None else ranking
     if not ranking:
         reasons = sorted({record.reason for record in session.records.values() if record.reason})
         why = "; ".join(reasons) or "no reason given"
@@ -90,7 +95,7 @@ def _test(
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
     weights = record.weights()
-    model = build(record.settings.model)
+    model = build(record.settings.model, width=record.settings.width)
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
     val = inference.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
@@ -123,7 +128,7 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
     return bundle.Card(
         model=record.settings.model,
         recipe=data.recipe,
-        settings=asdict(record.settings),
+        settings=asdict(record.settings) | {"epochs": record.chosen.epoch},
         data={"name": data.name, "digest": data.digest, "synthetic": data.synthetic, "clips": len(data)},
         split={
             "name": split.name,
@@ -131,7 +136,7 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
             "leaky": split.leaky,
             "test_digest": promotion.test_digest(data, split),
         },
-        val=asdict(record.history[-1]),
+        val=asdict(record.chosen),
         test={},
         environment={
             "agr": __version__,
@@ -147,25 +152,27 @@ def _draw(
 ) -> None:
     title = session.name + (f"  [{notice}]" if (notice := plots.notice(tags)) else "")
     curves = [plots.Curve(record.settings, record.history) for record in session.records.values()]
-    plots.heat_map(curves, folder / "grid.png", title)
-    plots.learning_curves(curves, folder / "learning_curves.png", title)
+    if not session.kind.prunes:  # a grid, whose points stand in rows and columns
+        plots.heat_map(curves, folder / "grid.png", title)
+        plots.learning_curves(curves, folder / "learning_curves.png", title)
     if tested is not None:
         plots.confusion(tested.scores, folder / "confusion.png", title)
         plots.speakers(tested.scores, folder / "speakers.png", title)
         plots.reliability(tested.sides, folder / "reliability.png", title)
         plots.coverage(tested.coverage, folder / "coverage.png", title)
     with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, (*RANKING_COLUMNS, "leaky", "synthetic", "run_id"))
+        columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
+        writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
         writer.writeheader()
         for rank, record in enumerate(ranking, start=1):
-            values = asdict(record.settings) | asdict(record.history[-1]) | {"epochs": record.settings.epochs}
+            values = asdict(record.settings) | asdict(record.chosen) | {"epochs": record.chosen.epoch}
             marks = {key: str(bool(tags.get(key))).lower() for key in ("leaky", "synthetic")}
-            row = {key: values[key] for key in RANKING_COLUMNS if key != "rank"}
+            row = {key: values[key] for key in columns}
             writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})
 
 
 def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
-    last = best.history[-1]
+    last = best.chosen
     metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
     for record in session.records.values():
         for key, count in record.counts.items():
@@ -177,17 +184,14 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
         metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
         metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
     session.tracker.log_metrics(session.parent, metrics)
-    settings = {f"champion_{key}": getattr(best.settings, key) for key in ("epochs", "lr", "gamma")}
+    settings = {f"champion_{key}": value for key, value in best.named.items()}
     session.tracker.set_tags(session.parent, settings | {"champion_run_id": best.run_id})
 
 
 def _register(
     session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
 ) -> Ending:
-    tracker: Tracker = session.tracker
-    best = tracker.aliased(BEST)
     about = bundle.read_card(made)
-    decision = promotion.decide(about, best.folder if best else None, data, split)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
         "test_digest": about.split["test_digest"],
@@ -198,9 +202,30 @@ def _register(
         "search": session.name,
     }
     description = card.description((made / card.FILE).read_text(encoding="utf-8"))
-    version = tracker.register(ranking[0].run_id, made, tags, description)
-    alias = BEST if decision.promote or promote else CHALLENGER
-    tracker.set_alias(alias, version)
-    was = f" (was version {best.version})" if best and alias == BEST else ""
-    forced = "; promoted by --promote" if promote and not decision.promote else ""
-    return Ending(ranking, scores, version, alias, decision.reason + forced + was)
+    version = session.tracker.register(ranking[0].run_id, made, tags, description)
+    alias, reason = _promote(session.tracker, about, version, data, split, promote)
+    return Ending(ranking, scores, version, alias, reason)
+
+
+def _promote(
+    tracker: Tracker | Outbox, about: bundle.Card, version: int, data: ImageSet, split: Split, forced: bool
+) -> tuple[str, str]:
+    """The alias that a registered version gets, and why; judged anew when another search moved `best` meanwhile."""
+    while True:
+        best = tracker.aliased(BEST)
+        decision = _judge(about, best, data, split)
+        if not (decision.promote or forced):
+            tracker.set_alias(CHALLENGER, version)
+            return CHALLENGER, decision.reason
+        if tracker.move_alias(BEST, best.version if best else None, version):
+            was = f" (was version {best.version})" if best else ""
+            return BEST, decision.reason + ("" if decision.promote else "; promoted by --promote") + was
+
+
+def _judge(about: bundle.Card, best: Version | None, data: ImageSet, split: Split) -> Decision:
+    try:
+        if best is not None and best.trouble:
+            raise ModelError(best.trouble)
+        return promotion.decide(about, best.folder if best else None, data, split)
+    except ModelError as error:
+        return Decision(False, f"the best cannot be read ({error}); --promote moves the alias all the same")

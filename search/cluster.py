@@ -94,23 +94,38 @@ def _probe(address: str) -> None:
         raise ConnectionError(f"no answer ({error})") from error
 
 
+def _offers() -> list[dict[str, float]]:
+    """What each living node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _device_of_cluster(cuda: bool, mps: bool) -> str:
-    has = ray.cluster_resources()
-    if cuda and has.get("GPU", 0) > 0 and MPS not in has:
+    """The device of a search, one for all its trials: NVIDIA GPUs where there are some, then Apple's, then CPUs.
+
+    Ray calls an Apple GPU `GPU` too, so that with one among the nodes NVIDIA's cannot be asked for.
+    """
+    every = _offers()
+    apple = any(has.get(MPS, 0) > 0 for has in every)
+    if cuda and not apple and any(has.get("GPU", 0) > 0 for has in every):
         return "cuda"
-    return "mps" if mps and has.get(MPS, 0) > 0 else "cpu"
+    return "mps" if mps and apple else "cpu"
 
 
 def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
     resource, share = {"cuda": ("GPU", gpus_per_trial), "mps": (MPS, 1.0), "cpu": ("CPU", 1.0)}[device]
-    has = ray.cluster_resources().get(resource, 0.0)
-    fit = int(has / share + 1e-9)
+    every = _offers()
+    amounts = [has.get(resource, 0.0) for has in every]
+    total, fit = sum(amounts), sum(int(amount / share + 1e-9) for amount in amounts)  # no trial stands on two nodes
     if fit < 1:
-        found = f"{has:g} {resource} on this cluster"
+        found = f"{total:g} {resource} on this cluster, {max(amounts, default=0.0):g} on one node"
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial:g}: {found}; expected room for one trial")
     workers = min(wanted or fit, fit)
-    notice = ""
+    notices = []
     if wanted and wanted > fit:
-        notice = f"{wanted} workers asked for, {fit} fit ({has:g} {resource}, {share:g} a trial): going on with {fit}"
+        asked = f"{wanted} workers asked for, {fit} fit"
+        notices.append(f"{asked} ({total:g} {resource}, {share:g} a trial): going on with {fit}")
+    idle = sum(1 for has in every if not has.get(resource) and has.get("CPU", 0.0) > 0)
+    if idle:
+        notices.append(f"all trials go to {device}: {idle} of {len(every)} nodes have none and train nothing")
     resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
-    return Slots(device, resources, workers, notice)
+    return Slots(device, resources, workers, "\n".join(notices))

@@ -18,15 +18,16 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from agr.errors import TrainingError
+from agr.errors import SettingsError, TrainingError
 from agr.fused import Outcome, Rates, fused_epochs
 from agr.training import Settings, State
 from search.cluster import Slots
 from search.device import torch_device
 from search.grid import distinct_epochs
 from search.session import Session
-from search.stages import Lineage, Stage, StageStore
-from search.trial import Job, about, keep
+from search.stages import Stage, StageStore
+from search.task import Voices
+from search.trial import Job, about, keep, superfluous
 
 CRASHES = 2  # how often a task whose worker died is started again
 WRITERS = 4  # threads that write stages while the next epoch trains
@@ -82,7 +83,10 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
     device = torch_device(job.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    store, lineage = StageStore(job.stages or ""), Lineage.of(job.data, job.split, points[0], job.device)
+    task = job.task
+    if not isinstance(task, Voices):
+        raise SettingsError("--lanes fused: found a trainable of one's own; expected AGR's models")
+    store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)
     found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
     stages = {rates[: len(stage.origins)]: stage for rates, stage in found.items() if stage}
     origins = {rates: stage.origins for rates, stage in stages.items()}
@@ -90,7 +94,7 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
     resume = {rates: stage.state for rates, stage in stages.items()}
     writes: list[Future[None]] = []
     with ThreadPoolExecutor(WRITERS) as pool:
-        for outcomes in fused_epochs(job.data, job.split, points, device, resume):
+        for outcomes in fused_epochs(task.data, task.split, points, device, resume):
             states = {rates: outcome for rates, outcome in outcomes.items() if isinstance(outcome, State)}
             for write in writes:  # of the epoch before, whose stages these may replace
                 write.result()
@@ -98,9 +102,10 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
             for rates, state in states.items():
                 before = origins.get(rates[:-1], ())
                 origins[rates] = (*before, job.search)
-                stage = Stage(state, origins[rates], about(job, points[0].seed, state.history))
-                replaces = before[-1:] == (job.search,)  # what another search left stays
-                writes.append(pool.submit(keep, store, lineage, rates, stage, job.ends, replaces))
+                stage = Stage(state, origins[rates], about(task.about(points[0]), state.history))
+                read = 0 if before[-1:] == (job.search,) else len(before)  # what another search left stays
+                spare = superfluous(state.history, job.ends, task.kind, read)
+                writes.append(pool.submit(keep, store, lineage, rates, stage, spare))
             yield Step(_line(outcomes), frozenset(states))
         for write in writes:
             write.result()

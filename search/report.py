@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from agr.credentials import hide
 from agr.registry import SQLITE
 from agr.scoring import by_corpus
+from agr.tracking import REGISTERED_MODEL
 from search.champion import Ending
 from search.display import clock
 from search.session import FAILED, Record, Session
+from search.task import readable
 
 TOP = 10
 CHANCE = 0.5
@@ -25,13 +28,13 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
     console.print(_ranking(ending.ranking, leaky))
     failed = [record for record in session.records.values() if record.status == FAILED]
     for record in failed:
-        s = record.settings
-        console.print(f"[red]failed[/red]  epochs {s.epochs} lr {s.lr:g} gamma {s.gamma:g}: {record.reason}")
+        console.print(f"[red]failed[/red]  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
-    best, last = ending.ranking[0].settings, ending.ranking[0].history[-1]
-    mark = " (leaky)" if leaky else ""
-    console.print(f"\nchampion    epochs {best.epochs}, lr {best.lr:g}, gamma {best.gamma:g}")
-    console.print(f"validation  balanced accuracy {last.val_balanced_accuracy:.4f}{mark}")
+    best = ending.ranking[0]
+    mark, aim = " (leaky)" if leaky else "", best.kind.aim
+    console.print(f"\nchampion    {_named(best)}")
+    says = aim.says.removeprefix("val ")
+    console.print(f"validation  {says} {getattr(best.chosen, aim.metric):.4f}{mark}")
     if ending.scores is not None:
         low, high = ending.scores.balanced_accuracy_ci95
         console.print(
@@ -43,6 +46,8 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
+    for name, value in ending.tested.items():
+        console.print(f"test        {name} {value:.4f}")
     if leaky:
         console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
     if synthetic:
@@ -50,7 +55,7 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
     if ending.version is None:
         console.print(f"registered  nothing: {ending.reason}")
     else:
-        console.print(f"registered  agr version {ending.version} as {ending.alias}: {ending.reason}")
+        console.print(f"registered  {ending.model} version {ending.version} as {ending.alias}: {ending.reason}")
     console.print("\nnext:")
     for command in _next_commands(session.tracker.uri, ending):
         console.print(f"  {command}")
@@ -58,21 +63,26 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
     table = Table(title=f"best {min(TOP, len(records))} of {len(records)} trials" + (", LEAKY split" if leaky else ""))
-    for name in ("rank", "epochs", "lr", "gamma", "val bal. acc.", "val acc.", "val loss"):
+    kind = records[0].kind
+    for name in ("rank", *kind.axes, *kind.columns.values()):
         table.add_column(name, justify="right")
     for rank, record in enumerate(records[:TOP], start=1):
-        s, last = record.settings, record.history[-1]
-        scores = (f"{last.val_balanced_accuracy:.4f}", f"{last.val_accuracy:.4f}", f"{last.val_loss:.4f}")
-        table.add_row(str(rank), str(s.epochs), f"{s.lr:g}", f"{s.gamma:g}", *scores)
+        scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
+        table.add_row(str(rank), *map(readable, record.named.values()), *scores)
     return table
+
+
+def _named(record: Record) -> str:
+    return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
 
 
 def _next_commands(uri: str, ending: Ending) -> list[str]:
     if uri == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}":
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:
-        show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith(SQLITE) else f"open {uri}"
-    if ending.version is None:
+        shown = hide(uri, uri)
+        show = f"open {shown}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown}"
+    if ending.version is None or ending.model != REGISTERED_MODEL:
         return [show]
     return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias} clip.wav"]
 

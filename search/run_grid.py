@@ -10,14 +10,16 @@ Without --data it runs on synthetic demo voices, which prove nothing about peopl
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 
-from agr.errors import SettingsError
 from agr.terminal import quick_imports, run
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
+    from search import options
+
     parser = argparse.ArgumentParser(prog="python search/run_grid.py", description="Exhaustive search on Ray Tune.")
     points = parser.add_argument_group("the grid")
     points.add_argument("--epochs", type=int, nargs="+", help="default: 5 10 20")
@@ -27,34 +29,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument("--no-variation", action="store_true", help="train on the clips as they are, every epoch alike")
     strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift"
     points.add_argument("--vary", nargs="+", default=[], metavar="NAME=STRENGTH", help=strengths)
-    points.add_argument("--seed", type=int, default=0, help="of weights, order and split")
-    data = parser.add_argument_group("data")
-    sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
-    data.add_argument("--data", nargs="+", default=["demo"], metavar="SOURCE", help=sources)
-    data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
-    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; of ready images, theirs)")
-    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
-    data.add_argument("--folds", type=int, help="cross-validation by speaker: how many groups")
-    data.add_argument("--fold", type=int, help="which group tests")
-    run = parser.add_argument_group("running")
-    run.add_argument("--num-workers", type=int, help="trials at a time (default: as many as fit)")
-    run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
-    run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
-    run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
-    run.add_argument("--address", help="a running Ray cluster (default: a private local one)")
-    run.add_argument("--stage-store", metavar="URI", help="where epochs are kept (default: mlflow_store/stages)")
-    run.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
-    run.add_argument(
-        "--lanes", choices=("separate", "fused"), default="separate", help="fused: points train as one batch of models"
-    )
-    out = parser.add_argument_group("results")
-    out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
-    out.add_argument("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)")
-    out.add_argument("--promote", action="store_true", help="move the alias `best` to this champion whatever it scores")
-    options = parser.parse_args(arguments)
-    if options.num_workers is not None and options.num_workers < 1:
-        parser.error(f"--num-workers {options.num_workers}: expected 1 or more")
-    return options
+    axis = "another axis, of AGR's settings or of a trainable's GRID; may be given several times"
+    points.add_argument("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
+    options.add_trainable(points)
+    options.add_data(parser)
+    running = options.add_running(parser)
+    running.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
+    lanes = "fused: points train as one batch of models"
+    running.add_argument("--lanes", choices=("separate", "fused"), default="separate", help=lanes)
+    options.add_results(parser)
+    return options.parsed(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,34 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     with quick_imports():
         from agr import variation
-        from search import grid, study
-    axes = (options.epochs or grid.EPOCHS, options.lr or grid.LR, options.gamma or grid.GAMMA)
-    points = grid.grid(*axes, seed=options.seed, model=options.model)
-
-    if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
-        raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
-    plan = study.Plan(
-        points=tuple(points),
-        data=tuple(options.data),
-        recipe=options.recipe,
-        split="folds" if options.folds is not None else options.split,
-        folds=options.folds,
-        fold=options.fold,
-        seed=options.seed,
-        workers=options.num_workers,
-        gpus_per_trial=options.gpus_per_trial,
-        cuda=not options.no_cuda,
-        mps=not options.no_mps,
-        address=options.address,
-        stage_store=None if options.no_stage_store else options.stage_store or study.STAGES,
-        name=options.name,
-        tracking_uri=options.tracking_uri,
-        promote=options.promote,
-        lanes=options.lanes,
-        leave_out=options.leave_out,
-        variation=None if options.no_variation else variation.parse(options.vary),
-    )
-    return study.run(plan)
+        from search import custom_subject, exhaust, grid, study, voices
+        from search.options import plan_of
+    plan = plan_of(options, "search/run_grid.py")
+    given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
+    if options.trainable:
+        axes = custom_subject.grid_of(options.trainable, given | grid.axes(options.axis))
+        subject = custom_subject.subject(options.trainable)
+        return study.run(
+            plan, subject, exhaust.Exhaust(functools.partial(custom_subject.points_of, options.trainable, axes))
+        )
+    points = grid.grid(*grid.usual(given), seed=options.seed, model=options.model, others=grid.axes(options.axis))
+    strengths = None if options.no_variation else variation.parse(options.vary)
+    subject = voices.subject(plan, voices.kind_with(grid.axes(options.axis)))
+    return study.run(plan, subject, exhaust.Exhaust(functools.partial(voices.varied_points, points, strengths)))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
 from pyarrow import fs as arrow
 
+from agr.credentials import hide
 from agr.errors import SettingsError
 
 TEMPORARY = ".tmp"
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before a store behind a network is asked again
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,48 @@ class Storage:
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
         """A file's bytes, or its first `limit`; None if there is no such file."""
-        try:
-            with self._system.open_input_file(f"{self._root}/{name}") as stream:
-                return bytes(stream.read(limit))
-        except FileNotFoundError:
-            return None
+
+        def read() -> bytes | None:
+            try:
+                with self._system.open_input_file(f"{self._root}/{name}") as stream:
+                    return bytes(stream.read(limit))
+            except FileNotFoundError:
+                return None
+
+        return self._patiently(read)
+
+    def head(self, name: str, limit: int) -> tuple[bytes, int] | None:
+        """A file's first `limit` bytes and how many it has in all; None if there is no such file."""
+
+        def read() -> tuple[bytes, int] | None:
+            try:
+                with self._system.open_input_file(f"{self._root}/{name}") as stream:
+                    return bytes(stream.read(limit)), int(stream.size())
+            except FileNotFoundError:
+                return None
+
+        return self._patiently(read)
 
     def delete(self, name: str) -> None:
         """Remove a file if it is there."""
         try:
             self._system.delete_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Repeat a call that a network may have kept from succeeding; a disk answers at once."""
+        for pause in () if self._local else PAUSES:
+            try:
+                return call()
+            except OSError:
+                time.sleep(pause)
+        return call()
+
+    def clear(self) -> None:
+        """Remove every file, and the root itself."""
+        try:
+            self._system.delete_dir(self._root)
         except FileNotFoundError:
             return
 
@@ -73,6 +110,17 @@ class Storage:
                 yield Entry(info.path[len(self._root) + 1 :], info.size, changed)
 
 
+def absolute(uri: str) -> str:
+    """A path as it is known from any folder of this machine; any other URI as it is."""
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
+
+
+def below(uri: str, name: str) -> str:
+    """A place inside another, past the settings at the end of a URI (s3://bucket?region=...)."""
+    head, mark, settings = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{head.rstrip('/')}/{name}{mark}{settings}"
+
+
 def _open(uri: str) -> tuple[arrow.FileSystem, str]:
     if "://" not in uri:
         return arrow.LocalFileSystem(), os.path.abspath(uri)
@@ -81,7 +129,8 @@ def _open(uri: str) -> tuple[arrow.FileSystem, str]:
     except (ArrowInvalid, ArrowNotImplementedError):
         system, root = _open_fsspec(uri)
     except OSError as error:
-        raise SettingsError(f"{uri}: {error}; expected a folder or bucket that can be reached") from error
+        why = f"{uri}: {error}; expected a folder or bucket that can be reached"
+        raise SettingsError(hide(why, uri)) from None
     return system, root.rstrip("/")
 
 
@@ -91,5 +140,6 @@ def _open_fsspec(uri: str) -> tuple[arrow.FileSystem, str]:
     try:
         system, root = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError, OSError) as error:
-        raise SettingsError(f"{uri}: {error}; expected a path, or a URI of pyarrow.fs or fsspec") from error
+        why = f"{uri}: {error}; expected a path, or a URI of pyarrow.fs or fsspec"
+        raise SettingsError(hide(why, uri)) from None
     return arrow.PyFileSystem(arrow.FSSpecHandler(system)), str(root)

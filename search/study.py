@@ -1,50 +1,46 @@
-"""A search from its plan to its champion: data, split, cluster, trials, ending."""
+"""A search from its plan to its champion: what it is about, cluster, trials, ending.
+
+    run(Plan(data=("demo",), ...), exhaust)
+
+How trials are chosen is the strategy's: `search.exhaust` runs given points, `search.hunt` asks Optuna for them.
+"""
 
 from __future__ import annotations
 
 import functools
-import os
 import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from agr import joint, prepare, registry, splits
+from agr import registry
 from agr.errors import AgrError, SettingsError
-from agr.images import ImageSet
-from agr.splits import Split
 from agr.terminal import INTERRUPTED, complain
-from agr.tracking import Tracker
-from agr.training import STEP_SIZE, Settings
-from agr.variation import DEFAULT, Variation
-from search import display, report
-from search.champion import conclude
+from search import report
 from search.device import choose_device, device_name
-from search.grid import distinct_epochs
-from search.session import FAILED, FINISHED, KILLED, Session
-from search.stages import Lineage, Stage, StageStore
+from search.opening import common_tags, open_session
+from search.session import FAILED, FINISHED, KILLED, Record, Session
+from search.stages import Lineage, Stage, StageStore, final_weights
+from search.storage import Storage, absolute, below
+from search.subject import Subject
+from search.task import Point
+from search.trial import lineage_of
 from search.upkeep import Leaseholder
 
 if TYPE_CHECKING:
     from search.cluster import Slots
 
-WORKSPACE = Path("data")
 STORE = registry.STORE
-STAGES = str(STORE / "stages")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a search was asked for; see `run_grid.py --help` for the meaning of each."""
+    """What every search is asked for; see `run_grid.py --help` for the meaning of each."""
 
-    points: tuple[Settings, ...]
     data: tuple[str, ...]
     recipe: str | None
     split: str
@@ -62,7 +58,8 @@ class Plan:
     promote: bool
     lanes: str = "separate"
     leave_out: str | None = None  # a corpus to test on
-    variation: Variation | None = DEFAULT  # of training clips, where the recipe allows it
+    storage: str = str(STORE)  # a path or URI; on a cluster, what every node sees
+    script: str = "search/run_grid.py"
 
     def __post_init__(self) -> None:
         """Raises: SettingsError for settings that do not go together."""
@@ -70,29 +67,95 @@ class Plan:
             raise SettingsError("--lanes fused: found --no-stage-store; expected a store, where trials read the epochs")
 
 
-def run(plan: Plan) -> int:
+class Strategy(Protocol):
+    """How a search chooses its trials."""
+
+    def axes(self, subject: Subject) -> Mapping[str, object]:
+        """What is searched, as MLflow's parameters."""
+
+    def title(self, subject: Subject) -> str:
+        """What is searched, in a few words."""
+
+    def train(self, arena: Arena) -> Sequence[Record] | None:
+        """Run the trials; returns a ranking, best first, or None for the kind's own.
+
+        Raises: KeyboardInterrupt after Ctrl-C.
+        """
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where a strategy trains: the session, the stage store, and Ray once it is wanted."""
+
+    plan: Plan
+    subject: Subject
+    session: Session
+    device: str
+    store: StageStore | None
+    lease: Leaseholder | None
+    slots: Callable[[], Slots] = field(repr=False)
+
+    @property
+    def scratch(self) -> str:
+        """Where final stages wait without a stage store."""
+        return _scratch(self.plan, self.session)
+
+    def claim(self, points: Sequence[Point]) -> None:
+        """Keep the stages of these points from being pruned while the search runs."""
+        if self.lease:
+            lineages = ((self.lineage(point), point.rates()) for point in points)
+            self.lease.extend(key for lineage, rates in lineages for key in lineage.keys(rates))
+
+    def lineage(self, point: Point) -> Lineage:
+        """All that determines a point's epochs besides its rates."""
+        return lineage_of(self.subject.task, point, self.device, self.session.id)
+
+    def read_off(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
+        """Answer the points whose every epoch is in the store already, without Ray; returns the others."""
+        left = []
+        for number, point in enumerate(points):
+            stage = self.store.get(self.lineage(point).key(point.rates())) if self.store else None
+            if stage is None:
+                left.append(point)
+            else:
+                self.replay(f"{prefix}-{number}", point, stage)
+        return tuple(left)
+
+    def replay(self, trial: str, point: Point, stage: Stage, reached: int | None = None) -> None:
+        """Tell the session of a trial whose epochs, or the first `reached` of them, a stage holds."""
+        self.session.start(trial, point.config())
+        history = stage.state.history[:reached]
+        chosen = self.subject.task.kind.chosen(history).epoch
+        epochs = [dict(vars(epoch)) for epoch in history]
+        self.session.advance(trial, {"epochs": epochs, "origins": stage.origins[:reached], "read": True})
+        whole = chosen == len(stage.state.history)
+        key = self.lineage(point).key(point.rates()[:chosen])
+        uri = self.store.uri if self.store else ""
+        weights = functools.partial(_weights, stage) if whole else functools.partial(final_weights, uri, key)
+        self.session.end(trial, weights)
+
+
+def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
     """Run it all; returns the exit status."""
     began = time.monotonic()
-    cores = os.cpu_count() or 1
-    data = joint.join([prepare.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
-    split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
-    plan = replace(plan, points=varied(plan.points, plan.variation, data))
-    name = plan.name or f"{data.name}-{split.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    _announce(name, plan, data, split)
+    name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    axes = strategy.axes(subject)
+    print(f"{name}: {strategy.title(subject)} on " + "\n".join(subject.lines))
     with ExitStack() as stack:
-        slots = stack.enter_context(_cluster(plan, data)) if plan.address else None
+        slots = stack.enter_context(_joined(plan, subject)) if plan.address else None
         device = slots.device if slots else device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
-        tags = _tags(plan, data, split, device, name)
-        session = _open_session(name, plan, data, split, tags)
+        tags = common_tags(name, plan.script, device) | dict(subject.tags)
+        session = open_session(name, subject, tags, plan.tracking_uri, axes)
+        start = functools.cache(lambda: slots or stack.enter_context(_cluster(plan, subject)))
         status, code = FAILED, 1
         try:
-            with _stages(plan, session, data, split, device) as store:
-                left = read_off(session, plan.points, data, split, device, store) if store else plan.points
-                if left:
-                    slots = slots or stack.enter_context(_cluster(plan, data))
-                    _tune(plan, session, left, data, split, slots, store)
-            ending = conclude(session, data, split, tags, plan.promote)
-            report.say(ending, session, time.monotonic() - began, split.leaky, data.synthetic)
+            with _stages(plan, session) as (store, lease):
+                arena = Arena(plan, subject, session, device, store, lease, start)
+                ranking = strategy.train(arena)
+                session.settle()
+                ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
+            session.settle()
+            report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
@@ -100,36 +163,11 @@ def run(plan: Plan) -> int:
             complain(str(error))
         finally:
             session.close(status)
-            shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
+            session.hang_up()
+            _tidy(plan, session)
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)
     return code
-
-
-def varied(points: Sequence[Settings], wanted: Variation | None, data: ImageSet) -> tuple[Settings, ...]:
-    """The points with these strengths of variation, where the images can be varied."""
-    if wanted is None or data.evidence is None:
-        return tuple(points)
-    strengths: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
-    return tuple(replace(point, **strengths) for point in points)
-
-
-def read_off(
-    session: Session, points: Sequence[Settings], data: ImageSet, split: Split, device: str, store: StageStore
-) -> tuple[Settings, ...]:
-    """Answer the points whose every epoch is in the store already, without Ray; returns the others."""
-    left = []
-    for number, point in enumerate(points):
-        stage = store.get(Lineage.of(data, split, point, device).key(point.rates()))
-        if stage is None:
-            left.append(point)
-            continue
-        trial = f"read-{number}"
-        session.start(trial, asdict(point))
-        epochs = [asdict(epoch) for epoch in stage.state.history]
-        session.advance(trial, {"epochs": epochs, "origins": stage.origins, "read": True})
-        session.end(trial, functools.partial(_weights, stage))
-    return tuple(left)
 
 
 def _weights(stage: Stage) -> Mapping[str, Tensor]:
@@ -137,128 +175,49 @@ def _weights(stage: Stage) -> Mapping[str, Tensor]:
 
 
 @contextmanager
-def _cluster(plan: Plan, data: ImageSet) -> Iterator[Slots]:
+def _cluster(plan: Plan, subject: Subject) -> Iterator[Slots]:
     from search.cluster import cluster
 
-    size = data.pixels.nbytes
+    size = subject.task.nbytes
     with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
         yield replace(slots, device=device_name(slots.device, plan.lanes))
 
 
-def _tune(
-    plan: Plan,
-    session: Session,
-    points: Sequence[Settings],
-    data: ImageSet,
-    split: Split,
-    slots: Slots,
-    store: StageStore | None,
-) -> None:
-    """Give the points to Ray Tune, and show how they come on. Raises: KeyboardInterrupt after Ctrl-C."""
-    from search.lanes import fuse
-    from search.tuning import job_for, tune_points
+@contextmanager
+def _joined(plan: Plan, subject: Subject) -> Iterator[Slots]:
+    """A running cluster, once every node that may train sees the store. Raises: SettingsError for one that does not."""
+    from search.reach import require
 
-    if slots.notice:
-        print(slots.notice)
-    if plan.lanes == "fused" and store:
-        fuse(session, points, job_for(session, points, data, split, slots, store.uri), slots)
-    total = distinct_epochs(points) if store else sum(point.epochs for point in points)
-    title = f"{session.name}: {len(points)} trials on {slots.workers} x {slots.device}"
-    with display.shown(session, total, title):
-        tune_points(session, points, data, split, slots, store.uri if store else None, STORE / "ray")
-    if not session.complete():  # Ray Tune answers Ctrl-C by stopping the trials and returning
-        raise KeyboardInterrupt
+    with _cluster(plan, subject) as slots:
+        if plan.stage_store is None:
+            require("--storage", absolute(plan.storage), slots.resources)
+        else:
+            require("--stage-store", absolute(plan.stage_store), slots.resources)
+        yield slots
+
+
+def _scratch(plan: Plan, session: Session) -> str:
+    return below(absolute(plan.storage), f"ray/{session.id}")
+
+
+def _tidy(plan: Plan, session: Session) -> None:
+    """Remove what the search kept for itself: Ray's notes and, without a stage store, final stages."""
+    shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
+    if plan.stage_store is None or plan.storage != str(STORE):
+        with suppress(AgrError, OSError):
+            Storage(_scratch(plan, session)).clear()
 
 
 @contextmanager
-def _stages(plan: Plan, session: Session, data: ImageSet, split: Split, device: str) -> Iterator[StageStore | None]:
-    """The stage store, with what this search may need kept from being pruned while it runs."""
+def _stages(plan: Plan, session: Session) -> Iterator[tuple[StageStore | None, Leaseholder | None]]:
+    """The stage store, and the lease that keeps from being pruned what this search may need while it runs."""
     if plan.stage_store is None:
-        yield None
+        yield None, None
         return
-    local = "://" not in plan.stage_store
-    store = StageStore(os.path.abspath(plan.stage_store) if local else plan.stage_store)
-    lineages = ((Lineage.of(data, split, point, device), point.rates()) for point in plan.points)
-    keys = (key for lineage, rates in lineages for key in lineage.keys(rates))
-    holder = Leaseholder(store, session.id, keys)
+    store = StageStore(absolute(plan.stage_store), session.kind.epoch)
+    holder = Leaseholder(store, session.id, ())
     session.heartbeats.append(holder.renew)
     try:
-        yield store
+        yield store, holder
     finally:
         holder.end()
-
-
-def _open_session(name: str, plan: Plan, data: ImageSet, split: Split, tags: Mapping[str, object]) -> Session:
-    """Open the tracking store and the search's own run."""
-    tracker = Tracker(plan.tracking_uri or registry.default_tracking_uri())
-    _close_abandoned(tracker)
-    params = {
-        "epochs": " ".join(map(str, sorted({point.epochs for point in plan.points}))),
-        "lr": " ".join(f"{lr:g}" for lr in sorted({point.lr for point in plan.points})),
-        "gamma": " ".join(f"{gamma:g}" for gamma in sorted({point.gamma for point in plan.points})),
-        "trials": len(plan.points),
-        "step_size": STEP_SIZE,
-    }
-    sides = splits.describe(split, data)
-    params |= {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
-    parent = tracker.start_run(name, params, dict(tags) | {"driver": f"{socket.gethostname()}:{os.getpid()}"})
-    tracker.log_dataset(parent, data.name, data.digest, " ".join(plan.data), f'{{"clips": {len(data)}}}')
-    return Session(name, tracker, parent, tags, len(plan.points))
-
-
-def _close_abandoned(tracker: Tracker) -> None:
-    """End runs that a killed driver of this machine left open."""
-    open_runs = tracker.unfinished()
-    dead = {run for run, tags in open_runs if _is_dead(tags.get("driver", ""))}
-    for run, tags in open_runs:
-        if run in dead or tags.get("mlflow.parentRunId") in dead:
-            tracker.set_tags(run, {"reason": "its driver was killed"})
-            tracker.end_run(run, KILLED)
-
-
-def _is_dead(driver: str) -> bool:
-    host, _, pid = driver.rpartition(":")
-    if host != socket.gethostname() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _tags(plan: Plan, data: ImageSet, split: Split, device: str, name: str) -> dict[str, object]:
-    made_by = commit()
-    tags: dict[str, object] = {
-        "search": name,
-        "commit": made_by,
-        "recipe": data.recipe.name,
-        "split": split.name,
-        "seed": plan.seed,
-        "device": device,
-        "data": data.name,
-        "data_digest": data.digest,
-        "mlflow.source.name": "search/run_grid.py",
-        "mlflow.source.git.commit": made_by,
-    }
-    if split.leaky:
-        tags["leaky"] = "true"
-    if data.synthetic:
-        tags["synthetic"] = "true"
-    return tags
-
-
-def commit() -> str:
-    """The commit of the checkout that this code stands in, `unknown` outside one."""
-    here = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def _announce(name: str, plan: Plan, data: ImageSet, split: Split) -> None:
-    notes = [note for flag, note in ((split.leaky, "LEAKY split"), (data.synthetic, "SYNTHETIC voices")) if flag]
-    print(f"{name}: {len(plan.points)} trials on {data.name}, split {split.name}" + "".join(f", {n}" for n in notes))
-    for side, counts in splits.describe(split, data).items():
-        print(f"  {side:5} {counts['clips']:6} clips, {counts['female']:3} women, {counts['male']:3} men")

@@ -2,59 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
-from agr.images import ImageSet
-from agr.splits import Split
-from agr.training import Settings
 from search.callback import SessionCallback
 from search.cluster import Slots
-from search.searcher import PrefixSearcher
 from search.session import Session
+from search.task import Point, Task
 from search.trial import Job, run_trial
 
 CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
 
 
 def job_for(
-    session: Session, points: Sequence[Settings], data: ImageSet, split: Split, slots: Slots, stage_store: str | None
+    session: Session,
+    points: Sequence[Point],
+    task: Task,
+    slots: Slots,
+    stage_store: str | None,
+    scratch: str = "",
 ) -> Job:
-    """What goes to the workers: the images in memory, without the manifest's rows."""
-    lean = replace(data, pixels=np.asarray(data.pixels), rows=())
-    return Job(session.id, lean, split, slots.device, stage_store, frozenset(point.epochs for point in points))
+    """What goes to the workers. The URIs: see `Job`."""
+    ends = frozenset(point.epochs for point in points)
+    return Job(session.id, task.lean(), slots.device, stage_store, ends, scratch)
 
 
 def tune_points(
     session: Session,
-    points: Sequence[Settings],
-    data: ImageSet,
-    split: Split,
+    searcher: Searcher,
+    trials: int,
+    job: Job,
     slots: Slots,
-    stage_store: str | None,
-    scratch: Path,
+    folder: Path,
+    scheduler: TrialScheduler | None = None,
+    stop: Callable[[str, dict[str, Any]], bool] | None = None,
 ) -> None:
-    """Run every point as a trial and wait; what becomes of them is told to the session.
+    """Run the points of a searcher, at most `trials`, and wait; what becomes of them is told to the session.
 
-    stage_store: a URI that the workers can reach. scratch: where Ray keeps final weights until the search is over.
+    folder: where Ray keeps its notes. Only the driver needs to see it: data reaches the workers through the object
+    store, what they train reaches the driver through the job's store.
     """
-    job = job_for(session, points, data, split, slots, stage_store)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
         tune_config=tune.TuneConfig(
-            search_alg=PrefixSearcher(points, slots.workers, share=stage_store is not None),
-            num_samples=len(points),
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=trials,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=session.id,
-            storage_path=str(scratch.resolve()),
-            callbacks=[SessionCallback(session)],
+            storage_path=str(folder.resolve()),
+            callbacks=[SessionCallback(session, job.finals)],
             failure_config=tune.FailureConfig(max_failures=CRASHES),
+            stop=stop,
             verbose=0,
         ),
     )

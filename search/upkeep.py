@@ -13,9 +13,11 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from agr.credentials import harmless
 from agr.errors import SettingsError
 from agr.registry import STORE
 from search.stages import CHECKSUM, SUFFIX, StageStore, notes_of
@@ -43,21 +45,32 @@ class Leaseholder:
     """The lease of one running search."""
 
     def __init__(self, store: StageStore, search: str, keys: Iterable[str]) -> None:
-        """Write the lease."""
+        """Write the lease. Raises: OSError if the store takes nothing; later on that is no reason to stop."""
         self._store = store
         self._lease = Lease(search, socket.gethostname(), os.getpid(), True, tuple(sorted(set(keys))))
-        self._renewed = 0.0
-        self.renew()
+        self._renewed = time.monotonic()
+        self._write(self._lease)
+
+    def extend(self, keys: Iterable[str]) -> None:
+        """More stages that the search may use."""
+        every = set(self._lease.keys).union(keys)
+        if len(every) > len(self._lease.keys):
+            self._lease = replace(self._lease, keys=tuple(sorted(every)))
+            self._try(self._lease)
 
     def renew(self) -> None:
         """Say that the search still runs; costs nothing when it was just said."""
-        if time.monotonic() - self._renewed > RENEW_SECONDS or not self._renewed:
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
             self._renewed = time.monotonic()
-            self._write(self._lease)
+            self._try(self._lease)
 
     def end(self) -> None:
         """Say that the search is over."""
-        self._write(Lease(**(asdict(self._lease) | {"running": False})))
+        self._try(Lease(**(asdict(self._lease) | {"running": False})))
+
+    def _try(self, lease: Lease) -> None:
+        with suppress(OSError):
+            self._write(lease)
 
     def _write(self, lease: Lease) -> None:
         self._store.storage.write(f"leases/{lease.search}{LEASE}", json.dumps(asdict(lease)).encode())
@@ -161,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of `python -m search.stages`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m search.stages", description="Show or shrink the stage store.")
     parser.add_argument("action", choices=("list", "prune"))
-    parser.add_argument("--stage-store", default=DEFAULT_STORE, metavar="URI", help=f"default: {DEFAULT_STORE}")
+    where = f"default: {DEFAULT_STORE}"
+    parser.add_argument("--stage-store", type=harmless, default=DEFAULT_STORE, metavar="URI", help=where)
     parser.add_argument("--max-size", default="10GB", help="prune: what may be left, for instance 500MB (default 10GB)")
     options = parser.parse_args(arguments)
     store = StageStore(options.stage_store)

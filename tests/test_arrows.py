@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AGR = {f"agr.{path.stem}": path for path in sorted((ROOT / "agr").glob("*.py"))}
 SEARCH = {f"search.{path.stem}": path for path in sorted((ROOT / "search").glob("*.py"))}
 TRACKING, MIGRATE = "agr.tracking", "agr.migrate"
+PARTS = {"agr.aliases", "agr.newstore"}  # of tracking
 
 
 def imported(nodes: Iterator[ast.AST]) -> set[str]:
@@ -82,7 +83,7 @@ def test_agr_knows_nothing_of_the_search(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"search", "ray", "optuna"}
 
 
-@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING, MIGRATE}))
+@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING, MIGRATE} - PARTS))
 def test_mlflow_is_imported_in_tracking_and_migration_only(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"mlflow", "sqlalchemy"}
 
@@ -95,6 +96,11 @@ def test_the_search_speaks_to_mlflow_through_agr(module: str) -> None:
 def test_tracking_is_imported_by_migration_and_when_needed_by_the_registry() -> None:
     assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == [MIGRATE, "agr.registry"]
     assert [module for module, path in AGR.items() if TRACKING in at_once(path)] == [MIGRATE]
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_the_parts_of_tracking_are_its_own(part: str) -> None:
+    assert [path.stem for path in [*AGR.values(), *SEARCH.values()] if part in everywhere(path)] == ["tracking"]
 
 
 def test_nothing_imports_the_migration() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nearby import beside
 from numpy.typing import NDArray
 
 from agr import corpus, prepare, splits
@@ -54,7 +55,7 @@ def people(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequenc
 
 def manifest(path: Path, clips: Sequence[Clip]) -> str:
     with path.open("w", newline="", encoding="utf-8") as file:
-        rows = [(clip.path, clip.speaker, clip.gender) for clip in clips]
+        rows = [(beside(path, clip.path), clip.speaker, clip.gender) for clip in clips]
         csv.writer(file).writerows([("path", "speaker", "gender"), *rows])
     return str(path)
 

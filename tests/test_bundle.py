@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,42 @@ def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, image
     pixels = np.array(images.pixels[:5])
     again = inference.of_images(pixels, loaded)
     assert np.array_equal(again, inference.of_images(pixels, bundle.Bundle(model.eval(), card)))
+
+
+@pytest.mark.parametrize(("name", "width"), [("cnn", 0.25), ("cnn", 1.25), ("pooled", 0.4), ("pooled", 2.0)])
+def test_a_model_of_another_width_comes_back(
+    bundle_folder: Path, tmp_path: Path, images: ImageSet, name: str, width: float
+) -> None:
+    model, card = build(name, 4, width, 0.5), bundle.read_card(bundle_folder)
+    card = replace(card, model=name, settings=dict(card.settings) | {"width": width, "dropout": 0.5})
+    bundle.save(tmp_path / "wide", model.state_dict(), card, bundle.read_seen(bundle_folder))
+    loaded = bundle.load(tmp_path / "wide")
+    pixels = np.array(images.pixels[:3])
+    expected = inference.of_images(pixels, bundle.Bundle(model.eval(), card))
+    assert np.array_equal(inference.of_images(pixels, loaded), expected)
+
+
+def test_a_card_from_before_there_were_widths_is_of_width_one(folder: Path) -> None:
+    edit(folder, lambda values: values["settings"].pop("width"))
+    assert sum(parameter.numel() for parameter in bundle.load(folder).model.parameters()) == 609_602
+
+
+@pytest.mark.parametrize(
+    ("width", "part"),
+    [
+        ("1", "settings: width '1'; expected a number"),
+        (None, "settings: width None; expected a number"),
+        (True, "settings: width True; expected a number"),
+        ([1.0], "settings: width [1.0]; expected a number"),
+        (1e9, "width 1000000000.0: expected 0.25 to 2.0"),
+        (math.nan, "width nan: expected 0.25 to 2.0"),
+        (1.5, "width 1.5: 1,370,594 parameters of model cnn; expected at most 1,000,000"),
+        (0.5, "size mismatch for conv1.weight"),
+    ],
+)
+def test_a_width_that_does_not_fit_is_refused(folder: Path, width: object, part: str) -> None:
+    edit(folder, lambda values: values["settings"].update(width=width))
+    assert part in message(folder)
 
 
 def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,11 @@ def test_a_folder_in_audiomnists_layout_or_its_data_folder(demo_root: Path, belo
 
 
 def test_a_csv_manifest_keeps_its_other_columns_and_reads_paths_relative_to_itself(tmp_path: Path) -> None:
-    text = "speaker,path,gender,room\nann,a/1.flac,F,hall\n bob ,/elsewhere/2.wav,male,\n"
+    text = f"speaker,path,gender,room\nann,a/1.flac,F,hall\n bob ,{tmp_path}/b/2.wav,male,\n"
     found = opened(manifest(tmp_path, text))
     assert found.clips == (
         Clip(tmp_path / "a/1.flac", "a/1.flac", "ann", "female", {"room": "hall"}),
-        Clip(Path("/elsewhere/2.wav"), "/elsewhere/2.wav", "bob", "male", {"room": ""}),
+        Clip(tmp_path / "b/2.wav", f"{tmp_path}/b/2.wav", "bob", "male", {"room": ""}),
     )
     assert (found.name, found.root, found.ready_images, found.synthetic) == ("voices", tmp_path, False, False)
 
@@ -278,3 +279,92 @@ def test_a_manifest_with_names_that_need_quotes_comes_back_whole(tmp_path: Path)
     with (tmp_path / "voices.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([corpus.MANIFEST_COLUMNS, *([name, "ann", "f"] for name in names)])
     assert [clip.name for clip in opened(tmp_path / "voices.csv").clips] == names
+
+
+# --- what a manifest may name
+
+
+WAYS_OUT = {
+    "climbing": "../secret.wav",
+    "climbing from below": "deep/../../secret.wav",
+    "whole": "ROOT/secret.wav",
+    "whole, of nothing": "/nowhere/at/all.wav",
+    "a sibling whose name begins alike": "../inside2/x.wav",
+    "a link": "link.wav",
+    "a link to a link": "chain.wav",
+    "through a linked folder": "up/secret.wav",
+    "the folder above": "..",
+}
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Path:
+    """A folder with links out of it."""
+    folder = tmp_path / "inside"
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "secret.wav").touch()
+    (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
+    (folder / "chain.wav").symlink_to("link.wav")
+    (folder / "up").symlink_to("..", target_is_directory=True)
+    (folder / "deep" / "own.wav").symlink_to("../1.wav")
+    return folder
+
+
+@pytest.mark.parametrize("how", WAYS_OUT)
+@pytest.mark.parametrize("images", [False, True])
+def test_a_manifest_cannot_name_a_file_outside_its_folder_unless_told_so(inside: Path, how: str, images: bool) -> None:
+    way = WAYS_OUT[how].replace("ROOT", str(inside.parent))
+    column = "image" if images else "path"
+    manifest(inside, f"{column},speaker,gender\n1.wav,ann,f\n{way},bob,m\n", "manifest.csv")
+    text = refusal(inside / "manifest.csv") if not images else refused(inside)
+    assert f"{way!r} leads to " in text
+    assert f"expected files below {inside}, or agr.prepare with --allow-outside" in text
+    found = open_corpus(str(inside), inside / "workspace", allow_outside=True)
+    assert [clip.name for clip in found.clips] == ["1.wav", way]
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CorpusError) as caught:
+        opened(folder)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "way", ["./1.wav", "deep/../1.wav", "deep/own.wav", "INSIDE/1.wav", "up/inside/1.wav", "..wav"]
+)
+def test_a_manifest_may_name_its_own_files_however_it_does(inside: Path, way: str) -> None:
+    way = way.replace("INSIDE", str(inside))
+    found = opened(manifest(inside, f"path,speaker,gender\n{way},ann,f\n"))
+    assert [clip.name for clip in found.clips] == [way]
+
+
+def test_a_manifest_in_a_linked_folder_may_name_its_files(inside: Path, tmp_path: Path) -> None:
+    manifest(inside, "path,speaker,gender\n1.wav,ann,f\n")
+    (tmp_path / "linked").symlink_to("inside", target_is_directory=True)
+    assert len(opened(tmp_path / "linked" / "voices.csv").clips) == 1
+
+
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    root = layout(tmp_path / "voices", ["01/0_01_0.wav"])
+    (root / "data" / "01" / "again").symlink_to("..", target_is_directory=True)
+    (root / "data" / "02").symlink_to(".", target_is_directory=True)
+    (root / "data" / "01" / "1_01_0.wav").symlink_to("1_01_0.wav")
+    (root / "data" / "01" / "2_01_0.wav").symlink_to("3_01_0.wav")
+    (root / "data" / "01" / "3_01_0.wav").symlink_to("2_01_0.wav")
+    assert [clip.name for clip in opened(root).clips] == ["01/0_01_0.wav"]
+    found = opened(manifest(root, "path,speaker,gender\ndata/01/1_01_0.wav,ann,f\ndata/02/02/02/01/0_01_0.wav,bob,m\n"))
+    assert len(found.clips) == 2  # the first is there and cannot be read, as prepare says
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("name", ["pipe.wav", "zero.wav"])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, name: str, allowed: bool) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    path = manifest(tmp_path, f"path,speaker,gender\n{name},ann,f\n")
+    with pytest.raises(CorpusError) as caught:
+        open_corpus(str(path), tmp_path, allowed)
+    outside = name == "zero.wav" and not allowed
+    assert ("leads to '/dev/zero'" if outside else f"{name!r} is a pipe or a device; expected a file") in str(
+        caught.value
+    )

@@ -40,7 +40,7 @@ def read(name: str) -> str:
 
 COMPOSE: dict[str, Any] = yaml.safe_load(read("compose.yaml"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-CLAIM, CLUSTER = yaml.safe_load_all(read("raycluster.yaml"))
+CLUSTER = yaml.safe_load(read("raycluster.yaml"))
 JOB = yaml.safe_load(read("rayjob.yaml"))
 
 
@@ -180,7 +180,7 @@ def test_searches_are_started_with_options_that_exist(command: str) -> None:
     assert words[:3] == ["python", "-m", "search.run_grid"]
     options = parse(words[3:])
     if options.address is not None:
-        assert (options.address, options.stage_store) == ("auto", "s3://agr/stages")
+        assert (options.address, options.storage) == ("auto", "s3://agr")
 
 
 def option_names(command: Any) -> set[str]:
@@ -229,10 +229,9 @@ def test_the_bucket_is_made_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "s3").iterdir()] == ["agr"]
 
 
-def test_driver_and_workers_see_the_same_files_stages_and_cluster() -> None:
-    scratch = "search:/home/agr/mlflow_store"
+def test_driver_and_workers_share_the_object_store_and_the_cluster_and_no_volume() -> None:
+    assert "volumes" not in SERVICES["worker"]
     for name in ("search", "worker"):
-        assert scratch in SERVICES[name]["volumes"]
         merged = environment(SERVICES[name])
         assert {"RAY_AUTH_TOKEN", "AWS_ENDPOINT_URL"} <= merged.keys()
     assert environment(SERVICES["head"])["RAY_AUTH_MODE"] == "token"
@@ -279,7 +278,7 @@ CONTAINER = closed(
     resources=closed("requests limits", requests=TEXTS, limits=TEXTS),
     volumeMounts=many(closed("name mountPath", name=TEXT, mountPath={"type": "string", "pattern": "^/"})),
 )
-VOLUME = closed("name", name=TEXT, emptyDir={}, persistentVolumeClaim=closed("claimName", claimName=TEXT))
+VOLUME = closed("name", name=TEXT, emptyDir={})
 POD = closed("containers", containers=many(CONTAINER), volumes=many(VOLUME), securityContext=closed(fsGroup=COUNT))
 GROUP = {"rayStartParams": TEXTS, "template": closed("spec", spec=POD)}
 WORKERS = {"groupName": TEXT, "replicas": COUNT, "minReplicas": COUNT, "maxReplicas": COUNT}
@@ -291,13 +290,11 @@ RAY_CLUSTER = closed(
     workerGroupSpecs=many(closed("groupName template minReplicas maxReplicas", **WORKERS, **GROUP)),
 )
 RAY_JOB = closed("entrypoint", entrypoint=TEXT, clusterSelector=TEXTS)
-CLAIM_SPEC = closed("resources", accessModes=many(TEXT), resources=closed(requests=TEXTS))
 
 
 @pytest.mark.parametrize(
     ("resource", "version", "kind", "spec"),
     [
-        (CLAIM, "v1", "PersistentVolumeClaim", CLAIM_SPEC),
         (CLUSTER, "ray.io/v1", "RayCluster", RAY_CLUSTER),
         (JOB, "ray.io/v1", "RayJob", RAY_JOB),
     ],
@@ -317,10 +314,8 @@ def test_the_cluster_holds_together() -> None:
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
-        volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
-        assert volumes["search"]["persistentVolumeClaim"]["claimName"] == CLAIM["metadata"]["name"]
-        assert {"name": "search", "mountPath": "/home/agr/mlflow_store"} in container["volumeMounts"]
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        assert {mount["name"] for mount in container.get("volumeMounts", ())} == volumes
         assert container["envFrom"] == [{"secretRef": {"name": "agr"}}]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from nearby import beside
 from numpy.typing import NDArray
 
 from agr import bundle, corpus, evaluate, predict, prepare, scoring
@@ -21,7 +22,7 @@ from agr.evaluate import main
 from agr.images import ImageSet
 from agr.recipe import MFC, RECIPES
 
-Row = tuple[object, str, str]
+Row = tuple[str | Path, str, str]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def people(demo_root: Path) -> list[Row]:
 
 
 def manifest(path: Path, rows: Sequence[Row]) -> Path:
+    rows = [(beside(path, Path(recording)), speaker, gender) for recording, speaker, gender in rows]
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "speaker", "gender"), *rows])
     return path

@@ -12,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agr import fetch
@@ -234,6 +235,40 @@ def test_bomb_is_refused_by_what_it_declares(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="1000000 bytes when unpacked, expected at most 999999"):
         unpack(bomb, tmp_path / "data", limit_bytes=999_999)
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
+
+
+def test_bomb_is_refused_by_how_much_comes_of_how_little(tmp_path: Path) -> None:
+    bomb = write_zip(tmp_path / "bomb.zip", {"data/zeros": bytes(11_000_000)})
+    with pytest.raises(
+        FetchError, match=r"11000000 bytes when unpacked of an archive of \d+, expected at most 50 times"
+    ):
+        unpack(bomb, tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
+
+
+def test_bomb_whose_members_share_their_bytes_is_refused(tmp_path: Path) -> None:
+    """Each of 80 names leads to the same packed megabyte of noise: every member by itself is honest."""
+    content = np.random.default_rng(0).bytes(1_000_000)
+    bomb = write_zip(tmp_path / "bomb.zip", {f"data/{k:02d}": content if k == 0 else b"" for k in range(80)})
+    with zipfile.ZipFile(bomb, "a") as archive:
+        first = archive.infolist()[0]
+        for info in archive.infolist()[1:]:
+            info.header_offset, info.CRC, info.compress_type = first.header_offset, first.CRC, first.compress_type
+            info.file_size, info.compress_size = first.file_size, first.compress_size
+        archive.comment = b"written anew"
+    with pytest.raises(FetchError, match="80000000 bytes when unpacked of an archive of"):
+        unpack(bomb, tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
+
+
+def test_archive_of_too_many_members_is_refused(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(archive) as source:
+        count = len(source.infolist())
+    monkeypatch.setattr(fetch, "MAX_MEMBERS", count - 1)
+    with pytest.raises(FetchError, match=f"{count} members, expected at most {count - 1}"):
+        unpack(archive, tmp_path / "data")
+    monkeypatch.setattr(fetch, "MAX_MEMBERS", count)
+    unpack(archive, tmp_path / "data")
 
 
 def test_bomb_that_declares_too_little_is_not_unpacked(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from agr.errors import SettingsError, TrainingError
-from agr.fused import Outcome, Rates, fit_fused, fused_epochs, wanted_at
+from agr.fused import Outcome, Rates, check, fit_fused, fused_epochs, wanted_at
 from agr.images import ImageSet, assemble
 from agr.model import build, to_input
 from agr.recipe import IMAGE_SHAPE, MFC
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 SHARE, LOSS = 0.5, 1e-3  # of the learning rate that weights, and by which losses, may differ
 BASE = Settings(epochs=7, lr=0.001, gamma=0.5, batch_size=7, seed=3)  # 7 leaves a smaller last batch
 BRANCHES = [replace(BASE, epochs=e, lr=lr, gamma=g) for lr in (0.001, 0.01) for e, g in ((3, 0.1), (6, 0.1), (7, 0.5))]
-LOSSES = ("train_loss", "val_loss")
+LOSSES = ("train_loss", "val_loss", "val_ece")
 SCORES = ("train_accuracy", "train_balanced_accuracy", "val_accuracy", "val_balanced_accuracy")
 
 
@@ -131,16 +131,19 @@ def test_rows_unpack_to_the_tensors_that_were_packed() -> None:
     assert all(torch.equal(found[name][1], -weights[name]) for name in weights)
 
 
-def test_adam_steps_each_row_as_torchs_own_at_its_own_rate() -> None:
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_adam_steps_each_row_as_torchs_own_at_its_own_rate(weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rates = [0.1, 0.001, 0.0]
     rows = torch.randn(3, 11, generator=generator)
     parameters = [nn.Parameter(row.clone()) for row in rows]
-    optimizers = [torch.optim.Adam([p], lr=lr) for p, lr in zip(parameters, rates, strict=True)]
+    optimizers = [
+        torch.optim.AdamW([p], lr=lr, weight_decay=weight_decay) for p, lr in zip(parameters, rates, strict=True)
+    ]
     exp_avg, exp_avg_sq = torch.zeros_like(rows), torch.zeros_like(rows)
     for step in range(1, 8):
         gradient = torch.randn(3, 11, generator=generator) * 10.0 ** torch.arange(-6, 5)
-        adam(rows, exp_avg, exp_avg_sq, gradient, torch.tensor(rates).unsqueeze(1), step)
+        adam(rows, exp_avg, exp_avg_sq, gradient, torch.tensor(rates).unsqueeze(1), step, weight_decay)
         for parameter, optimizer, row in zip(parameters, optimizers, gradient, strict=True):
             parameter.grad = row.clone()
             optimizer.step()
@@ -285,19 +288,30 @@ def test_when_all_lanes_diverge_each_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("branches", "count"),
+    ("points", "message"),
     [
-        ([], 0),
-        ([BASE, replace(BASE, seed=4)], 2),
-        ([BASE, replace(BASE, batch_size=8), replace(BASE, batch_size=9)], 3),
-        ([BASE, replace(BASE, vary_noise=0.5)], 2),
+        ([], "no points; expected at least one"),
+        ([BASE, replace(BASE, model="pooled")], "model pooled; expected cnn"),
+        ([BASE, replace(BASE, seed=4)], "seed 3, 4; expected one value for all points"),
+        ([replace(BASE, batch_size=n) for n in (8, 9, 8)], "batch_size 8, 9; expected one value for all points"),
+        ([BASE, replace(BASE, vary_noise=0.5)], "vary_noise 0.0, 0.5; expected one value for all points"),
+        ([BASE, replace(BASE, width=0.5)], "width 0.5, 1.0; expected one value for all points"),
+        (
+            [replace(BASE, weight_decay=k / 10) for k in range(9)],
+            "weight_decay 0.0, 0.1, 0.2, ...; expected one value for all points",
+        ),
     ],
 )
-def test_branches_that_are_no_one_batch_are_refused(branches: Sequence[Settings], count: int) -> None:
-    with pytest.raises(
-        SettingsError, match=f"^fused lanes: {count} combinations of other settings than lr and gamma; exp"
-    ):
-        fit_fused(DATA, SPLIT, branches, CPU)
+def test_points_that_are_no_one_batch_are_refused(points: Sequence[Settings], message: str) -> None:
+    for refuses in (check, lambda given: fit_fused(DATA, SPLIT, given, CPU)):
+        with pytest.raises(SettingsError) as caught:
+            refuses(points)
+        assert str(caught.value) == f"--lanes fused: {message}"
+
+
+def test_points_that_share_all_but_their_rates_are_accepted() -> None:
+    check([BASE])
+    check([replace(branch, dropout=0.3, width=0.5, weight_decay=0.1, label_smoothing=0.1) for branch in BRANCHES])
 
 
 class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
@@ -323,9 +337,17 @@ def test_clips_in_any_order_of_a_split_meet_their_labels() -> None:
     assert_agree(state_of(fit_fused(DATA, mixed, [point], CPU)[point]), fit(DATA, mixed, point, CPU), point.lr)
 
 
-def test_a_model_without_lanes_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"^fused lanes: model pooled; expected one of cnn$"):
-        fit_fused(DATA, SPLIT, [replace(BASE, model="pooled")], CPU)
+# ---- what else a search may set
+
+
+@pytest.mark.parametrize(
+    "change", [{"weight_decay": 0.9}, {"label_smoothing": 0.3}, {"dropout": 0.5}, {"width": 0.5}], ids=str
+)
+def test_lanes_have_the_other_settings_as_separate_trials_do(change: dict[str, Any]) -> None:
+    points = [replace(point, **change) for point in (replace(BASE, epochs=1), replace(BASE, epochs=3, lr=0.003))]
+    ends = fit_fused(DATA, SPLIT, points, CPU)
+    for point in points:
+        assert_agree(state_of(ends[point]), fit(DATA, SPLIT, point, CPU), point.lr)
 
 
 # ---- varied clips

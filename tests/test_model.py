@@ -1,13 +1,17 @@
-"""The study's network against one put together independently, and the way bytes enter it."""
+"""The study's network against one put together independently, its widths, and the way bytes enter it."""
 
 from __future__ import annotations
 
+import itertools
+import re
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from agr.errors import ModelError
-from agr.model import MODELS, Cnn, build, to_input
+from agr.model import LATENCY_SECONDS, MODELS, MOST, Cnn, build, latency_ms, parameters, thin, to_input
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -172,3 +176,144 @@ def test_a_models_answer_does_not_depend_on_the_others_in_its_batch(name: str) -
         for k in range(5):
             torch.testing.assert_close(model(to_input(images[k : k + 1]))[0], together[k], rtol=1e-4, atol=1e-5)
     assert together.shape == (5, 2)
+
+
+# --- width
+
+
+def cnn_size(first: int, second: int, hidden: int) -> int:
+    return (27 * first + first) + (9 * first * second + second) + (72 * second * hidden + hidden) + (2 * hidden + 2)
+
+
+def pooled_size(first: int, second: int, hidden: int) -> int:
+    convolutions = (27 * first + first) + (9 * first * second + second) + (18 * second * second + second)
+    return convolutions + 2 * (first + 2 * second) + (2 * second * hidden + hidden) + (2 * hidden + 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [
+        ("cnn", 0.25, cnn_size(8, 16, 32)),
+        ("cnn", 0.5, cnn_size(16, 32, 64)),
+        ("cnn", 1, 609_602),
+        ("cnn", 1.28, cnn_size(40, 80, 164)),
+        ("pooled", 0.25, pooled_size(8, 12, 16)),
+        ("pooled", 0.3, pooled_size(8, 16, 20)),
+        ("pooled", 1.0, 62_882),
+        ("pooled", 2.0, pooled_size(64, 96, 128)),
+    ],
+)
+def test_width_multiplies_channels_and_hidden_units(name: str, width: float, expected: int) -> None:
+    found = sum(parameter.numel() for parameter in build(name, width=width).parameters())
+    assert found == parameters(name, width) == expected <= MOST
+
+
+@pytest.mark.parametrize("width", np.linspace(0.25, 2, 15).tolist())
+def test_group_norm_divides_the_channels_of_every_width(width: float) -> None:
+    with torch.inference_mode():
+        assert build("pooled", 0, width)(to_input(some_images(2))).shape == (2, 2)
+
+
+def test_width_one_is_the_model_without_a_width() -> None:
+    for name in MODELS:
+        one, other = build(name, 3).state_dict(), build(name, 3, 1.0, 0.5).state_dict()
+        assert all(torch.equal(one[key], other[key]) for key in one | other)
+
+
+@pytest.mark.parametrize("width", [0.2, 2.01, 0.0, -1.0, 10**400, float("nan"), float("inf")])
+def test_a_width_out_of_range_is_refused(width: float) -> None:
+    with pytest.raises(ModelError, match=f"^width {re.escape(str(width))}: expected 0.25 to 2.0$"):
+        build("pooled", width=width)
+
+
+def test_a_model_of_more_than_a_million_parameters_is_refused() -> None:
+    message = rf"^width 1\.3: {cnn_size(40, 84, 168):,} parameters of model cnn; expected at most 1,000,000$"
+    with pytest.raises(ModelError, match=message):
+        build("cnn", width=1.3)
+
+
+# --- dropout
+
+
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
+    x = torch.full((400, 50), 3.0)
+    found = thin(x, 0.2, noise())
+    assert float((found == 0).float().mean()) == pytest.approx(0.2, abs=0.02)
+    assert found[found != 0].tolist() == pytest.approx([3 / 0.8] * int((found != 0).sum()))
+    assert torch.equal(found, thin(x, 0.2, noise()))
+    assert not torch.equal(found, thin(x, 0.2, noise(1)))
+
+
+def test_every_lane_drops_the_same_features() -> None:
+    lanes = thin(torch.ones(3, 8, 16), 0.5, noise())
+    assert torch.equal(lanes, thin(torch.ones(8, 16), 0.5, noise()).expand(3, 8, 16))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_drops_only_where_it_is_given_noise(name: str) -> None:
+    model, plain, x = build(name, 0, dropout=0.5), build(name, 0), to_input(some_images(6))
+    with torch.inference_mode():
+        assert torch.equal(model(x), plain(x))
+        assert torch.equal(plain(x, noise()), plain(x))
+        dropped = [model(x, noise(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(dropped[0], dropped[1])
+    assert not torch.equal(dropped[0], dropped[2])
+    assert not torch.equal(dropped[0], plain(x))
+
+
+def test_dropout_stands_before_the_last_layer() -> None:
+    model, x, seen = build("cnn", 0, dropout=0.5), to_input(some_images(6)), list[Tensor]()
+    model.get_submodule("hidden").register_forward_hook(lambda _module, _args, output: seen.append(output))
+    with torch.inference_mode():
+        logits = model(x, noise())
+        expected = model.get_submodule("out")(thin(seen[0].relu(), 0.5, noise()))
+    assert torch.equal(logits, expected)
+
+
+# --- latency
+
+
+def test_latency_is_the_shortest_answer_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but while the model answers: 20, 9 and 25 ms, after which the time is over."""
+    now, durations, batches = 0.0, iter((0.020, 0.009, 0.025)), list[torch.Size]()
+
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal now
+            now += next(durations)
+            batches.append(x.shape)
+            assert torch.get_num_threads() == 1
+            assert not self.training
+            return x
+
+    model = Slow()
+    monkeypatch.setattr("agr.model.time.perf_counter", lambda: now)
+    monkeypatch.setattr("agr.model.copy.deepcopy", lambda given: given.train())
+    assert latency_ms(model) == pytest.approx(9.0)
+    assert batches == [(1, 3, 12, 98)] * 3
+    assert 0.029 < LATENCY_SECONDS <= 0.054
+
+
+def test_a_model_slower_than_the_time_allowed_answers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("agr.model.time.perf_counter", lambda: float(next(clock)))
+    assert latency_ms(build("cnn", 0)) == 1000.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_latency_leaves_model_and_threads_as_they_were(name: str) -> None:
+    model = build(name, 0).train()
+    before, state = {key: tensor.clone() for key, tensor in model.state_dict().items()}, torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        assert latency_ms(model) > 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert model.training
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)

@@ -21,7 +21,9 @@ LONG = "demo-speakers-seed0-20260101-101500 [LEAKY split: the same people train 
 def trial(epochs: int, lr: float, gamma: float, finished: int | None = None, accuracy: float = 0.9) -> Curve:
     settings = Settings(epochs, lr, gamma)
     rates = settings.rates()[: epochs if finished is None else finished]
-    history = [Epoch(k, rate, 0.5, 0.8, 0.8, 1 / k, accuracy, accuracy, 1.0) for k, rate in enumerate(rates, start=1)]
+    history = [
+        Epoch(k, rate, 0.5, 0.8, 0.8, 1 / k, accuracy, accuracy, 0.1, 1.0) for k, rate in enumerate(rates, start=1)
+    ]
     return Curve(settings, history)
 
 

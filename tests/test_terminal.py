@@ -91,3 +91,28 @@ def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 1
+
+
+def as_program(lines: str) -> subprocess.CompletedProcess[str]:
+    script = f"import atexit, sys, threading\nfrom agr.terminal import run\n{lines}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_program_ends_with_its_exit_handlers_run_its_threads_joined_and_its_output_whole() -> None:
+    main = "def main():\n atexit.register(print, 'handler', file=sys.stderr)\n"
+    thread = " threading.Timer(0.2, print, ['thread']).start()\n"
+    done = as_program(main + thread + " print('line ' * 100_000, end='')\n return 3\nrun(main)")
+    assert (done.returncode, done.stderr) == (3, "handler\n")
+    assert done.stdout == "line " * 100_000 + "thread\n"
+
+
+def test_a_program_is_not_taken_down_object_by_object() -> None:
+    last_word = "class Last:\n def __del__(self): print('taken down', file=sys.stderr)\nlast = Last()\n"
+    assert as_program(last_word).stderr == "taken down\n"
+    assert as_program(last_word + "def main(): return 0\nrun(main)").stderr == ""
+
+
+def test_a_mistake_in_a_program_is_status_1_with_its_traceback() -> None:
+    done = as_program("def main(): return 1 // 0\nrun(main)")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr

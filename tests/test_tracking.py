@@ -13,6 +13,7 @@ import pytest
 
 from agr import __version__, bundle, registry
 from agr.errors import ModelError
+from agr.files import tree_digest
 from agr.training import Epoch
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ pytestmark = [
     pytest.mark.usefixtures("elsewhere"),
 ]
 
-HISTORY = tuple(Epoch(k, 0.01 / k, 1 / k, 0.5, 0.51, 0.7 - k / 1e4, 0.6, 0.61, seconds=k / 8) for k in range(1, 301))
+HISTORY = tuple(
+    Epoch(k, 0.01 / k, 1 / k, 0.5, 0.51, 0.7 - k / 1e4, 0.6, 0.61, 0.1, seconds=k / 8) for k in range(1, 301)
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +149,16 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
         assert bundle.load(best.folder).card == bundle.read_card(bundle_folder)
     version = client.get_model_version("agr", "2")
     assert version.run_id == run
-    assert version.tags == {"data": "demo", "synthetic": "True"}
+    digest = tree_digest(registry.resolve("models:/agr/2", tracker.uri).folder / registry.BUNDLE)
+    assert version.tags == {"data": "demo", "synthetic": "True", registry.DIGEST_TAG: digest}
     assert client.get_registered_model("agr").aliases == {BEST: 2}
-    folder, name, number_found = download("models:/agr/best", tracker.uri)
-    assert (name, number_found) == ("agr", 2)
+    found = download("models:/agr/best", tracker.uri)
+    assert (found.name, found.version, found.sha256) == ("agr", 2, digest)
     assert registry.resolve("models:/agr/latest", tracker.uri).version == 2
+    folder = found.folder
     text = (folder / "MLmodel").read_text()
     assert "loader_module: agr.serving" in text
-    assert "code: null" in text
+    assert "code:" not in text
     assert (folder / "requirements.txt").read_text().split() == ["mlflow==" + mlflow.__version__, f"agr=={__version__}"]
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert kinds == {"", ".txt", ".yaml", ".json", ".safetensors"}

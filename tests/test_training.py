@@ -15,24 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agr import imaging, training
+from agr.batches import TrainingSet, class_weights, clip_weights, epoch_order
 from agr.errors import ModelError, SettingsError, TrainingError
 from agr.evidence import BANDS, ROWS
 from agr.images import ImageSet, assemble
 from agr.model import build
 from agr.recipe import FRAMES, IMAGE_SHAPE, MFC, VOICE
 from agr.splits import Split, make
-from agr.training import (
-    Epoch,
-    Settings,
-    State,
-    TrainingSet,
-    class_weights,
-    clip_weights,
-    epoch_order,
-    fit,
-    predict_logits,
-    weighted_loss,
-)
+from agr.training import Epoch, Settings, State, fit, predict_logits
 from agr.variation import DEFAULT, NONE, drawn, vary
 
 CPU = torch.device("cpu")
@@ -148,22 +138,26 @@ def judged(logits: Tensor, y: Tensor, weight: Sequence[float]) -> tuple[float, f
 
 
 def plain_fit(settings: Settings) -> tuple[nn.Sequential, list[list[float]]]:
-    """Training as a tutorial writes it: NCHW, Adam's plain loop, StepLR; metrics in the order of Epoch's fields."""
+    """Training as a tutorial writes it: NCHW, AdamW's plain loop, StepLR; metrics in the order of Epoch's fields."""
     x = torch.from_numpy(DATA.pixels.copy()).permute(0, 3, 1, 2).contiguous() / 255 * 2 - 1
     y = torch.from_numpy(DATA.labels)
     women = int((y[SPLIT.train] == 0).sum())
     weight = [len(SPLIT.train) / 2 / count for count in (women, len(SPLIT.train) - women)]
     network = plain_network(settings.seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, foreach=False, fused=False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=False, fused=False
+    )
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5, settings.gamma)
-    loss_of = nn.CrossEntropyLoss(torch.tensor(weight))
+    loss_of = nn.CrossEntropyLoss(reduction="none", label_smoothing=settings.label_smoothing)
+    share = torch.tensor(weight)
     history: list[list[float]] = []
     for index in range(settings.epochs):
         lr, order, along = scheduler.get_last_lr()[0], epoch_order(SPLIT.train, settings.seed, index), []
         for batch in torch.split(torch.from_numpy(order), settings.batch_size):
             along.append(network(x[batch]))
             optimizer.zero_grad()
-            loss_of(along[-1], y[batch]).backward()
+            counts = share[y[batch]]
+            ((loss_of(along[-1], y[batch]) * counts).sum() / counts.sum()).backward()
             optimizer.step()
         scheduler.step()
         with torch.no_grad():
@@ -172,9 +166,20 @@ def plain_fit(settings: Settings) -> tuple[nn.Sequential, list[list[float]]]:
     return network, history
 
 
-@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 8), (1, 7), (1, 1000), (6, 16)])
-def test_training_is_that_of_a_plain_loop(epochs: int, batch_size: int) -> None:
-    settings = replace(BASE, epochs=epochs, batch_size=batch_size)
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"epochs": 1},
+        {"epochs": 1, "batch_size": 7},
+        {"epochs": 1, "batch_size": 1000},
+        {"epochs": 6, "batch_size": 16},
+        {"epochs": 6, "weight_decay": 1.0},
+        {"label_smoothing": 0.4},
+    ],
+    ids=str,
+)
+def test_training_is_that_of_a_plain_loop(others: dict[str, Any]) -> None:
+    settings = replace(BASE, **others)
     state = run(settings)
     network, history = plain_fit(settings)
     for own, plain in zip(state.weights.values(), network.state_dict().values(), strict=True):
@@ -186,20 +191,17 @@ def test_training_is_that_of_a_plain_loop(epochs: int, batch_size: int) -> None:
         assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_each_epoch_visits_every_training_clip_once_in_its_own_order() -> None:
-    train = np.array([2, 3, 5, 7, 11, 13, 17, 19], dtype=np.int64)
-    orders = [tuple(epoch_order(train, seed, index)) for seed in range(3) for index in range(4)]
-    assert all(sorted(order) == train.tolist() for order in orders)
-    assert len(set(orders)) == 12
-    assert tuple(epoch_order(train, 1, 2)) == orders[6]
-
-
-@pytest.mark.parametrize(("women", "men"), [(10, 10), (30, 10), (1, 99)])
-def test_class_weights_make_both_genders_count_the_same(women: int, men: int) -> None:
-    weights = class_weights(np.repeat([0, 1], [women, men]))
-    assert weights.dtype == torch.float32
-    assert float(weights[0]) * women == pytest.approx(float(weights[1]) * men)
-    assert float(weights[0]) * women + float(weights[1]) * men == pytest.approx(women + men)
+def test_the_calibration_error_is_that_of_fifteen_bins_on_the_validation_clips() -> None:
+    state, model = run(), build("cnn")
+    model.load_state_dict(state.weights)
+    given = torch.softmax(predict_logits(model, DATA.pixels, SPLIT.val, CPU).double(), dim=1).tolist()
+    places: dict[int, list[float]] = {}
+    for pair, label in zip(given, DATA.labels[SPLIT.val].tolist(), strict=True):
+        answer = int(pair[1] > pair[0])
+        places.setdefault(math.ceil(15 * max(pair)), []).append(max(pair) - (answer == label))
+    expected = sum(abs(sum(gaps)) for gaps in places.values()) / len(given)
+    assert state.history[-1].val_ece == pytest.approx(expected, abs=1e-9)
+    assert 0 < expected < 1
 
 
 def test_logits_do_not_depend_on_the_batches_they_are_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +299,90 @@ def test_report_gets_each_epoch_with_a_copy_of_the_state() -> None:
     assert [len(state.history) for state in log.states] == [1, 2]
 
 
+# ---- what else a search may set
+
+SET = replace(BASE, weight_decay=0.1, dropout=0.4, label_smoothing=0.1, width=0.5)
+
+
+def test_without_weight_decay_the_bits_are_those_of_adam(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = run(replace(BASE, epochs=3))
+
+    def adam(parameters: Any, lr: float, weight_decay: float, fused: bool) -> torch.optim.Adam:
+        assert weight_decay == 0
+        return torch.optim.Adam(parameters, lr=lr, fused=fused)
+
+    monkeypatch.setattr(torch.optim, "AdamW", adam)
+    assert same(run(replace(BASE, epochs=3)), state)
+
+
+@pytest.mark.parametrize(
+    "change", [{"weight_decay": 0.5}, {"dropout": 0.3}, {"label_smoothing": 0.2}, {"width": 0.5}], ids=str
+)
+def test_each_setting_alone_makes_a_difference(change: dict[str, Any]) -> None:
+    assert not same_weights(run(replace(BASE, **change)), run())
+
+
+def same_weights(one: State, other: State) -> bool:
+    pairs = zip(one.weights.values(), other.weights.values(), strict=True)
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("model", ["cnn", "pooled"])
+def test_a_trial_with_all_of_them_resumed_at_any_epoch_ends_the_same_to_the_bit(model: str) -> None:
+    log, settings = Log(), replace(SET, model=model, epochs=7)
+    whole = fit(DATA, SPLIT, settings, CPU, report=log)
+    for state in log.states:
+        torch.rand(5)  # what was drawn before must not matter
+        assert same(fit(DATA, SPLIT, settings, CPU, resume=state), whole)
+    assert same(run(replace(settings, epochs=4)), log.states[3])
+
+
+def test_dropout_leaves_torchs_own_generator_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    state = run(SET)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert same(run(SET), state)
+
+
+def test_validation_is_without_dropout_and_without_smoothing() -> None:
+    state, model = run(SET), build("cnn", width=SET.width)
+    model.load_state_dict(state.weights)
+    logits = predict_logits(model, DATA.pixels, SPLIT.val, CPU)
+    weight = class_weights(DATA.labels[SPLIT.train]).tolist()
+    assert state.history[-1].val_loss == pytest.approx(
+        judged(logits, torch.from_numpy(DATA.labels[SPLIT.val]), weight)[0], abs=1e-5
+    )
+
+
+def test_smoothed_labels_leave_the_loss_that_is_reported_as_it_is() -> None:
+    at_rest = replace(BASE, epochs=1, lr=1e-12)
+    plain, smooth = run(at_rest), run(replace(at_rest, label_smoothing=0.5))
+    assert smooth.history[0].train_loss == pytest.approx(plain.history[0].train_loss, abs=1e-6)
+
+
+def test_smoothed_labels_make_a_model_less_sure() -> None:
+    data = made(5, 5, separable, clips=8)
+    split, sure = make(data, "speakers"), []
+    for smoothing in (0.0, 0.4):
+        settings = Settings(epochs=6, lr=0.001, gamma=1.0, batch_size=16, label_smoothing=smoothing)
+        state, model = fit(data, split, settings, CPU), build("cnn")
+        model.load_state_dict(state.weights)
+        logits = predict_logits(model, data.pixels, split.val, CPU)
+        sure.append(float(torch.softmax(logits, dim=1).amax(dim=1).mean()))
+        assert state.history[-1].val_balanced_accuracy == 1.0
+    assert sure[1] < 0.9 < 0.97 < sure[0]
+
+
+def test_weights_that_decay_end_smaller() -> None:
+    def size(weight_decay: float) -> float:
+        settings = replace(BASE, epochs=3, lr=0.01, gamma=1.0, weight_decay=weight_decay)
+        return sum(float(tensor.square().sum()) for tensor in run(settings).weights.values())
+
+    assert size(1.0) < 0.9 * size(0.0)
+
+
 # ---- varied clips
 
 STRENGTHS: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(DEFAULT).items()}
@@ -390,51 +476,6 @@ def test_the_other_model_trains_varied_and_resumes_too() -> None:
     whole = fit(VOICES, SPLIT, settings, CPU, report=log)
     assert same(fit(VOICES, SPLIT, settings, CPU, resume=log.states[0]), whole)
     assert same(fit(VOICES, SPLIT, settings, CPU), whole)
-
-
-# ---- how much a clip counts
-
-
-def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
-    """Clips of (corpus, gender, speakers, clips of each)."""
-    rows = [
-        {"corpus": corpus, "speaker": f"{gender}{k}", "gender": gender, "recording": f"{corpus}{gender}{k}-{clip}"}
-        for corpus, gender, speakers, clips in cells
-        for k in range(speakers)
-        for clip in range(clips)
-    ]
-    return assemble("made", np.zeros((len(rows), *IMAGE_SHAPE), dtype=np.uint8), rows, MFC, synthetic=False)
-
-
-def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers() -> None:
-    data = corpora_of(("a", "female", 16, 2), ("b", "female", 4, 50), ("a", "male", 9, 3), ("c", "male", 1, 1))
-    train = np.random.default_rng(0).permutation(len(data)).astype(np.int64)
-    weights = clip_weights(data, train)
-    assert weights.dtype == torch.float32
-    assert float(weights.mean()) == pytest.approx(1)
-    corpus = np.array([speaker[0] for speaker in data.speakers.tolist()])
-
-    def share(name: str, label: int) -> float:
-        return float(weights[torch.from_numpy((corpus == name) & (data.labels == label))].sum()) / len(data)
-
-    shares = [share("a", 0), share("b", 0), share("a", 1), share("c", 1)]
-    assert shares == pytest.approx([0.5 * 4 / 6, 0.5 * 2 / 6, 0.5 * 3 / 4, 0.5 * 1 / 4], rel=1e-5)
-    assert len(set(weights[(corpus == "b") & (data.labels == 0)].tolist())) == 1
-
-
-def test_clips_that_do_not_train_count_nothing_and_change_nothing() -> None:
-    weights = clip_weights(DATA, SPLIT.train)
-    assert not weights[np.concatenate([SPLIT.val, SPLIT.test])].any()
-    assert float(weights[SPLIT.train].mean()) == pytest.approx(1)
-    one_corpus = class_weights(DATA.labels[SPLIT.train])[DATA.labels[SPLIT.train]]
-    torch.testing.assert_close(weights[SPLIT.train], one_corpus)
-
-
-def test_a_weighted_loss_of_one_corpus_is_that_of_weighted_classes() -> None:
-    generator = torch.Generator().manual_seed(0)
-    output, y = torch.randn(9, 2, generator=generator), torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 1])
-    weight = torch.tensor([1.5, 0.75])
-    torch.testing.assert_close(weighted_loss(output, y, weight[y]), nn.CrossEntropyLoss(weight)(output, y))
 
 
 # ---- what is read, and when it stops
@@ -539,6 +580,15 @@ def test_divergence_on_one_side_alone_is_an_error_too(
         ("batch_size", 65_537, "1 to 65536"),
         ("seed", -1, "0 to 4294967295"),
         ("seed", 2**32, "0 to 4294967295"),
+        ("weight_decay", -0.1, "0.0 to 1.0"),
+        ("weight_decay", 1.1, "0.0 to 1.0"),
+        ("dropout", -0.1, "0.0 to 0.9"),
+        ("dropout", 0.91, "0.0 to 0.9"),
+        ("label_smoothing", -0.1, "0.0 to 0.5"),
+        ("label_smoothing", 0.51, "0.0 to 0.5"),
+        ("width", 0.24, "0.25 to 2.0"),
+        ("width", 2.1, "0.25 to 2.0"),
+        ("width", float("nan"), "0.25 to 2.0"),
     ],
 )
 def test_setting_out_of_range_is_refused(name: str, value: float, expected: str) -> None:
@@ -548,11 +598,23 @@ def test_setting_out_of_range_is_refused(name: str, value: float, expected: str)
 
 
 @pytest.mark.parametrize(
-    "values", [{"epochs": 1, "gamma": 0.0}, {"epochs": 10_000, "lr": 10.0, "gamma": 1.0, "seed": 2**32 - 1}]
+    "values",
+    [
+        {"epochs": 1, "gamma": 0.0},
+        {"epochs": 10_000, "lr": 10.0, "gamma": 1.0, "seed": 2**32 - 1},
+        {"epochs": 1, "gamma": 0.5, "weight_decay": 1.0, "dropout": 0.9, "label_smoothing": 0.5, "width": 0.25},
+        {"epochs": 1, "gamma": 0.5, "model": "pooled", "width": 2.0},
+    ],
 )
 def test_setting_at_the_edge_of_its_range_is_accepted(values: dict[str, Any]) -> None:
     settings = Settings(**{"lr": 1e-9, **values})
     assert len(settings.rates()) == settings.epochs
+
+
+def test_a_width_at_which_the_model_is_too_large_is_refused() -> None:
+    message = r"^width 1\.5: 1,370,594 parameters of model cnn; expected at most 1,000,000$"
+    with pytest.raises(SettingsError, match=message):
+        replace(BASE, width=1.5)
 
 
 def test_a_strength_of_variation_out_of_range_is_refused() -> None:
@@ -567,7 +629,7 @@ def test_unknown_model_is_refused() -> None:
 
 # ---- the record
 
-RECORDED_AT = 2  # training.VERSION when the numbers below were written down
+RECORDED_AT = 3  # training.VERSION when the numbers below were written down
 RECORD = [  # train loss, train balanced accuracy, validation loss, validation balanced accuracy
     (0.653354, 0.666667, 0.524788, 0.5),
     (0.476894, 0.833333, 0.359380, 1.0),

@@ -39,7 +39,8 @@ def small_split() -> tuple[ImageSet, Split]:
 def epoch(number: int, lr: float = 0.01, **others: float) -> Epoch:
     """An epoch with given or made-up numbers."""
     values = {"train_loss": 0.5, "train_accuracy": 0.6, "train_balanced_accuracy": 0.6}
-    values |= {"val_loss": 0.7, "val_accuracy": 0.5, "val_balanced_accuracy": 0.5, "seconds": 0.1}
+    values |= {"val_loss": 0.7, "val_accuracy": 0.5, "val_balanced_accuracy": 0.5, "val_ece": 0.2}
+    values |= {"seconds": 0.1}
     return Epoch(epoch=number, lr=lr, **(values | others))
 
 
@@ -88,7 +89,7 @@ class FakeTracker:
         self.runs[run_id] = known | {"epochs": [], "metrics": {}, "status": "RUNNING", "folders": []}
         return run_id
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Epoch], totals: Mapping[str, float] | None = None) -> None:
+    def log_epochs(self, run_id: str, epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> None:
         self.runs[run_id]["epochs"] += list(epochs)
         self.runs[run_id]["metrics"] |= dict(totals or {})
         self.batches.append((run_id, len(epochs)))

@@ -54,6 +54,13 @@ class Registry(FakeTracker):
     def set_alias(self, alias: str, version: int) -> None:
         self.aliases[alias] = version
 
+    def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
+        now = self.aliased(alias)
+        if expected != (now.version if now else None):
+            return False
+        self.set_alias(alias, version)
+        return True
+
 
 def finished(tracker: FakeTracker | Tracker, points: Mapping[int, float], weights: bool = True) -> Session:
     """A session of trials that all ended: seeds of their weights, and their validation accuracy."""

@@ -8,8 +8,13 @@ from agr.errors import SettingsError
 from search import cluster
 
 
+def nodes(monkeypatch: pytest.MonkeyPatch, *every: dict[str, float], alive: bool = True) -> None:
+    """A cluster of nodes that have these resources."""
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": alive, "Resources": has} for has in every])
+
+
 def resources(monkeypatch: pytest.MonkeyPatch, **has: float) -> None:
-    monkeypatch.setattr("ray.cluster_resources", lambda: has)
+    nodes(monkeypatch, has)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ def test_fewer_workers_than_fit_are_taken_as_asked(monkeypatch: pytest.MonkeyPat
 
 def test_a_trial_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=2.0, GPU=1.0)
-    with pytest.raises(SettingsError, match="1 GPU on this cluster; expected room for one trial"):
+    with pytest.raises(SettingsError, match="1 GPU on this cluster, 1 on one node; expected room for one trial"):
         cluster._slots("cuda", None, 2.0)
 
 
@@ -73,3 +78,50 @@ def test_a_joined_cluster_is_asked_for_its_device(
 ) -> None:
     resources(monkeypatch, **has)
     assert cluster._device_of_cluster(cuda, mps) == device
+
+
+CPU_NODE, GPU_NODE, MAC = {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0, "mps": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("every", "cuda", "mps", "device"),
+    [
+        ([CPU_NODE, GPU_NODE], True, True, "cuda"),
+        ([CPU_NODE, GPU_NODE], False, True, "cpu"),
+        ([CPU_NODE, MAC], True, True, "mps"),
+        ([GPU_NODE, MAC], True, True, "mps"),
+        ([GPU_NODE, MAC], True, False, "cpu"),
+        ([], True, True, "cpu"),
+    ],
+)
+def test_a_cluster_of_different_nodes_has_one_device(
+    monkeypatch: pytest.MonkeyPatch, every: list[dict[str, float]], cuda: bool, mps: bool, device: str
+) -> None:
+    nodes(monkeypatch, *every)
+    assert cluster._device_of_cluster(cuda, mps) == device
+
+
+def test_trials_go_to_nodes_with_the_device_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, CPU_NODE, GPU_NODE, {"CPU": 0.0}, CPU_NODE)
+    slots = cluster._slots("cuda", None, 1.0)
+    assert (slots.workers, slots.resources) == (2, {"CPU": 0.0, "GPU": 1.0})
+    assert slots.notice == "all trials go to cuda: 2 of 4 nodes have none and train nothing"
+
+
+def test_on_cpus_every_node_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, CPU_NODE, GPU_NODE, {"memory": 1e9})
+    slots = cluster._slots("cpu", None, 1.0)
+    assert (slots.workers, slots.notice) == (12, "")
+
+
+def test_no_trial_stands_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, {"GPU": 3.0}, {"GPU": 3.0}, {"GPU": 1.0})
+    assert cluster._slots("cuda", None, 2.0).workers == 2
+    with pytest.raises(SettingsError, match="7 GPU on this cluster, 3 on one node; expected room for one trial"):
+        cluster._slots("cuda", None, 4.0)
+
+
+def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, CPU_NODE, alive=False)
+    with pytest.raises(SettingsError, match="0 CPU on this cluster"):
+        cluster._slots("cpu", None, 1.0)

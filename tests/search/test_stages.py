@@ -100,6 +100,53 @@ def test_a_stage_says_what_it_is(store: StageStore) -> None:
     assert notes_of(data[CHECKSUM:])["about"] == {"data": "made", "epochs": 3}
 
 
+# Outlines: what a stage says of itself, without its tensors
+
+
+def test_an_outline_is_the_stage_without_its_tensors(store: StageStore) -> None:
+    stage = made_stage(epochs=3)
+    store.put(KEY, stage)
+    outline = store.outline(KEY)
+    assert outline is not None
+    assert (outline.state.weights, outline.state.optimizer) == ({}, {})
+    assert (outline.state.history, outline.origins, outline.about) == (stage.state.history, stage.origins, stage.about)
+
+
+def test_an_outline_of_nothing_is_none(store: StageStore) -> None:
+    assert store.outline(KEY) is None
+
+
+def test_an_outline_reads_no_more_than_the_head(store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(KEY, made_stage())
+    monkeypatch.setattr(store, "get", lambda key: pytest.fail("the whole file was read"))
+    assert store.outline(KEY) is not None
+
+
+def test_notes_too_long_for_the_head_are_read_with_the_whole_file(
+    store: StageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(KEY, made_stage(epochs=3))
+    monkeypatch.setattr("search.stages.HEAD_BYTES", 100)
+    outline = store.outline(KEY)
+    assert outline is not None
+    assert len(outline.state.history) == 3
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_a_stage_cut_short_has_no_outline_and_is_thrown_away(store: StageStore, cut: int) -> None:
+    store.storage.write(StageStore.name(KEY), whole_file()[:-cut])
+    assert store.outline(KEY) is None
+    assert names(store) == []
+
+
+def test_a_stage_whose_notes_were_changed_has_no_outline_and_is_thrown_away(store: StageStore) -> None:
+    changed = whole_file().replace(b"made", b"fake")
+    assert changed != whole_file()
+    store.storage.write(StageStore.name(KEY), changed)
+    assert store.outline(KEY) is None
+    assert names(store) == []
+
+
 # Damage
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import pytest
 
 from agr.errors import SettingsError
-from search.storage import TEMPORARY, Storage
+from search.storage import TEMPORARY, Storage, absolute, below
 
 KINDS = ("path", "file", "memory")
 
@@ -104,6 +104,38 @@ def test_a_relative_path_stays_where_it_was_when_the_folder_changes(
     monkeypatch.chdir("/")
     storage.write("x", b"x")
     assert (tmp_path / "store" / "x").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clearing_removes_what_is_below_and_nothing_beside(kind: str, tmp_path: Path) -> None:
+    uri = uri_of(kind, tmp_path)
+    storage, beside = Storage(f"{uri}/a"), Storage(f"{uri}/a-2")
+    storage.write("b/x", b"x")
+    beside.write("y", b"y")
+    storage.clear()
+    storage.clear()
+    assert names(storage) == []
+    assert beside.read("y") == b"y"
+    assert not (tmp_path / "a store" / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("s3://bucket", "s3://bucket/stages"),
+        ("s3://bucket/a/", "s3://bucket/a/stages"),
+        ("s3://bucket/a?region=here&scheme=http", "s3://bucket/a/stages?region=here&scheme=http"),
+        ("/a b?c", "/a b?c/stages"),
+    ],
+)
+def test_a_place_below_another_stands_before_the_settings_of_its_uri(uri: str, place: str) -> None:
+    assert below(uri, "stages") == place
+
+
+def test_only_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("a/../b/") == str(tmp_path / "b")
+    assert absolute("s3://bucket/b/") == "s3://bucket/b"
 
 
 @pytest.mark.parametrize("uri", ["gopher://host/x", "nosuch://"])

@@ -1,0 +1,276 @@
+"""What chaos.py breaks and how it looks at the pieces: servers, a link that fails on demand, processes, images."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from agr import images
+from agr.errors import AgrError
+from agr.recipe import IMAGE_SHAPE, MFC
+
+OPEN, CUT, SLOW, REFUSING, LYING = "open", "cut", "slow", "refusing", "lying"
+DELAY = 1.5  # seconds added to every answer of a slow link
+SORRY = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+CHUNK = 65536
+SHUTTER = """
+import importlib.abc, importlib.util, json, os, sys, time
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "agr.training" or not os.environ.get("AGR_CHAOS_TRACE"):
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            fit = module.fit
+            def traced(data, split, settings, device, report=None, resume=None):
+                def told(epoch, state):
+                    time.sleep(float(os.environ["AGR_CHAOS_PAUSE"]))
+                    line = json.dumps(settings.rates()[: epoch.epoch]) + "\\n"
+                    with open(os.environ["AGR_CHAOS_TRACE"], "a") as file:
+                        file.write(line)
+                    if report is not None:
+                        report(epoch, state)
+                return fit(data, split, settings, device, told, resume)
+            module.fit = traced
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+class Link:
+    """A TCP port in front of another one, in a thread. `mode` says what becomes of what passes through."""
+
+    def __init__(self, target: int) -> None:
+        """target: a port of this machine, where nobody needs to listen yet."""
+        self.port = free_port()
+        self.mode = OPEN
+        self._target = target
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+
+    def set(self, mode: str) -> None:
+        """Change what becomes of the traffic; CUT ends every connection."""
+        self.mode = mode
+        if mode == CUT:
+            self._loop.call_soon_threadsafe(self._abort)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _abort(self) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            if self.mode == CUT:
+                return
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                forth = asyncio.ensure_future(self._forth(reader, writer, far_writer))
+                back = asyncio.ensure_future(self._back(far_reader, writer))
+                _, rest = await asyncio.wait({forth, back}, return_when=asyncio.FIRST_COMPLETED)
+                for task in rest:
+                    task.cancel()
+            finally:
+                far_writer.transport.abort()
+        except OSError:
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.transport.abort() if self.mode == CUT else writer.close()
+
+    async def _forth(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, far: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(CHUNK):
+            if self.mode == CUT:
+                return
+            if self.mode == REFUSING:
+                writer.write(SORRY)
+                await writer.drain()
+                return
+            far.write(data)
+            await far.drain()
+
+    async def _back(self, far: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await far.read(CHUNK):
+            if self.mode == CUT:
+                return
+            if self.mode == SLOW:
+                await asyncio.sleep(DELAY)
+            writer.write(SORRY if self.mode == LYING else data)
+            await writer.drain()
+            if self.mode == LYING:
+                return
+
+
+class Server:
+    """A server process that is killed and started again."""
+
+    def __init__(self, command: list[str], port: int, log: Path, env: Mapping[str, str] | None = None) -> None:
+        """port: it is up when this one answers."""
+        self.port = port
+        self._command, self._log, self._env = command, log, dict(os.environ) | dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, seconds: float = 90) -> None:
+        """Start it and wait. Raises: AgrError if it does not come up."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self._process is None or self._process.poll() is not None:
+                with self._log.open("ab") as log:
+                    self._process = subprocess.Popen(
+                        self._command, env=self._env, stdout=log, stderr=log, start_new_session=True
+                    )
+            if answers(self.port):
+                return
+            time.sleep(0.2)
+        raise AgrError(f"{self._command[0]}: no answer on port {self.port}; see {self._log}")
+
+    def kill(self) -> None:
+        """SIGKILL to the process and to those that it started."""
+        if self._process is not None:
+            kill_tree(self._process.pid)
+            self._process.wait()
+            self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process, 0 if there is none."""
+        return self._process.pid if self._process else 0
+
+
+def kill_tree(pid: int, signal_number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process and all its descendants."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            process.send_signal(signal_number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def postgres(folder: Path) -> Server | None:
+    """A PostgreSQL server with an empty cluster in `folder`, not started; None if there is none on this machine."""
+    found = shutil.which("postgres") or next(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), None)
+    if found is None:
+        return None
+    folder.mkdir()
+    become: list[str] = []
+    if os.geteuid() == 0:
+        user = next(
+            (name for name in ("postgres", "nobody") if name in {each.pw_name for each in pwd.getpwall()}), None
+        )
+        if user is None or shutil.which("setpriv") is None:
+            return None
+        shutil.chown(folder, user)
+        become = ["setpriv", f"--reuid={user}", "--clear-groups"]
+    initdb, data = str(Path(found).with_name("initdb")), str(folder / "data")
+    subprocess.run([*become, initdb, "-D", data, "-A", "trust", "-U", "mlflow"], check=True, capture_output=True)
+    port = free_port()
+    command = [*become, found, "-D", data, "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
+    return Server(command, port, folder.parent / "postgres.log")
+
+
+def mlflow_server(folder: Path, database: str) -> Server:
+    """An MLflow server, not started. database: SQLAlchemy's URI."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return Server(command, port, folder / "mlflow.log", env)
+
+
+def object_store(folder: Path) -> Server | None:
+    """moto's S3, not started; None if moto is not installed."""
+    program = Path(sys.executable).with_name("moto_server")
+    if not program.exists():
+        return None
+    port = free_port()
+    return Server([str(program), "-H", "127.0.0.1", "-p", str(port)], port, folder / "moto.log")
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def healthy(port: int) -> bool:
+    """Whether an MLflow server answers requests there."""
+    try:
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.1) -> bool:
+    """Whether it came true in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def write_images(out: Path, speakers: int = 8, clips: int = 4) -> Path:
+    """A prepared folder: `clips` random images of each of `speakers` women and as many men, the men's darker below."""
+    people = [(f"{gender[0]}{k}", gender) for gender in ("female", "male") for k in range(speakers)]
+    rows = [
+        {"corpus": "made", "speaker": name, "gender": gender, "recording": f"{name}-{k}", "image": f"{name}-{k}.jpg"}
+        for name, gender in people
+        for k in range(clips)
+    ]
+    pixels = np.random.default_rng(0).integers(0, 256, (len(rows), *IMAGE_SHAPE), dtype=np.uint8)
+    pixels[[row["gender"] == "male" for row in rows], :6] //= 2
+    out.mkdir()
+    with (out / images.MANIFEST).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    np.save(out / images.PIXELS, pixels)
+    (out / images.CARD).write_text(images.card(images.assemble("made", pixels, rows, MFC, synthetic=True)))
+    return out

@@ -1,0 +1,245 @@
+"""Spoiled sound files by the hundred thousand: does decoding, or `agr.predict`, ever crash, hang, swell or trip?
+
+    python bench/fuzz.py [--files 100000] [--seed 0] [--jobs 2] [--every 50] [--keep FOLDER]
+
+Every file (`bench/_mutations.py`: WAV, FLAC, OGG, MP3 and a few others, damaged one to four times over) is decoded by
+`agr.audio.load` and, where that succeeds, measured by `agr.evidence.of_clip`, in `--jobs` processes. Every `--every`th
+is also given to `python -m agr.predict`, BATCH files a command, with a model that is not trained. What must hold:
+
+    decoding    samples that are finite, or one AudioError of one line that names the file; no traceback or
+                warning; no death of the process; at most SECONDS of processor time; at most MEMORY
+    predict     exit status 0 or 1, no traceback, each file answered or named in exactly one line of stderr
+
+The same seed gives the same files. Those that fail are kept in a folder. The last line is the verdict; exit status 0 if
+it held, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _mutations import mutated, seeds
+
+from agr import audio, evidence
+from agr.errors import AudioError
+from agr.progress import Meter, silent_progress, terminal_progress
+from agr.recipe import VOICE
+
+SECONDS = 5.0
+MEMORY = 512 * 2**20
+HARD_MEMORY = 4 * 2**30  # of address space: what would take more is ended
+BATCH = 200
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
+
+
+@dataclass
+class Found:
+    """What came of it: how many files had which outcome, and what is held against whom."""
+
+    outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    slowest: tuple[float, int] = (0.0, -1)  # seconds of processor time, and the file's number
+    peak: int = 0  # bytes, of a process that decodes
+    asked: int = 0  # files given to agr.predict
+    predict_peak: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def worker(seed: int, start: int, stop: int, step: int) -> None:
+    """Decode a share of the files; a line of JSON each. The system ends this process where a file takes SECONDS."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (HARD_MEMORY, HARD_MEMORY))
+    originals = seeds()
+    lines = os.fdopen(os.dup(1), "w")
+    with tempfile.TemporaryFile() as noise:
+        os.dup2(noise.fileno(), 2)
+        for number in range(start, stop, step):
+            data = mutated(originals, seed, number)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            before = time.process_time()
+            outcome, complaint = attempt(data)
+            seconds = time.process_time() - before
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            said = os.pread(2, 2**16, 0).decode(errors="replace")
+            os.ftruncate(2, 0)
+            os.lseek(2, 0, os.SEEK_SET)
+            if "Traceback" in said or ".py:" in said:  # a callback's exception, or a warning; libmpg123 talks as well
+                complaint = complaint or f"on stderr: {said}"
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
+            print(json.dumps([number, outcome, complaint, seconds, peak]), file=lines, flush=True)
+
+
+def attempt(data: bytes) -> tuple[str, str]:
+    """How decoding and measuring one file ends, and what is wrong with that, or nothing."""
+    try:
+        y = audio.load(data, VOICE.sample_rate, "clip")
+        found = evidence.of_clip(y, VOICE)
+    except AudioError as error:
+        says = str(error)
+        right = says.startswith("clip: ") and "expected" in says and "\n" not in says
+        return type(error).__name__, "" if right else f"message {says!r}"
+    except Exception as error:
+        return type(error).__name__, f"{type(error).__name__}: {error}"
+    right = y.ndim == 1 and y.dtype == np.float32 and len(y) > 0 and bool(np.isfinite(y).all())
+    return "decoded", "" if right and found.shape[0] == evidence.ROWS else f"samples {y.shape} {y.dtype}"
+
+
+def watch(seed: int, start: int, stop: int, step: int, found: Found, advance: Meter) -> None:
+    """Run a worker over a share of the files; where it dies, note the file it was at and start another behind it."""
+    number = start
+    while number < stop:
+        command = [sys.executable, __file__, "--worker", *map(str, (seed, number, stop, step))]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            number, outcome, complaint, seconds, peak = json.loads(line)
+            with found.lock:
+                note(found, number, outcome, complaint, seconds, peak)
+                advance(1)
+            number += step
+        status = process.wait()
+        if number < stop:
+            hung = status == -signal.SIGPROF
+            with found.lock:
+                found.outcomes["hung" if hung else "died"] += 1
+                found.failures.append((number, f"over {SECONDS:g} s" if hung else f"process ended with {status}"))
+                advance(1)
+            number += step
+
+
+def note(found: Found, number: int, outcome: str, complaint: str, seconds: float, peak: int) -> None:
+    """Add one file to what was found."""
+    found.outcomes[outcome] += 1
+    found.slowest = max(found.slowest, (seconds, number))
+    if peak > MEMORY >= found.peak:
+        complaint = complaint or f"peak memory {peak >> 20} MiB"
+    found.peak = max(found.peak, peak)
+    if complaint:
+        found.failures.append((number, complaint))
+
+
+def ask_predict(model: Path, seed: int, numbers: Sequence[int], found: Found) -> None:
+    """Give some files to `agr.predict`, and judge what it says."""
+    originals = seeds()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {str(Path(folder) / f"{number}{SUFFIXES[number % 4]}"): number for number in numbers}
+        for path, number in paths.items():
+            Path(path).write_bytes(mutated(originals, seed, number))
+        command = [sys.executable, "-m", "agr.predict", "--json", "--model-uri", str(model), *paths]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = subprocess.Popen(command, stdout=out, stderr=err)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            texts = [(stream.seek(0), stream.read())[1] for stream in (out, err)]
+    complaints = judged(list(paths), process.returncode, *texts)
+    with found.lock:
+        found.asked += len(paths)
+        found.predict_peak = max(found.predict_peak, usage.ru_maxrss * PEAK_UNIT)
+        found.failures += [(paths.get(path, numbers[0]), f"predict: {says}") for path, says in complaints]
+
+
+def judged(paths: Sequence[str], status: int, out: str, err: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with an answer of `agr.predict`: pairs of a path and a complaint."""
+    if status not in (0, 1) or "Traceback" in err:
+        yield "", f"exit status {status}, {err[-300:]!r}"
+        return
+    answers = [json.loads(line) for line in out.splitlines()]
+    lines = err.splitlines()
+    if [answer["path"] for answer in answers] != list(paths):
+        yield "", f"{len(answers)} answers to {len(paths)} files"
+        return
+    for answer in answers:
+        named = [line for line in lines if line.startswith(f"agr: {answer['path']}: ")]
+        if len(named) != ("error" in answer) or any("the decoder" in line for line in named):
+            yield answer["path"], f"{len(named)} lines of stderr: {named[:2]}"
+    failed = sum("error" in answer for answer in answers)
+    if len(lines) != failed or status != int(failed > 0):
+        yield "", f"exit status {status}, {failed} errors, {len(lines)} lines of stderr"
+
+
+def untrained(folder: Path) -> Path:
+    """A model of the default recipe, for `agr.predict`."""
+    from agr import bundle
+    from agr.model import build
+
+    empty: dict[str, Any] = {"settings": {}, "split": {}, "val": {}, "test": {}, "environment": {}}
+    card = bundle.Card(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
+    bundle.save(folder, build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
+    return folder
+
+
+def fuzz(files: int, seed: int, jobs: int, every: int, quiet: bool = False) -> Found:
+    """Decode all files, then give every so many to `agr.predict`."""
+    found = Found()
+    with (silent_progress if quiet else terminal_progress)("decoding", files, unit="files") as advance:
+        shares = [
+            threading.Thread(target=watch, args=(seed, first, files, jobs, found, advance)) for first in range(jobs)
+        ]
+        for share in shares:
+            share.start()
+        for share in shares:
+            share.join()
+    asked = list(range(0, files, every))
+    with tempfile.TemporaryDirectory() as folder:
+        model = untrained(Path(folder) / "model")
+        with (silent_progress if quiet else terminal_progress)("predict", len(asked), unit="files") as advance:
+            for at in range(0, len(asked), BATCH):
+                ask_predict(model, seed, asked[at : at + BATCH], found)
+                advance(len(asked[at : at + BATCH]))
+    return found
+
+
+def report(found: Found, files: int, seed: int, keep: Path) -> int:
+    """Print what was found, keep the files that failed; returns the exit status."""
+    originals = seeds()
+    for outcome, count in found.outcomes.most_common():
+        print(f"{count:8} {outcome}")
+    for number, complaint in sorted(found.failures):
+        keep.mkdir(parents=True, exist_ok=True)
+        (keep / f"{seed}_{number}.bin").write_bytes(mutated(originals, seed, number))
+        print(f"file {number}: {' '.join(complaint.split())[:300]}")
+    print(f"slowest: file {found.slowest[1]}, {found.slowest[0]:.2f} s of processor time")
+    print(f"peak memory: decoding {found.peak >> 20} MiB, agr.predict {found.predict_peak >> 20} MiB")
+    missing = files - sum(found.outcomes.values())
+    held = not found.failures and not missing
+    said = "no crash, no hang, no traceback" if held else f"{len(found.failures)} failures, {missing} files missing"
+    print(f"{files} files decoded, {found.asked} of them also by agr.predict, seed {seed}: {said}")
+    return int(not held)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python bench/fuzz.py", description="Spoiled files for decoder and predict.")
+    parser.add_argument("--files", type=int, default=100_000, help="how many (default: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that decode")
+    parser.add_argument("--every", type=int, default=50, help="every so manyth is given to agr.predict too")
+    parser.add_argument("--keep", type=Path, default=Path("fuzz_failures"), help="folder for files that fail")
+    parser.add_argument("--worker", type=int, nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        worker(*options.worker)
+        return 0
+    return report(
+        fuzz(options.files, options.seed, options.jobs, options.every), options.files, options.seed, options.keep
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

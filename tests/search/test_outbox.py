@@ -1,0 +1,375 @@
+"""The outbox before a real SQLite store, through a tracker that fails when it is told to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import quiet  # noqa: F401
+from mlflow import MlflowClient
+from parts import epoch
+
+from agr.errors import OutageError, SettingsError
+from agr.tracking import Tracker
+from search import entries, outage, outbox
+from search.entries import LOCAL_ID, Journal, read
+from search.outbox import Outbox
+
+pytestmark = [pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")]
+
+UP, DOWN, LOST = "up", "down", "lost"  # lost: the answer, after the call was carried out
+HISTORY = [epoch(number, val_loss=1 / number) for number in (1, 2, 3)]
+
+
+class Flaky:
+    """A tracker whose store can be told to fail."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker, self.uri, self.mode, self.calls = tracker, tracker.uri, UP, Counter[str]()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*values: Any, **named: Any) -> Any:
+            self.calls[name] += 1
+            if self.mode == DOWN:
+                raise ConnectionError("connection refused")
+            answer = getattr(self.tracker, name)(*values, **named)
+            if self.mode == LOST:
+                self.mode = UP
+                raise TimeoutError("no answer")
+            return answer
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    return Tracker(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+
+
+@pytest.fixture
+def flaky(store: Tracker) -> Flaky:
+    return Flaky(store)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(outage, "SAID_AFTER", 0.0)
+    monkeypatch.setenv("AGR_OUTAGE_GRACE", "20")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
+@pytest.fixture
+def box(flaky: Flaky, tmp_path: Path) -> Iterator[Outbox]:
+    made = Outbox(cast(Tracker, flaky), tmp_path / "outbox")
+    yield made
+    flaky.mode = UP
+    made.close()
+
+
+@pytest.fixture
+def client(store: Tracker) -> MlflowClient:
+    return MlflowClient(store.uri, store.uri)
+
+
+def logged(box: Outbox) -> tuple[str, str]:
+    """A search of one trial, as a session tells it; returns the local ids."""
+    parent = box.start_run("grid", {"lr": "0.1 0.01"}, {"search": "s"})
+    box.log_dataset(parent, "made", "0123", "somewhere", "{}")
+    trial = box.start_run("trial", {"epochs": 3}, {"search": "s"}, parent)
+    for each in HISTORY:
+        box.log_epochs(trial, [each])
+    box.log_metrics(trial, {"epochs_trained": 3})
+    box.set_tags(trial, {"reason": "none"})
+    for run in (trial, parent):
+        box.end_run(run, "FINISHED")
+    return parent, trial
+
+
+def assert_arrived(client: MlflowClient, box: Outbox, parent: str, trial: str) -> None:
+    """Everything is there, once."""
+    search, run = client.get_run(box.run_id(parent)), client.get_run(box.run_id(trial))
+    assert (search.info.status, run.info.status) == ("FINISHED", "FINISHED")
+    assert run.data.params == {"epochs": "3"}
+    assert run.data.tags["mlflow.parentRunId"] == search.info.run_id
+    assert run.data.tags["reason"] == "none"
+    assert [each.dataset.name for each in search.inputs.dataset_inputs] == ["made"]
+    points = client.get_metric_history(run.info.run_id, "val_loss")
+    assert sorted((each.step, each.value) for each in points) == [(k, 1 / k) for k in (1, 2, 3)]
+    assert run.data.metrics["epochs_trained"] == 3
+    for local in (parent, trial):
+        found = client.search_runs([run.info.experiment_id], f"tags.{LOCAL_ID} = '{local}'")
+        assert len(found) == 1
+
+
+def left_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "outbox").iterdir())
+
+
+def test_what_a_search_logs_arrives_and_leaves_no_file(box: Outbox, client: MlflowClient, tmp_path: Path) -> None:
+    parent, trial = logged(box)
+    box.settle()
+    assert_arrived(client, box, parent, trial)
+    assert box.run_id(trial) != trial
+    box.close()
+    assert left_files(tmp_path) == []
+
+
+def test_a_number_that_is_none_arrives_too(box: Outbox, client: MlflowClient) -> None:
+    run = box.start_run("diverged", {}, {})
+    box.log_metrics(run, {"loss": math.nan})
+    box.log_metrics(run, {"high": math.inf})
+    box.settle()
+    found = client.get_run(box.run_id(run)).data.metrics
+    assert math.isnan(found["loss"])
+    assert found["high"] > 1e300
+
+
+def test_during_an_outage_calls_return_at_once_and_are_made_up_for(
+    box: Outbox, flaky: Flaky, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flaky.mode = DOWN
+    parent, trial = logged(box)
+    with pytest.raises(OutageError, match=r"did not answer for 0 s \(connection refused\); the same command goes on"):
+        box.settle(0.2)
+    assert flaky.calls.keys() == {"start_run", "tagged"}, "the first of them is tried again, the others wait behind it"
+    flaky.mode = UP
+    box.settle()
+    assert_arrived(client, box, parent, trial)
+    out = capsys.readouterr().out
+    assert "does not answer (connection refused): training goes on, what it logs is kept" in out
+    assert "answers again: " in out
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_call_whose_answer_is_lost_leaves_no_double(
+    box: Outbox, flaky: Flaky, client: MlflowClient, number: int
+) -> None:
+    """Each call of a search in turn is carried out, and its answer lost."""
+    inner, count = flaky.tracker, iter(range(1000))
+
+    class Losing:
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def call(*values: Any, **named: Any) -> Any:
+                answer = getattr(inner, name)(*values, **named)
+                if next(count) == number:
+                    raise TimeoutError("no answer")
+                return answer
+
+            return call
+
+    flaky.tracker = cast(Tracker, Losing())
+    parent, trial = logged(box)
+    box.settle()
+    assert next(count) > 9
+    assert_arrived(client, box, parent, trial)
+
+
+def test_a_run_that_was_made_behind_our_back_and_again_is_deleted_in_the_end(
+    box: Outbox, flaky: Flaky, client: MlflowClient, store: Tracker
+) -> None:
+    """A server that takes its time may carry a call out after it was repeated."""
+    flaky.mode = LOST
+    run = box.start_run("late", {}, {})
+    box._drain(10)
+    late = store.start_run("late", {}, {LOCAL_ID: run})
+    box.settle()
+    assert client.get_run(late).info.lifecycle_stage == "deleted"
+    assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
+
+
+def test_what_mlflow_refuses_for_good_is_named_and_the_rest_goes_on(
+    box: Outbox, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.end_run("0" * 32, "FINISHED")
+    run = box.start_run("next", {}, {})
+    box.settle()
+    assert client.get_run(box.run_id(run)).info.run_name == "next"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "refused: " in line and "(end_run)" in line
+
+
+def test_files_are_kept_though_their_folder_goes(
+    box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path
+) -> None:
+    flaky.mode = DOWN
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "grid.png").write_bytes(b"dots")
+    run = box.start_run("grid", {}, {})
+    box.log_folder(run, tmp_path / "pictures")
+    shutil.rmtree(tmp_path / "pictures")
+    flaky.mode = UP
+    box.settle()
+    assert [file.path for file in client.list_artifacts(box.run_id(run))] == ["grid.png"]
+    box.close()
+    assert left_files(tmp_path) == []
+
+
+def abandoned(flaky: Flaky, folder: Path) -> tuple[Path, str, str]:
+    """The file of a search at whose end the store did not answer, and its local ids."""
+    flaky.mode = DOWN
+    box = Outbox(cast(Tracker, flaky), folder / "outbox")
+    parent, trial = logged(box)
+    with pytest.raises(OutageError):
+        box.settle(0.1)
+    box.close()
+    (path,) = (folder / "outbox").glob("*.jsonl")
+    flaky.mode = UP
+    return path, parent, trial
+
+
+def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it(
+    flaky: Flaky, client: MlflowClient, store: Tracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, parent, trial = abandoned(flaky, tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    shown = os.path.relpath(path)
+    points = 3 * (len(vars(HISTORY[0])) - 1) + 1
+    assert line == f"agr: {points} points are in {shown}; `python -m search.outbox deliver {shown}` delivers them"
+    copy = shutil.copy(path, tmp_path / "copy.jsonl")
+    for file in (path, copy):  # delivering twice changes nothing
+        assert outbox.main(["deliver", str(file)]) == 0
+        assert f"{points} points of 2 runs delivered" in capsys.readouterr().out
+        (run,) = store.tagged(LOCAL_ID, trial)
+        history = client.get_metric_history(run, "val_loss")
+        assert sorted((each.step, each.value) for each in history) == [(k, 1 / k) for k in (1, 2, 3)]
+        (search,) = store.tagged(LOCAL_ID, parent)
+        assert client.get_run(run).data.tags["mlflow.parentRunId"] == search
+        assert client.get_run(search).info.status == "FINISHED"
+    assert left_files(tmp_path) == []
+
+
+def test_the_next_search_delivers_what_one_left(flaky: Flaky, store: Tracker, tmp_path: Path) -> None:
+    path, _, trial = abandoned(flaky, tmp_path)
+    box = Outbox(store, tmp_path / "outbox")
+    box.recover()
+    assert not path.exists()
+    assert len(store.tagged(LOCAL_ID, trial)) == 1
+    box.close()
+
+
+def test_a_running_search_and_another_stores_points_are_left_alone(
+    box: Outbox, flaky: Flaky, store: Tracker, tmp_path: Path
+) -> None:
+    flaky.mode = DOWN
+    run = box.start_run("grid", {}, {})
+    other = Journal(tmp_path / "outbox" / "other.jsonl", "http://elsewhere")
+    other.close(keep=True)
+    second = Outbox(store, tmp_path / "outbox")
+    second.recover()
+    second.close()
+    assert len(left_files(tmp_path)) == 2
+    assert store.tagged(LOCAL_ID, run) == []
+    with pytest.raises(SettingsError, match="its search is running"):
+        entries.deliver_file(store, next((tmp_path / "outbox").glob(f"{run}*")))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from agr.errors import OutageError
+from search import outbox
+from search.outbox import Outbox
+
+class Down:
+    uri = sys.argv[1]
+    def __getattr__(self, name):
+        def call(*values, **named):
+            raise ConnectionError("down")
+        return call
+
+box = Outbox(Down(), Path(sys.argv[2]))
+run = box.start_run("killed", {}, {})
+box.log_metrics(run, {"loss": 0.1})
+print(run, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: MlflowClient, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, store.uri, str(tmp_path / "outbox")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+    box = Outbox(store, tmp_path / "outbox")
+    box.recover()
+    box.close()
+    (found,) = store.tagged(LOCAL_ID, run)
+    assert client.get_run(found).data.metrics == {"loss": 0.1}
+
+
+def test_a_last_line_that_is_cut_short_is_passed_over(flaky: Flaky, tmp_path: Path) -> None:
+    path, parent, trial = abandoned(flaky, tmp_path)
+    whole = read(path)
+    path.write_text(path.read_text()[:-20])
+    assert read(path).entries == whole.entries[:-1]
+    assert set(read(path).runs) == {parent, trial}
+
+
+@pytest.mark.parametrize("text", ["", "no json\n", '{"other": 1}\n', '["uri"]\n'])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file.jsonl").write_text(text)
+    with pytest.raises(SettingsError, match=r"file\.jsonl: .*; expected a file that a search left"):
+        read(tmp_path / "file.jsonl")
+
+
+@pytest.mark.parametrize("uri", ["http://ann:secret@host:5000", "postgresql://ann:secret@host/db"])
+def test_a_password_is_not_written_down(tmp_path: Path, uri: str) -> None:
+    journal = Journal(tmp_path / "file.jsonl", uri)
+    journal.close(keep=True)
+    assert "secret" not in (tmp_path / "file.jsonl").read_text()
+    assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None}
+
+
+def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:
+    flaky.mode = DOWN
+    run = box.start_run("grid", {}, {"driver": "x:1"})
+    seen: list[str] = []
+    asking = threading.Thread(target=lambda: seen.extend(found for found, _ in box.unfinished()))
+    asking.start()
+    time.sleep(0.05)
+    flaky.mode = UP
+    asking.join(20)
+    assert box.run_id(run) in seen
+    box.end_run(run, "KILLED")
+
+
+def test_one_version_though_the_answer_is_lost(box: Outbox, flaky: Flaky, tmp_path: Path) -> None:
+    registered: list[str] = []
+
+    class Registry:
+        uri = flaky.uri
+
+        def register(self, run: str, *others: object) -> int:
+            registered.append(run)
+            raise TimeoutError("no answer")
+
+        def registered(self, run: str) -> int | None:
+            return len(registered) if run in registered else None
+
+    run = box.start_run("champion", {}, {})
+    box.settle()
+    box._tracker = cast(Tracker, Registry())
+    assert box.register(run, tmp_path, {}) == 1
+    assert registered == [box.run_id(run)]
+    box._tracker = cast(Tracker, flaky)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2.5", 2.5), ("", 60.0), ("soon", 60.0)])
+def test_how_long_a_search_waits_is_a_setting(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    monkeypatch.setenv("AGR_OUTAGE_GRACE", text)
+    assert outage.grace() == seconds
