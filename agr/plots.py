@@ -25,6 +25,8 @@ DPI = 130
 COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
 STYLES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 TITLE_LETTERS = 11  # of the titles' font, about so many fit in an inch
+NUMBERED_CELLS, MOST_CURVES, MOST_NAMES = 500, 60, 24
+WIDEST, TALLEST, TICKS = 14.0, 10.0, 8  # inches, and labels of an axis, of a heat map without numbers
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Curve:
 
 
 def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Validation balanced accuracy of every point: one panel an epoch count, lr down, gamma across."""
+    """Validation balanced accuracy of every point: one panel an epoch count, lr down, gamma across.
+
+    Of more than NUMBERED_CELLS points the colours alone tell.
+    """
     epochs = sorted({curve.settings.epochs for curve in curves})
     rates = sorted({curve.settings.lr for curve in curves}, reverse=True)
     gammas = sorted({curve.settings.gamma for curve in curves})
@@ -47,17 +52,26 @@ def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
             value = curve.history[-1].val_balanced_accuracy
             cells[epochs.index(s.epochs), rates.index(s.lr), gammas.index(s.gamma)] = value
     width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.4 + 0.62 * len(rates)
-    figure = Figure(figsize=(max(width, 6), height), layout="constrained")
+    numbered = cells.size <= NUMBERED_CELLS
+    size = (max(width, 6), height) if numbered else (min(width, WIDEST), min(height, TALLEST))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
     for panel, count, values in zip(panels, epochs, cells, strict=True):
         image = panel.imshow(values, vmin=0.5, vmax=1.0, cmap="viridis", aspect="auto")
         panel.set(title=f"{count} epochs", xlabel="gamma", facecolor="#e8e8e8")
-        panel.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
-        panel.set_yticks(range(len(rates)), [f"{lr:g}" for lr in rates])
-        _write_cells(panel, values)
+        panel.set_xticks(*_labels(gammas, numbered))
+        panel.set_yticks(*_labels(rates, numbered))
+        if numbered:
+            _write_cells(panel, values)
     panels[0].set_ylabel("learning rate")
     figure.colorbar(image, ax=list(panels), label="balanced accuracy")
     save(figure, path, f"{title}\nbalanced accuracy on validation speakers")
+
+
+def _labels(values: Sequence[float], every: bool) -> tuple[list[int], list[str]]:
+    """Places and texts along an axis, for every value or for about TICKS of them."""
+    places = list(range(0, len(values), 1 if every else -(-len(values) // TICKS)))
+    return places, [f"{values[place]:g}" if every else f"{values[place]:.2g}" for place in places]
 
 
 def _write_cells(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
@@ -72,6 +86,10 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     longest: dict[tuple[float, float], Curve] = {}
     for curve in sorted(curves, key=lambda curve: len(curve.history)):
         longest[curve.settings.lr, curve.settings.gamma] = curve
+    which, every = "the longest trial of each lr and gamma", len(longest)
+    if every > MOST_CURVES:
+        which = f"the best {MOST_CURVES} of {every} pairs of lr and gamma, each by its longest trial"
+        longest = dict(sorted(longest.items(), key=lambda pair: _last_accuracy(pair[1]))[-MOST_CURVES:])
     rates, gammas = (sorted({key[index] for key in longest}) for index in (0, 1))
     colours = {lr: COLOURS[index % len(COLOURS)] for index, lr in enumerate(rates)}
     styles = {gamma: STYLES[index % len(STYLES)] for index, gamma in enumerate(gammas)}
@@ -90,10 +108,15 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     for panel in (left, right):
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    lines = [Line2D([], [], color=colour, linewidth=4, label=f"lr {lr:g}") for lr, colour in colours.items()]
-    lines += [Line2D([], [], color="black", linestyle=style, label=f"gamma {g:g}") for g, style in styles.items()]
-    figure.legend(handles=lines, loc="outside right center", frameon=False, handlelength=3)
-    save(figure, path, f"{title}\nthe longest trial of each lr and gamma; gamma acts from epoch {STEP_SIZE + 1} on")
+    if len(colours) + len(styles) <= MOST_NAMES:
+        lines = [Line2D([], [], color=colour, linewidth=4, label=f"lr {lr:g}") for lr, colour in colours.items()]
+        lines += [Line2D([], [], color="black", linestyle=style, label=f"gamma {g:g}") for g, style in styles.items()]
+        figure.legend(handles=lines, loc="outside right center", frameon=False, handlelength=3)
+    save(figure, path, f"{title}\n{which}; gamma acts from epoch {STEP_SIZE + 1} on")
+
+
+def _last_accuracy(curve: Curve) -> float:
+    return curve.history[-1].val_balanced_accuracy if curve.history else 0.0
 
 
 def confusion(scores: Scores, path: Path, title: str) -> None:

@@ -10,8 +10,9 @@ import threading
 import time
 
 from _chaos_checks import Findings, Reference, examine, observed
+from _chaos_faults import FAULTS
 from _chaos_tools import kill_tree
-from _chaos_world import BUCKET, FAULTS, ROOT, World, mount, unmount
+from _chaos_world import BUCKET, ROOT, World, mount, unmount
 
 from agr.errors import AgrError
 

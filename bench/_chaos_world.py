@@ -1,28 +1,19 @@
-"""What the searches of chaos.py live in: MLflow on PostgreSQL, S3, a Ray cluster; and the faults that strike it."""
+"""What the searches of chaos.py live in: MLflow on PostgreSQL, S3, a Ray cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import psutil
+from _chaos_link import OPEN, Link
 from _chaos_tools import (
-    CUT,
-    LYING,
-    OPEN,
-    REFUSING,
     SHUTTER,
-    SLOW,
-    Link,
     Server,
     free_port,
     healthy,
@@ -36,7 +27,7 @@ from _chaos_tools import (
 
 ROOT = Path(__file__).resolve().parents[1]
 PAUSE = 0.3  # seconds that every epoch takes longer
-DISK = "24m"
+DISK = "192m"
 TRIAL = "ray::ImplicitFunc"  # how Ray names a process that runs a trial
 PR_SET_CHILD_SUBREAPER = 36
 BUCKET = "agr"
@@ -64,7 +55,8 @@ class World:
         self.scratch.chmod(0o755)
         self.data = write_images(self.scratch / "images")
         self.env = self._environment()
-        self.postgres = postgres(self.scratch / "postgres") if importable("psycopg2") else None
+        if "postgres" in self.kinds and importable("psycopg2"):
+            self.postgres = postgres(self.scratch / "postgres")
         if self.postgres:
             self.postgres.start()
             self.database = f"postgresql+psycopg2://mlflow@127.0.0.1:{self.postgres.port}/postgres"
@@ -169,109 +161,6 @@ class World:
             "AWS_EC2_METADATA_DISABLED": "true",
             "OMP_NUM_THREADS": "1",
         }
-
-
-class Victim(Protocol):
-    """What a fault needs to know of a search. `allowance`: epochs that it may train once more."""
-
-    process: subprocess.Popen[bytes]
-    stages: Path
-    allowance: int
-
-
-Undo = Callable[[], None]
-Fault = Callable[[World, Victim, random.Random], tuple[str, Undo] | None]
-
-
-def nothing() -> None:
-    """What there is to undo about a death."""
-
-
-def worker(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to a process that runs a trial."""
-    if not wait_until(world.trials, 20) or not (running := world.trials()):
-        return None
-    victim = chance.choice(running)
-    search.allowance += 1
-    with contextlib.suppress(psutil.NoSuchProcess):
-        victim.kill()
-    return f"killed worker {victim.pid}", nothing
-
-
-def node(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to every process of a Ray node."""
-    victim = chance.choice(world.nodes)
-    search.allowance += world.workers
-    victim.kill()
-    return "killed a Ray node", victim.start
-
-
-def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to the driver."""
-    if search.process.poll() is not None:
-        return None
-    search.allowance += world.workers
-    os.kill(search.process.pid, signal.SIGKILL)
-    return "killed the driver", nothing
-
-
-def mlflow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to the MLflow server."""
-    world.mlflow.kill()
-    return "killed MLflow", world.mlflow.start
-
-
-def database(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to PostgreSQL."""
-    if world.postgres is None:
-        return None
-    world.postgres.kill()
-    return "killed PostgreSQL", world.postgres.start
-
-
-def disk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """No space left where the stages are."""
-    filler = search.stages / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"0" * 4096)
-    return "filled the disk", lambda: filler.unlink(missing_ok=True)
-
-
-def slow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """MLflow takes its time."""
-    world.web.set(SLOW)
-    return "slowed MLflow down", lambda: world.web.set(OPEN)
-
-
-def errors(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """MLflow answers 500, before or after it did what it was asked."""
-    mode = chance.choice((REFUSING, LYING))
-    world.web.set(mode)
-    done = " after doing" if mode == LYING else " without doing"
-    return f"MLflow answers 500{done} what it is asked", lambda: world.web.set(OPEN)
-
-
-def network(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """No way from the nodes to the stage store."""
-    link = world.net
-    if link is None:
-        return None
-    link.set(CUT)
-    return "cut the line to the stage store", lambda: link.set(OPEN)
-
-
-FAULTS: Mapping[str, Fault] = {
-    "worker": worker,
-    "node": node,
-    "driver": driver,
-    "mlflow": mlflow,
-    "postgres": database,
-    "disk": disk,
-    "slow": slow,
-    "500": errors,
-    "network": network,
-}
 
 
 def title(process: psutil.Process) -> str:

@@ -2,9 +2,9 @@
 
     file = mutated(seeds(), seed=0, number=17)        # the same bytes every time
 
-A file is damaged one to four times over, most of them once. Sizes, counts, rates and channels take extreme values; chunks, pages and
-blocks are dropped, doubled, swapped or said to be longer; formats are spliced and put into each other. Checksums of Ogg
-pages are made right again in most files, as a decoder looks no further where they are wrong.
+A file is damaged one to four times over, most of them once. Sizes, counts, rates and channels take extreme values;
+chunks, pages and blocks are dropped, doubled, swapped or said to be longer; formats are spliced and put into each
+other. Checksums of Ogg pages are made right again in most files, as a decoder looks no further where they are wrong.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import soundfile
 Random = np.random.Generator
 WAVS = ("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "FLOAT", "DOUBLE", "IMA_ADPCM", "MS_ADPCM", "ALAW", "ULAW", "GSM610")
 SERIAL = 1234567  # of Ogg streams: libsndfile draws another every time
-EXTREMES = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 1024, 1025, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFE)
-EXTREMES += (0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 2**32, 2**36 - 1, 2**62, 2**63 - 1, 2**64 - 1)
+EXTREMES: tuple[int, ...] = (
+    *(0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 1024, 1025, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFE),
+    *(0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 2**32, 2**36 - 1, 2**62, 2**63 - 1, 2**64 - 1),
+)
 RATES = (0, 1, 3_999, 4_000, 8_000, 11_025, 44_100, 192_000, 192_001, 655_350, 0x7FFFFFFF, 0xFFFFFFFF)
 TAGS = (0, 1, 2, 3, 6, 7, 0x11, 0x31, 0x50, 0x55, 0x674F, 0xFFFE, 0xFFFF)
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -69,7 +71,7 @@ def _put(data: bytes, at: int, field: bytes) -> bytes:
 def _extreme(rng: Random, size: int, order: str = "") -> bytes:
     """An integer at the edge of some range, of so many bytes."""
     little = order == "<" or (not order and rng.random() < 0.5)
-    value = EXTREMES[int(rng.integers(len(EXTREMES)))] % 256**size
+    value = EXTREMES[int(rng.integers(len(EXTREMES)))] % (1 << 8 * size)
     return value.to_bytes(size, "little" if little else "big")
 
 
@@ -77,32 +79,32 @@ def _chosen(rng: Random, values: Sequence[int]) -> int:
     return int(values[int(rng.integers(len(values)))])
 
 
-def _flip(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _flip(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     spoiled = bytearray(data)
     for _bit in range(int(rng.integers(1, 33)) if data else 0):
         spoiled[_place(data, rng)] ^= 1 << int(rng.integers(8))
     return bytes(spoiled)
 
 
-def _overwrite(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _overwrite(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     return _put(data, _place(data, rng), _extreme(rng, _chosen(rng, (1, 2, 4, 8))))
 
 
-def _cut(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _cut(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     return data[: int(rng.integers(len(data) + 1))]
 
 
-def _drop(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _drop(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     at = _place(data, rng)
     return data[:at] + data[at + int(rng.integers(1, 200)) :]
 
 
-def _repeat(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _repeat(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     at, size = _place(data, rng), int(rng.integers(1, 400))
     return data[:at] + data[at : at + size] * int(rng.integers(2, 20)) + data[at + size :]
 
 
-def _insert(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _insert(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     at, size = _place(data, rng), int(rng.integers(1, 300))
     return data[:at] + (rng.bytes(size) if rng.random() < 0.5 else bytes(size)) + data[at:]
 
@@ -119,11 +121,11 @@ def _nest(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     return _put(head, 20, tag) + b"data" + struct.pack("<I", len(data)) + data
 
 
-def _tagged(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _tagged(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """An ID3 tag before or behind, whose size may be wrong."""
     if rng.random() < 0.3:
         return data + b"TAG" + rng.bytes(125)
-    body = rng.bytes(int(rng.integers(0, 300)))
+    body = bytes(rng.bytes(int(rng.integers(0, 300))))
     size = len(body) if rng.random() < 0.4 else int(rng.integers(2**28))
     packed = bytes(size >> shift & 127 for shift in (21, 14, 7, 0))
     return b"ID3" + bytes([int(rng.integers(2, 6)), 0, int(rng.integers(256))]) + packed + body + data
@@ -139,7 +141,7 @@ def _chunks(data: bytes) -> list[bytes]:
     return found
 
 
-def _riff_chunks(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _riff_chunks(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """Chunks in another order, more than once, not at all, of another size, or with others between."""
     chunks = _rearranged(_chunks(data), rng)
     if rng.random() < 0.5:
@@ -150,7 +152,7 @@ def _riff_chunks(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
     return data[:12] + b"".join(chunks)
 
 
-def _riff_sizes(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _riff_sizes(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     chunks = _chunks(data)
     if not chunks or rng.random() < 0.2:
         return _put(data, 4, _extreme(rng, 4, "<"))
@@ -159,7 +161,7 @@ def _riff_sizes(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
     return data[:12] + b"".join(chunks)
 
 
-def _riff_format(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _riff_format(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """Another format tag, number of channels, rate, bytes a second, alignment or depth."""
     at = data.find(b"fmt ")
     if at < 0:
@@ -190,11 +192,11 @@ def _pages(data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
 
 
-def _ogg_pages(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _ogg_pages(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     return b"".join(_rearranged(_pages(data), rng))
 
 
-def _ogg_fields(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _ogg_fields(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """Version, flags, position, serial, number, segments or content of a page; mostly with the right checksum."""
     pages = _pages(data)
     number = int(rng.integers(len(pages))) if pages else 0
@@ -220,13 +222,14 @@ def _checksummed(page: bytes) -> bytes:
 
 
 def _steady(data: bytes) -> bytes:
-    """An Ogg file whose pages carry SERIAL."""
-    if data[:4] != b"OggS":
-        return data
-    return b"".join(_checksummed(_put(page, 14, struct.pack("<I", SERIAL))) for page in _pages(data))
+    """Without what differs from call to call: an Ogg's pages carry SERIAL, a WAV's PEAK chunk no time."""
+    if data[:4] == b"OggS":
+        return b"".join(_checksummed(_put(page, 14, struct.pack("<I", SERIAL))) for page in _pages(data))
+    peak = data.find(b"PEAK", 0, 200)
+    return data if peak < 0 else _put(data, peak + 12, bytes(4))
 
 
-def _flac_blocks(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _flac_blocks(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """The first metadata block's fields, a block's type or length, or blocks that are not there."""
     way = int(rng.integers(4))
     if way == 0:  # rate (20 bits), channels (3), depth (5) and frames (36)
@@ -240,7 +243,7 @@ def _flac_blocks(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
     return data[:42] + bytes([int(rng.integers(128))]) + size.to_bytes(3, "big") + body + data[42:]
 
 
-def _mp3_frames(data: bytes, rng: Random, _: Sequence[bytes]) -> bytes:
+def _mp3_frames(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """Other frame headers, and Xing headers that promise anything."""
     starts = [found.start() for found in re.finditer(rb"\xff[\xe0-\xff]", data)]
     for _ in range(int(rng.integers(1, 4)) if starts else 0):

@@ -132,6 +132,10 @@ def picture(results: Results, path: Path, title: str, budget: int) -> None:
         panel.fill_between(steps, scores.min(axis=0), scores.max(axis=0), step="post", color=colour, alpha=0.12)
         label = CONTENDERS[name]
         panel.step(steps, np.median(scores, axis=0), where="post", color=colour, linestyle=style, label=label)
+    early = [np.median([each.at(max(1, budget // 5)) for each in found]) for found in results.values()]
+    if np.isfinite(early).any():  # the first epochs, near 0.5, would leave no room for the rest
+        low, high = float(np.nanmin(early)), max(each.val for found in results.values() for each in found)
+        panel.set_ylim(low - 0.05 * (high - low) - 0.002, high + 0.05 * (high - low) + 0.002)
     panel.axvline(budget, color="#999999", linewidth=1)
     panel.text(budget, panel.get_ylim()[0], f" budget of {budget}", va="bottom", color="#666666", fontsize=9)
     panel.set(xlabel="epochs trained, all trials together", ylabel="best balanced accuracy, validation speakers")

@@ -189,8 +189,8 @@ def driver_costs(scratch: Path) -> dict[str, float]:
 
 def suggest_cost(count: int) -> float:
     """Seconds in which the searcher gives out `count` points, one after the other, and hears of all their epochs."""
-    began = time.perf_counter()
     points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:count]
+    began = time.perf_counter()
     waiting = Waiting(points)
     for trial in map(str, range(count)):
         point = waiting.take(trial)

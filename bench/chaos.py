@@ -25,15 +25,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from _chaos_checks import Findings
+from _chaos_faults import FAULTS
 from _chaos_search import Search, undisturbed
-from _chaos_world import FAULTS, World
+from _chaos_world import World
 from rich.console import Console
 from rich.table import Table
 
 from agr.errors import SettingsError
 from agr.terminal import run
 
-PER_SEARCH = 6
+PER_SEARCH = 8
 APART = ({"disk", "network"},)  # of these a search gets one only: each wants another stage store
 
 

@@ -105,15 +105,15 @@ def watch(seed: int, start: int, stop: int, step: int, found: Found, advance: Me
     number = start
     while number < stop:
         command = [sys.executable, __file__, "--worker", *map(str, (seed, number, stop, step))]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            number, outcome, complaint, seconds, peak = json.loads(line)
-            with found.lock:
-                note(found, number, outcome, complaint, seconds, peak)
-                advance(1)
-            number += step
-        status = process.wait()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                number, outcome, complaint, seconds, peak = json.loads(line)
+                with found.lock:
+                    note(found, number, outcome, complaint, seconds, peak)
+                    advance(1)
+                number += step
+        status = process.returncode
         if number < stop:
             hung = status == -signal.SIGPROF
             with found.lock:
@@ -218,7 +218,11 @@ def report(found: Found, files: int, seed: int, keep: Path) -> int:
     print(f"peak memory: decoding {found.peak >> 20} MiB, agr.predict {found.predict_peak >> 20} MiB")
     missing = files - sum(found.outcomes.values())
     held = not found.failures and not missing
-    said = "no crash, no hang, no traceback" if held else f"{len(found.failures)} failures, {missing} files missing"
+    said = (
+        "no crash, no hang, no traceback, no failure"
+        if held
+        else f"{len(found.failures)} failures, {missing} files missing"
+    )
     print(f"{files} files decoded, {found.asked} of them also by agr.predict, seed {seed}: {said}")
     return int(not held)
 

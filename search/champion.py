@@ -182,6 +182,7 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
         low, high = scores.balanced_accuracy_ci95
         metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}
         metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
+        metrics |= {"gap": last.val_balanced_accuracy - scores.balanced_accuracy}
         metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
     session.tracker.log_metrics(session.parent, metrics)
     settings = {f"champion_{key}": value for key, value in best.named.items()}

@@ -5,13 +5,17 @@ with cluster(address=None, device="cpu") as slots: ...
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from filelock import FileLock
 
 from agr.errors import SettingsError
 from agr.pool import worker_environment
@@ -69,7 +73,7 @@ def cluster(
         else:
             custom = {MPS: 1.0} if device == "mps" else None
             memory = max(128 * 2**20, 2 * store_bytes)
-            with worker_environment():  # Ray's daemons hand it on to every worker
+            with worker_environment(), _alone():  # Ray's daemons hand the environment on to every worker
                 ray.init(
                     address="local", include_dashboard=False, resources=custom, object_store_memory=memory, **quiet
                 )
@@ -81,6 +85,21 @@ def cluster(
         yield _slots(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other search of this user starts its Ray meanwhile: a node that is not up after 30 s is given up.
+
+    Raises: RuntimeError for what Ray raises as a bare Exception.
+    """
+    with FileLock(os.path.join(tempfile.gettempdir(), f"agr-ray-{getpass.getuser()}.lock")):
+        try:
+            yield
+        except Exception as error:
+            if type(error) is Exception:
+                raise RuntimeError(str(error)) from error
+            raise
 
 
 def _probe(address: str) -> None:

@@ -30,7 +30,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -109,7 +109,7 @@ class Custom:
     def fit(self, point: CustomPoint, device: str, report: Report, resume: State | None) -> None:
         """Call the function. Raises: TrainingError for epochs or metrics that the contract does not allow."""
         torch.set_num_threads(1)
-        history = list(resume.history) if resume else []
+        history: list[Any] = list(resume.history) if resume else []
         clock = [time.perf_counter()]
 
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
@@ -125,6 +125,10 @@ class Custom:
     def about(self, point: CustomPoint) -> dict[str, object]:
         """See `Task`."""
         return {"trainable": self.path} | {name: value for name, value in point.config().items() if name != "epochs"}
+
+    def reading(self, kind: Kind) -> Custom:
+        """See `Task`."""
+        return replace(self, kind=kind)
 
     def lean(self) -> Custom:
         """There is nothing to leave out."""

@@ -65,7 +65,7 @@ def grid_of(path: str, given: Mapping[str, Sequence[Any] | None] | None = None) 
     grid = getattr(module_of(path), "GRID", None)
     if not isinstance(grid, Mapping) or "epochs" not in grid or not all(grid.values()):
         raise SettingsError(f"--trainable {path}: GRID {grid!r}; expected lists of values by name, epochs among them")
-    known = {name: list(values) for name, values in grid.items()}
+    known: dict[str, Sequence[Any]] = {name: list(values) for name, values in grid.items()}
     for name, values in (given or {}).items():
         if values and name not in known:
             raise SettingsError(f"--{name}: not in GRID of {path}; expected one of {', '.join(known)}")

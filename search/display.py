@@ -16,7 +16,7 @@ from search.session import FAILED, FINISHED, RUNNING, Record, Session, ranked
 from search.task import readable
 
 STYLES = {RUNNING: "cyan", FINISHED: "green", FAILED: "red"}
-WIDTHS = {"epochs": 3, "lr": 6, "gamma": 4}
+WIDTHS = {"epochs": ">3", "lr": "<6", "gamma": "<4"}
 ROWS_AROUND = 9  # title, header, borders and the line below the table
 
 
@@ -90,7 +90,7 @@ def _print_line(session: Session, record: Record) -> None:
         return
     ended = sum(1 for other in session.records.values() if other.status != RUNNING)
     config, last = record.settings.config(), record.last
-    axes = " ".join(f"{name} {readable(config[name]):{WIDTHS.get(name, 0)}}" for name in record.kind.axes)
+    axes = " ".join(f"{name} {readable(config[name]):{WIDTHS.get(name, '')}}" for name in record.kind.axes)
     score = f"{record.kind.aim.says} {getattr(last, record.kind.aim.metric):.4f}" if last else "no epoch finished"
     reason = f" ({record.reason})" if record.reason else ""
     count = f"{ended:3}/{session.planned}" if session.planned else f"{ended:3}"

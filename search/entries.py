@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from agr.tracking import STORE_ERRORS, Tracker, is_outage
 
 LOCAL_ID = "local_id"
 REASON_LENGTH = 160
+SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 SUFFIX = ".jsonl"
 
 
@@ -148,7 +150,9 @@ def discard_doubles(tracker: Tracker, run: str, ids: Mapping[str, str]) -> None:
 
 def reason(error: Exception, uri: str) -> str:
     """An error in a few words, without what the store's URI hides."""
-    return textwrap.shorten(hide(str(error) or type(error).__name__, uri), REASON_LENGTH, placeholder=" ...")
+    text = hide(str(error) or type(error).__name__, uri)
+    found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
+    return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")
 
 
 def deliver(tracker: Tracker, entry: Entry, ids: dict[str, str], again: bool) -> None:

@@ -37,10 +37,10 @@ def grid(
     for name in others or {}:
         if name not in known:
             raise SettingsError(f"--axis {name}: unknown; expected one of {', '.join(sorted(known))}")
-    names, values = tuple(others or {}), [dict.fromkeys(each) for each in (others or {}).values()]
+    names, rows = tuple(others or {}), itertools.product(*(dict.fromkeys(each) for each in (others or {}).values()))
     return [
         Settings(epochs=count, lr=rate, gamma=factor, seed=seed, model=model, **dict(zip(names, rest, strict=True)))
-        for (count, rate, factor), rest in itertools.product(unique, itertools.product(*values))
+        for (count, rate, factor), rest in itertools.product(unique, rows)
     ]
 
 

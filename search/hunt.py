@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 
+from agr import plots
 from agr.errors import SettingsError
 from search import display, pictures, warm
 from search.aims import measured, ordered
@@ -23,12 +24,10 @@ from search.ledger import Budget, Ledger
 from search.luck import Repeats, repeat
 from search.session import Record
 from search.space import Space
+from search.studies import sampler, study_storage
 from search.study import STORE, Arena
 from search.subject import Subject
 from search.task import Aim, Point
-
-STUDIES = str(STORE / "studies.journal")
-STARTUP = 5  # trials before TPE and CMA-ES rely on what they know
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Hunt:
         study = self.study(arena.subject)
         expand = self._expand(arena.subject)
         kind = arena.subject.task.kind
-        ledger = Ledger(study, self.space, expand, self.budget, kind.aim.score, self._values)
+        ledger = Ledger(study, self.space, expand, self.budget, kind.aim, self._values)
         known = warm.recall(arena, ledger, expand)
         self._begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
@@ -136,16 +135,15 @@ class Hunt:
 
     def _rank(self, arena: Arena, ledger: Ledger) -> tuple[list[Record], list[Repeats]]:
         """All that finished, best first; the first of them has its weights on the search's own split."""
-        session = arena.session
-        session.noting = False
-        finished = session.finished()
+        arena.session.noting = False
+        finished = arena.session.finished()
+        arena = arena.to_the_end()
         if self.folds:
             finished = self._trained_whole(arena, ledger)
-        ranking = ordered(finished, self.aims)
+        ranking, repeats = ordered(finished, self.aims), list[Repeats]()
         if self.repeat_best and ranking:
             repeats, ranking = repeat(arena, ranking, self.repeat_best)
-            return ranking, repeats
-        return ranking, []
+        return whole(arena, ranking), repeats
 
     def _trained_whole(self, arena: Arena, ledger: Ledger) -> list[Record]:
         """The point that is best over the folds, trained on the search's own training speakers."""
@@ -160,8 +158,11 @@ class Hunt:
     def _draw(self, arena: Arena, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             names = [aim.says for aim in self.aims]
-            spent = [(trained, self.aims[0].value(score)) for trained, score in arena.session.best]
-            pictures.draw(study, Path(folder), arena.session.name, spent, names)
+            session, aim = arena.session, self.aims[0]
+            curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
+            spent = [(trained, aim.value(score)) for trained, score in curve]
+            title = session.name + (f"  [{notice}]" if (notice := plots.notice(arena.subject.tags)) else "")
+            pictures.draw(study, Path(folder), title, spent, names)
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]
                 lines += [
@@ -171,49 +172,24 @@ class Hunt:
             arena.session.tracker.log_folder(arena.session.parent, Path(folder))
 
 
+def whole(arena: Arena, ranking: Sequence[Record]) -> list[Record]:
+    """The ranking; its first is trained again to the epoch for which it stands if that stage is gone from the store."""
+    first = ranking[0] if ranking else None
+    if first is None or arena.store is None:
+        return list(ranking)
+    point, epochs = first.settings, first.chosen.epoch
+    if arena.store.get(arena.lineage(point).key(point.rates()[:epochs])) is not None:
+        return list(ranking)
+    before = set(arena.session.records)
+    train_all(arena, [arena.subject.task.kind.point(point.config() | {"epochs": epochs})], "champion")
+    again = [record for trial, record in arena.session.records.items() if trial not in before and record.history]
+    return [*again, *ranking]
+
+
 def best_over_folds(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
     """The trial with the best mean over folds, pruned ones included."""
     told = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
     return max(told, key=lambda trial: trial.user_attrs["score"], default=None)
-
-
-def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Optuna's sampler of this name."""
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
-    if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def study_storage(where: str) -> optuna.storages.BaseStorage:
-    """A journal file, or a database behind a URL. Raises: SettingsError."""
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    try:
-        if "://" in where:
-            return RDBStorage(where)
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(where))
-    except Exception as error:  # whatever the database's driver raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None
-
-
-def _over(budget: Budget, trial: str, result: Mapping[str, Any]) -> bool:
-    return budget.over()
-
-
-def _note(arena: Arena, ledger: Ledger) -> None:
-    """Of trials on folds the session sees one fold at a time; the mean over them is known here."""
-    best = best_over_folds(ledger.study)
-    if best is not None and len(ledger.asked[0].points) > 1:
-        arena.session.note_score(best.user_attrs["score"])
 
 
 def _short(content: object) -> str:

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from agr.errors import AgrError, SettingsError
 from search.opening import driver
 from search.space import Space
-from search.task import Point
+from search.task import Aim, Point
 
 MOST_INVALID = 100  # configurations in a row that the task refuses
 
@@ -74,10 +74,10 @@ class Ledger:
         space: Space,
         expand: Callable[[Mapping[str, Any]], tuple[Point, ...]],
         budget: Budget,
-        score: Callable[[Any], float],
+        aim: Aim,
         values: Values,
     ) -> None:
-        """expand: the points of a configuration, one a fold. score: what intermediate values are, more is better.
+        """expand: the points of a configuration, one a fold. aim: what intermediate values are.
 
         values: of a configuration and the epochs for which its folds stand, one value an aim, as the study wants them.
         """
@@ -86,7 +86,7 @@ class Ledger:
         self.spent = 0
         self.asked: list[Asked] = []
         self._folds = len(expand(space.lowest()))
-        self._space, self._expand, self._score, self._values = space, expand, score, values
+        self._space, self._expand, self._aim, self._values = space, expand, aim, values
 
     @property
     def left(self) -> float:
@@ -126,8 +126,8 @@ class Ledger:
             self.spent += len(new)
             asked.spent += len(new)
         if len(self.study.directions) == 1:
-            for step, mean in enumerate(asked.means(self._score)[asked.told :], start=asked.told + 1):
-                asked.trial.report(mean, step)
+            for step, mean in enumerate(asked.means(self._aim.score)[asked.told :], start=asked.told + 1):
+                asked.trial.report(self._aim.value(mean), step)
         asked.told = asked.reached
 
     def end(self, asked: Asked, fold: int, failed: str = "") -> None:
@@ -144,7 +144,7 @@ class Ledger:
         if asked.failed or not asked.reached:
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        means = asked.means(self._score)
+        means = asked.means(self._aim.score)
         chosen = int(np.argmax(means))
         trial.set_user_attr("chosen", chosen + 1)
         trial.set_user_attr("score", means[chosen])

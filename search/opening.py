@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from agr import registry
 from agr.tracking import Tracker
@@ -30,7 +31,7 @@ def open_session(
     close_abandoned(tracker)
     params = dict(axes) | dict(subject.params)
     parent = tracker.start_run(name, params, dict(tags) | {"driver": driver()})
-    tracker.log_dataset(parent, subject.task.name, subject.digest, subject.source, "{}")
+    tracker.log_dataset(parent, subject.task.name, subject.digest, subject.source, subject.profile)
     return Session(name, tracker, parent, tags, 0, subject.task.kind)
 
 
@@ -39,9 +40,14 @@ def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
     configs = [point.config() for point in points]
     found: dict[str, object] = {}
     for name in names:
-        values = sorted({config[name] for config in configs}, key=lambda value: (str(type(value)), value))
+        values = sorted({config[name] for config in configs}, key=_order)
         found[name] = " ".join(map(readable, values[:SHOWN_VALUES])) + (" ..." if len(values) > SHOWN_VALUES else "")
     return found | {"trials": len(points)}
+
+
+def _order(value: Any) -> tuple[str, Any]:
+    """Numbers first, then what else there may be, each with its kind."""
+    return "" if isinstance(value, int | float) else str(type(value)), value
 
 
 def close_abandoned(tracker: Tracker | Outbox) -> None:

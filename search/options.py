@@ -35,7 +35,8 @@ def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
     run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
     run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
-    run.add_argument("--address", help="a running Ray cluster (default: a private local one)")
+    joined = "a running Ray cluster (default: a private local one); of nodes with and without GPUs, those with train"
+    run.add_argument("--address", help=joined)
     seen = "where stages and final weights are kept, on a cluster where every node sees it (default: mlflow_store)"
     run.add_argument("--storage", type=harmless, metavar="URI", default="mlflow_store", help=seen)
     kept = "where epochs are kept (default: stages/ below --storage)"

@@ -128,6 +128,10 @@ def pareto(study: Study, aims: Sequence[str], title: str, path: Path) -> None:
     """All finished trials by their aims, two or three; those that no other one beats in every aim stand out."""
     with _style():
         panel = optuna_plots.plot_pareto_front(study, target_names=list(aims))
+        depth = getattr(panel, "zaxis", None)
+        for axis in (panel.xaxis, panel.yaxis, depth) if depth is not None else ():
+            axis.set_major_locator(MaxNLocator(4))
+            axis.labelpad = 12
         handles, labels = panel.get_legend_handles_labels()
         named = {"Trial": "a trial", "Best Trial": "beaten by none in every aim"}
         panel.legend(handles, [named.get(label, label) for label in labels], loc="best", facecolor="white")

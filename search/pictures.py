@@ -3,16 +3,17 @@
     draw(study, folder, "name of the search", spent=[(5, 0.81), (12, 0.86)], aims=["val_balanced_accuracy"])
 
 best_so_far.png    drawn if `spent` is not empty
-history.png        if a trial finished
-slice.png          if a hyperparameter differs between finished trials
+history.png        if a trial has a score
+slice.png          if a hyperparameter differs between such trials
 parallel.png       as slice.png
 contour.png        as slice.png, if two hyperparameters do, and not all scores are the same
 importances.png    as contour.png, if the best trials can be told from the others
 pareto.png         if a trial finished, and there are two or three aims
 pareto.csv         if a trial finished, and there are two aims or more
 
-What cannot be drawn is left out without a word. Except for best_so_far.png only finished trials count, as Optuna has
-it: one that was pruned has no score to compare. Of several aims all pictures but pareto.png show the first.
+What cannot be drawn is left out without a word. A pruned trial counts with the best score that it reported: Optuna's
+own plots leave it out, and with it most of a search that prunes. Where there are several aims, all pictures but
+pareto.png show the first.
 
 Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023): how far the density of a hyperparameter among the best
 trials is from that among all. It asks what makes a trial one of the best, not what moves the score between bad and
@@ -45,13 +46,15 @@ BEST_TRIALS = 5  # that PED-ANOVA should have among the best, if need be by bein
 class View:
     """What a picture needs of a study.
 
-    study: of the first aim alone. trials: its finished ones with finite scores. names: the hyperparameters that differ
-    between them. aim: how the score is called. title: of every picture.
+    study: a copy of the first aim alone, in which pruned trials are finished ones. trials: those with finite scores.
+    names: the hyperparameters that differ between them. pruned: how many were. aim: how the score is called. title: of
+    every picture.
     """
 
     study: Study
     trials: Sequence[FrozenTrial]
     names: Sequence[str]
+    pruned: int
     aim: str
     title: str
 
@@ -68,7 +71,8 @@ class View:
     @property
     def counted(self) -> str:
         """How many trials a picture shows."""
-        return f"{len(self.trials)} finished of {len(self.study.get_trials(deepcopy=False))} trials"
+        cut = f" ({self.pruned} pruned)" if self.pruned else ""
+        return f"{len(self.trials)} of {len(self.study.get_trials(deepcopy=False))} trials{cut}"
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], aims: Sequence[str]) -> None:
@@ -90,10 +94,10 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
             plots.history(view, folder / "history.png")
         if view.names:
             _by_hyperparameter(view, folder)
-        if view.trials and len(aims) > 1:
+        if len(aims) > 1 and study.best_trials:
             write_pareto(study, aims, folder / "pareto.csv")
-        if view.trials and 2 <= len(aims) <= 3:
-            plots.pareto(study, aims, title, folder / "pareto.png")
+            if len(aims) <= 3:
+                plots.pareto(study, aims, title, folder / "pareto.png")
 
 
 def _by_hyperparameter(view: View, folder: Path) -> None:
@@ -111,35 +115,40 @@ def _by_hyperparameter(view: View, folder: Path) -> None:
 
 
 def view_of(study: Study, aim: str, title: str) -> View:
-    """A study as its pictures show it, by its first aim, with the same trial numbers."""
+    """A study as its pictures show it, by its first aim, with the same trial numbers.
+
+    It is a copy even where there is one aim. Optuna's plots take a `target` instead, but then they, and PED-ANOVA, take
+    lower values to be better.
+    """
+    import optuna
     from optuna.trial import TrialState
 
-    if len(study.directions) > 1:
-        study = _first_aim(study)
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in finished if trial.value is not None and math.isfinite(trial.value)]
+    copy = optuna.create_study(direction=study.directions[0])
+    for trial in study.get_trials(deepcopy=False):
+        copy.add_trial(_finished(trial, study))
+    trials = copy.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
     first = trials[0].params if trials else {}
     shared = [name for name in first if all(name in trial.params for trial in trials)]
     names = [name for name in shared if any(trial.params[name] != first[name] for trial in trials)]
-    return View(study, trials, names, aim, title)
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    pruned = sum(states[trial.number] == TrialState.PRUNED for trial in trials)
+    return View(copy, trials, names, pruned, aim, title)
 
 
-def _first_aim(study: Study) -> Study:
-    """A copy of a study of several aims with the first value of each finished trial.
-
-    Optuna's plots take a `target` as well, but then they, and PED-ANOVA, take lower values to be better.
-    """
-    import optuna
+def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
+    """A trial with the score that it has, as a finished one; without any, as a failed one."""
     from optuna.trial import TrialState, create_trial
 
-    single = optuna.create_study(direction=study.directions[0])
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.COMPLETE:
-            value, params, kinds = trial.values[0], trial.params, trial.distributions
-            single.add_trial(create_trial(value=value, params=params, distributions=kinds))
-        else:
-            single.add_trial(create_trial(state=TrialState.FAIL))
-    return single
+    better = max if study.directions[0].name == "MAXIMIZE" else min
+    reported = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+    if trial.state == TrialState.COMPLETE:
+        value = trial.values[0]
+    elif trial.state == TrialState.PRUNED and reported:
+        value = better(reported)
+    else:
+        return create_trial(state=TrialState.FAIL)
+    return create_trial(value=value, params=trial.params, distributions=trial.distributions)
 
 
 def importances(view: View) -> dict[str, float]:

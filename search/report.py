@@ -41,13 +41,16 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"test        balanced accuracy {ending.scores.balanced_accuracy:.4f} on {ending.scores.speakers} speakers "
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
+        gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
+        trials = f"chosen from {len(ending.ranking)} trials, a score on validation speakers flatters"
+        console.print(f"gap         {gap:+.4f} from validation to test; {trials}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
     for name, value in ending.tested.items():
-        console.print(f"test        {name} {value:.4f}")
+        console.print(f"test        {name.removeprefix('test_').replace('_', ' ')} {value:.4f}")
     if leaky:
         console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
     if synthetic:

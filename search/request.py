@@ -14,10 +14,11 @@ from agr.training import Settings
 from agr.variation import DEFAULT as USUAL_VARIATION
 from search import aims, custom_subject, voices, warm
 from search.custom import aim_of, module_of
-from search.hunt import STUDIES, Hunt
+from search.hunt import Hunt
 from search.ledger import Budget
 from search.ranges import Choices, Range
 from search.space import DEFAULT, Space, known_settings, parse
+from search.studies import STUDIES
 from search.subject import Subject
 from search.task import Aim, Kind, Voices, settled
 

@@ -68,8 +68,9 @@ class Record:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The settings that tell it apart; the epochs are those after which it stands."""
-        known: dict[str, Any] = self.settings.config() | ({"epochs": self.chosen.epoch} if self.history else {})
+        """The settings that tell it apart; once it has finished, the epochs are those after which it stands."""
+        known: dict[str, Any] = self.settings.config()
+        known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
         return {name: known[name] for name in self.kind.axes}
 
     @property
@@ -161,7 +162,7 @@ class Session:
             if record.status == RUNNING:
                 record.reason = record.reason or "interrupted"
                 self._close(record, KILLED)
-        if self.best:
+        if self.best and self.trained > self.best[-1][0]:
             self._log_best()
         self.tracker.end_run(self.parent, status)
 

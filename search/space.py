@@ -90,11 +90,6 @@ class Space:
         inside = all(name in params and item.holds(params[name]) for name, item in self.varied.items())
         return inside and all(name not in params or params[name] == value for name, value in self.fixed.items())
 
-    def fixing(self, **values: Value) -> Space:
-        """This space with some names fixed, whether it named them before or not."""
-        varied = {name: item for name, item in self.varied.items() if name not in values}
-        return Space(varied, dict(self.fixed) | values)
-
     def lowest(self) -> dict[str, Any]:
         """One configuration of the space."""
         return {name: item.ends()[0] for name, item in self.varied.items()} | dict(self.fixed)
@@ -102,7 +97,7 @@ class Space:
     def edges(self) -> Iterator[dict[str, Any]]:
         """Hyperparameters at every end of every range, one after another: what passes a check of ranges here, passes
         everywhere, as long as the check looks at each name by itself."""
-        base = {name: item.ends()[0] for name, item in self.varied.items()} | dict(self.fixed)
+        base = self.lowest()
         yield base
         for name, item in self.varied.items():
             yield from (base | {name: value} for value in item.ends()[1:])

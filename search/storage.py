@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from agr.credentials import hide
 from agr.errors import SettingsError
 
 TEMPORARY = ".tmp"
+HOST = socket.gethostname()
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before a store behind a network is asked again
 T = TypeVar("T")
 
@@ -41,7 +44,7 @@ class Storage:
     def write(self, name: str, data: bytes) -> None:
         """Write a file: on a disk by renaming a temporary one, in an object store by its own atomic put."""
         path = f"{self._root}/{name}"
-        target = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
+        target = f"{path}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
         if self._local:
             self._system.create_dir(os.path.dirname(path), recursive=True)
         try:
@@ -100,6 +103,13 @@ class Storage:
             self._system.delete_dir(self._root)
         except FileNotFoundError:
             return
+
+    def half_written(self) -> Iterator[tuple[str, int]]:
+        """Files that processes of this machine are writing, or died writing: name and process id."""
+        for entry in self.entries(TEMPORARY) if self._local else ():
+            writer = re.search(rf"\.{re.escape(HOST)}-(\d+)-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$", entry.name)
+            if writer:
+                yield entry.name, int(writer[1])
 
     def entries(self, suffix: str) -> Iterator[Entry]:
         """Every file whose name ends so."""

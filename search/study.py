@@ -27,8 +27,7 @@ from search.session import FAILED, FINISHED, KILLED, Record, Session
 from search.stages import Lineage, Stage, StageStore, final_weights
 from search.storage import Storage, absolute, below
 from search.subject import Subject
-from search.task import Point
-from search.trial import lineage_of
+from search.task import Point, lineage_of
 from search.upkeep import Leaseholder
 
 if TYPE_CHECKING:
@@ -111,28 +110,43 @@ class Arena:
         return lineage_of(self.subject.task, point, self.device, self.session.id)
 
     def read_off(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
-        """Answer the points whose every epoch is in the store already, without Ray; returns the others."""
-        left = []
-        for number, point in enumerate(points):
-            stage = self.store.get(self.lineage(point).key(point.rates())) if self.store else None
-            if stage is None:
-                left.append(point)
-            else:
-                self.replay(f"{prefix}-{number}", point, stage)
-        return tuple(left)
+        """Answer the points whose every epoch is in the store already, without Ray; returns the others.
+
+        Only the best of them is read whole, for it may become the champion; of the others, what was noted.
+        """
+        if self.store is None:
+            return tuple(points)
+        kind, store = self.session.kind, self.store
+        keys = [self.lineage(point).key(point.rates()) for point in points]
+        found = {number: stage for number, key in enumerate(keys) if (stage := store.outline(key)) is not None}
+        while found:
+            best = min(found, key=lambda number: kind.merit(kind.chosen(found[number].state.history)))
+            if store.get(keys[best]) is not None:
+                break
+            del found[best]
+        for number, stage in found.items():
+            self.replay(f"{prefix}-{number}", points[number], stage)
+        return tuple(point for number, point in enumerate(points) if number not in found)
 
     def replay(self, trial: str, point: Point, stage: Stage, reached: int | None = None) -> None:
         """Tell the session of a trial whose epochs, or the first `reached` of them, a stage holds."""
         self.session.start(trial, point.config())
         history = stage.state.history[:reached]
-        chosen = self.subject.task.kind.chosen(history).epoch
         epochs = [dict(vars(epoch)) for epoch in history]
         self.session.advance(trial, {"epochs": epochs, "origins": stage.origins[:reached], "read": True})
-        whole = chosen == len(stage.state.history)
-        key = self.lineage(point).key(point.rates()[:chosen])
+        self.session.end(trial, self.weights(point, self.session.kind.chosen(history).epoch))
+
+    def weights(self, point: Point, epochs: int) -> Callable[[], Mapping[str, Tensor]]:
+        """What reads the weights of a point after some epochs, when they are wanted."""
         uri = self.store.uri if self.store else ""
-        weights = functools.partial(_weights, stage) if whole else functools.partial(final_weights, uri, key)
-        self.session.end(trial, weights)
+        return functools.partial(final_weights, uri, self.lineage(point).key(point.rates()[:epochs]))
+
+    def to_the_end(self) -> Arena:
+        """This arena for trials that stand for their last epoch."""
+        plain = replace(self.session.kind, best_epoch=False)
+        self.session.kind = plain
+        task = self.subject.task.reading(plain)
+        return replace(self, subject=replace(self.subject, task=task))
 
 
 def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
@@ -168,10 +182,6 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)
     return code
-
-
-def _weights(stage: Stage) -> Mapping[str, Tensor]:
-    return stage.state.weights
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class Subject:
     """A task, and what is told of it.
 
     name: of a search that is given none, before the time. tags: of every run. params: of the search's own run.
-    digest, source: of the data. lines: printed when the search begins. experiment, model: names in MLflow.
+    digest, source, profile: of the data, the last as JSON. lines: printed when the search begins. experiment, model:
+    names in MLflow.
     """
 
     task: Task
@@ -41,3 +42,4 @@ class Subject:
     conclude: Conclude
     experiment: str = EXPERIMENT
     model: str = REGISTERED_MODEL
+    profile: str = "{}"

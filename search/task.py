@@ -166,6 +166,15 @@ class Task(Protocol):
     def lean(self) -> Task:
         """The task with all that workers need and no more, in memory."""
 
+    def reading(self, kind: Kind) -> Task:
+        """The task with its trials read otherwise."""
+
+
+def lineage_of(task: Task, point: Point, device: str, search: str) -> Lineage:
+    """What determines a point's epochs; where that is not known, the point and the search, which share with nobody."""
+    alone = Lineage(tuple((key, str(value)) for key, value in (point.config() | {"search": search}).items()))
+    return task.lineage(point, device) or alone
+
 
 @dataclass(frozen=True)
 class Voices:
@@ -199,8 +208,11 @@ class Voices:
 
     def about(self, point: Settings | Folded) -> dict[str, object]:
         """See `Task`."""
-        settings = _settings(point)
-        return {"data": self.name, "split": self._split(point).name, "seed": settings.seed, "lr": f"{settings.lr:g}"}
+        return {"data": self.name, "split": self._split(point).name, "seed": _settings(point).seed}
+
+    def reading(self, kind: Kind) -> Voices:
+        """See `Task`."""
+        return replace(self, kind=kind)
 
     def lean(self) -> Voices:
         """The images without the manifest's rows."""

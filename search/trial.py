@@ -13,7 +13,7 @@ from agr.errors import TrainingError
 from agr.training import STEP_SIZE, State
 from search.keeping import Keeper
 from search.stages import Lineage, Stage, StageStore
-from search.task import Kind, Point, Task
+from search.task import Kind, Task, lineage_of
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,6 @@ def deepest(store: StageStore, lineage: Lineage, rates: Sequence[Any]) -> Stage 
         return None
 
 
-def lineage_of(task: Task, point: Point, device: str, search: str) -> Lineage:
-    """What determines a point's epochs; where that is not known, the point and the search, which share with nobody."""
-    alone = Lineage(tuple((key, str(value)) for key, value in (point.config() | {"search": search}).items()))
-    return task.lineage(point, device) or alone
-
-
 def keep(store: StageStore, lineage: Lineage, rates: Sequence[Any], stage: Stage, spare: Iterable[int]) -> None:
     """Store the stage after these rates, and drop those after `spare` epochs."""
     store.put(lineage.key(rates), stage)
@@ -117,5 +111,5 @@ def superfluous(history: Sequence[Any], ends: Container[int], kind: Kind, read: 
 
 def about(known: Mapping[str, object], history: Sequence[Any]) -> dict[str, object]:
     """What `python -m search.stages list` shows of a stage."""
-    now = {"now": f"{history[-1].lr:g}"} if hasattr(history[-1], "lr") else {}
-    return dict(known) | now | {"epochs": len(history)}
+    rates = {"lr": f"{history[0].lr:g}", "now": f"{history[-1].lr:g}"} if hasattr(history[-1], "lr") else {}
+    return dict(known) | rates | {"epochs": len(history)}

@@ -65,8 +65,12 @@ class Leaseholder:
             self._try(self._lease)
 
     def end(self) -> None:
-        """Say that the search is over."""
+        """Say that the search is over, and delete what killed writers of this machine left half-written."""
         self._try(Lease(**(asdict(self._lease) | {"running": False})))
+        with suppress(OSError):
+            for name, pid in list(self._store.storage.half_written()):
+                if not _lives(pid):
+                    self._store.storage.delete(name)
 
     def _try(self, lease: Lease) -> None:
         with suppress(OSError):
@@ -141,8 +145,13 @@ def _alive(lease: Lease, renewed: float) -> bool:
     """On this machine the process is asked; of another one, a lease that is not renewed expires."""
     if lease.host != socket.gethostname():
         return time.time() - renewed < EXPIRE_SECONDS
+    return _lives(lease.pid)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine is there."""
     try:
-        os.kill(lease.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

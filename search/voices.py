@@ -39,6 +39,7 @@ def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
         source=" ".join(plan.data),
         lines=_lines(data, split),
         conclude=functools.partial(conclude, data=data, split=split),
+        profile=f'{{"clips": {len(data)}}}',
     )
 
 

@@ -1,4 +1,4 @@
-"""Compare-and-set of an alias on a real SQLite store: who comes second is told so, whoever dies holds up nobody for long."""
+"""Compare-and-set of an alias on a real SQLite store: of several one moves it, and a dead one holds nobody up long."""
 
 from __future__ import annotations
 

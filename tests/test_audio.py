@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -320,8 +321,135 @@ def test_promises_cost_no_memory(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     lies = [flac_promising(frames) for frames in (8_001, 2**28, 2**36 - 1)]
     lies += [wav(b"\1\2" * 800, size, channels=n) for size in (0xFFFFFFFE, 1_600) for n in (1, 1_024, 65_535)]
+    lies += [AU, CAF, RF64]
     for i, data in enumerate(lies):
         (tmp_path / f"{i}.bin").write_bytes(data)
     command = [sys.executable, "-c", PEAK_GROWTH, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 50  # MiB; the promises add up to hundreds of gigabytes
+
+
+FOUR_BILLION = 2**32 - 1
+AU = b".snd" + struct.pack(">IIIII", 24, FOUR_BILLION, 3, 16_000, FOUR_BILLION) + bytes(100)
+CAF = b"caff" + struct.pack(">HH4sqd4sIIIII", 1, 0, b"desc", 32, 16_000.0, b"lpcm", 0, 2, 1, FOUR_BILLION, 16)
+CAF += b"data" + struct.pack(">qI", 2**62, 0) + bytes(100)
+RF64 = b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 28, 2**63, 2**63 - 1, 2**62, 0)
+RF64 += wav(b"\1\2" * 800, FOUR_BILLION)[12:]
+
+
+@pytest.mark.parametrize("data", [AU, CAF, RF64], ids=["AU", "CAF", "RF64"])
+def test_billions_of_channels_or_of_gigabytes_are_refused(tmp_path: Path, data: bytes) -> None:
+    assert peak_of_refusal(save(tmp_path, data)) < 2**20
+
+
+@pytest.mark.parametrize("channels", [1, 16, 1_024])
+def test_a_wav_that_promises_4_gb_and_holds_nothing_costs_nothing(tmp_path: Path, channels: int) -> None:
+    data = wav(b"\1\2" * 800, 0xFFFFFFF0, riff=36, channels=channels)[:-1_500]
+    assert peak_of_refusal(save(tmp_path, data)) < 2**23
+
+
+def peak_of_refusal(path: Path) -> int:
+    """Bytes that Python and NumPy took at most at one time while this file was refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioError, match="expected"):
+            audio.load(path, 8_000)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# --- long clips, and what is read at once
+
+
+def written(path: Path, seconds: float, rate: int, channels: int = 1) -> Path:
+    """A file of a tone and noise."""
+    rng = np.random.default_rng(0)
+    y = np.asarray(sine(rate, seconds)[:, None] + rng.normal(0, 0.01, (round(seconds * rate), channels)))
+    soundfile.write(path, y, rate)
+    return path
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 48_000])
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_blocks_give_what_the_whole_gives_to_the_bit(
+    tmp_path: Path, kind: str, rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / f"clip.{kind}", 3.0, rate, channels=2)
+    whole, expected = audio.decode(path)[0], audio.load(path, 16_000)
+    np.testing.assert_array_equal(expected, audio.resample(whole, rate, 16_000))
+    monkeypatch.setattr(audio, "BLOCK", 5_000)
+    np.testing.assert_array_equal(audio.decode(path)[0], whole)
+    np.testing.assert_array_equal(audio.load(path, 16_000), expected)
+
+
+def test_a_file_that_is_not_read_at_once_is_decoded_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "clip.wav", 1.0, 16_000)
+    expected = audio.load(path, 8_000)
+    monkeypatch.setattr(audio, "AT_ONCE_BYTES", 1_000)
+    monkeypatch.setattr(audio, "MAX_BYTES", 1_000)
+    np.testing.assert_array_equal(audio.load(path, 8_000), expected)
+    path.write_bytes(path.read_bytes()[:-9])
+    refusal(path, TruncatedAudio)
+
+
+def test_longer_than_the_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, short = written(tmp_path / "long.wav", 3.0, 16_000), written(tmp_path / "long.mp3", 3.0, 16_000)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 2)
+    assert refusal(path, AudioError) == f"{path}: 3 s; expected at most 2 s"
+    assert "expected at most 2 s" in refusal(short, AudioError)  # found out while decoding
+
+
+def test_more_samples_than_may_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "wide.wav", 1.0, 16_000, channels=3)
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 48_000)
+    assert len(audio.decode(path)[0]) == 16_000
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 47_999)
+    assert refusal(path, AudioError) == f"{path}: 16000 frames x 3 channels; expected at most 47999"
+
+
+def test_more_bytes_than_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "MAX_BYTES", 1_000)
+    path = save(tmp_path, bytes(1_000))
+    assert audio.read_bytes(path) == bytes(1_000)
+    with pytest.raises(AudioError, match=r"clip\.wav: 1001 bytes; expected at most 1000$"):
+        audio.read_bytes(save(tmp_path, bytes(1_001)))
+    with pytest.raises(AudioError, match="standard input: endless bytes; expected at most 1000"):
+        audio.read_stream(io.BytesIO(bytes(1_001)), "standard input")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device that never ends")
+def test_a_device_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "MAX_BYTES", 1_000)
+    assert "endless" in refusal(Path("/dev/zero"), AudioError)
+
+
+@pytest.mark.parametrize("values", [[1e10, 0.1], [3e38, 3e38], [-3e38, -3e38]])
+def test_samples_too_large_to_be_sound_even_where_only_their_mean_is(tmp_path: Path, values: list[float]) -> None:
+    y = np.stack([sine(), sine()], axis=1)
+    y[17] = values
+    assert "1 of 8000" in refusal(save(tmp_path, encode(y, subtype="FLOAT")), NonFiniteAudio)
+
+
+LONG_CLIP = """
+import resource, sys
+from pathlib import Path
+from agr import audio, evidence, speech
+from agr.recipe import VOICE
+
+def peak():  # MiB; macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+before = peak()
+found = evidence.of_clip(audio.load(Path(sys.argv[1]), VOICE.sample_rate), VOICE)
+speech.seconds(found)
+print(peak() - before)
+"""
+
+
+def test_a_long_clip_takes_little_more_memory_than_its_evidence(tmp_path: Path) -> None:
+    """Four minutes: 8 MB of samples, 3 MB of evidence; in one go they took 380 MiB."""
+    pytest.importorskip("resource")
+    path = written(tmp_path / "long.wav", 240.0, 8_000)
+    done = subprocess.run([sys.executable, "-c", LONG_CLIP, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 160

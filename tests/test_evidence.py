@@ -183,3 +183,28 @@ def test_the_best_window_has_the_most_voicing_of_all() -> None:
     own = next(k for k, cut in enumerate(cuts) if (cut == best_window(found)).all())
     sums = [voicing(found)[k : k + FRAMES].sum() for k in range(len(cuts))]
     assert sums[own] == pytest.approx(max(sums))
+
+
+# --- in parts
+
+
+def test_a_clip_in_parts_is_the_clip_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.concatenate(
+        [noise(0.7), tone(150, 1.1), noise(0.9, seed=1, size=0.01), tone(260, 1.3, size=0.3), noise(0.3)]
+    )
+    whole = of_clip(y, VOICE)
+    monkeypatch.setattr(evidence, "PART_FRAMES", 60)
+    parts = of_clip(y, VOICE)
+    assert parts.shape == whole.shape
+    assert parts.strides == whole.strides
+    difference = np.abs(parts.astype(int) - whole)
+    assert difference.max() <= 2  # the filters know a second around a part, not the whole clip
+    assert (difference > 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("frames", [1, 59, 60, 61, 119, 120, 121])
+def test_parts_at_their_edges(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = tone(150, 2.0)[: 80 * frames - 3]
+    whole = of_clip(y, VOICE)
+    monkeypatch.setattr(evidence, "PART_FRAMES", 60)
+    assert np.abs(of_clip(y, VOICE).astype(int) - whole).max() <= 2

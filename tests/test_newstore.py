@@ -50,7 +50,8 @@ def test_what_a_killed_one_left_is_no_store(tmp_path: Path, monkeypatch: pytest.
 
     from agr import newstore
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = tmp_path / "store"
+    uri = f"sqlite:///{folder}/mlflow.db"
 
     def killed(uri: str) -> None:
         with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
@@ -62,9 +63,9 @@ def test_what_a_killed_one_left_is_no_store(tmp_path: Path, monkeypatch: pytest.
         patch.setattr(newstore, "MlflowClient", killed)
         with pytest.raises(KeyboardInterrupt):
             newstore.create(uri)
-    assert "mlflow.db" not in names(tmp_path)
+    assert "mlflow.db" not in names(folder)
     newstore.create(uri)
-    assert names(tmp_path) == REST
+    assert names(folder) == REST
     assert len(MlflowClient(uri).search_experiments()) == 1
 
 

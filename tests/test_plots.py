@@ -34,6 +34,12 @@ def grid() -> list[Curve]:
     return [trial(*point, finished=stopped.get(point)) for point in points]
 
 
+def large_grid() -> list[Curve]:
+    """More points than there is room for numbers, curves or names."""
+    rates, gammas = [0.1 * 0.9**k for k in range(40)], [k / 41 for k in range(1, 41)]
+    return [trial(count, lr, gamma) for count in (1, 2) for lr in rates for gamma in gammas]
+
+
 def scored(people: int, clips: int = 20, genders: int = 2) -> Scores:
     labels = np.repeat(np.arange(people) % genders, clips)
     names = np.repeat([f"a-corpus-of-some-name/{k:02}" for k in range(people)], clips)
@@ -59,6 +65,8 @@ DRAWN: list[tuple[str, Callable[[Path, str], None]]] = [
     ("curves", lambda path, title: learning_curves(grid(), path, title)),
     ("one epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7)], path, title)),
     ("no epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7, 0)], path, title)),
+    ("three thousand curves", lambda path, title: learning_curves(large_grid(), path, title)),
+    ("three thousand points", lambda path, title: heat_map(large_grid(), path, title)),
     ("many", lambda path, title: learning_curves([trial(2, 0.1**k, k / 9) for k in range(1, 9)], path, title)),
     ("confusion", lambda path, title: confusion(scored(12), path, title)),
     ("one gender", lambda path, title: confusion(scored(3, genders=1), path, title)),
@@ -108,6 +116,24 @@ def test_a_cell_of_the_heat_map_is_the_last_epochs_score(tmp_path: Path, figures
     points = [trial(5, 0.001, 0.5, accuracy=0.61), trial(5, 0.001, 0.7, accuracy=0.72), trial(5, 0.01, 0.5, 5, 0.83)]
     heat_map(points, tmp_path / "grid.png", "t")
     assert texts(figures[0]) == ["0.830", "failed", "0.610", "0.720"]
+
+
+def test_a_heat_map_of_many_points_has_colours_only(tmp_path: Path, figures: list[Figure]) -> None:
+    heat_map(large_grid(), tmp_path / "grid.png", "t")
+    assert texts(figures[0]) == []
+    assert [np.asarray(panel.images[0].get_array()).shape for panel in figures[0].axes[:2]] == [(40, 40)] * 2
+    assert [len(axis.get_ticklabels()) for axis in (figures[0].axes[0].xaxis, figures[0].axes[0].yaxis)] == [8, 8]
+
+
+def test_of_many_curves_the_best_are_drawn_and_the_title_says_so(tmp_path: Path, figures: list[Figure]) -> None:
+    poor = [trial(1, 0.01, k / 1000, accuracy=0.6) for k in range(1, 100)]
+    good = [trial(1, 0.001, k / 1000, accuracy=0.9) for k in range(1, 60)]
+    learning_curves([*poor, *good], tmp_path / "curves.png", "t")
+    left, _ = figures[0].axes
+    ends = [float(np.asarray(line.get_ydata())[-1]) for line in left.lines]
+    assert (ends.count(0.9), ends.count(0.6)) == (59, 1)
+    assert "the best 60 of 158 pairs" in title(figures[0])
+    assert figures[0].legends == []
 
 
 def test_the_longest_trial_of_each_branch_is_drawn_once(tmp_path: Path, figures: list[Figure]) -> None:

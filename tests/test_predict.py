@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,38 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     assert lines[3]["error"] == "standard input: 0 bytes; expected a sound file"
     assert err == "agr: standard input: 0 bytes; expected a sound file\n"
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_a_named_pipe_is_read_by_the_command_itself(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    data = voices[1].read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    status, lines, err = say(voices[0], pipe, voices[2])
+    writer.join()
+    assert (status, err, lines[1]["path"]) == (0, "", str(pipe))
+    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+
+
+def test_long_clips_are_answered_in_smaller_batches(
+    voices: list[Path], loaded: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = list(map(str, voices[:9]))
+    expected = [answer.as_line() for answer in predict.answer(iter(clips), loaded)]
+    sizes: list[int] = []
+    hear = inference.hear
+
+    def counted(given: Sequence[Any], own: bundle.Bundle) -> inference.Heard:
+        sizes.append(len(given))
+        return hear(given, own)
+
+    monkeypatch.setattr(inference, "hear", counted)
+    monkeypatch.setattr(predict, "BATCH_SAMPLES", 30_000)
+    assert [answer.as_line() for answer in predict.answer(iter(clips), loaded)] == expected
+    assert len(sizes) >= 3
+    assert sum(sizes) == 9
 
 
 def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(

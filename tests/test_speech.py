@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +263,14 @@ def test_the_signs_of_a_gliding_buzz_are_what_it_was_made_of() -> None:
     assert found.strength > 0.95
     assert found.glide == pytest.approx(100 * 0.5 * np.log(2) * 0.04, rel=0.15)
     assert found.share == 1
+
+
+@pytest.mark.parametrize("part", [3, 50, 98, 150])
+def test_signs_of_a_clip_in_parts_are_those_in_one_go(
+    part: int, voices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y = np.concatenate([audio.load(path, VOICE.sample_rate) for path in voices[:4]])
+    found = evidence.of_clip(y, VOICE)
+    whole = speech.signs(found)
+    monkeypatch.setattr(speech, "PART_FRAMES", part)
+    assert asdict(speech.signs(found)) == pytest.approx(asdict(whole), rel=1e-5)

@@ -12,7 +12,7 @@ import pytest
 from agr.errors import SplitError
 from agr.images import ImageSet, assemble
 from agr.recipe import IMAGE_SHAPE, MFC
-from agr.splits import KINDS, Indices, Split, audit, describe, make
+from agr.splits import KINDS, Indices, Split, audit, describe, inner, make
 
 # The groups of AudioMNIST's gender folds, copied from the publication and not from the code: women, men.
 PUBLISHED = {
@@ -297,6 +297,76 @@ def test_too_few_speakers_of_a_gender_are_refused(women: int, men: int, found: s
         make(data, "speakers")
     with pytest.raises(SplitError, match=rf"made: {found} speaker\(s\); expected 4 or more"):
         make(data, "folds", folds=4, fold=0)
+
+
+# Cross-validation among the speakers that do not test
+
+
+@pytest.mark.parametrize("folds", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_inner_folds_keep_speakers_apart_and_never_touch_those_that_test(folds: int, seed: int) -> None:
+    data = corpus(people(9, 6))
+    split = make(data, "speakers", seed)
+    test, others = voices(data, split.test), voices(data, np.concatenate([split.train, split.val]))
+    validated: Counter[str] = Counter()
+    for fold in inner(data, split, folds, seed):
+        train, val = voices(data, fold.train), voices(data, fold.val)
+        assert not train & val
+        assert not (train | val) & test
+        assert train | val == others
+        assert len(fold.test) == 0
+        assert {name[0] for name in train} == {name[0] for name in val} == {"w", "m"}
+        every = np.concatenate([fold.train, fold.val])
+        assert sorted(every) == sorted(np.concatenate([split.train, split.val])), "each clip once"
+        validated.update(val)
+    assert validated == Counter(others), "each group validates once"
+
+
+def test_inner_folds_are_of_about_the_same_size_in_each_gender() -> None:
+    data = corpus(people(10, 8))
+    split = make(data)
+    for gender in "wm":
+        sizes = [sum(name[0] == gender for name in voices(data, fold.val)) for fold in inner(data, split, 3)]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_inner_folds_are_the_seeds_and_have_names_and_digests_of_their_own() -> None:
+    data = corpus(people(9, 9))
+    split = make(data)
+    folds, again, others = inner(data, split, 3), inner(data, split, 3), inner(data, split, 3, seed=1)
+    assert [fold.digest for fold in folds] == [fold.digest for fold in again]
+    assert not {fold.digest for fold in folds} & {fold.digest for fold in others}
+    assert len({fold.digest for fold in (*folds, split)}) == 4
+    assert [fold.name for fold in folds] == [f"{split.name}-inner3-fold{number}" for number in (1, 2, 3)]
+
+
+def test_the_order_of_the_clips_does_not_move_a_speaker_of_an_inner_fold() -> None:
+    data = corpus(people(6, 6))
+    turned = corpus(people(6, 6)[::-1])
+    both = ([voices(each, fold.val) for fold in inner(each, make(each), 3)] for each in (data, turned))
+    assert next(both) == next(both)
+
+
+@pytest.mark.parametrize(
+    ("women", "men", "folds", "message"),
+    [
+        (5, 5, 0, "--folds 0: expected 2 or more"),
+        (5, 5, 1, "--folds 1: expected 2 or more"),
+        (9, 4, 4, "speakers-seed0: 3 male speaker(s) to train and choose on; expected 4"),
+        (3, 9, 3, "speakers-seed0: 2 female speaker(s) to train and choose on; expected 3"),
+    ],
+)
+def test_inner_folds_that_cannot_be_made_are_refused(women: int, men: int, folds: int, message: str) -> None:
+    data = corpus(people(women, men))
+    with pytest.raises(SplitError) as caught:
+        inner(data, make(data), folds)
+    assert str(caught.value) == message
+
+
+def test_inner_folds_of_a_leaky_split_are_refused() -> None:
+    data = corpus(people(6, 6))
+    with pytest.raises(SplitError, match=r"^--folds 3: found the leaky split random-seed0; expected one by speaker$"):
+        inner(data, make(data, "random"), 3)
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:

@@ -23,10 +23,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
-psutil = import_module("psutil")
+import pytest
+
+psutil = pytest.importorskip("psutil")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = ("ip", "unshare", "nsenter", "setpriv")
@@ -88,7 +89,7 @@ class Machine:
     def run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = self.command(words, environment)
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
     def said(self) -> str:
         """What its commands have written so far."""

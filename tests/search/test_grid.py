@@ -8,7 +8,8 @@ import pytest
 
 from agr.errors import SettingsError
 from agr.training import STEP_SIZE, Settings
-from search.grid import distinct_epochs, grid
+from search.grid import EPOCHS, GAMMA, LR, axes, distinct_epochs, grid, usual
+from search.task import Folded
 
 
 def schedule(epochs: int, lr: float, gamma: float) -> list[float]:
@@ -93,6 +94,61 @@ def test_a_value_out_of_range_is_named(
         grid(epochs, lr, gamma)
     assert "\n" not in str(caught.value)
     assert "expected" in str(caught.value)
+
+
+# Other axes
+
+
+def test_other_axes_multiply_the_points_and_share_no_epochs() -> None:
+    others = {"dropout": [0.0, 0.2, 0.2], "width": [0.5, 1]}
+    points = grid((5, 10), (0.1,), (0.1, 0.3), others=others)
+    expected = set(itertools.product((5, 10), (0.1, 0.3), (0.0, 0.2), (0.5, 1)))
+    assert len(points) == len(expected) == 16
+    assert {(point.epochs, point.gamma, point.dropout, point.width) for point in points} == expected
+    assert distinct_epochs(points) == 4 * distinct_epochs(grid((5, 10), (0.1,), (0.1, 0.3)))
+
+
+def test_folds_share_no_epochs() -> None:
+    points = grid((5, 10), (0.1,), (0.1,))
+    assert distinct_epochs([Folded(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
+
+
+@pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "variation", ""])
+def test_an_axis_that_is_no_other_setting_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--axis {name}: unknown; expected one of ") as caught:
+        grid(others={name: [1]})
+    assert {"batch_size", "dropout", "width", "vary_pitch"} <= set(str(caught.value).replace(",", "").split())
+
+
+@pytest.mark.parametrize(("name", "value"), [("dropout", 2.0), ("width", 0.0), ("batch_size", 0), ("vary_pitch", 9.0)])
+def test_a_value_of_another_axis_out_of_range_is_named(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"{name.removeprefix('vary_')} {value}.*expected"):
+        grid(others={name: [value]})
+
+
+def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:
+    found = axes([["batch_size", "16", "-2"], ["dropout", "0", "0.1", "1e-3"], ["kernel", "rbf", "1.2.3"]])
+    assert found == {"batch_size": [16, -2], "dropout": [0, 0.1, 0.001], "kernel": ["rbf", "1.2.3"]}
+    assert [type(value) for value in found["dropout"]] == [int, float, float]
+    assert axes([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([["dropout"]], "--axis dropout: no values; expected values once"),
+        ([["dropout", "0"], ["width", "1"], ["dropout", "0"]], "--axis dropout: given twice; expected values once"),
+    ],
+)
+def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        axes(given)
+    assert str(caught.value) == message
+
+
+def test_what_was_not_given_is_the_studys() -> None:
+    assert usual({"epochs": None, "lr": None, "gamma": None}) == (EPOCHS, LR, GAMMA)
+    assert usual({"epochs": [3], "lr": None, "gamma": [0.5, 1.0]}) == ([3], LR, [0.5, 1.0])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -28,6 +28,7 @@ from search.grid import distinct_epochs, grid
 from search.lanes import Step, advance, groups, own
 from search.session import Session
 from search.stages import Lineage, Stage, StageStore
+from search.task import Voices
 from search.trial import Job
 
 pytestmark = [
@@ -46,7 +47,17 @@ def parts() -> tuple[ImageSet, Split]:
 
 @pytest.fixture
 def job(parts: tuple[ImageSet, Split]) -> Job:
-    return Job("now", *parts, "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+    return Job("now", Voices(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+
+
+def voices(job: Job) -> Voices:
+    assert isinstance(job.task, Voices)
+    return job.task
+
+
+def lineage(job: Job, point: Settings, device: str = "") -> Lineage:
+    task = voices(job)
+    return Lineage.of(task.data, task.split, point, device or job.device)
 
 
 def stages_of(job: Job, points: Sequence[Settings], device: str = "cpu-fused") -> dict[tuple[float, ...], Stage]:
@@ -54,9 +65,8 @@ def stages_of(job: Job, points: Sequence[Settings], device: str = "cpu-fused") -
     assert job.stages is not None
     store, found = StageStore(job.stages), {}
     for point in points:
-        lineage = Lineage.of(job.data, job.split, point, device)
         for count in range(1, point.epochs + 1):
-            stage = store.get(lineage.key(point.rates()[:count]))
+            stage = store.get(lineage(job, point, device).key(point.rates()[:count]))
             if stage:
                 found[point.rates()[:count]] = stage
     return found
@@ -99,7 +109,7 @@ def test_stages_are_those_that_trials_leave(job: Job) -> None:
         assert stage.origins == ("now",) * len(rates)
         assert [epoch.lr for epoch in stage.state.history] == list(rates)
         wanted = {"lr": f"{rates[0]:g}", "now": f"{rates[-1]:g}", "epochs": len(rates), "seed": 0}
-        assert dict(stage.about) == {"data": "made", "split": job.split.name} | wanted
+        assert dict(stage.about) == {"data": "made", "split": voices(job).split.name} | wanted
 
 
 def test_each_step_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
@@ -145,8 +155,7 @@ def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> No
     ((rates, stage),) = stages_of(job, [point]).items()
     huge = {name: torch.full_like(tensor, 1e30) for name, tensor in stage.state.weights.items()}
     assert job.stages is not None
-    key = Lineage.of(job.data, job.split, point, job.device).key(rates)
-    StageStore(job.stages).put(key, replace(stage, state=replace(stage.state, weights=huge)))
+    StageStore(job.stages).put(lineage(job, point).key(rates), replace(stage, state=replace(stage.state, weights=huge)))
     steps = list(advance(job, [point, replace(point, lr=0.001)]))
     assert steps[2].line.startswith("epoch 2, lanes 1, ")
     assert steps[2].line.endswith("; epoch 2: loss nan in training, nan in validation; diverged")

@@ -122,6 +122,17 @@ def test_the_best_so_far_needs_no_finished_trial(tmp_path: Path) -> None:
     assert drawn(study_of(PRUNED), tmp_path, [(3, 0.5)]) == {"best_so_far.png"}
 
 
+@pytest.mark.parametrize(("direction", "best"), [("maximize", 0.9), ("minimize", 0.2)])
+def test_a_pruned_trial_has_the_best_score_that_it_reported(direction: Direction, best: float) -> None:
+    reported = {1: 0.2, 2: 0.9, 3: math.nan, 4: 0.5}
+    cut = create_trial(
+        state=TrialState.PRUNED, params={"lr": 0.01}, distributions={"lr": LR}, intermediate_values=reported
+    )
+    view = pictures.view_of(study_of(FAILED, cut, PRUNED, trial(0, 0.7), direction=direction), AIM, "t")
+    assert [(each.number, each.value) for each in view.trials] == [(1, best), (3, 0.7)]
+    assert view.counted == "2 of 4 trials (1 pruned)"
+
+
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Every figure by its file's name."""

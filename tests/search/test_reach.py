@@ -67,7 +67,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     """Two nodes that train, a third that is dead and a fourth that trains nothing."""
     fake = FakeRay(node("1", CPU=2.0), node("2", CPU=1.0, GPU=1.0), node("3", alive=False, CPU=1.0), node("4"))
     for name in ("nodes", "remote", "wait", "get"):
-        monkeypatch.setattr(reach.ray, name, getattr(fake, name))
+        monkeypatch.setattr(f"search.reach.ray.{name}", getattr(fake, name))
     return fake
 
 

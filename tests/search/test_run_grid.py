@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +26,9 @@ from agr.variation import DEFAULT, NONE
 from search import run_grid
 from search.cluster import Slots
 from search.grid import distinct_epochs, grid
+from search.searcher import PrefixSearcher
 from search.session import Session
-from search.study import varied
+from search.voices import varied
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
 
@@ -216,7 +217,7 @@ def test_mlflow_has_one_finished_run_and_a_nested_one_for_each_trial(first: Done
 def test_the_search_itself_carries_data_ranking_and_pictures(first: Done, data: ImageSet) -> None:
     parent = searches(first.folder)[0]
     (dataset,) = [each.dataset for each in parent.inputs.dataset_inputs]
-    assert (dataset.name, dataset.digest) == (data.name, data.digest)
+    assert (dataset.name, dataset.digest, dataset.profile) == (data.name, data.digest, f'{{"clips": {len(data)}}}')
     assert parent.data.metrics["epochs_trained"] == distinct_epochs(grid(*SMALL)) == 8
     files = {file.path: file for file in client(first.folder).list_artifacts(parent.info.run_id)}
     pictures = {
@@ -527,24 +528,56 @@ def test_a_diverging_trial_is_recorded_with_its_reason_and_the_others_go_on(leak
     assert "failed  epochs 2 lr 0.02 gamma 0.5: epoch 2: loss" in leaky.out
 
 
-def test_if_every_trial_fails_so_does_the_search(
-    voice_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In this process, with trials that only say that they diverged."""
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of searches in this process, whose trials only say that they diverged."""
 
-    def diverge(session: Session, points: Sequence[Settings], *_: object) -> None:
-        for each in points:
-            session.start(str(each), asdict(each))
-            session.advance(str(each), {"epochs": [], "origins": [], "read": False, "failed": "epoch 1: loss nan"})
-            session.end(str(each), None)
+    def diverge(session: Session, searcher: PrefixSearcher, trials: int, *_: object) -> None:
+        for trial in map(str, range(trials)):
+            given = searcher.suggest(trial)
+            assert isinstance(given, dict)
+            session.start(trial, given)
+            session.advance(trial, {"epochs": [], "origins": [], "read": False, "failed": "epoch 1: loss nan"})
+            session.end(trial, None)
+            searcher.on_trial_complete(trial)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("search.tuning.tune_points", diverge)
     monkeypatch.setattr("search.study._cluster", lambda *_: nullcontext(Slots("cpu", {"CPU": 1.0}, 1)))
+    return tmp_path
+
+
+def test_if_every_trial_fails_so_does_the_search(
+    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_grid.main(["--data", str(voice_root), *options(SMALL)]) == 1
     assert capsys.readouterr().err == "agr: no champion: none of 8 trials finished (epoch 1: loss nan)\n"
-    assert [run.info.status for run in runs(tmp_path)] == ["FAILED"] * 9
+    assert [run.info.status for run in runs(here)] == ["FAILED"] * 9
+
+
+def test_another_axis_multiplies_the_trials_and_names_them(
+    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = options(((2,), (0.01,), (0.5,)))
+    axes = ("--axis", "dropout", "0", "0.25", "--axis", "batch_size", "8", "16")
+    assert run_grid.main(["--data", str(voice_root), *one, *axes]) == 1
+    assert "4 trials on voices" in capsys.readouterr().out
+    (parent,) = searches(here)
+    expected = {"epochs": "2", "lr": "0.01", "gamma": "0.5", "dropout": "0 0.25", "batch_size": "8 16", "trials": "4"}
+    assert expected.items() <= parent.data.params.items()
+    found = children(here, parent)
+    assert sorted(str(run.info.run_name) for run in found) == [
+        f"epochs=2 lr=0.01 gamma=0.5 dropout={dropout} batch_size={size}"
+        for dropout in ("0", "0.25")
+        for size in (16, 8)
+    ]
+    assert {(run.data.params["dropout"], run.data.params["batch_size"]) for run in found} == {
+        ("0", "8"),
+        ("0", "16"),
+        ("0.25", "8"),
+        ("0.25", "16"),
+    }
 
 
 # Wrong usage
@@ -591,6 +624,11 @@ def typed(
         (["--vary", "pitch=9"], "agr: variation pitch 9.0: expected 0 to 0.6"),
         (["--vary", "gain=1"], "agr: --vary gain=1: expected NAME=STRENGTH"),
         (["--data", "PREPARED", "--address", "nonsense"], "agr: --address nonsense: "),
+        (["--axis", "dropout"], "agr: --axis dropout: no values; expected values once"),
+        (["--axis", "drop", "0.1"], "agr: --axis drop: unknown; expected one of batch_size, dropout, "),
+        (["--axis", "epochs", "3"], "agr: --axis epochs: unknown; expected one of batch_size, dropout, "),
+        (["--axis", "width", "99"], "agr: width 99: expected "),
+        (["--fold", "0"], "agr: --fold 0: expected --folds N or --split audiomnist-4fold with it"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(

@@ -6,7 +6,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import pytest
 import quiet  # noqa: F401
 
 from agr.training import STEP_SIZE, Settings
+from search.asker import common
 from search.grid import distinct_epochs, grid
-from search.searcher import PrefixSearcher, common
+from search.searcher import PrefixSearcher
+from search.task import Folded
 
 Rates = tuple[float, ...]
 RETRIES = 2
@@ -244,6 +246,31 @@ def test_who_waits_for_a_trial_that_fails_takes_over() -> None:
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", error=True)
     assert searcher.suggest("b") == asdict(other)
+
+
+def test_folds_of_the_same_settings_share_nothing_and_do_not_wait_for_each_other() -> None:
+    settings = Settings(epochs=6, lr=0.1, gamma=0.5)
+    points = [Folded(settings, 1), Folded(settings, 2), Folded(replace(settings, epochs=5), 2)]
+    searcher = PrefixSearcher(points, 3)
+    assert [searcher.suggest(trial) for trial in "ab"] == [asdict(settings) | {"fold": fold} for fold in (1, 2)]
+    assert searcher.suggest("c") is None, "the same fold is shared"
+    searcher.on_trial_result("a", {"epoch": 6})
+    assert searcher.suggest("c") is None
+    searcher.on_trial_result("b", {"epoch": 5})
+    assert searcher.suggest("c") == asdict(settings) | {"epochs": 5, "fold": 2}
+
+
+def test_it_is_exhausted_when_nobody_waits_and_nobody_runs() -> None:
+    """Ray Tune answers Ctrl-C by returning while trials run, and says nothing of them to the searcher."""
+    searcher = PrefixSearcher(grid((2,), (0.1, 0.2), (0.5,)), 2)
+    assert not searcher.exhausted
+    for trial in "ab":
+        searcher.suggest(trial)
+        assert not searcher.exhausted
+    searcher.on_trial_complete("a", {"epoch": 2})
+    assert not searcher.exhausted
+    searcher.on_trial_complete("b", error=True)
+    assert searcher.exhausted
 
 
 def test_the_end_of_an_unknown_trial_is_no_trouble() -> None:

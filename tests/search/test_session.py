@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +11,15 @@ from typing import Any, cast
 
 import pytest
 import quiet  # noqa: F401
-import torch
-from parts import FakeTracker, epoch
-from safetensors.torch import save_file
+from parts import FakeTracker, bits, epoch, made_stage
 
+from agr.errors import AgrError
 from agr.tracking import Tracker
 from agr.training import Epoch, Settings
 from search.callback import SessionCallback
 from search.session import FAILED, FINISHED, KILLED, RUNNING, Record, Session, ranked
-from search.trial import FINAL_WEIGHTS
+from search.stages import StageStore
+from search.task import VOICES, Aim, Folded, Point
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 
@@ -74,7 +74,7 @@ def test_every_epoch_is_sent_when_it_is_reported_the_last_one_with_the_totals(
     session.advance("t", result(session, [3]))
     session.end("t", dict)
     run = session.records["t"].run_id
-    assert [batch for batch in tracker.batches if batch[1]] == [(run, 2), (run, 1)]
+    assert [batch for batch in tracker.batches if batch[0] == run] == [(run, 2), (run, 1)]
 
 
 def test_epochs_are_counted_by_where_they_came_from(session: Session) -> None:
@@ -195,7 +195,8 @@ def test_listeners_hear_of_every_step(session: Session) -> None:
 
 
 def record(last: Epoch, epochs: int, name: str) -> Record:
-    return Record(Settings(epochs=epochs, lr=0.01, gamma=0.5), name, FINISHED, [last])
+    point = Settings(epochs=epochs, lr=0.01, gamma=0.5)
+    return Record(point, name, status=FINISHED, history=[replace(last, epoch=epochs)])
 
 
 def test_the_best_is_ranked_first_then_the_lower_loss_then_fewer_epochs() -> None:
@@ -222,27 +223,39 @@ def test_full_ties_keep_the_order_of_the_beginnings() -> None:
     assert [each.run_id for each in ranked(records)] == ["c", "a", "b"]
 
 
-def fake_trial(checkpoint: Path | None = None, error: str = "") -> Any:
-    kept = SimpleNamespace(path=str(checkpoint)) if checkpoint else None
-    return SimpleNamespace(trial_id="t", config=asdict(POINT), checkpoint=kept, get_error=lambda: error)
+def fake_trial(stage: str = "", error: str = "") -> Any:
+    last = {"stage": stage} if stage else {}
+    return SimpleNamespace(trial_id="t", config=asdict(POINT), last_result=last, get_error=lambda: error)
 
 
 def test_the_callback_hands_on_what_ray_says_even_after_a_pickle(session: Session, tmp_path: Path) -> None:
-    weights: Mapping[str, torch.Tensor] = {"a": torch.tensor([1.0, 2.0])}
-    save_file(dict(weights), str(tmp_path / FINAL_WEIGHTS))
-    callback: SessionCallback = pickle.loads(pickle.dumps(SessionCallback(session)))
-    trial = fake_trial(tmp_path)
+    stage, key = made_stage(), "ab" * 32
+    StageStore(str(tmp_path)).put(key, stage)
+    callback: SessionCallback = pickle.loads(pickle.dumps(SessionCallback(session, str(tmp_path))))
+    trial = fake_trial(key)
     callback.on_trial_start(0, [], trial)
     callback.on_trial_result(0, [], trial, result(session, [1, 2, 3]))
     callback.on_trial_complete(0, [], trial)
     done = session.records["t"]
     assert done.status == FINISHED
     assert done.weights is not None
-    assert torch.equal(done.weights()["a"], weights["a"])
+    assert {name: bits(tensor) for name, tensor in done.weights().items()} == {
+        name: bits(tensor) for name, tensor in stage.state.weights.items()
+    }
 
 
-def test_a_trial_without_a_checkpoint_has_no_weights(session: Session) -> None:
-    callback = SessionCallback(session)
+def test_weights_that_are_gone_from_the_store_are_one_line(session: Session, tmp_path: Path) -> None:
+    callback = SessionCallback(session, str(tmp_path))
+    callback.on_trial_start(0, [], fake_trial())
+    callback.on_trial_complete(0, [], fake_trial("cd" * 32))
+    weights = session.records["t"].weights
+    assert weights is not None
+    with pytest.raises(AgrError, match=f"{tmp_path}: stage cdcdcdcdcdcd is gone"):
+        weights()
+
+
+def test_a_trial_without_a_final_stage_has_no_weights(session: Session) -> None:
+    callback = SessionCallback(session, "")
     callback.on_trial_start(0, [], fake_trial())
     callback.on_trial_complete(0, [], fake_trial())
     assert session.records["t"].weights is None
@@ -257,7 +270,7 @@ def test_a_trial_without_a_checkpoint_has_no_weights(session: Session) -> None:
     ],
 )
 def test_of_an_error_the_last_line_is_kept(session: Session, error: str, reason: str) -> None:
-    callback = SessionCallback(session)
+    callback = SessionCallback(session, "")
     callback.on_trial_start(0, [], fake_trial())
     callback.on_trial_error(0, [], fake_trial(error=error))
     assert (session.records["t"].status, session.records["t"].reason) == (FAILED, reason)
@@ -265,7 +278,7 @@ def test_of_an_error_the_last_line_is_kept(session: Session, error: str, reason:
 
 def test_two_searches_of_one_name_do_not_hear_of_each_other(tracker: FakeTracker) -> None:
     a, b = (Session("grid", cast(Tracker, tracker), tracker.start_run("grid", {}, {}), {}, 1) for _ in range(2))
-    first, _ = SessionCallback(a), SessionCallback(b)
+    first, _ = SessionCallback(a, ""), SessionCallback(b, "")
     first.on_trial_start(0, [], fake_trial())
     assert (list(a.records), list(b.records)) == (["t"], [])
 
@@ -275,3 +288,117 @@ def test_a_rounding_error_in_the_mean_of_two_recalls_does_not_decide() -> None:
     first.history.append(replace(epoch(1), val_balanced_accuracy=0.8333333333333334, val_loss=0.6))
     second.history.append(replace(epoch(1), val_balanced_accuracy=0.8333333333333333, val_loss=0.5))
     assert ranked([first, second]) == [second, first]
+
+
+# The best score so far, by epochs trained
+
+
+def play(session: Session, trial: str, point: Point, *scores: float, read: int = 0, error: str = "") -> None:
+    """A trial with these validation scores, the first `read` of them from the store, from beginning to end."""
+    session.start(trial, point.config())
+    every = [asdict(epoch(number, val_balanced_accuracy=each)) for number, each in enumerate(scores, start=1)]
+    if read:
+        session.advance(trial, {"epochs": every[:read], "origins": ["old"] * read, "read": True})
+    for each in every[read:]:
+        session.advance(trial, {"epochs": [each], "origins": [session.id], "read": False})
+    session.end(trial, dict, error)
+
+
+def curve(tracker: FakeTracker, session: Session, metric: str = "val_balanced_accuracy") -> list[tuple[int, float]]:
+    """(step, best so far) as the search's own run has it."""
+    return [(each.epoch, getattr(each, f"best_{metric}")) for each in tracker.runs[session.parent]["epochs"]]
+
+
+def test_the_best_score_is_logged_when_it_rises_at_the_epochs_trained_until_then(
+    session: Session, tracker: FakeTracker
+) -> None:
+    play(session, "a", POINT, 0.9, 0.8, 0.6)
+    play(session, "worse", POINT, 0.9, 0.8, 0.5)
+    play(session, "equal", POINT, 0.9, 0.8, 0.6)
+    play(session, "better", POINT, 0.1, 0.1, 0.7)
+    expected = [(3, 0.6), (12, 0.7)]
+    assert session.best == curve(tracker, session) == expected
+    play(session, "worst", POINT, 0.1, 0.1, 0.1)
+    session.close(FINISHED)
+    assert curve(tracker, session) == [*expected, (15, 0.7)], "the end of the curve is the end of the search"
+
+
+def test_the_end_of_the_curve_is_not_logged_twice(session: Session, tracker: FakeTracker) -> None:
+    play(session, "a", POINT, 0.9, 0.8, 0.6)
+    session.close(FINISHED)
+    assert curve(tracker, session) == [(3, 0.6)]
+
+
+def test_epochs_that_were_read_cost_nothing_on_the_curve(session: Session, tracker: FakeTracker) -> None:
+    play(session, "known", POINT, 0.1, 0.2, 0.3, read=3)
+    play(session, "half", POINT, 0.1, 0.2, 0.4, read=2)
+    assert curve(tracker, session) == [(0, 0.3), (1, 0.4)]
+
+
+def test_failed_trials_and_those_after_the_search_make_no_best(session: Session, tracker: FakeTracker) -> None:
+    play(session, "crashed", POINT, 0.9, error="gone")
+    session.noting = False
+    play(session, "again with another seed", POINT, 0.9, 0.9, 0.9)
+    session.close(FINISHED)
+    assert curve(tracker, session) == session.best == []
+
+
+def test_one_fold_is_no_score_of_a_point_but_what_is_made_of_folds_is(session: Session, tracker: FakeTracker) -> None:
+    for fold, score in ((1, 0.9), (2, 0.5)):
+        play(session, str(fold), Folded(POINT, fold), score, score, score)
+    assert session.best == []
+    session.note_score(0.7)
+    session.note_score(0.6)
+    assert curve(tracker, session) == [(6, 0.7)]
+
+
+def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) -> None:
+    kind = replace(VOICES, aim=Aim("val_loss", False, "val loss"))
+    parent = tracker.start_run("grid", {}, {})
+    session = Session("grid", cast(Tracker, tracker), parent, {}, 3, kind)
+    for trial, loss in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
+        session.start(trial, asdict(replace(POINT, epochs=1)))
+        known = {"epochs": [asdict(epoch(1, val_loss=loss))], "origins": [session.id], "read": False}
+        session.advance(trial, known)
+        session.end(trial, dict)
+    assert session.best == [(1, -0.5), (3, -0.25)]
+    assert curve(tracker, session, "val_loss") == [(1, 0.5), (3, 0.25)]
+
+
+# Trials that stand for their best epoch, and may be pruned
+
+
+@pytest.fixture
+def hunt(tracker: FakeTracker) -> Session:
+    kind = replace(VOICES, best_epoch=True, prunes=True)
+    return Session("hunt", cast(Tracker, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+
+
+def test_where_trials_stand_for_their_best_epoch_each_epoch_may_be_the_best(
+    hunt: Session, tracker: FakeTracker
+) -> None:
+    play(hunt, "a", POINT, 0.5, 0.7, 0.6)
+    assert curve(tracker, hunt) == [(1, 0.5), (2, 0.7)]
+    record = hunt.records["a"]
+    assert (record.score, record.chosen.epoch, record.last.epoch) == (0.7, 2, 3)
+    assert record.named == {"epochs": 2, "lr": 0.01, "gamma": 0.5}
+    metrics = tracker.runs[record.run_id]["metrics"]
+    assert metrics["chosen_epoch"] == 2
+    assert metrics["chosen_val_balanced_accuracy"] == 0.7
+
+
+def test_a_pruned_trial_is_finished_and_known_as_pruned(hunt: Session) -> None:
+    play(hunt, "a", POINT, 0.5, 0.7)
+    play(hunt, "b", POINT, 0.5, 0.7, 0.8)
+    assert [(record.status, record.pruned) for record in hunt.records.values()] == [(FINISHED, True), (FINISHED, False)]
+    assert hunt.finished() == list(hunt.records.values())
+
+
+def test_a_trial_that_was_ended_before_its_first_epoch_is_no_finished_one(hunt: Session) -> None:
+    play(hunt, "a", POINT)
+    assert hunt.records["a"].status == FAILED
+
+
+def test_a_trial_that_failed_is_named_by_what_was_planned(session: Session) -> None:
+    play(session, "diverged", POINT, 0.5, error="epoch 2: loss nan")
+    assert session.records["diverged"].named == {"epochs": 3, "lr": 0.01, "gamma": 0.5}

@@ -198,12 +198,6 @@ def test_fractional_steps_hold_what_optuna_draws() -> None:
     assert not space.holds({"other": 0.15})
 
 
-def test_fixing_a_name_takes_it_out_of_the_search() -> None:
-    space = read(TEXT).fixing(lr=0.01, model="pooled")
-    assert list(space.varied) == ["epochs", "batch_size"]
-    assert space.fixed == {"gamma": 0.3, "lr": 0.01, "model": "pooled"}
-
-
 def test_the_edges_reach_both_ends_of_everything() -> None:
     edges = list(read(TEXT).edges())
     assert {edge["lr"] for edge in edges} == {1e-4, 1e-1}

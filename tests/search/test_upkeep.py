@@ -196,6 +196,50 @@ def test_a_lease_names_the_search_its_process_and_its_stages_once(store: StageSt
     assert read_lease(folder, "now") == expected | {"running": False}
 
 
+def test_a_lease_grows_by_what_the_search_comes_to_need(store: StageStore, folder: Path) -> None:
+    size = keep(store, folder, 3, 2, 1)
+    holder = Leaseholder(store, "now", [])
+    holder.extend(iter([KEYS[2], KEYS[1]]))
+    assert read_lease(folder, "now")["keys"] == [KEYS[1], KEYS[2]]
+    holder.extend([KEYS[0], KEYS[1]])
+    assert read_lease(folder, "now")["keys"] == KEYS[:3]
+    assert prune(store, 0) == ([], 3 * size)
+    holder.end()
+    assert read_lease(folder, "now") == {
+        "search": "now",
+        "host": HERE,
+        "pid": os.getpid(),
+        "running": False,
+        "keys": KEYS[:3],
+    }
+
+
+def test_what_a_lease_names_already_is_not_written_again(store: StageStore, folder: Path) -> None:
+    holder = Leaseholder(store, "now", KEYS[:2])
+    path = folder / "leases" / f"now{LEASE}"
+    path.unlink()
+    holder.extend([KEYS[1], KEYS[0]])
+    holder.extend([])
+    assert not path.exists()
+    holder.extend([KEYS[5]])
+    assert read_lease(folder, "now")["keys"] == [KEYS[0], KEYS[1], KEYS[5]]
+
+
+def test_a_store_that_takes_nothing_meanwhile_does_not_stop_a_lease_from_growing(
+    store: StageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = Leaseholder(store, "now", KEYS[:1])
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(type(store.storage), "write", refuse)
+        holder.extend([KEYS[1]])
+    holder.extend([KEYS[2]])
+    assert read_lease(folder, "now")["keys"] == KEYS[:3]
+
+
 def test_renewing_writes_only_when_the_last_word_is_old(
     store: StageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,3 +358,17 @@ def test_wrong_usage_has_status_2(arguments: list[str], capsys: pytest.CaptureFi
 def test_an_unknown_scheme_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="gopher://x"):
         main(["list", "--stage-store", "gopher://x"])
+
+
+def test_what_a_killed_writer_left_half_written_goes_with_the_next_search(tmp_path: Path) -> None:
+    store = StageStore(str(tmp_path / "stages"))
+    holder = Leaseholder(store, "now", ())
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [
+        f"ab/abcd.stage.{host}-{pid}-0123abcd.tmp" for host in (HERE, ELSEWHERE) for pid in (dead.pid, os.getpid())
+    ]
+    for name in names:
+        store.storage.write(name, b"half")
+    holder.end()
+    assert sorted(entry.name for entry in store.storage.entries(".tmp")) == sorted(names[1:])

@@ -1,0 +1,120 @@
+"""What strikes the searches of chaos.py. Each fault says what it did and how to undo it; None if it came too late."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from _chaos_link import CUT, LYING, OPEN, REFUSING, SLOW
+from _chaos_tools import wait_until
+from _chaos_world import World
+
+
+class Victim(Protocol):
+    """What a fault needs to know of a search. `allowance`: epochs that it may train once more."""
+
+    process: subprocess.Popen[bytes]
+    stages: Path
+    allowance: int
+
+
+Undo = Callable[[], None]
+Fault = Callable[[World, Victim, random.Random], tuple[str, Undo] | None]
+
+
+def nothing() -> None:
+    """What there is to undo about a death."""
+
+
+def worker(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to a process that runs a trial."""
+    if not wait_until(world.trials, 20) or not (running := world.trials()):
+        return None
+    victim = chance.choice(running)
+    search.allowance += 1
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.kill()
+    return f"killed worker {victim.pid}", nothing
+
+
+def node(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to every process of a Ray node."""
+    victim = chance.choice(world.nodes)
+    search.allowance += world.workers
+    victim.kill()
+    return "killed a Ray node", victim.start
+
+
+def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to the driver."""
+    if search.process.poll() is not None:
+        return None
+    search.allowance += world.workers
+    os.kill(search.process.pid, signal.SIGKILL)
+    return "killed the driver", nothing
+
+
+def mlflow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to the MLflow server."""
+    world.mlflow.kill()
+    return "killed MLflow", world.mlflow.start
+
+
+def database(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to PostgreSQL."""
+    if world.postgres is None:
+        return None
+    world.postgres.kill()
+    return "killed PostgreSQL", world.postgres.start
+
+
+def disk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """No space left where the stages are."""
+    filler = search.stages / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 4096)
+    return "filled the disk", lambda: filler.unlink(missing_ok=True)
+
+
+def slow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """MLflow takes its time."""
+    world.web.set(SLOW)
+    return "slowed MLflow down", lambda: world.web.set(OPEN)
+
+
+def errors(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """MLflow answers 500, before or after it did what it was asked."""
+    mode = chance.choice((REFUSING, LYING))
+    world.web.set(mode)
+    done = " after doing" if mode == LYING else " without doing"
+    return f"MLflow answers 500{done} what it is asked", lambda: world.web.set(OPEN)
+
+
+def network(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """No way from the nodes to the stage store."""
+    link = world.net
+    if link is None:
+        return None
+    link.set(CUT)
+    return "cut the line to the stage store", lambda: link.set(OPEN)
+
+
+FAULTS: Mapping[str, Fault] = {
+    "worker": worker,
+    "node": node,
+    "driver": driver,
+    "mlflow": mlflow,
+    "postgres": database,
+    "disk": disk,
+    "slow": slow,
+    "500": errors,
+    "network": network,
+}

@@ -1,0 +1,73 @@
+"""A trial's stages on a store that at times takes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from parts import made_stage, same
+
+from search.keeping import Keeper
+from search.stages import Stage, StageStore
+
+KEYS = [digit * 64 for digit in "0123"]
+STAGES = [made_stage(number + 1, seed=number) for number in range(4)]
+
+
+class Full(StageStore):
+    """A store whose disk fills up at times."""
+
+    full = False
+
+    def put(self, key: str, stage: Stage) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().put(key, stage)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Full:
+    return Full(str(tmp_path / "stages"))
+
+
+@pytest.fixture
+def keeper(store: Full, tmp_path: Path) -> Keeper:
+    return Keeper(store, str(tmp_path / "elsewhere"))
+
+
+def held(store: StageStore) -> list[str]:
+    return [key for key in KEYS if store.get(key)]
+
+
+def test_stages_are_stored_and_those_to_spare_dropped(store: Full, keeper: Keeper) -> None:
+    keeper.keep(KEYS[0], STAGES[0], [])
+    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert (held(store), keeper.trouble) == ([KEYS[1]], "")
+    assert keeper.home(KEYS[1]) == store.uri
+
+
+def test_what_a_full_disk_did_not_take_is_stored_when_there_is_room(store: Full, keeper: Keeper) -> None:
+    store.full = True
+    keeper.keep(KEYS[0], STAGES[0], [])
+    keeper.keep(KEYS[1], STAGES[1], [])
+    assert (held(store), keeper.trouble) == ([], "No space left on device")
+    store.full = False
+    keeper.keep(KEYS[2], STAGES[2], [KEYS[1]])
+    assert (held(store), keeper.trouble) == ([KEYS[0], KEYS[2]], "")
+    found = store.get(KEYS[0])
+    assert found is not None and same(found, STAGES[0])
+
+
+def test_a_stage_to_spare_stays_until_the_next_is_stored(store: Full, keeper: Keeper) -> None:
+    keeper.keep(KEYS[0], STAGES[0], [])
+    store.full = True
+    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert held(store) == [KEYS[0]], "it is the newest one that a new worker could start from"
+
+
+def test_a_final_stage_finds_another_place(store: Full, keeper: Keeper, tmp_path: Path) -> None:
+    store.full = True
+    keeper.keep(KEYS[0], STAGES[0], [])
+    assert keeper.home(KEYS[0]) == str(tmp_path / "elsewhere")
+    found = StageStore(str(tmp_path / "elsewhere")).get(KEYS[0])
+    assert found is not None and same(found, STAGES[0])

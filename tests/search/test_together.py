@@ -1,0 +1,58 @@
+"""Searches that run at the same time on one store: no lock is heard of, no run is lost, `best` is whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import quiet  # noqa: F401
+from mlflow import MlflowClient
+
+from agr import bundle, registry
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
+
+SCRIPT = Path(__file__).resolve().parents[2] / "search" / "run_grid.py"
+RATES = ("0.01", "0.001")
+
+
+def test_two_searches_that_make_one_new_store(prepared_root: Path, tmp_path: Path) -> None:
+    known = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY", "TUNE"))}
+    fixed = ["--data", str(prepared_root), "--epochs", "1", "2", "--gamma", "0.5", "--num-workers", "1"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), *fixed, "--lr", rate, "--name", f"lr {rate}"],
+            cwd=tmp_path,
+            env=known,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rate in RATES
+    ]
+    ended = [process.communicate(timeout=240) for process in started]
+    for process, (out, err) in zip(started, ended, strict=True):
+        assert process.returncode == 0, err
+        assert "registered  agr version" in out
+        assert "lock" not in out + err
+        assert "Traceback" not in err
+    uri = f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
+    client = MlflowClient(uri, uri)
+    runs = client.search_runs([client.get_experiment_by_name("agr").experiment_id])
+    trials = Counter("mlflow.parentRunId" in run.data.tags for run in runs)
+    assert trials == {False: 2, True: 4}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert [model.name for model in client.search_registered_models()] == ["agr"]
+    versions = {int(each.version): each for each in client.search_model_versions("name = 'agr'")}
+    assert versions.keys() == {1, 2}
+    aliases = client.get_registered_model("agr").aliases
+    best = versions[int(aliases["best"])]
+    scores = [float(each.tags["test_balanced_accuracy"]) for each in versions.values()]
+    assert float(best.tags["test_balanced_accuracy"]) == max(scores)
+    found = registry.resolve("models:/agr/best", uri)
+    assert found.sha256 == best.tags[registry.DIGEST_TAG]
+    assert bundle.load(found.folder).card.test["balanced_accuracy"] == pytest.approx(max(scores), abs=1e-6)
