@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: search test check bench lock clean
+.PHONY: search test check bench audit sbom lock clean
 
 search: $(INSTALLED)
 	$(BIN)/python search/run_grid.py
@@ -29,6 +29,12 @@ $(INSTALLED): .ci/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+audit: # known vulnerabilities of the pinned packages, secrets in tracked files
+	$(PYTHON) .ci/audit
+
+sbom: # what the image holds, as CycloneDX
+	$(PYTHON) .ci/sbom sbom.json
+
 lock: # in a new environment, so that nothing installed by hand gets in
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" ".[dev]"
@@ -37,4 +43,4 @@ lock: # in a new environment, so that nothing installed by hand gets in
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv data mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray
+	rm -rf .venv .venv-audit .venv-sbom data mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray

@@ -200,10 +200,10 @@ def _file(uri: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
-    source = {"default": str(STORE), "help": "a folder or a URI (default: mlflow_store)"}
-    parser.add_argument("--from", dest="source", type=harmless, metavar="URI", **source)
-    target = {"required": True, "help": "the store that is to have them"}
-    parser.add_argument("--to", dest="target", type=harmless, metavar="URI", **target)
+    where = "a folder or a URI (default: mlflow_store)"
+    parser.add_argument("--from", dest="source", type=harmless, metavar="URI", default=str(STORE), help=where)
+    to = "the store that is to have them"
+    parser.add_argument("--to", dest="target", type=harmless, metavar="URI", required=True, help=to)
     parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help="that differ (default: keep)")
     options = parser.parse_args(arguments)
     source = options.source if "://" in options.source else f"{SQLITE}{options.source}/mlflow.db"

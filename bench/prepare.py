@@ -89,11 +89,11 @@ def race(manifest: Path, clips: corpus.Corpus, folder: Path, workers: int) -> di
     """One round, each contestant into a fresh folder: its name and its seconds, the rival first."""
     folder.mkdir()
     paths = [clip.path for clip in clips.clips]
-    ours = ("-m", "agr.prepare", manifest, "--out", folder / "ours", "--workers", str(workers), "--recipe", MFC.name)
-    ours += ("--allow-outside",)
+    ours = ("-m", "agr.prepare", manifest, "--out", folder / "ours", "--workers", str(workers))
+    recipe = ("--recipe", MFC.name, "--allow-outside")
     return {
         RIVAL: seconds(lambda: command((RIVAL_SCRIPT, manifest, folder / "rival"))),
-        OURS: seconds(lambda: command(ours)),
+        OURS: seconds(lambda: command((*ours, *recipe))),
         f"{RIVAL}, warm": seconds(lambda: librosa_loop(paths, folder / "rival-warm")),
         f"{OURS}, called": seconds(lambda: prepare.prepare(clips, folder / "ours-called", MFC, workers)),
     }

@@ -33,11 +33,14 @@ def grid(
         if not values:
             raise SettingsError(f"--{name}: no values; expected one or more")
     unique = itertools.product(dict.fromkeys(epochs), dict.fromkeys(lr), dict.fromkeys(gamma))
-    known = {item.name for item in fields(Settings)} - {"epochs", "lr", "gamma", "seed", "model"}
-    for name in others or {}:
+    own = ("epochs", "lr", "gamma", "seed", "model")
+    known = {item.name: item.default for item in fields(Settings) if item.name not in own}
+    others = others or {}
+    for name in others:
         if name not in known:
             raise SettingsError(f"--axis {name}: unknown; expected one of {', '.join(sorted(known))}")
-    names, rows = tuple(others or {}), itertools.product(*(dict.fromkeys(each) for each in (others or {}).values()))
+    columns = (dict.fromkeys(_fitting(name, value, known[name]) for value in each) for name, each in others.items())
+    names, rows = tuple(others), itertools.product(*columns)
     return [
         Settings(epochs=count, lr=rate, gamma=factor, seed=seed, model=model, **dict(zip(names, rest, strict=True)))
         for (count, rate, factor), rest in itertools.product(unique, rows)
@@ -66,6 +69,16 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _fitting(name: str, value: Any, default: Any) -> Any:
+    """A value of the type of its setting, 1 and 1.0 being the same. Raises: SettingsError."""
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    if type(value) is not type(default):
+        wanted = "numbers" if isinstance(default, float) else "whole numbers"
+        raise SettingsError(f"--axis {name}: found {value}; expected {wanted}")
+    return value
 
 
 def distinct_epochs(points: Iterable[Point]) -> int:

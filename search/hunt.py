@@ -91,7 +91,7 @@ class Hunt:
         study = self.study(arena.subject)
         expand = self._expand(arena.subject)
         kind = arena.subject.task.kind
-        ledger = Ledger(study, self.space, expand, self.budget, kind.aim, self._values)
+        ledger = Ledger(study, self.space, expand, self.budget, kind, self._values)
         known = warm.recall(arena, ledger, expand)
         self._begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
@@ -190,6 +190,17 @@ def best_over_folds(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
     """The trial with the best mean over folds, pruned ones included."""
     told = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
     return max(told, key=lambda trial: trial.user_attrs["score"], default=None)
+
+
+def _over(budget: Budget, trial: str, result: Mapping[str, Any]) -> bool:
+    return budget.over()
+
+
+def _note(arena: Arena, ledger: Ledger) -> None:
+    """Of trials on folds the session sees one fold at a time; the mean over them is known here."""
+    best = best_over_folds(ledger.study)
+    if best is not None and len(ledger.asked[0].points) > 1:
+        arena.session.note_score(best.user_attrs["score"])
 
 
 def _short(content: object) -> str:

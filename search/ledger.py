@@ -1,6 +1,6 @@
 """What an Optuna study was asked and told, and what that cost: points to train, epochs spent, scores.
 
-    ledger = Ledger(study, space, expand, Budget(epochs=150), aims)
+    ledger = Ledger(study, space, expand, Budget(epochs=150), kind, values)
     asked = ledger.ask()                       # None once the budget is spent
 
 A trial stands for its best epoch: every epoch of it is a trial of its own with fewer of them. Where a trial is scored
@@ -21,9 +21,11 @@ from optuna.trial import TrialState
 from agr.errors import AgrError, SettingsError
 from search.opening import driver
 from search.space import Space
-from search.task import Aim, Point
+from search.task import Kind, Point
 
 MOST_INVALID = 100  # configurations in a row that the task refuses
+MOST_FAILED = 20  # trials in a row that fail before their first epoch
+MOST_KNOWN = 50  # trials in a row without an epoch to train: a space of a few points is used up
 
 Values = Callable[[Mapping[str, Any], Sequence[Any]], list[float]]
 
@@ -74,10 +76,10 @@ class Ledger:
         space: Space,
         expand: Callable[[Mapping[str, Any]], tuple[Point, ...]],
         budget: Budget,
-        aim: Aim,
+        kind: Kind,
         values: Values,
     ) -> None:
-        """expand: the points of a configuration, one a fold. aim: what intermediate values are.
+        """expand: the points of a configuration, one a fold. kind: what tells for which epoch a trial stands.
 
         values: of a configuration and the epochs for which its folds stand, one value an aim, as the study wants them.
         """
@@ -85,8 +87,9 @@ class Ledger:
         self.budget = budget
         self.spent = 0
         self.asked: list[Asked] = []
+        self._known = self._failed = 0  # in a row
         self._folds = len(expand(space.lowest()))
-        self._space, self._expand, self._aim, self._values = space, expand, aim, values
+        self._space, self._expand, self._kind, self._values = space, expand, kind, values
 
     @property
     def left(self) -> float:
@@ -98,7 +101,7 @@ class Ledger:
         """The next trial, its epochs no more than the budget has left for it; None if that is none."""
         for _ in range(MOST_INVALID):
             most = self.left // self._folds
-            if most < 1 or self.budget.over():
+            if most < 1 or self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED:
                 return None
             trial = self.study.ask()
             config = self._space.sample(trial)
@@ -125,9 +128,11 @@ class Ledger:
         if not read:
             self.spent += len(new)
             asked.spent += len(new)
+            asked.trial.set_user_attr("spent", asked.spent)  # now, for whoever goes on after a kill
         if len(self.study.directions) == 1:
-            for step, mean in enumerate(asked.means(self._aim.score)[asked.told :], start=asked.told + 1):
-                asked.trial.report(self._aim.value(mean), step)
+            aim = self._kind.aim
+            for step, mean in enumerate(asked.means(aim.score)[asked.told :], start=asked.told + 1):
+                asked.trial.report(aim.value(mean), step)
         asked.told = asked.reached
 
     def end(self, asked: Asked, fold: int, failed: str = "") -> None:
@@ -139,13 +144,16 @@ class Ledger:
 
     def _tell(self, asked: Asked) -> None:
         trial = asked.trial
-        for name, value in {"reached": asked.reached, "spent": asked.spent, "reason": asked.failed}.items():
+        self._known = 0 if asked.spent else self._known + 1
+        self._failed = 0 if any(asked.histories) else self._failed + 1
+        for name, value in {"reached": asked.reached, "reason": asked.failed}.items():
             trial.set_user_attr(name, value)
         if asked.failed or not asked.reached:
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        means = asked.means(self._aim.score)
-        chosen = int(np.argmax(means))
+        means = asked.means(self._kind.aim.score)
+        ties = asked.means(lambda epoch: float(getattr(epoch, self._kind.tie, 0.0)))
+        chosen = min(range(asked.reached), key=lambda k: (-means[k], ties[k]))
         trial.set_user_attr("chosen", chosen + 1)
         trial.set_user_attr("score", means[chosen])
         if asked.reached < asked.config["epochs"] and len(self.study.directions) == 1:

@@ -39,14 +39,3 @@ def study_storage(where: str) -> optuna.storages.BaseStorage:
     except Exception as error:  # whatever the database's driver raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None
-
-
-def _over(budget: Budget, trial: str, result: Mapping[str, Any]) -> bool:
-    return budget.over()
-
-
-def _note(arena: Arena, ledger: Ledger) -> None:
-    """Of trials on folds the session sees one fold at a time; the mean over them is known here."""
-    best = best_over_folds(ledger.study)
-    if best is not None and len(ledger.asked[0].points) > 1:
-        arena.session.note_score(best.user_attrs["score"])

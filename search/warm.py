@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 from agr.errors import SettingsError
 from agr.tracking import Finished
 from search.ledger import Ledger
-from search.opening import is_dead
+from search.opening import driver, is_dead
 from search.space import Space
 from search.study import Arena
 from search.task import Aim, Point
@@ -27,13 +27,18 @@ def recall(arena: Arena, ledger: Ledger, expand: Expand) -> int:
     """
     known = ledger.study.get_trials(deepcopy=False)
     for trial in known:
-        if trial.state == TrialState.RUNNING and is_dead(trial.user_attrs.get("driver", "")):
+        if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
             ledger.study.tell(trial.number, state=TrialState.FAIL)
             ledger.study.enqueue_trial(dict(trial.params))
         ledger.spent += int(trial.user_attrs.get("spent", 0))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
             _replay(arena, trial, expand(trial.user_attrs["config"]))
     return len(known)
+
+
+def _left(maker: str) -> bool:
+    """Whether nobody runs a trial of this driver any longer: one of the same number has taken its place, or none."""
+    return maker == driver() or is_dead(maker)
 
 
 def _replay(arena: Arena, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:

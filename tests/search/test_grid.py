@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +125,22 @@ def test_an_axis_that_is_no_other_setting_is_refused_with_those_that_are(name: s
 def test_a_value_of_another_axis_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name.removeprefix('vary_')} {value}.*expected"):
         grid(others={name: [value]})
+
+
+def test_whole_numbers_on_an_axis_of_numbers_make_the_same_trials_as_numbers() -> None:
+    (point,) = grid((5,), (0.1,), (0.1,), others={"dropout": [0, 0.0], "vary_shift": [2]})
+    assert [type(value) for value in (point.dropout, point.vary_shift)] == [float, int]
+    assert repr(replace(point, vary_shift=0)) == repr(Settings(5, 0.1, 0.1)), "a stage's name is made of such words"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [("dropout", "much", "numbers"), ("batch_size", 16.5, "whole numbers"), ("vary_shift", "x", "whole numbers")],
+)
+def test_a_value_of_another_type_is_named(name: str, value: object, wanted: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        grid(others={name: [1, value]})
+    assert str(caught.value) == f"--axis {name}: found {value}; expected {wanted}"
 
 
 def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:

@@ -525,7 +525,7 @@ def test_a_diverging_trial_is_recorded_with_its_reason_and_the_others_go_on(leak
     assert trials[0.02].data.tags["reason"].startswith("epoch 2: loss")
     assert [step for step, _ in history(leaky.folder, trials[0.02], "val_loss")] == [1]
     assert [row["lr"] for row in ranking(leaky.folder)] == ["0.001"]
-    assert "failed  epochs 2 lr 0.02 gamma 0.5: epoch 2: loss" in leaky.out
+    assert "failed  epochs 2, lr 0.02, gamma 0.5: epoch 2: loss" in leaky.out
 
 
 @pytest.fixture
@@ -572,12 +572,8 @@ def test_another_axis_multiplies_the_trials_and_names_them(
         for dropout in ("0", "0.25")
         for size in (16, 8)
     ]
-    assert {(run.data.params["dropout"], run.data.params["batch_size"]) for run in found} == {
-        ("0", "8"),
-        ("0", "16"),
-        ("0.25", "8"),
-        ("0.25", "16"),
-    }
+    params = {(run.data.params["dropout"], run.data.params["batch_size"]) for run in found}
+    assert params == {("0.0", "8"), ("0.0", "16"), ("0.25", "8"), ("0.25", "16")}
 
 
 # Wrong usage
@@ -627,7 +623,8 @@ def typed(
         (["--axis", "dropout"], "agr: --axis dropout: no values; expected values once"),
         (["--axis", "drop", "0.1"], "agr: --axis drop: unknown; expected one of batch_size, dropout, "),
         (["--axis", "epochs", "3"], "agr: --axis epochs: unknown; expected one of batch_size, dropout, "),
-        (["--axis", "width", "99"], "agr: width 99: expected "),
+        (["--axis", "width", "99"], "agr: width 99.0: expected "),
+        (["--axis", "width", "wide"], "agr: --axis width: found wide; expected numbers"),
         (["--fold", "0"], "agr: --fold 0: expected --folds N or --split audiomnist-4fold with it"),
     ],
 )

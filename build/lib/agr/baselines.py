@@ -1,0 +1,250 @@
+"""The rivals in the same table: public tools on the very folds that the search uses.
+
+    python -m agr.baselines --data SOURCE [SOURCE ...] [--folds 4] [--fold K] [--rivals praat egemaps] [--json]
+    python -m agr.baselines --data SOURCE --test OTHER          # train on all of one corpus, test on another
+
+Speakers train or test, never both. A clip on which a rival has no answer counts as wrong. The libraries come with
+`pip install 'agr[baselines]'`; what they measured is kept in data/rivals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr import audio, contest, corpus, rivals, splits
+from agr.corpus import CLASSES
+from agr.errors import AudioError, CorpusError, SplitError
+from agr.progress import terminal_progress
+from agr.rivals import Rival
+from agr.splits import Split
+from agr.terminal import complain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WORKSPACE, CACHE = Path("data"), Path("data/rivals")
+UNTRAINED_HZ = 155.0  # between the usual pitch of men and of women
+WIDTH = 150  # columns of a table that does not go to a terminal
+
+
+@dataclass(frozen=True)
+class Voices:
+    """Labelled recordings that can be read; a `splits.Labelled`."""
+
+    name: str
+    labels: NDArray[np.int64]
+    speakers: NDArray[np.str_]
+    recordings: NDArray[np.str_]
+    rows: Sequence[Mapping[str, str]]
+    paths: Sequence[Path]
+    synthetic: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def listen(sources: Sequence[str], workspace: Path) -> Voices:
+    """The readable recordings of some SOURCEs, each corpus in the order in which `prepare` has its images.
+
+    Raises: CorpusError for ready images, for two corpora of one name, or when no clip can be read.
+    """
+    found = [corpus.open_corpus(source, workspace) for source in sources]
+    for one, count in Counter(one.name for one in found).items():
+        if count > 1:
+            raise CorpusError(f"{one}: {count} corpora have this name; expected different ones")
+    heard = [(one.name, clip, digest) for one in found for clip, digest in _readable(one)]
+    return Voices(
+        name="+".join(one.name for one in found),
+        labels=np.array([CLASSES.index(clip.gender) for _, clip, _ in heard], dtype=np.int64),
+        speakers=np.array([f"{name}/{clip.speaker}" for name, clip, _ in heard]),
+        recordings=np.array([digest for _, _, digest in heard]),
+        rows=[dict(clip.extra) for _, clip, _ in heard],
+        paths=[clip.path for _, clip, _ in heard],
+        synthetic=any(one.synthetic for one in found),
+    )
+
+
+def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
+    """The clips that `prepare` would use, by name, with their digests; the others are told of on stderr."""
+    if found.ready_images:
+        raise CorpusError(f"{found.root}: holds images; expected recordings, which the rivals can hear")
+    good, bad = [], [reason for _, reason in found.skipped]
+    with terminal_progress(f"reading {found.name}", len(found.clips), unit="clips") as advance:
+        for clip in sorted(found.clips, key=lambda clip: clip.name):
+            try:
+                data = audio.read_bytes(clip.path)
+                audio.decode(data, str(clip.path))
+                good.append((clip, hashlib.sha256(data).hexdigest()[:32]))
+            except AudioError as error:
+                bad.append(str(error))
+            advance(1)
+    if bad:
+        complain(f"{found.name}: {len(bad)} clip(s) left out, the first: {bad[0]}")
+    if not good:
+        raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
+    return good
+
+
+def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
+    """Two corpora as one, split so that the first trains and the second tests.
+
+    Raises: SplitError if they share a speaker or a recording, or if `train` has clips of one gender only.
+    """
+    for what, ours, theirs in (
+        ("speaker", train.speakers, test.speakers),
+        ("recording", train.recordings, test.recordings),
+    ):
+        shared = np.intersect1d(ours, theirs)
+        if len(shared):
+            raise SplitError(f"{what} {shared[0]} is in both --data and --test; expected strangers")
+    if len(set(train.labels.tolist())) < len(CLASSES):
+        raise SplitError(f"{train.name}: clips of one gender only; expected both to train on")
+    both = Voices(
+        f"{train.name} to {test.name}",
+        np.concatenate([train.labels, test.labels]),
+        np.concatenate([train.speakers, test.speakers]),
+        np.concatenate([train.recordings, test.recordings]),
+        [*train.rows, *test.rows],
+        [*train.paths, *test.paths],
+        train.synthetic or test.synthetic,
+    )
+    order = np.arange(len(both))
+    return both, Split("across corpora", order[: len(train)], order[:0], order[len(train) :])
+
+
+def rows(chosen: Sequence[Rival], voices: Voices, sides: Sequence[Split], workers: int) -> list[contest.Result]:
+    """The rows of the table; Praat has a second one, its threshold given instead of trained."""
+    clips = [rivals.Recording(*clip) for clip in zip(voices.paths, voices.recordings.tolist(), strict=True)]
+    results = []
+    for rival in chosen:
+        features = rivals.measure(rival, clips, CACHE, workers, terminal_progress)
+        results.append(contest.compete(rival, features, voices, sides))
+        if rival.name == "praat":
+            untrained = replace(rival, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
+            results.append(contest.compete(untrained, features, voices, sides))
+    return results
+
+
+def table(results: Sequence[contest.Result], title: str) -> Table:
+    """A row a rival. The interval and the recalls are those of all folds' test clips together."""
+    from rich.table import Table
+
+    shown = Table(title=title)
+    shown.add_column("rival", no_wrap=True)
+    folds = [f"fold {k}" for k in range(len(results[0].folds))] if len(results[0].folds) > 1 else []
+    for name in (*folds, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):
+        shown.add_column(name, justify="right")
+    for result in results:
+        low, high = result.together.balanced_accuracy_ci95
+        recall = [f"{value:.3f}" if value is not None else "-" for value in result.together.recall.values()]
+        each = [f"{fold.balanced_accuracy:.3f}" for fold in result.folds[: len(folds)]]
+        hz = " to ".join(f"{value:.0f}" for value in sorted({min(result.hz), max(result.hz)})) if result.hz else "-"
+        mean, span, silent = f"{result.balanced_accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{result.unanswered:.1%}"
+        shown.add_row(result.rival.title, *each, mean, span, *recall, silent, hz)
+    return shown
+
+
+def as_dict(results: Sequence[contest.Result], voices: Voices, sides: Sequence[Split]) -> dict[str, Any]:
+    """The object that --json prints, but for the missing rivals."""
+    return {
+        "data": voices.name,
+        "clips": len(voices),
+        "speakers": len(np.unique(voices.speakers)),
+        "synthetic": voices.synthetic,
+        "splits": [{"name": split.name, "digest": split.digest} for split in sides],
+        "rivals": [_row(result) for result in results],
+    }
+
+
+def _row(result: contest.Result) -> dict[str, Any]:
+    rival, together = result.rival, result.together
+    return {
+        "rival": rival.name,
+        "title": rival.title,
+        "library": f"{rival.library} {metadata.version(rival.library)}",
+        "balanced_accuracy": result.balanced_accuracy,
+        "balanced_accuracy_ci95": together.balanced_accuracy_ci95,
+        "recall": together.recall,
+        "unanswered": result.unanswered,
+        "threshold_hz": result.hz,
+        "folds": [fold.as_dict() for fold in result.folds],
+    }
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m agr.baselines", description="Public tools on AGR's own folds.")
+    source = "demo, audiomnist, a folder, a CSV manifest"
+    parser.add_argument("--data", nargs="+", required=True, metavar="SOURCE", help=source)
+    parser.add_argument("--test", nargs="+", metavar="SOURCE", help="train on all of --data, test on these")
+    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds")
+    parser.add_argument("--folds", type=int, default=4, help="groups of speakers (default: 4)")
+    parser.add_argument("--fold", type=int, help="only the one that this group tests (default: all, one by one)")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds, as in the search (default: 0)")
+    parser.add_argument("--rivals", nargs="+", choices=tuple(rivals.RIVALS), default=tuple(rivals.RIVALS))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if options.test and options.fold is not None:
+        parser.error("--fold and --test: expected one of them")
+    return options
+
+
+def _sides(options: argparse.Namespace) -> tuple[Voices, list[Split]]:
+    """What is compared on: the voices, and every split of them."""
+    voices = listen(options.data, WORKSPACE)
+    if options.test:
+        voices, split = across(voices, listen(options.test, WORKSPACE))
+        return voices, [split]
+    count = 4 if options.split == "audiomnist-4fold" else options.folds
+    wanted = range(count) if options.fold is None else [options.fold]
+    return voices, [splits.make(voices, options.split, options.seed, count, fold) for fold in wanted]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 if the library of some rival is missing."""
+    options = _parse(arguments)
+    wanted = [rivals.RIVALS[name] for name in dict.fromkeys(options.rivals)]
+    absent = {rival.name: line for rival in wanted if (line := rivals.missing(rival))}
+    for line in absent.values():
+        complain(line)
+    chosen = [rival for rival in wanted if rival.name not in absent]
+    if chosen:
+        voices, sides = _sides(options)
+        results = rows(chosen, voices, sides, options.workers)
+        if options.json:
+            print(json.dumps(as_dict(results, voices, sides) | {"missing": absent}))
+        else:
+            _show(results, voices, sides)
+    return int(bool(absent))
+
+
+def _show(results: Sequence[contest.Result], voices: Voices, sides: Sequence[Split]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = console.width if console.is_terminal else WIDTH
+    tested, how = results[0].together, sides[0].name if len(sides) == 1 else f"{len(sides)} folds"
+    console.print(table(results, f"{voices.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers"))
+    console.print("Balanced accuracy and its 95 % interval over speakers; no answer counts as wrong.")
+    if None in tested.recall.values():
+        console.print("The test clips are of one gender only: its recall stands for the balanced accuracy.")
+    if voices.synthetic:
+        console.print("These voices are synthetic: the result proves nothing about people.")
+
+
+if __name__ == "__main__":
+    from agr.terminal import run
+
+    run(main)

@@ -1,0 +1,87 @@
+"""Every error AGR raises on purpose.
+
+    AgrError                  one line for the person at the terminal; no traceback
+    ├── AudioError            a recording that cannot be used
+    │   ├── EmptyAudio        the file or the signal holds nothing
+    │   ├── UnreadableAudio   not a sound file that libsndfile can decode
+    │   ├── TruncatedAudio    the file ends before its header says it should
+    │   ├── SilentAudio       every sample is the same value
+    │   ├── NonFiniteAudio    NaN or infinity among the samples
+    │   └── ShortAudio        shorter than MIN_SECONDS
+    ├── CorpusError           a source, manifest or metadata file that does not hold together
+    │   └── FetchError        a corpus that could not be downloaded or that arrived damaged
+    ├── RecipeError           an unknown recipe, or images made by another one
+    ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
+    ├── ModelError            a model folder or URI that cannot be used
+    ├── OutageError           an MLflow store that stopped answering
+    ├── TrainingError         a trial that diverged
+    └── SettingsError         a flag or setting outside its range
+
+Messages name the file, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+
+class AgrError(Exception):
+    """Root of the tree; ``str(error)`` is one line."""
+
+
+class AudioError(AgrError):
+    """A recording that cannot be used."""
+
+
+class EmptyAudio(AudioError):
+    """The file has no bytes, or the signal no samples."""
+
+
+class UnreadableAudio(AudioError):
+    """The bytes are not a sound file that libsndfile can decode."""
+
+
+class TruncatedAudio(AudioError):
+    """The file ends before its header says it should."""
+
+
+class SilentAudio(AudioError):
+    """Every sample has the same value."""
+
+
+class NonFiniteAudio(AudioError):
+    """NaN or infinity among the samples."""
+
+
+class ShortAudio(AudioError):
+    """The clip is too short to hold a voice."""
+
+
+class CorpusError(AgrError):
+    """A source, manifest or metadata file that does not hold together."""
+
+
+class FetchError(CorpusError):
+    """A corpus that could not be downloaded, or that arrived damaged."""
+
+
+class RecipeError(AgrError):
+    """An unknown recipe, or images made by another one."""
+
+
+class SplitError(AgrError):
+    """A split that cannot be made, or that leaks."""
+
+
+class ModelError(AgrError):
+    """A model folder or URI that cannot be used."""
+
+
+class OutageError(AgrError):
+    """An MLflow store that stopped answering."""
+
+
+class TrainingError(AgrError):
+    """A trial whose loss stopped being a number."""
+
+
+class SettingsError(AgrError):
+    """A flag or setting outside its range."""

@@ -1,0 +1,222 @@
+"""What a clip says about its voice, finer than the picture that the model reads.
+
+    found = of_clip(y, VOICE)                         # (112, frames) uint8, y: mono float32 at 8 kHz
+    window = best_window(found)                       # (112, 98): the second with most speech in it
+
+Of every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame (which carry
+the vocal tract), and the strength of periodicity at 72 logarithmically spaced lags, of pitches from 520 down to 48 Hz
+(which carry the voice's pitch). Periodicity is the complement of the normalised difference function, as in YIN (de
+Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean), of sound between
+60 Hz and 1 kHz. The mean and all below 60 Hz are removed first: many microphones add a constant. Nothing above 4 kHz
+is looked at, so that a telephone's clip looks as a studio's does.
+
+Pitch moves the lower rows up or down, a longer or shorter tract the upper ones: training varies them there
+(`agr.variation`), and draws the picture from them (`agr.picture`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.recipe import FRAMES, VoiceRecipe
+
+BANDS, LAGS = 40, 72
+ROWS = BANDS + LAGS
+LOW_HZ, HIGH_HZ = 80.0, 3900.0  # of the mel bands
+TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches that the first and the last lag stand for
+RANGE_DB = 80.0  # below the loudest frame; 255 steps
+HEADROOM = 15.0 / RANGE_DB  # a band of a frame may be so much louder than the mean of the loudest frame's bands
+VOICED, NEARLY, FEWEST_VOICED = 0.75, 0.92, 4  # periodicity, its share, frames
+PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, some 60 MB, and beside that before and after
+SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest ones hold no speech
+
+_CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
+_SPECTRUM_SECONDS, _PERIOD_SECONDS = 0.032, 0.040
+
+
+def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.uint8]:
+    """Evidence of a whole clip: y, (n,), to (ROWS, frames), uint8, frames = n / hop rounded up.
+
+    The first BANDS rows are decibels, 255 the loudest and 0 RANGE_DB below it; the others periodicity, 255 for 1. A
+    clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of what stands around it.
+    """
+    frames = -(-len(y) // recipe.hop_length)
+    found = np.empty((frames, ROWS), dtype=np.uint8)
+    level = np.empty((frames, BANDS), dtype=np.float32)  # dB
+    loudest = 1e-12
+    for start in range(0, frames, PART_FRAMES):
+        part = slice(start, min(start + PART_FRAMES, frames))
+        bands, periodicity = _measured(y, part, recipe)
+        level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
+        loudest = max(loudest, float(bands.mean(axis=1).max()))
+        found[part, BANDS:] = _bytes(periodicity)
+    top = 10 * np.log10(loudest)
+    for start in range(0, frames, PART_FRAMES):
+        part = slice(start, start + PART_FRAMES)
+        scaled = (level[part] - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
+        found[part, :BANDS] = _bytes(scaled - HEADROOM)
+    return found.T
+
+
+def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """0..1 as 0..255; what lies outside is cut."""
+    return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+
+
+def _measured(
+    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Power in bands and periodicity of some of a clip's frames: (frames, BANDS) and (frames, LAGS)."""
+    first = max(part.start - AROUND_FRAMES, 0)
+    around = y[first * recipe.hop_length : (part.stop + AROUND_FRAMES) * recipe.hop_length]
+    heard, low = _filtered(around, recipe.sample_rate)
+    own = slice(part.start - first, part.stop - first)
+    return _bands(heard, recipe)[own], _periodicity(low, recipe)[own]
+
+
+def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Evidence of a clip in windows of one second that overlap by half, (n, ROWS, FRAMES), the last flush with the end.
+
+    A clip shorter than that stands in the middle of one window, with nothing around it.
+    """
+    frames = evidence.shape[1]
+    if frames <= FRAMES:
+        before = (FRAMES - frames) // 2
+        return np.pad(evidence, ((0, 0), (before, FRAMES - frames - before)))[None]
+    starts = [*range(0, frames - FRAMES, FRAMES // 2), frames - FRAMES]
+    return np.stack([evidence[:, start : start + FRAMES] for start in starts])
+
+
+def best_window(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The second with most speech in it, found to the frame: (ROWS, frames) to (ROWS, FRAMES)."""
+    if evidence.shape[1] <= FRAMES:
+        return np.asarray(windows(evidence)[0])
+    summed = np.concatenate([[0.0], np.cumsum(voicing(evidence))])
+    start = int((summed[FRAMES:] - summed[:-FRAMES]).argmax())
+    return np.asarray(evidence[:, start : start + FRAMES])
+
+
+def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much each frame sounds like a voiced part of speech, 0..1: (..., ROWS, frames) to (..., frames).
+
+    The strength of its strongest periodicity, of frames loud enough beside the clip's loudest.
+    """
+    level = evidence[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
+    loud = level > level.max(axis=-1, keepdims=True) - SPEECH_RANGE_DB
+    strength = evidence[..., BANDS:, :].max(axis=-2) / 255
+    return np.asarray(np.clip((strength - 0.5) / 0.5, 0, 1) * loud)
+
+
+def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The median pitch of each window, in Hz, NaN where too little is voiced: (n, ROWS, frames) to (n,).
+
+    Of each well voiced frame the shortest lag nearly as periodic as the best one: longer ones are its multiples.
+    """
+    strength = evidence[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
+    best = strength.max(axis=1)
+    first = (strength >= NEARLY * best[:, None]).argmax(axis=1)  # (n, frames)
+    voiced = (best > VOICED * 255) & (voicing(evidence) > 0)
+    values = np.where(voiced, np.log(lag_hz())[first], np.nan)
+    known = voiced.sum(axis=1) >= FEWEST_VOICED
+    medians = np.full(len(evidence), np.nan)
+    if known.any():
+        medians[known] = np.exp(np.nanmedian(values[known], axis=1))
+    return medians
+
+
+def _bands(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float32]:
+    """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
+    length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
+    spectrum = np.fft.rfft(_frames(y, length, recipe) * _hann(length), axis=1)
+    return np.asarray((spectrum.real**2 + spectrum.imag**2) @ _mel_filters(recipe.sample_rate, length).T)
+
+
+def _periodicity(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+    """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS)."""
+    lags = recipe.sample_rate / lag_hz()  # in samples, not whole
+    whole = lags.astype(np.intp)
+    length, longest = round(_PERIOD_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
+    frames = _frames(y, length + longest, recipe)  # (frames, length + longest)
+    size = 1 << (frames.shape[1] - 1).bit_length()
+    left, both = np.fft.rfft(frames[:, :length], size, axis=1), np.fft.rfft(frames, size, axis=1)
+    product = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag]
+    energy = np.cumsum(np.pad(frames.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
+    power = energy[:, length : length + longest] - energy[:, :longest]  # of x[lag : lag + length]
+    likeness = 2 * product / (power[:, :1] + power + 1e-12)
+    part = lags - whole
+    return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
+
+
+def lag_hz() -> NDArray[np.float64]:
+    """The pitch that each lag stands for, in Hz: (LAGS,), falling."""
+    return np.geomspace(TOP_HZ, BOTTOM_HZ, LAGS)
+
+
+def band_hz() -> NDArray[np.float64]:
+    """The centre of each mel band, in Hz: (BANDS,)."""
+    return _edges()[1:-1]
+
+
+def hz_to_mel(hz: Any) -> Any:
+    """O'Shaughnessy's mel scale (1987): 2595 log10(1 + f / 700)."""
+    return 2595 * np.log10(1 + np.asarray(hz) / 700)
+
+
+def mel_to_hz(mel: Any) -> Any:
+    """The inverse of `hz_to_mel`."""
+    return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
+
+
+def _frames(y: NDArray[np.float32], length: int, recipe: VoiceRecipe) -> NDArray[np.float32]:
+    """Stretches of `length` samples centred on every hop: (n,) to (frames, length); beyond the ends is silence."""
+    count = -(-len(y) // recipe.hop_length)
+    padded = np.pad(y, (length // 2, length + recipe.hop_length))
+    return np.lib.stride_tricks.sliding_window_view(padded, length)[:: recipe.hop_length][:count]
+
+
+def _edges() -> NDArray[np.float64]:
+    return np.asarray(mel_to_hz(np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), BANDS + 2)))
+
+
+@functools.cache
+def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
+    """Triangles that weigh the power of FFT bins into bands, each summing to 1: (BANDS, length // 2 + 1)."""
+    weights = triangles(_edges(), np.fft.rfftfreq(length, 1 / sample_rate))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def triangles(edges: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
+    """Triangles between every third of some edges, (n + 2,), at some points, (m,): (n, m), 1 at their middles."""
+    rising = (points - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - points) / np.diff(edges)[1:, None]
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
+
+
+@functools.cache
+def _hann(length: int) -> NDArray[np.float32]:
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length), dtype=np.float32)
+
+
+def _filtered(y: NDArray[np.float32], sample_rate: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What is above _CUTOFF_HZ, and of that what is below _PERIODIC_HZ: both (n,).
+
+    Butterworth's gains of order 2 and 4, without their delays: on the spectrum of the whole clip, behind which stands
+    a tenth of a second of silence, so that its end does not run into its start.
+    """
+    centred = np.asarray(y, dtype=np.float64) - np.mean(y, dtype=np.float64)
+    size = _fast_length(len(y) + sample_rate // 10)
+    spectrum, hz = np.fft.rfft(centred, size), np.fft.rfftfreq(size, 1 / sample_rate)
+    spectrum *= 1 / np.sqrt(1 + (_CUTOFF_HZ / np.maximum(hz, 1e-3)) ** 4)
+    low = spectrum / np.sqrt(1 + (hz / _PERIODIC_HZ) ** 8)
+    above, between = (np.fft.irfft(part, size)[: len(y)].astype(np.float32) for part in (spectrum, low))
+    return above, between
+
+
+def _fast_length(least: int) -> int:
+    """A length of at least so much whose Fourier transform is quick: a power of two, or three quarters of one."""
+    power = 1 << (least - 1).bit_length()
+    return power * 3 // 4 if power * 3 // 4 >= least else power

@@ -1,0 +1,228 @@
+"""The picture that the model reads of a clip, drawn large and with axes, for people to look at.
+
+    python -m agr.features clip.wav --png out.png [--recipe voice|mfc|mfc48]
+
+Of a clip longer than a second it is the second with most speech. `-` reads standard input. Exit status: 0 drawn,
+1 the clip could not be read, 2 wrong usage or a file that cannot be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from agr import audio, evidence, mfc, panels, picture
+from agr.errors import AudioError
+from agr.imaging import pictures
+from agr.recipe import COEFFICIENTS, DEFAULT, FRAMES, RECIPES, MfcRecipe, Recipe, VoiceRecipe, by_name
+from agr.terminal import complain, run
+
+STDIN = "-"
+PICTURE = "What the model reads: red is the envelope, green the motion, blue the periodicity"
+ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
+MOTION = "how fast each band grows louder (+) or softer (-)"
+PERIODICITY = "how exactly the sound repeats at each pitch"
+CEPSTRUM = "What the model reads, Mel-frequency cepstra: coefficient 1 is loudness, the others the spectrum's shape"
+
+
+@dataclass(frozen=True)
+class Section:
+    """The part of a clip that a picture is drawn of.
+
+    y: the whole clip, (n,), float32, at the recipe's rate. start: where the picture begins in it, in seconds; below
+    0 where a short clip stands inside the picture. stored: stored_shape(recipe), image: IMAGE_SHAPE, both uint8.
+    """
+
+    name: str
+    y: NDArray[np.float32]
+    recipe: Recipe
+    start: float
+    stored: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole clip is."""
+        return len(self.y) / self.recipe.sample_rate
+
+    @property
+    def span(self) -> panels.Span:
+        """The left edge of the first frame and the right edge of the last, in milliseconds of the clip."""
+        hop = 1000 * self.recipe.hop_seconds
+        middle = 500 * self.recipe.window_seconds if isinstance(self.recipe, MfcRecipe) else 0.0
+        left = 1000 * self.start + middle - hop / 2
+        return left, left + FRAMES * hop
+
+    @property
+    def pitch(self) -> float:
+        """The median pitch in Hz; NaN where too little is voiced, or by a recipe that does not measure it."""
+        voice = isinstance(self.recipe, VoiceRecipe)
+        return float(evidence.pitch(self.stored[None])[0]) if voice else float("nan")
+
+    @property
+    def place(self) -> str:
+        """In words, from where to where."""
+        left, right = (min(max(ms / 1000, 0.0), self.seconds) for ms in self.span)
+        whole = right - left > self.seconds - 0.03
+        return f"all of its {self.seconds:.2f} s" if whole else f"{left:.2f} to {right:.2f} s of {self.seconds:.2f} s"
+
+    @property
+    def title(self) -> str:
+        """The clip's name and the place in it; where there was a choice, why this one."""
+        most = "most speech" if isinstance(self.recipe, VoiceRecipe) else "most sound"
+        why = "" if self.place.startswith("all") else f", the second with {most}"
+        return f"{panels.shorter(self.name)}: {self.place}{why}"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of the `voice` recipe's picture: what its rows and bytes stand for.
+
+    hz: (COEFFICIENTS,), each row's frequency. low, high: the values of the bytes 0 and 255, in `unit`.
+    """
+
+    name: str
+    says: str
+    hz: NDArray[np.float64]
+    low: float
+    high: float
+    unit: str
+    colours: str
+
+
+def channels() -> tuple[Channel, Channel, Channel]:
+    """Red, green and blue."""
+    bands, pitches = envelope_hz(), pitch_hz()
+    low, high, slope = picture.LOWEST_DB, picture.HIGHEST_DB, picture.SLOPE_DB
+    return (
+        Channel("envelope", ENVELOPE, bands, low, high, "dB", "viridis"),
+        Channel("motion", MOTION, bands, -slope, slope, "dB in 10 ms", "PuOr_r"),
+        Channel("periodicity", PERIODICITY, pitches, 0.0, 1.0, "0 noise, 1 exact", "magma"),
+    )
+
+
+def envelope_hz() -> NDArray[np.float64]:
+    """The middle of the band that each row of envelope and motion stands for, rising: (COEFFICIENTS,)."""
+    return picture.envelope_edges()[1:-1]
+
+
+def pitch_hz() -> NDArray[np.float64]:
+    """The middle of the pitches that each row of periodicity stands for, falling: (COEFFICIENTS,)."""
+    edges = picture.pitch_edges()
+    return np.sqrt(edges[1:] * edges[:-1])
+
+
+def read(clip: str, recipe: Recipe) -> Section:
+    """Decode a clip, `-` from standard input, and draw its picture. Raises: AudioError."""
+    source = sys.stdin.buffer.read() if clip == STDIN else Path(clip)
+    name = "standard input" if clip == STDIN else Path(clip).name
+    return section(audio.load(source, recipe.sample_rate), recipe, name)
+
+
+def section(y: NDArray[np.float32], recipe: Recipe, name: str) -> Section:
+    """The second of a clip with most speech in it; y: (n,), float32, at the recipe's rate."""
+    if isinstance(recipe, VoiceRecipe):
+        found = evidence.of_clip(y, recipe)
+        stored = evidence.best_window(found)
+        start = offset(found, stored) * recipe.hop_seconds
+        return Section(name, y, recipe, start, stored, pictures(stored[None], recipe)[0])
+    assert isinstance(recipe, MfcRecipe)
+    placed = mfc.place(y, recipe)
+    image = mfc.images([placed], recipe)[0]
+    return Section(name, y, recipe, offset(y, placed) / recipe.sample_rate, image, image)
+
+
+def offset(whole: NDArray[Any], part: NDArray[Any]) -> int:
+    """Where a part first begins in the whole, both (..., n), along the last axis.
+
+    Below 0 where the whole is shorter and lies in the part. Raises: ValueError where it does not occur.
+    """
+    if part.shape[-1] > whole.shape[-1]:
+        return -offset(part, whole)
+    starts = whole[..., : whole.shape[-1] - part.shape[-1] + 1]  # (..., places)
+    alike = (starts == part[..., :1]).reshape(-1, starts.shape[-1]).all(axis=0)
+    for start in np.flatnonzero(alike):
+        if np.array_equal(whole[..., start : start + part.shape[-1]], part):
+            return int(start)
+    raise ValueError("the part does not occur in the whole")
+
+
+def draw(shown: Section) -> Figure:
+    """The picture of a clip with the waveform above it."""
+    figure = _draw_voice(shown) if isinstance(shown.recipe, VoiceRecipe) else _draw_mfc(shown)
+    figure.suptitle(shown.title, parse_math=False)
+    return figure
+
+
+def _draw_voice(shown: Section) -> Figure:
+    figure, (top, colours, *each), (_, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 4])
+    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    panels.cells(colours, shown.span, shown.image)
+    panels.titled(colours, PICTURE)
+    colours.set_yticks([0, 5, 11], ["1", "6", "12"])
+    colours.set_ylabel("row")
+    for index, (channel, panel, bar) in enumerate(zip(channels(), each, bars, strict=True)):
+        low, high = channel.low, channel.high
+        values = low + shown.image[..., index] / 255 * (high - low)  # (12, 98)
+        drawn = panels.cells(panel, shown.span, values, vmin=low, vmax=high, cmap=channel.colours)
+        panels.titled(panel, f"{channel.name.capitalize()}: {channel.says}")
+        panels.in_hz(panel, channel.hz)
+        panels.colour_bar(bar, drawn, channel.unit)
+    _mark_pitch(each[-1], shown.pitch)
+    panels.in_ms(each[-1])
+    return figure
+
+
+def _mark_pitch(panel: Axes, hz: float) -> None:
+    """Point at the row of the median pitch, and say how high it is."""
+    if np.isnan(hz):
+        panels.titled(panel, f"{panel.get_title(loc='left')}; no steady pitch found")
+        return
+    panels.titled(panel, f"{panel.get_title(loc='left')}: about {hz:.0f} Hz (dashed), so at its half and third too")
+    top, bottom = picture.PITCH_HZ
+    row = COEFFICIENTS * np.log(top / hz) / np.log(top / bottom) - 0.5
+    if -0.5 <= row <= COEFFICIENTS - 0.5:
+        panel.axhline(row, color="white", linewidth=0.8, linestyle=(0, (6, 6)))
+
+
+def _draw_mfc(shown: Section) -> Figure:
+    figure, (top, panel), (_, bar) = panels.sheet([1.3, 2 * panels.ROWS])
+    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    panels.in_ms(top)
+    panels.cells(panel, shown.span, shown.image)
+    panels.titled(panel, CEPSTRUM)
+    panels.in_coefficients(panel)
+    panels.in_frames(panel, shown.span)
+    panels.colour_bar(bar, ScalarMappable(cmap="viridis"), "before JPEG blurs the colours", ["lowest", "highest"])
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw what the model reads of a clip.")
+    parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
+    parser.add_argument("--png", type=Path, required=True, help="where to write the drawing")
+    parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT, help=f"{DEFAULT} unless named")
+    options = parser.parse_args(arguments)
+    try:
+        shown = read(options.clip, by_name(options.recipe))
+    except AudioError as error:
+        complain(str(error))
+        return 1
+    panels.save(draw(shown), options.png)
+    print(f"{options.png}\t{shown.place}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

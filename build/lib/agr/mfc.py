@@ -1,0 +1,179 @@
+"""The study's recipe: Mel-frequency cepstra of one second of sound, coloured by viridis, as JPEG.
+
+    image = images([y], RECIPES["mfc"])[0]            # y: mono float32 at the recipe's sample rate
+
+The steps follow librosa's and matplotlib's definitions: a Slaney mel scale and normalisation (Slaney, Auditory
+Toolbox, 1998), an orthonormal DCT-II, a sinusoidal lifter (Juang et al., 1987), the viridis colour map, JPEG at
+Pillow's default quality.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from agr.errors import RecipeError
+from agr.recipe import COEFFICIENTS, FRAMES, MfcRecipe
+from agr.viridis import VIRIDIS
+
+
+def place(y: NDArray[np.float32], recipe: MfcRecipe) -> NDArray[np.float32]:
+    """Bring a clip to exactly one window: shape (n,) to (n_samples,), both float32.
+
+    A short clip gets zeros before and after; how many stand before is drawn from a hash of the clip's own
+    16-bit samples, so that the same clip always gives the same image. Of a long clip the window with the most
+    energy around its mean is kept, its start found to the hop.
+    """
+    excess = len(y) - recipe.n_samples
+    if excess > 0:
+        start = min(excess, _loudest_hop(y, recipe) * recipe.hop_length)
+        return y[start : start + recipe.n_samples]
+    before = _content_number(y) % (1 - excess)
+    return np.pad(y, (before, -excess - before))
+
+
+def windows(y: NDArray[np.float32], recipe: MfcRecipe) -> list[NDArray[np.float32]]:
+    """Cut a clip of any length into windows that overlap by half, the last one flush with the end.
+
+    Returns at least one array of shape (n_samples,), float32. Windows in which nothing moves are left out.
+    """
+    if len(y) <= recipe.n_samples:
+        return [place(y, recipe)]
+    last = len(y) - recipe.n_samples
+    starts = [*range(0, last, recipe.n_samples // 2), last]
+    cut = [y[start : start + recipe.n_samples] for start in starts]
+    return [window for window in cut if np.ptp(window) > 0] or [place(y, recipe)]
+
+
+def mfcc(y: NDArray[np.floating[Any]], recipe: MfcRecipe) -> NDArray[np.float64]:
+    """Mel-frequency cepstral coefficients of a batch of windows.
+
+    Args: y: shape (batch, n_samples). Returns: shape (batch, n_mfcc, frames), float64.
+    """
+    emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
+    frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
+    frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
+    spectrum = np.fft.rfft(frames * _hann(recipe.win_length))
+    power = spectrum.real**2 + spectrum.imag**2  # (batch, frames, bins)
+    mel = power @ mel_filters(recipe.sample_rate, recipe.win_length, recipe.n_mels).T  # (batch, frames, n_mels)
+    return (_decibels(mel, recipe.top_db) @ _cepstrum(recipe)).transpose(0, 2, 1)  # (batch, n_mfcc, frames)
+
+
+def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Scale each matrix by its own minimum and maximum, and look the result up in viridis.
+
+    Args: values: shape (batch, rows, columns). Returns: shape (batch, rows, columns, 3), uint8.
+    A matrix that is constant gets the lowest colour.
+    """
+    low = values.min(axis=(1, 2), keepdims=True)
+    span = values.max(axis=(1, 2), keepdims=True) - low
+    scaled = (values - low) / np.where(span > 0, span, 1.0)
+    return np.asarray(VIRIDIS[np.minimum((scaled * len(VIRIDIS)).astype(np.intp), len(VIRIDIS) - 1)])
+
+
+def to_jpeg(image: NDArray[np.uint8], recipe: MfcRecipe) -> bytes:
+    """Encode one image, shape IMAGE_SHAPE, uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=recipe.jpeg_quality)
+    return buffer.getvalue()
+
+
+def from_jpeg(data: bytes, name: str = "image") -> NDArray[np.uint8]:
+    """Decode one image to IMAGE_SHAPE, uint8. Raises: RecipeError for anything else than such a JPEG."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+            found = f"{picture.width}x{picture.height} {picture.mode}"
+            if found != f"{FRAMES}x{COEFFICIENTS} RGB":
+                raise RecipeError(f"{name}: {found}; expected a JPEG of {FRAMES}x{COEFFICIENTS} RGB")
+            return np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RecipeError(f"{name}: no whole JPEG; expected one of {FRAMES}x{COEFFICIENTS} RGB") from error
+
+
+def jpegs(y: NDArray[np.float32], recipe: MfcRecipe) -> list[bytes]:
+    """The images of a batch of windows, (batch, n_samples), as files' bytes."""
+    return [to_jpeg(image, recipe) for image in colour(mfcc(y, recipe))]
+
+
+def images(clips: Sequence[NDArray[np.float32]], recipe: MfcRecipe) -> NDArray[np.uint8]:
+    """What the model reads of a batch of clips, JPEG losses included: one image a clip.
+
+    Args: clips: mono, at the recipe's sample rate, of any length. Returns: (batch, *IMAGE_SHAPE), uint8.
+    """
+    batch = np.stack([place(y, recipe) for y in clips])
+    return np.stack([from_jpeg(data) for data in jpegs(batch, recipe)])
+
+
+def _loudest_hop(y: NDArray[np.float32], recipe: MfcRecipe) -> int:
+    """The hop at which the loudest run of as many hops as fill a window begins; y: (n,), n > n_samples."""
+    hops = -(-len(y) // recipe.hop_length)
+    centred = np.zeros(hops * recipe.hop_length, dtype=np.float32)
+    np.subtract(y, y.mean(), out=centred[: len(y)])
+    blocks = centred.reshape(hops, recipe.hop_length)
+    energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # (hops,)
+    run = -(-recipe.n_samples // recipe.hop_length)
+    return int(np.convolve(energy, np.ones(run), mode="valid").argmax())
+
+
+def _content_number(y: NDArray[np.float32]) -> int:
+    pcm = np.round(np.clip(y, -1, 1) * 32767).astype("<i2")
+    return int.from_bytes(hashlib.blake2b(pcm.tobytes(), digest_size=8).digest(), "big")
+
+
+def _pre_emphasis(y: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:
+    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated along a line."""
+    before = np.concatenate([2 * y[:, :1] - y[:, 1:2], y[:, :-1]], axis=1)
+    return y - coefficient * before
+
+
+@functools.cache
+def _hann(length: int) -> NDArray[np.float64]:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+
+
+@functools.cache
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
+    """Triangular filters of equal area on Slaney's mel scale: shape (n_mels, n_fft // 2 + 1), float64."""
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(sample_rate / 2))), n_mels + 2))
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return np.asarray(triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None])
+
+
+# Slaney's scale: linear below 1 kHz (15 mel), then 27 steps for every factor of 6.4.
+_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
+
+
+def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    curved = _KNEE_HZ / _LINEAR_HZ + np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ) / _LOG_STEP
+    return np.asarray(np.where(hz < _KNEE_HZ, hz / _LINEAR_HZ, curved))
+
+
+def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    curved = _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_HZ / _LINEAR_HZ))
+    return np.where(mel < _KNEE_HZ / _LINEAR_HZ, mel * _LINEAR_HZ, curved)
+
+
+def _decibels(power: NDArray[np.float64], top_db: float) -> NDArray[np.float64]:
+    """10 log10, floored at 1e-10 and at `top_db` below each clip's loudest value; (batch, frames, mels)."""
+    db = 10.0 * np.log10(np.maximum(power, 1e-10))
+    return np.asarray(np.maximum(db, db.max(axis=(1, 2), keepdims=True) - top_db))
+
+
+@functools.cache
+def _cepstrum(recipe: MfcRecipe) -> NDArray[np.float64]:
+    """Orthonormal DCT-II and lifter in one matrix: shape (n_mels, n_mfcc)."""
+    band, order = np.arange(recipe.n_mels)[:, None], np.arange(recipe.n_mfcc)[None, :]
+    dct = np.cos(np.pi * (band + 0.5) * order / recipe.n_mels) * np.sqrt(2.0 / recipe.n_mels)
+    dct[:, 0] /= np.sqrt(2.0)
+    lift = 1.0 + recipe.lifter / 2 * np.sin(np.pi * (np.arange(recipe.n_mfcc) + 1) / recipe.lifter)
+    return np.asarray(dct * lift)

@@ -1,0 +1,34 @@
+"""A new MLflow store in a SQLite file: there with all its tables, or not there.
+
+    create("sqlite:///mlflow_store/mlflow.db")
+
+MLflow makes the tables of a new file in some forty steps. Two processes that do so at once, or one that is killed
+meanwhile, leave a file that no MLflow opens again. So one process makes them, under another name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from agr.registry import SQLITE
+
+
+def create(uri: str) -> None:
+    """Make the store of a URI that names a SQLite file, unless it is there. Raises: OSError, MlflowException."""
+    path = uri.removeprefix(SQLITE)
+    if not uri.startswith(SQLITE) or "?" in path or path in ("", ":memory:"):
+        return
+    database = Path(path)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists() and database.stat().st_size:
+            return
+        new = database.with_name(f".{database.name}.new")
+        for stale in (new, new.with_name(f"{new.name}-journal")):  # of one that was killed
+            stale.unlink(missing_ok=True)
+        MlflowClient(f"{SQLITE}{new}")
+        os.replace(new, database)

@@ -1,0 +1,235 @@
+"""Tell whether clips hold a woman's or a man's voice.
+
+    python -m agr.predict --model-uri models:/agr/best [--json] clip.wav folder/ -
+
+Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is
+read in windows. A clip without speech, or with too little, is answered `no speech`; with --abstain-below P one of
+which the model is less sure than P is answered `unsure`. Exit status: 0 all answered, 1 some clip could not be read
+(the others were answered), 2 wrong usage or no such model. With --json, one object a line: path, label, probability
+{female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agr.credentials import harmless
+from agr.decoder import Clip, Decoder, in_process
+from agr.errors import AudioError, SilentAudio
+from agr.terminal import quick_imports
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agr.bundle import Bundle
+
+    Loaded = NDArray[np.float32] | AudioError
+
+BATCH, BATCH_SAMPLES = 32, 2**22  # clips that are answered at once, and after how many samples no further one
+STDIN = "-"
+NO_SPEECH, UNSURE = "no speech", "unsure"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One clip's probabilities, in the order of CLASSES, or the error that says why there are none.
+
+    speech: seconds of it. Without speech there are neither probabilities nor an error. sure: what a probability has to
+    reach to be an answer.
+    """
+
+    path: str
+    probability: dict[str, float] | None = None
+    error: str | None = None
+    speech: float = 0.0
+    sure: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The likelier gender of the voice, `no speech` or `unsure`; empty where the clip could not be read."""
+        if self.error is not None:
+            return ""
+        if self.probability is None:
+            return NO_SPEECH
+        likelier = max(self.probability, key=self.probability.__getitem__)
+        return likelier if self.probability[likelier] >= self.sure else UNSURE
+
+    def as_dict(self, model: dict[str, Any]) -> dict[str, Any]:
+        """The object that --json prints."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        said = {"path": self.path, "label": self.label, "probability": self.probability}
+        return said | {"speech_seconds": round(self.speech, 2), "model": model}
+
+    def as_line(self) -> str:
+        """What a person reads: path, label and how likely, between tabs."""
+        likely = f"{max(self.probability.values()):.3f}" if self.probability else "-"
+        return f"{self.path}\t{self.label}\t{likely}"
+
+
+def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
+    """Clips as named; a folder's sound files in sorted order; an Answer with an error where there are none."""
+    for argument in arguments:
+        if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
+            yield argument
+            continue
+        from agr import audio
+
+        if found := audio.find(Path(argument)):
+            yield from map(str, found)
+        else:
+            yield Answer(argument, error=f"{argument}: no sound files in it; expected WAV, FLAC, OGG or MP3")
+
+
+def answer(
+    clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0, decoder: Decoder | None = None
+) -> Iterator[Answer]:
+    """Answers in the order of the clips, made in batches; `unsure` where no probability reaches `sure`.
+
+    decoder: the process that decodes; without one it is done in this process.
+    """
+    names, sources = itertools.tee(clips)
+    load = in_process if decoder is None else decoder.load_all
+    batch: list[tuple[str | Answer, Loaded]] = []
+    samples = 0
+    for name, y in zip(names, load(map(_source, sources), bundle.card.recipe.sample_rate), strict=True):
+        batch.append((name, y))
+        samples += 0 if isinstance(y, AudioError) else len(y)
+        if len(batch) == BATCH or samples > BATCH_SAMPLES:
+            yield from _answer_batch(batch, bundle, sure)
+            batch, samples = [], 0
+    yield from _answer_batch(batch, bundle, sure)
+
+
+def _answer_batch(batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, sure: float) -> Iterator[Answer]:
+    from agr import inference
+    from agr.corpus import CLASSES
+
+    good = [y for _, y in batch if not isinstance(y, AudioError)]
+    heard = inference.hear(good, bundle) if good else None
+    rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
+    for name, y in batch:
+        if isinstance(name, Answer):
+            yield name
+        elif isinstance(y, SilentAudio):
+            yield Answer(name)
+        elif isinstance(y, AudioError):
+            yield Answer(name, error=str(y))
+        else:
+            row, speech = next(rows)
+            probability = dict(zip(CLASSES, row, strict=True)) if speech else None
+            yield Answer(name, probability, speech=speech, sure=sure)
+
+
+def _source(clip: str | Answer) -> Clip | AudioError:
+    """What to decode. Standard input, pipes and devices are read here: they may not be there for another process."""
+    if isinstance(clip, Answer):
+        return AudioError(clip.error)
+    try:
+        if clip == STDIN:
+            from agr import audio
+
+            return Clip("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
+        if _is_special(clip):
+            from agr import audio
+
+            return Clip(clip, audio.read_bytes(Path(clip)))
+    except AudioError as error:
+        return error
+    return Clip(clip)
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is there, but is no plain file that another process would find under the same name."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    except (OSError, ValueError):
+        return False
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
+    parser.add_argument("--explain", type=Path, metavar="PNG", help="of one clip: draw what moved the answer")
+    add_abstain_argument(parser, "answer `unsure` where the model is less sure than this, 0.5 to 1")
+    add_model_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.explain and (len(options.clips) != 1 or options.clips == [STDIN] or os.path.isdir(options.clips[0])):
+        parser.error(f"--explain {options.explain}: expected one clip, a file")
+    return options
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that `predict` and `evaluate` share."""
+    uris = "models:/agr/best (default), models:/agr/3, models:/agr/latest, runs:/..., or a folder"
+    parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
+    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    parser.add_argument("--tracking-uri", type=harmless, help=store)
+    parser.add_argument("--json", action="store_true", help="print JSON: one object a clip, or one in all")
+
+
+def add_abstain_argument(parser: argparse.ArgumentParser, says: str) -> None:
+    """The flag --abstain-below, of `predict` and `evaluate`."""
+    parser.add_argument("--abstain-below", type=_sureness, default=0.0, metavar="P", help=says)
+
+
+def _sureness(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.5 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0.5 to 1")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse(arguments)
+    with Decoder() as decoder:  # it imports what it needs while this process does
+        with quick_imports():
+            from agr import bundle, registry
+
+        found = registry.resolve(options.model_uri, options.tracking_uri)
+        loaded = bundle.load(found.folder)
+        if loaded.card.data.get("synthetic"):
+            print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
+        model = {"name": found.name, "version": found.version}
+        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder)
+        return _tell(answers, options, loaded, model)
+
+
+def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle, model: dict[str, Any]) -> int:
+    """Print answers as they come; returns the exit status."""
+    failed = False
+    for result in answers:
+        failed |= result.error is not None
+        if result.error is not None:
+            print(f"agr: {result.error}", file=sys.stderr)
+        if options.json:
+            print(json.dumps(result.as_dict(model)), flush=True)
+        elif result.error is None:
+            print(result.as_line(), flush=True)
+        if options.explain and result.probability is not None:
+            from agr.explain import explain_clip
+
+            explain_clip(result.path, loaded, options.explain)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    from agr.terminal import run
+
+    run(main)

@@ -1,0 +1,78 @@
+"""Whether a newly registered champion becomes `best`.
+
+    decision = decide(newcomer, best, data, split)
+
+`best` moves only to a model that beats it on the same test speakers; synthetic voices always yield to people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agr import bundle
+from agr.errors import RecipeError
+from agr.evaluate import score_images
+from agr.images import ImageSet
+from agr.splits import Split
+
+TIE_DIGITS = 9  # the mean of two recalls carries rounding errors, which must not decide
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether `best` moves, and one sentence that says why."""
+
+    promote: bool
+    reason: str
+
+
+def test_digest(data: ImageSet, split: Split) -> str:
+    """Sixteen hex digits that name the test recordings and their labels, whatever images are made of them."""
+    rows = sorted(f"{data.recordings[row]} {data.labels[row]}" for row in split.test)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
+    """Whom a model of this split met: the speakers and recordings that trained and chose it."""
+    rows = np.concatenate([split.train, split.val])
+    return bundle.Seen(frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist()))
+
+
+def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Split) -> Decision:
+    """Compare a newcomer with the folder of the current best model (None if there is none)."""
+    if best is None:
+        return Decision(True, "the first registered version")
+    current = bundle.load(best)
+    synthetic = (bool(newcomer.data["synthetic"]), bool(current.card.data["synthetic"]))
+    if synthetic == (False, True):
+        return Decision(True, "the first tested on people; the best so far was tested on synthetic voices")
+    if synthetic == (True, False):
+        return Decision(False, "tested on synthetic voices, while the best was tested on people")
+    if newcomer.split["test_digest"] == current.card.split["test_digest"]:
+        return _compare(newcomer, float(current.card.test["balanced_accuracy"]), "on the same test speakers")
+    seen, test = bundle.read_seen(best), split.test
+    met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
+    if met:
+        return Decision(
+            False,
+            f"the best was trained or chosen on {len(met)} of these test speakers or recordings, "
+            "so the two cannot be compared; --promote moves the alias all the same",
+        )
+    try:
+        score = score_images(current, data, test).balanced_accuracy
+    except RecipeError as error:
+        return Decision(False, f"the best reads other images ({error}); --promote moves the alias all the same")
+    return _compare(newcomer, score, "on the newcomer's test speakers, whom neither had met")
+
+
+def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
+    score = float(newcomer.test["balanced_accuracy"])
+    lead = round(score - best, TIE_DIGITS)
+    if lead > 0:
+        return Decision(True, f"balanced accuracy {score:.4f} against {best:.4f} {where}")
+    gap = "a tie" if lead == 0 else f"lost by {best - score:.4f}"
+    return Decision(False, f"balanced accuracy {score:.4f} against {best:.4f} {where}: {gap}")

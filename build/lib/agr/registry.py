@@ -1,0 +1,129 @@
+"""Where a model URI leads, found without importing MLflow when its store is a local SQLite file.
+
+    found = resolve("models:/agr/best")               # a folder, the model's name and version
+
+MLflow takes longer to import than torch does. A prediction only needs two rows of the registry, so these are
+read straight from SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client.
+A version is registered with a digest of its bundle's files; when they are no longer those, it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import urllib.parse
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from agr.credentials import hide, log_in
+from agr.errors import ModelError
+from agr.files import tree_digest
+
+STORE = Path("mlflow_store")
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
+ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
+SQLITE = "sqlite:///"
+DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
+BUNDLE = Path("data") / "bundle"  # where an MLflow model keeps the bundle
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's folder on this machine, and its registered name, version and bundle's digest where it has them."""
+
+    folder: Path
+    name: str | None = None
+    version: int | None = None
+    sha256: str | None = None
+
+
+def default_tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
+
+    A server's user and password are taken out of the variable and put into MLflow's own two.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"{SQLITE}{(STORE / 'mlflow.db').resolve()}"
+    os.environ["MLFLOW_TRACKING_URI"] = uri = log_in(os.environ["MLFLOW_TRACKING_URI"])
+    return uri
+
+
+def normalise(uri: str) -> str:
+    """`models:/agr/best` to `models:/agr@best`: MLflow takes the first for one of its old stages."""
+    match = ALIAS_AS_STAGE.fullmatch(uri)
+    if match is None or match[2] == "latest":
+        return uri
+    return f"models:/{match[1]}@{match[2]}"
+
+
+def resolve(uri: str, tracking_uri: str | None = None) -> Found:
+    """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
+
+    Raises: ModelError if there is none, or if its files are not those that were registered.
+    """
+    if not uri.startswith(("models:/", "runs:/")):
+        if not os.path.isdir(uri):
+            raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
+        return Found(Path(uri))
+    uri, store = normalise(uri), tracking_uri or default_tracking_uri()
+    if store.startswith(SQLITE) and not (database := Path(store.removeprefix(SQLITE))).is_file():
+        raise ModelError(f"{uri}: no store at {database}; run a search first, or name one with --tracking-uri")
+    found = _from_sqlite(uri, store) or _from_mlflow(uri, store)
+    if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
+        what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
+        raise ModelError(hide(f"{what}; its files were changed", store))
+    return found
+
+
+def _from_sqlite(uri: str, store: str) -> Found | None:
+    """The registry's row, or None whenever MLflow itself should be asked."""
+    match = MODEL_URI.fullmatch(uri)
+    if match is None or not store.startswith(SQLITE):
+        return None
+    path = urllib.parse.quote(str(Path(store.removeprefix(SQLITE)).resolve()))
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+            version = _version(database, match)
+            row = database.execute(
+                "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'",
+                (match["name"], version),
+            ).fetchone()
+            folder = row and _local_folder(database, row[0])
+            tag = database.execute(
+                "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?",
+                (match["name"], version, DIGEST_TAG),
+            ).fetchone()
+    except sqlite3.Error:
+        return None
+    return Found(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
+
+
+def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
+    if match["alias"]:
+        query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+        row = database.execute(query, (match["name"], match["alias"])).fetchone()
+    elif match["version"] == "latest":
+        row = database.execute("SELECT max(version) FROM model_versions WHERE name = ?", (match["name"],)).fetchone()
+    else:
+        row = (match["version"],)
+    return int(row[0]) if row and row[0] is not None else None
+
+
+def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
+    """The folder behind a version's source, if it lies on this machine."""
+    if source.startswith("runs:/"):
+        run, _, rest = source.removeprefix("runs:/").partition("/")
+        row = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run,)).fetchone()
+        source = f"{row[0]}/{rest}" if row else ""
+    parts = urllib.parse.urlsplit(source)
+    folder = Path(urllib.request.url2pathname(parts.path))
+    return folder if parts.scheme in ("", "file") and folder.is_dir() else None
+
+
+def _from_mlflow(uri: str, store: str) -> Found:
+    from agr import tracking
+
+    return tracking.download(uri, store)

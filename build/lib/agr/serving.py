@@ -1,0 +1,89 @@
+"""The model as MLflow loads it: `mlflow.pyfunc.load_model("models:/agr@best")` and `mlflow models serve`.
+
+    model.predict(pandas.DataFrame({"audio": [Path("clip.wav").read_bytes()]}))
+
+The MLflow model names this module as its loader and carries weights and JSON only; no pickle, no code.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr import audio, bundle, inference
+from agr.corpus import CLASSES
+from agr.errors import AudioError, SilentAudio
+from agr.predict import NO_SPEECH
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMN = "audio"
+BATCH = 32
+_WITHOUT_SPEECH = {"label": NO_SPEECH, "error": ""}
+
+
+class Served:
+    """Answers a table of sound files, one row a clip."""
+
+    def __init__(self, loaded: bundle.Bundle) -> None:
+        """Serve this bundle."""
+        self._bundle = loaded
+
+    def predict(self, table: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """Columns label, female, male, error. Without speech a clip has only the label, unreadable only the error.
+
+        table: a column `audio` of sound files' bytes (or base64 text of them, as JSON carries it).
+        """
+        import pandas
+
+        values = list(table[COLUMN])
+        batches = [values[start : start + BATCH] for start in range(0, len(values), BATCH)]
+        rows = [row for batch in batches for row in self._answer(batch)]
+        answers = pandas.DataFrame(rows, columns=["label", *CLASSES, "error"])
+        if any(len(row) < len(answers.columns) for row in rows):  # None, not NaN: a server must answer in valid JSON
+            answers = answers.astype(object).where(answers.notna(), None)
+        return answers
+
+    def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
+        clips = [self._read(value) for value in values]
+        good = [y for y in clips if isinstance(y, np.ndarray)]
+        heard = inference.hear(good, self._bundle) if good else None
+        rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
+        return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
+
+    def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
+        """Samples, or the row of a clip that has none to judge."""
+        try:
+            return audio.load(_sound(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
+        except SilentAudio:
+            return _WITHOUT_SPEECH
+        except (AudioError, ValueError, TypeError) as error:
+            return {"error": str(error)}
+
+
+def _row(probabilities: Sequence[float], speech: float) -> dict[str, Any]:
+    if not speech:
+        return _WITHOUT_SPEECH
+    label = CLASSES[int(np.argmax(probabilities))]
+    return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
+
+
+def _sound(value: bytes | str) -> bytes:
+    """A sound file's bytes; base64 may also come as bytes, from a server's `inputs`. No sound file is base64 text."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        if isinstance(value, str):
+            raise
+        return bytes(value)
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls with the folder of the bundle."""
+    return Served(bundle.load(Path(path)))

@@ -1,0 +1,111 @@
+"""A sound file as libsndfile is given it, and what libsndfile does not notice about it.
+
+    stream = SoundStream(open("clip.wav", "rb"), size)
+    check_structure(stream, "clip.wav")               # TruncatedAudio, or nothing
+
+libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked. Only headers are read for it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, BinaryIO
+
+from agr.errors import TruncatedAudio
+
+PIPED_BYTES = 0x7FFFF000  # a WAV written to a pipe promises 0 bytes of samples, or this many (sox), or more
+MOST_CHUNKS = 4096  # of a WAV before its samples
+OGG_TAIL = 2**17  # bytes that hold the last page of an Ogg file: one has 65,307 at most
+
+
+class SoundStream:
+    """A seekable file whose errors end a read or a seek, as libsndfile's callbacks cannot raise.
+
+    Four bytes of it may read as others: see `overlay`.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        """Give `file`, of `size` bytes, to libsndfile."""
+        self._file, self.size = file, size
+        self._at, self._field = 0, b""
+
+    def overlay(self, at: int, field: bytes) -> None:
+        """From now on the bytes at `at` read as `field`."""
+        self._at, self._field = at, field
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; where that is impossible, stay."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return self.tell()
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the file reaches; returns the bytes read."""
+        start = self.tell()
+        try:
+            count = int(self._file.readinto(buffer))  # type: ignore[attr-defined]
+        except OSError:
+            return 0
+        for position, value in enumerate(self._field, self._at - start):
+            if 0 <= position < count:
+                buffer[position] = value.to_bytes(1, "big")
+        return count
+
+    def part(self, at: int, size: int) -> bytes:
+        """Bytes from `at`, fewer at the end; the position is afterwards at the file's beginning."""
+        self.seek(at)
+        data = self._file.read(size)
+        self.seek(0)
+        return data
+
+
+def check_structure(stream: SoundStream, name: str) -> None:
+    """Refuse a cut-off WAV or OGG; of a WAV written to a pipe, fill in its true length. Raises: TruncatedAudio."""
+    head = stream.part(0, 12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        start, promised = _wav_samples(stream)
+        found = stream.size - start
+        if _was_piped(stream, start, promised):
+            stream.overlay(start - 4, struct.pack("<I", found))
+        elif found < promised:
+            raise TruncatedAudio(f"{name}: {found} bytes of samples; expected the {promised} its header promises")
+    elif head[:4] == b"OggS" and not _ogg_has_end(stream):
+        raise TruncatedAudio(f"{name}: the last page is missing; expected a page marked as the end of the stream")
+
+
+def _wav_samples(stream: SoundStream) -> tuple[int, int]:
+    """Where the `data` chunk's samples start, and the bytes it promises; (size, 0) without such a chunk."""
+    at = 12
+    for _ in range(MOST_CHUNKS):
+        header = stream.part(at, 8)
+        if len(header) < 8:
+            break
+        chunk, size = struct.unpack("<4sI", header)
+        if chunk == b"data":
+            return at + 8, size
+        at += 8 + size + size % 2
+    return stream.size, 0
+
+
+def _was_piped(stream: SoundStream, start: int, promised: int) -> bool:
+    """Whether the program that wrote this WAV could not go back to its header; samples start at byte `start`."""
+    file_size = int.from_bytes(stream.part(4, 4), "little")  # of what follows these 8 bytes
+    nothing_after = file_size + 8 <= start or file_size >= PIPED_BYTES
+    return start < stream.size and (promised >= PIPED_BYTES or (promised == 0 and nothing_after))
+
+
+def _ogg_has_end(stream: SoundStream) -> bool:
+    """Whether the last Ogg page is whole and carries the end-of-stream flag (RFC 3533, section 6)."""
+    data = stream.part(max(stream.size - OGG_TAIL, 0), OGG_TAIL)
+    at = data.rfind(b"OggS")
+    if at < 0 or at + 27 > len(data):
+        return False
+    segments = data[at + 26]
+    table = data[at + 27 : at + 27 + segments]
+    return bool(data[at + 5] & 4) and at + 27 + segments + sum(table) <= len(data)

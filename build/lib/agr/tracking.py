@@ -1,0 +1,332 @@
+"""The one module that knows MLflow: runs, metrics, pictures, registered versions and their aliases.
+
+    tracker = Tracker(default_tracking_uri())
+    parent = tracker.start_run("grid", params={...}, tags={...})
+
+Everything goes through MLflow's client with explicit run ids; MLflow's global active run is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; with MLflow's own defaults a server that does
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # not answer holds a call for many minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
+from mlflow.types import ColSpec, Schema
+from sqlalchemy.exc import SQLAlchemyError
+
+from agr import aliases, environment, newstore
+from agr.aliases import NOT_THERE
+from agr.corpus import CLASSES
+from agr.credentials import hide, log_in
+from agr.errors import ModelError
+from agr.files import tree_digest
+from agr.registry import BUNDLE, DIGEST_TAG, SQLITE, Found, normalise, resolve
+from agr.serving import COLUMN
+
+EXPERIMENT = "agr"
+PROBE_SECONDS = 20
+REGISTERED_MODEL = "agr"
+BEST, CHALLENGER = "best", "challenger"
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
+REFUSALS = (*NOT_THERE, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
+LOCAL_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+POINTS_A_BATCH = 1000  # as many as MLflow takes at once
+Point = tuple[str, float, int]  # a metric's name, value and step
+DOCUMENTED = (
+    "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
+    "column `audio` takes the bytes of a WAV, FLAC, OGG or MP3 file."
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version and where its files are; `trouble` says why they cannot be used, if so."""
+
+    version: int
+    folder: Path
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished trial: its run, its parameters as text, and the latest value of each metric."""
+
+    run_id: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+class Tracker:
+    """An experiment of a tracking store; created there if need be."""
+
+    def __init__(self, uri: str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
+        """Open the store. model: under which name versions are registered. Raises: ModelError if it is out of reach."""
+        self.model = model
+        self.uri = uri = log_in(uri)
+        try:
+            if uri.startswith(("http://", "https://")):
+                _probe(uri)
+            newstore.create(uri)
+            self._client = MlflowClient(uri, uri)
+            self._experiment = self._find_or_create(experiment)
+        except STORE_ERRORS as error:
+            why = f"{uri}: {_first_line(error)}; expected an MLflow tracking store"
+            raise ModelError(hide(why, uri)) from None
+
+    def _find_or_create(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(name, artifact_location=_artifact_root(self.uri)))
+        except MlflowException:  # somebody else was faster
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def start_run(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, object],
+        parent: str | None = None,
+        at: int | None = None,
+    ) -> str:
+        """Create a run, nested under `parent` if given; returns its id. at: when it began, ms since 1970."""
+        every = {key: str(value) for key, value in tags.items()}
+        if parent is not None:
+            every["mlflow.parentRunId"] = parent
+        run = self._client.create_run(self._experiment, start_time=at, tags=every, run_name=name)
+        self.set_params(run.info.run_id, params)
+        return str(run.info.run_id)
+
+    def set_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """What a run was told; once set, MLflow takes only the same again."""
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None:
+        """Record which data a run used."""
+        dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
+        self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def log_epochs(self, run_id: str, epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> None:
+        """Every metric of every epoch, the step being the epoch, and single numbers with them, in batches."""
+        self.log_points(run_id, points_of(epochs, totals), int(time.time() * 1000))
+
+    def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None:
+        """Numbers measured at one time, ms since 1970; MLflow keeps one of those that it is given twice."""
+        metrics = [Metric(key, value, at, step) for key, value, step in points]
+        for start in range(0, len(metrics), POINTS_A_BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + POINTS_A_BATCH])
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Single numbers of a run."""
+        self.log_epochs(run_id, (), metrics)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Add or change tags of a run."""
+        self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
+        """Every file of a folder as artifacts."""
+        self._client.log_artifacts(run_id, str(folder), name)
+
+    def end_run(self, run_id: str, status: str, at: int | None = None) -> None:
+        """End a run: FINISHED, FAILED or KILLED. at: when, ms since 1970."""
+        self._client.set_terminated(run_id, status, at)
+
+    def tagged(self, key: str, value: str) -> list[str]:
+        """Runs of the experiment with this tag, the oldest first."""
+        runs = self._client.search_runs([self._experiment], f"tags.`{key}` = '{value}'", order_by=["start_time ASC"])
+        return [str(run.info.run_id) for run in runs]
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run; MLflow keeps it in its bin."""
+        self._client.delete_run(run_id)
+
+    def unfinished(self) -> list[tuple[str, dict[str, str]]]:
+        """Runs of the experiment that still count as running: id and tags."""
+        runs = self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'", max_results=1000)
+        return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
+
+    def finished(self, tags: Mapping[str, str]) -> list[Finished]:
+        """Finished trials with these tags, the oldest first."""
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        query = " and ".join(["attributes.status = 'FINISHED'", *wanted])
+        found: list[Finished] = []
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            for run in page:
+                if "mlflow.parentRunId" in run.data.tags:
+                    found.append(Finished(str(run.info.run_id), dict(run.data.params), dict(run.data.metrics)))
+            token = page.token
+            if not token:
+                return found[::-1]
+
+    def register(self, run_id: str, folder: Path, tags: Mapping[str, object], description: str = "") -> int:
+        """Log a bundle as the MLflow model of a run and register it as a new version; returns its number.
+
+        Raises: ModelError if its files did not arrive whole.
+        """
+        every = {key: str(value) for key, value in tags.items()}
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "model"
+            _save_model(folder, path)
+            every[DIGEST_TAG] = tree_digest(path / BUNDLE)
+            self._client.log_artifacts(run_id, str(path), "model")
+        version = self._create_version(run_id, every, description, DOCUMENTED)
+        resolve(f"models:/{self.model}/{version}", self.uri)  # reads what arrived
+        return version
+
+    def _create_version(self, run_id: str, tags: Mapping[str, str], description: str, documented: str) -> int:
+        try:
+            self._client.create_registered_model(self.model, description=documented)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source, every = f"runs:/{run_id}/model", dict(tags)
+        about = description or None
+        version = self._client.create_model_version(self.model, source, run_id, tags=every, description=about)
+        return int(version.version)
+
+    def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
+        """Log a folder as it is as the model of a run, and register it as a new version; returns its number."""
+        self._client.log_artifacts(run_id, str(folder), "model")
+        every = {key: str(value) for key, value in tags.items()}
+        return self._create_version(run_id, every, "", "Safetensors and JSON, of a trainable of one's own.")
+
+    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
+        """The version that an alias names, and its tags; None if there is no such alias."""
+        version = aliases.pointed_at(self._client, self.model, alias)
+        return None if version is None else (version, self._client.get_model_version(self.model, str(version)).tags)
+
+    def registered(self, run_id: str) -> int | None:
+        """The version that was registered from a run, the first if there are several."""
+        found = self._client.search_model_versions(f"run_id = '{run_id}'")
+        return min((int(version.version) for version in found), default=None)
+
+    def aliased(self, alias: str) -> Version | None:
+        """The version an alias points at, its files on this machine; None if there is no such alias."""
+        version = aliases.pointed_at(self._client, self.model, alias)
+        if version is None:
+            return None
+        try:
+            return Version(version, resolve(f"models:/{self.model}/{version}", self.uri).folder)
+        except ModelError as error:
+            return Version(version, Path(), str(error))
+
+    def set_alias(self, alias: str, version: int) -> None:
+        """Point an alias at a version; another version loses it."""
+        self._client.set_registered_model_alias(self.model, alias, str(version))
+
+    def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
+        """Point an alias at a version if it still points at the expected one; returns whether it does now."""
+        return aliases.compare_and_set(self._client, self.model, alias, expected, version)
+
+
+def points_of(epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> list[Point]:
+    """Every metric of every epoch, the step being the epoch, and single numbers at step 0."""
+    points = [
+        (key, float(value), epoch.epoch) for epoch in epochs for key, value in vars(epoch).items() if key != "epoch"
+    ]
+    return points + [(key, float(value), 0) for key, value in (totals or {}).items()]
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the same call may succeed later: the store does not answer, or says that it is in trouble."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in REFUSALS
+    return isinstance(error, SQLAlchemyError | OSError) and not isinstance(error, LOCAL_FAULTS)
+
+
+def download(uri: str, tracking_uri: str) -> Found:
+    """The files behind `models:/...` or `runs:/...`.
+
+    Raises: ModelError if there is no such model.
+    """
+    uri, tracking_uri = normalise(uri), log_in(tracking_uri)
+    name, version, digest = None, None, None
+    try:
+        client = MlflowClient(tracking_uri, tracking_uri)
+        if uri.startswith("models:/"):
+            name, version = _name_and_version(client, uri)
+            uri = client.get_model_version_download_uri(name, str(version))
+            digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri)
+    except STORE_ERRORS as error:
+        why = f"{uri}: {_first_line(error)}; expected a model in {tracking_uri}"
+        raise ModelError(hide(why, tracking_uri)) from None
+    return Found(Path(folder), name, version, digest)
+
+
+def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:
+    rest = uri.removeprefix("models:/")
+    if "@" in rest:
+        name, alias = rest.split("@", 1)
+        return name, int(client.get_model_version_by_alias(name, alias).version)
+    name, _, version = rest.partition("/")
+    if version == "latest":
+        return name, max((int(v.version) for v in client.search_model_versions(f"name = '{name}'")), default=0)
+    return name, int(client.get_model_version(name, version).version)
+
+
+def _save_model(folder: Path, path: Path) -> None:
+    """An MLflow model of a bundle: MLflow loads it with agr.serving, which reads safetensors and JSON only.
+
+    The files are those of `mlflow.pyfunc.save_model`, which takes 0.3 s to look through all installed packages.
+    """
+    outputs = [ColSpec("string", "label"), *(ColSpec("double", name) for name in CLASSES), ColSpec("string", "error")]
+    model = Model(signature=ModelSignature(Schema([ColSpec("binary", COLUMN)]), Schema(outputs)))
+    places = {"conda_env": environment.CONDA, "python_env": environment.VIRTUALENV}
+    mlflow.pyfunc.add_to_model(model, "agr.serving", BUNDLE.as_posix(), streamable=False, **places)
+    shutil.copytree(folder, path / BUNDLE)
+    model.model_size_bytes = sum(file.stat().st_size for file in (path / BUNDLE).iterdir())
+    for name, text in environment.files(mlflow.__version__).items():
+        (path / name).write_text(text, encoding="utf-8")
+    model.save(str(path / "MLmodel"))
+
+
+def _artifact_root(uri: str) -> str | None:
+    """Beside a SQLite file; a tracking server chooses its own."""
+    if not uri.startswith(SQLITE):
+        return None
+    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
+
+
+def _probe(uri: str) -> None:
+    """MLflow would try an unreachable server for minutes without a word. Raises: ModelError."""
+    try:
+        urllib.request.urlopen(uri, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it says MLflow understands better
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(f"{uri}: {reason}; expected an MLflow tracking server that answers") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,162 @@
+"""How training varies a voice: other pitches and tracts, microphones, rooms, lines, noises; new ones every epoch.
+
+    draws = drawn(len(data), seed=0, epoch=3)
+    pictures = vary(evidence, draws[rows], Variation())
+
+What a clip meets depends on (seed, epoch, clip) and on nothing else. Validation and test clips are never varied.
+All of it happens on the evidence (`agr.evidence`), where pitch and vocal tract can be moved apart: speed moves both
+by one factor, as a tape does. Loudness needs no variation, the picture does not depend on it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agr import picture
+from agr.errors import SettingsError
+from agr.evidence import BANDS, band_hz
+from agr.picture import LAG_STEP, WARP_RANGE, WARPS, Change
+from agr.recipe import FRAMES
+
+COLUMNS = 19  # random numbers of one clip in one epoch
+FIELD_FRAMES = 4096
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How strongly training varies; 0 switches a part off.
+
+    speed, pitch, formants: the greatest change of the logarithm of all frequencies, of the pitch alone, of the
+    resonances alone (0.2 is 22 % up or 18 % down). colour: dB, of a microphone's curve. line, noise, room: the share
+    of clips that come through a telephone line, with noise 0 to 35 dB below the voice, from a room that rings 0.1 to
+    0.7 s. shift: the greatest move in time, in frames of 10 ms.
+    """
+
+    speed: float = 0.05
+    pitch: float = 0.20
+    formants: float = 0.08
+    colour: float = 4.0
+    line: float = 0.3
+    noise: float = 0.5
+    room: float = 0.3
+    shift: int = 15
+
+    def __post_init__(self) -> None:
+        """Raises: SettingsError for a value outside its range."""
+        highest = {"speed": 0.3, "pitch": 0.6, "formants": 0.3, "colour": 20, "line": 1, "noise": 1, "room": 1}
+        for name, high in (highest | {"shift": FRAMES // 2}).items():
+            value = getattr(self, name)
+            if not 0 <= value <= high:
+                raise SettingsError(f"variation {name} {value}: expected 0 to {high}")
+
+
+DEFAULT = Variation()
+NONE = Variation(**{field.name: 0 for field in fields(Variation)})
+
+
+def parse(strengths: Sequence[str]) -> Variation:
+    """The default strengths with some others, given as `name=value`. Raises: SettingsError."""
+    kinds = {name: type(value) for name, value in asdict(DEFAULT).items()}
+    values = {}
+    for item in strengths:
+        name, _, value = item.partition("=")
+        try:
+            values[name] = kinds[name](value)
+        except (KeyError, ValueError) as error:
+            raise SettingsError(f"--vary {item}: expected NAME=STRENGTH, NAME of {', '.join(kinds)}") from error
+    return replace(DEFAULT, **values)
+
+
+def drawn(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
+    """The random numbers of every clip in one epoch: (clips, COLUMNS), uniform in 0..1."""
+    return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
+
+
+def vary(evidence: Tensor, draws: NDArray[np.float64], strength: Variation) -> Tensor:
+    """Pictures of varied windows: evidence, (n, ROWS, FRAMES) uint8, draws, (n, COLUMNS); (n, 12, FRAMES, 3) uint8."""
+    return picture.draw(evidence, change(draws, strength, evidence.device))
+
+
+def change(draws: NDArray[np.float64], strength: Variation, device: torch.device) -> Change:
+    """What these random numbers change."""
+    both = 2 * draws - 1  # -1..1
+    speed = strength.speed * both[:, 0]
+    pitch = np.rint((speed + strength.pitch * both[:, 1]) / LAG_STEP)
+    warp = np.clip(speed + strength.formants * both[:, 2], -WARP_RANGE, WARP_RANGE)
+    gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)
+    gain *= _line(draws[:, 9:11], draws[:, 8] < strength.line)
+    room, noise = draws[:, 11] < strength.room, draws[:, 14] < strength.noise
+
+    def there(values: NDArray[np.floating[Any]]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32, copy=False)).to(device)
+
+    def whole(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(device)
+
+    return Change(
+        gain=there(gain),
+        noise=_noise(draws[:, 15:18], noise, device) if noise.any() else None,
+        room=there(_room(draws[:, 12:14], room)) if room.any() else None,
+        formants=whole(np.rint((warp / WARP_RANGE + 1) / 2 * (WARPS - 1))),
+        pitch=whole(pitch),
+        shift=whole(np.rint(strength.shift * both[:, 18])),
+    )
+
+
+def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+    """A smooth curve over the bands, as a factor on power: a slope and two waves, (n, BANDS)."""
+    at = np.linspace(0, 1, BANDS)
+    waves = [np.cos(2 * np.pi * (turns * at + phase[:, [turns - 1]])) for turns in (1, 2)]
+    db = 1.7 * strength * (size[:, [0]] * (2 * at - 1) + size[:, [1]] * waves[0] + size[:, [2]] * waves[1])
+    return np.asarray(10 ** (db / 10))
+
+
+def _line(edges: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A telephone's pass band, from 150..350 Hz to 3,000..3,800 Hz, as a factor on power: (n, BANDS)."""
+    low, high = 150 + 200 * edges[:, [0]], 3000 + 800 * edges[:, [1]]
+    return np.where(on[:, None], pass_band(low, high), 1.0)
+
+
+def pass_band(low: float | NDArray[np.float64], high: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """A line that carries `low` to `high` Hz, as a factor on the power of each band: (..., BANDS) of (..., 1)."""
+    return np.asarray(np.minimum(1.0, (band_hz() / low) ** 6) * np.where(band_hz() > high, 0.003, 1.0))
+
+
+def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What each frame hears of earlier ones in a room: (n, FRAMES, FRAMES), earlier frames in rows.
+
+    The tail falls by 60 dB in 0.1..0.7 s (Sabine's reverberation time), and carries 0.05..1 times the direct power.
+    """
+    keep = 10 ** (-6 * 0.01 / (0.1 + 0.6 * drawn[:, [0]]))  # (n, 1), of the power, from frame to frame
+    ratio = on[:, None] * (0.05 + 0.95 * drawn[:, [1]])
+    heard = np.zeros((len(on), FRAMES + 1), dtype=np.float32)  # by frames later; the last stands for earlier
+    heard[:, :FRAMES] = ratio * (1 - keep) / keep * keep ** np.arange(FRAMES)
+    heard[:, 0] = 1
+    later = np.arange(FRAMES)[None, :] - np.arange(FRAMES)[:, None]
+    return heard[:, np.where(later < 0, FRAMES, later)]
+
+
+def _noise(drawn: NDArray[np.float64], on: NDArray[np.bool_], device: torch.device) -> Tensor:
+    """Noise of one slope, 0..35 dB below the voice, as power in each band and frame: (n, BANDS, FRAMES)."""
+    slope = (15 * drawn[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # dB, -12..3 from the lowest band to the highest
+    shape = 10 ** (slope / 10)
+    power = on[:, None] * 10 ** (-3.5 * drawn[:, [0]]) * shape / shape.mean(axis=1, keepdims=True)
+    start = torch.from_numpy((drawn[:, 2] * (FIELD_FRAMES - FRAMES)).astype(np.int64)).to(device)
+    columns = start[:, None] + torch.arange(FRAMES, device=device)  # (n, FRAMES)
+    field = _field(device)[:, columns].transpose(0, 1)  # (n, BANDS, FRAMES)
+    return field * torch.from_numpy(power.astype(np.float32)).to(device).unsqueeze(2)
+
+
+@functools.cache
+def _field(device: torch.device) -> Tensor:
+    """How noise's power in a band wavers from frame to frame, with mean 1: (BANDS, FIELD_FRAMES), always the same."""
+    values = np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, FIELD_FRAMES))
+    return torch.from_numpy(values.astype(np.float32)).to(device)

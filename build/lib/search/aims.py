@@ -1,0 +1,73 @@
+"""What a search with Optuna may aim at, and which of several good trials is its champion.
+
+Where there are several aims, the champion is, of the trials within WITHIN of the best first aim, the best at the
+second; of equals the better at the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agr.errors import SettingsError
+from search.session import Record
+from search.task import ACCURACY, Aim
+
+AIMS = {
+    "balanced_accuracy": ACCURACY,
+    "loss": Aim("val_loss", False, "val loss"),
+    "calibration": Aim("val_ece", False, "val calibration error"),
+    "latency": Aim("latency_ms", False, "latency of one clip, ms"),
+}
+WITHIN = 0.01
+
+Measure = Callable[[Mapping[str, Any], Any], float]  # of a configuration and the epoch for which it stands
+
+
+def parse(names: Sequence[str]) -> tuple[Aim, ...]:
+    """Aims by name. Raises: SettingsError for one that is unknown, given twice, or cannot come first."""
+    for name in names:
+        if name not in AIMS:
+            raise SettingsError(f"--aim {name}: unknown; expected one of {', '.join(AIMS)}")
+    if len(set(names)) < len(names):
+        raise SettingsError(f"--aim {' '.join(names)}: one of them twice; expected each once")
+    if names[0] == "latency":
+        raise SettingsError("--aim latency: the first aim; expected one that every epoch has, such as loss, before it")
+    return tuple(AIMS[name] for name in names)
+
+
+def measured(aim: Aim, config: Mapping[str, Any], epoch: Any) -> float:
+    """The aim's metric of a trial that stands for this epoch."""
+    if aim.metric == "latency_ms":
+        return latency(str(config.get("model", "cnn")), float(config.get("width", 1.0)))
+    return float(getattr(epoch, aim.metric))
+
+
+def latency(model: str, width: float) -> float:
+    """Milliseconds for one picture on one CPU thread; measured once a process for each model and width."""
+    from agr.model import build, latency_ms
+
+    if (model, width) not in _LATENCIES:
+        _LATENCIES[model, width] = latency_ms(build(model, 0, width))
+    return _LATENCIES[model, width]
+
+
+_LATENCIES: dict[tuple[str, float], float] = {}
+
+
+def ordered(records: Sequence[Record], aims: Sequence[Aim]) -> list[Record]:
+    """Records, best first, by the rule above."""
+
+    def scores(record: Record) -> list[float]:
+        config = record.settings.config()
+        values = [measured(aim, config, record.chosen) for aim in aims]
+        return [value if aim.highest else -value for aim, value in zip(aims, values, strict=True)]
+
+    by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    if len(aims) < 2 or not by_first:
+        return by_first
+    every = {record.run_id: scores(record) for record in by_first}
+    least = every[by_first[0].run_id][0] - WITHIN
+    close = [record for record in by_first if every[record.run_id][0] >= least]
+    close.sort(key=lambda record: [-score for score in (*every[record.run_id][1:], every[record.run_id][0])])
+    return close + [record for record in by_first if every[record.run_id][0] < least]

@@ -1,0 +1,152 @@
+"""Ray Tune's face of a ledger: hands out the points of the trials that the study proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.ledger import Asked, Ledger
+from search.task import Kind, Point
+
+Prefix = tuple[Any, ...]
+
+
+class Running:
+    """The trials that run, how far each has come, and which epochs are done."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._prefixes: dict[str, Prefix] = {}
+        self._epochs: dict[str, int] = {}
+        self._done: set[Prefix] = set()
+
+    def __len__(self) -> int:
+        """How many run."""
+        return len(self._prefixes)
+
+    def start(self, trial: str, prefix: Prefix) -> None:
+        """A trial begins."""
+        self._prefixes[trial] = prefix
+        self._epochs[trial] = 0
+
+    def reached(self, trial: str, count: int) -> None:
+        """A trial has come this far."""
+        self._epochs[trial] = count
+        self._done.update(self._prefixes[trial][:k] for k in range(1, count + 1))
+
+    def end(self, trial: str) -> None:
+        """A trial has ended, one way or another; nobody waits for it any longer."""
+        self._prefixes.pop(trial, None)
+        self._epochs.pop(trial, None)
+
+    def left(self, prefix: Prefix) -> int:
+        """How many epochs of a point are not done."""
+        return len(prefix) - next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self._done), 0)
+
+    def computes(self, prefix: Prefix) -> bool:
+        """Whether a running trial has yet to compute an epoch that a point with this prefix shares with it.
+
+        It has not if another trial already did, even where its own first word is still to come.
+        """
+        return any(
+            self._epochs[trial] < (shared := common(prefix, other)) and prefix[:shared] not in self._done
+            for trial, other in self._prefixes.items()
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One point of an asked trial."""
+
+    asked: Asked
+    fold: int
+
+    @property
+    def point(self) -> Point:
+        """What is to be trained."""
+        return self.asked.points[self.fold]
+
+
+class Asker(Searcher):  # type: ignore[misc]
+    """Asks for a new trial whenever a worker is free and no point of an earlier one can run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        kind: Kind,
+        at_once: int,
+        claim: Callable[[Sequence[Point]], None],
+        told: Callable[[], None],
+    ) -> None:
+        """claim: is given the points that are about to run. told: called after a trial has ended."""
+        super().__init__(metric="score", mode="max")
+        self._ledger, self._kind, self._claim, self._told = ledger, kind, claim, told
+        self._at_once = at_once
+        self._waiting: list[Piece] = []
+        self._pieces: dict[str, Piece] = {}
+        self._running = Running()
+        self.exhausted = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles searchers to restore them, which is never done with this one: the study can be gone on with."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A configuration; None while all that can be known is running; FINISHED when the budget is spent."""
+        if len(self._pieces) >= self._at_once:
+            return None
+        piece = self._next()
+        if piece is None:
+            self.exhausted = not self._waiting and not self._pieces
+            return str(Searcher.FINISHED) if self.exhausted else None
+        self._pieces[trial_id] = piece
+        self._running.start(trial_id, piece.point.prefix())
+        return piece.point.config()
+
+    def _next(self) -> Piece | None:
+        free = next((piece for piece in self._waiting if not self._running.computes(piece.point.prefix())), None)
+        if free is not None:
+            self._waiting.remove(free)
+            return free
+        if self._waiting:
+            return None
+        asked = self._ledger.ask()
+        if asked is None:
+            return None
+        self._claim(asked.points)
+        self._waiting = [Piece(asked, fold) for fold in range(len(asked.points))]
+        return self._next()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Note how far a trial has come."""
+        self._running.reached(trial_id, int(result["epoch"]))
+        self._take(self._pieces[trial_id], result)
+
+    def _take(self, piece: Piece, result: dict[str, Any]) -> None:
+        epochs = [self._kind.epoch(**values) for values in result["epochs"]]
+        self._ledger.advance(piece.asked, piece.fold, epochs, bool(result["read"]))
+        piece.asked.failed = piece.asked.failed or str(result.get("failed", ""))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial has ended, pruned or not; Ray gives the result with which a scheduler ended it only here."""
+        self._running.end(trial_id)
+        piece = self._pieces.pop(trial_id, None)
+        if piece is not None:
+            if result and "epochs" in result:
+                self._take(piece, result)
+            self._ledger.end(piece.asked, piece.fold, "its worker died" if error else "")
+            self._told()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: the study has its own storage."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+def common(a: Prefix, b: Prefix) -> int:
+    """How many leading entries are the same."""
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

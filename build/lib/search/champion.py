@@ -1,0 +1,232 @@
+"""The end of a search: rank, calibrate the champion, score it once on test speakers, draw, register, promote."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agr import __version__, bundle, calibration, card, inference, plots, promotion
+from agr.calibration import Bins, Coverage
+from agr.errors import AgrError, ModelError
+from agr.files import write_atomic
+from agr.images import ImageSet
+from agr.model import build
+from agr.promotion import Decision
+from agr.scoring import Scores, score
+from agr.splits import Split
+from agr.tracking import BEST, CHALLENGER, REGISTERED_MODEL, Tracker, Version
+from search.outbox import Outbox
+from search.session import Record, Session, ranked
+
+RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a search came to. `scores` and `version` are None for a leaky split, which tests and registers nothing."""
+
+    ranking: Sequence[Record]
+    scores: Scores | None
+    version: int | None
+    alias: str
+    reason: str
+    model: str = REGISTERED_MODEL
+    tested: Mapping[str, float] = field(default_factory=dict)  # of a trainable of one's own
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The champion's scores on test speakers, and how far its probabilities can be believed.
+
+    calibration: what its bundle's card says. sides: validation before and after its temperature, and test.
+    """
+
+    scores: Scores
+    calibration: Mapping[str, float]
+    sides: Mapping[str, Bins]
+    coverage: Coverage
+
+
+def conclude(
+    session: Session,
+    data: ImageSet,
+    split: Split,
+    tags: Mapping[str, object],
+    promote: bool,
+    ranking: Sequence[Record] | None = None,
+) -> Ending:
+    """Choose on validation speakers, test once, log pictures and tables, register.
+
+    ranking: best first, where it is not the one that `ranked` makes. Raises: AgrError if no trial finished.
+    """
+    ranking = ranked(session.finished()) if ranking is None else ranking
+    if not ranking:
+        reasons = sorted({record.reason for record in session.records.values() if record.reason})
+        why = "; ".join(reasons) or "no reason given"
+        raise AgrError(f"no champion: none of {len(session.records)} trials finished ({why})")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "bundle"
+        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
+        pictures = Path(scratch) / "pictures"
+        pictures.mkdir()
+        _draw(session, ranking, tested, pictures, tags)
+        session.tracker.log_folder(session.parent, pictures)
+        _log_scores(session, ranking[0], tested)
+        if tested is None:
+            return Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
+        return _register(session, ranking, tested.scores, made, data, split, promote)
+
+
+def _test(
+    record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object], search: str
+) -> Tested:
+    """Write the champion's bundle, then read the test speakers: the only place in a search that does.
+
+    Its temperature is fitted before that, on validation speakers.
+    """
+    if record.weights is None:
+        raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
+    weights = record.weights()
+    model = build(record.settings.model, width=record.settings.width)
+    model.load_state_dict(dict(weights))
+    about = _card(record, data, split, tags)
+    val = inference.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
+    found = calibration.fitted(val, data.labels[split.val])
+    about = replace(about, temperature=found["temperature"])
+    test, labels = inference.logits_of(data.pixels[split.test], bundle.Bundle(model, about)), data.labels[split.test]
+    probabilities = inference.softmax(test)
+    scores = score(labels, probabilities, data.speakers[split.test])
+    found |= calibration.measured(test, labels, "test")
+    about = replace(bundle.replace_test(about, _without_names(scores)), calibration=found)
+    bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
+    text = card.of(bundle.load(folder), data, split, probabilities, search)
+    write_atomic(folder / card.FILE, text.encode())
+    sides = _validation(val, data.labels[split.val], about.temperature)
+    sides["test speakers"] = calibration.bins(probabilities, labels)
+    return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
+
+
+def _without_names(scores: Scores) -> dict[str, Any]:
+    return {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
+
+
+def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> dict[str, Bins]:
+    named = {"validation, as trained": 1.0, f"validation, temperature {temperature:.2f}": temperature}
+    return {name: calibration.bins(inference.softmax(logits / each), labels) for name, each in named.items()}
+
+
+def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
+    """The champion's card before it is calibrated and tested."""
+    return bundle.Card(
+        model=record.settings.model,
+        recipe=data.recipe,
+        settings=asdict(record.settings) | {"epochs": record.chosen.epoch},
+        data={"name": data.name, "digest": data.digest, "synthetic": data.synthetic, "clips": len(data)},
+        split={
+            "name": split.name,
+            "digest": split.digest,
+            "leaky": split.leaky,
+            "test_digest": promotion.test_digest(data, split),
+        },
+        val=asdict(record.chosen),
+        test={},
+        environment={
+            "agr": __version__,
+            "torch": torch.__version__,
+            "device": tags["device"],
+            "commit": tags["commit"],
+        },
+    )
+
+
+def _draw(
+    session: Session, ranking: Sequence[Record], tested: Tested | None, folder: Path, tags: Mapping[str, object]
+) -> None:
+    title = session.name + (f"  [{notice}]" if (notice := plots.notice(tags)) else "")
+    curves = [plots.Curve(record.settings, record.history) for record in session.records.values()]
+    if not session.kind.prunes:  # a grid, whose points stand in rows and columns
+        plots.heat_map(curves, folder / "grid.png", title)
+        plots.learning_curves(curves, folder / "learning_curves.png", title)
+    if tested is not None:
+        plots.confusion(tested.scores, folder / "confusion.png", title)
+        plots.speakers(tested.scores, folder / "speakers.png", title)
+        plots.reliability(tested.sides, folder / "reliability.png", title)
+        plots.coverage(tested.coverage, folder / "coverage.png", title)
+    with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
+        columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
+        writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
+        writer.writeheader()
+        for rank, record in enumerate(ranking, start=1):
+            values = asdict(record.settings) | asdict(record.chosen) | {"epochs": record.chosen.epoch}
+            marks = {key: str(bool(tags.get(key))).lower() for key in ("leaky", "synthetic")}
+            row = {key: values[key] for key in columns}
+            writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})
+
+
+def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
+    last = best.chosen
+    metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
+    for record in session.records.values():
+        for key, count in record.counts.items():
+            metrics[key] = metrics.get(key, 0) + count
+    if tested is not None:
+        scores, found = tested.scores, tested.calibration
+        low, high = scores.balanced_accuracy_ci95
+        metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}
+        metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
+        metrics |= {"gap": last.val_balanced_accuracy - scores.balanced_accuracy}
+        metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
+    session.tracker.log_metrics(session.parent, metrics)
+    settings = {f"champion_{key}": value for key, value in best.named.items()}
+    session.tracker.set_tags(session.parent, settings | {"champion_run_id": best.run_id})
+
+
+def _register(
+    session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
+) -> Ending:
+    about = bundle.read_card(made)
+    tags = {
+        "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
+        "test_digest": about.split["test_digest"],
+        "data": data.name,
+        "synthetic": str(data.synthetic).lower(),
+        "split": split.name,
+        "recipe": data.recipe.name,
+        "search": session.name,
+    }
+    description = card.description((made / card.FILE).read_text(encoding="utf-8"))
+    version = session.tracker.register(ranking[0].run_id, made, tags, description)
+    alias, reason = _promote(session.tracker, about, version, data, split, promote)
+    return Ending(ranking, scores, version, alias, reason)
+
+
+def _promote(
+    tracker: Tracker | Outbox, about: bundle.Card, version: int, data: ImageSet, split: Split, forced: bool
+) -> tuple[str, str]:
+    """The alias that a registered version gets, and why; judged anew when another search moved `best` meanwhile."""
+    while True:
+        best = tracker.aliased(BEST)
+        decision = _judge(about, best, data, split)
+        if not (decision.promote or forced):
+            tracker.set_alias(CHALLENGER, version)
+            return CHALLENGER, decision.reason
+        if tracker.move_alias(BEST, best.version if best else None, version):
+            was = f" (was version {best.version})" if best else ""
+            return BEST, decision.reason + ("" if decision.promote else "; promoted by --promote") + was
+
+
+def _judge(about: bundle.Card, best: Version | None, data: ImageSet, split: Split) -> Decision:
+    try:
+        if best is not None and best.trouble:
+            raise ModelError(best.trouble)
+        return promotion.decide(about, best.folder if best else None, data, split)
+    except ModelError as error:
+        return Decision(False, f"the best cannot be read ({error}); --promote moves the alias all the same")

@@ -1,0 +1,148 @@
+"""A search of somebody's own trainable: its points, its kind of trials, and its champion in the registry.
+
+The champion is registered under the module's own name: `weights.safetensors`, the state that `fit` reported, and
+`config.json`. The alias `best` moves to it if its score is better than that of the version it points at.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from safetensors.torch import save_file
+
+from agr.errors import AgrError, SettingsError
+from agr.tracking import BEST, CHALLENGER
+from search.champion import Ending
+from search.custom import Custom, CustomPoint, aim_of, function_of, module_of, point_of
+from search.session import Record, Session, ranked
+from search.subject import Subject
+from search.task import Kind
+
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+
+
+def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -> Subject:
+    """What a trainable is about. axes: the settings by which trials are named. Raises: SettingsError."""
+    function_of(path)
+    aim = aim_of(path)
+    kind = Kind(
+        functools.partial(point_of, path),
+        SimpleNamespace,
+        aim,
+        tie="",
+        columns={aim.metric: aim.says},
+        axes=tuple(axes or grid_of(path)),
+        best_epoch=hunts,
+        prunes=hunts,
+    )
+    source = sha256(inspect.getsource(module_of(path)).encode()).hexdigest()[:16]
+    model = str(getattr(module_of(path), "MODEL", path.partition(":")[0].rpartition(".")[2]))
+    return Subject(
+        task=Custom(path, kind),
+        name=path.partition(":")[0],
+        tags={"trainable": path, "data_digest": source},
+        params={},
+        digest=source,
+        source=path,
+        lines=(f"{path}, {aim.says}",),
+        conclude=functools.partial(conclude, path=path),
+        experiment=model,
+        model=model,
+    )
+
+
+def grid_of(path: str, given: Mapping[str, Sequence[Any] | None] | None = None) -> dict[str, Sequence[Any]]:
+    """The axes of a grid: the module's GRID, with those that were given in its place. Raises: SettingsError."""
+    grid = getattr(module_of(path), "GRID", None)
+    if not isinstance(grid, Mapping) or "epochs" not in grid or not all(grid.values()):
+        raise SettingsError(f"--trainable {path}: GRID {grid!r}; expected lists of values by name, epochs among them")
+    known: dict[str, Sequence[Any]] = {name: list(values) for name, values in grid.items()}
+    for name, values in (given or {}).items():
+        if values and name not in known:
+            raise SettingsError(f"--{name}: not in GRID of {path}; expected one of {', '.join(known)}")
+        known |= {name: list(values)} if values else {}
+    return known
+
+
+def points_of(path: str, grid: Mapping[str, Sequence[Any]], subject: Subject) -> tuple[CustomPoint, ...]:
+    """Every combination once."""
+    names = tuple(grid)
+    every = itertools.product(*(dict.fromkeys(values) for values in grid.values()))
+    return tuple(point_of(path, dict(zip(names, values, strict=True))) for values in every)
+
+
+def conclude(
+    session: Session,
+    *,
+    tags: Mapping[str, object],
+    promote: bool,
+    path: str,
+    ranking: Sequence[Record] | None = None,
+) -> Ending:
+    """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
+    ranking = ranked(session.finished()) if ranking is None else ranking
+    if not ranking:
+        reasons = sorted({record.reason for record in session.records.values() if record.reason})
+        raise AgrError(f"no champion: none of {len(session.records)} trials finished ({'; '.join(reasons)})")
+    champion = ranking[0]
+    if champion.weights is None:
+        raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")
+    state = dict(champion.weights())
+    config = champion.settings.config() | {"epochs": champion.chosen.epoch}
+    numbers = {name: value for name, value in vars(champion.chosen).items() if name not in ("epoch", "seconds")}
+    tested: dict[str, float] = {}
+    if hasattr(module_of(path), "test"):
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        tested = {str(name): float(value) for name, value in function_of(path, "test")(config, arrays).items()}
+    session.tracker.log_metrics(session.parent, numbers | tested)
+    session.tracker.set_tags(session.parent, {f"champion_{name}": value for name, value in champion.named.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(Path(folder) / WEIGHTS))
+        card = {"trainable": path, "config": config, "validation": numbers, "test": tested}
+        (Path(folder) / CONFIG).write_text(json.dumps(card, indent=1), encoding="utf-8")
+        score, judged = _score(champion, numbers, tested)
+        marks = {"score": repr(score), "judged_by": judged, "search": session.name}
+        version = session.tracker.register_files(champion.run_id, Path(folder), marks)
+    alias, reason = _promote(session, version, score, judged, promote)
+    return Ending(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
+
+
+def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, float]) -> tuple[float, str]:
+    """What versions are compared by: the aim on test data if it was tested there, more being better."""
+    aim = champion.kind.aim
+    for where, found in (("test", tested), ("validation", numbers)):
+        for name in (aim.metric, aim.metric.replace("val_", "test_", 1)):
+            if name in found:
+                return (found[name] if aim.highest else -found[name]), f"{where} {name}"
+    return champion.score, f"validation {aim.metric}"
+
+
+def _promote(session: Session, version: int, score: float, judged: str, forced: bool) -> tuple[str, str]:
+    """The alias that a version gets, and why; judged anew when another search moved `best` meanwhile."""
+    while True:
+        best = session.tracker.marks_of(BEST)
+        better, reason = _judge(best[1] if best else None, score, judged)
+        if not (better or forced):
+            session.tracker.set_alias(CHALLENGER, version)
+            return CHALLENGER, reason
+        if session.tracker.move_alias(BEST, best[0] if best else None, version):
+            was = f" (was version {best[0]})" if best else ""
+            return BEST, reason + ("" if better else "; promoted by --promote") + was
+
+
+def _judge(best: Mapping[str, str] | None, score: float, judged: str) -> tuple[bool, str]:
+    if best is None:
+        return True, "the first registered version"
+    if best.get("judged_by") != judged:
+        return False, f"the best was judged by {best.get('judged_by')}, this one by {judged}"
+    other = float(best["score"])
+    return score > other, f"{judged} {abs(score):.4f} against {abs(other):.4f}"

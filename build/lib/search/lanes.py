@@ -1,0 +1,128 @@
+"""`--lanes fused`: the epochs of a search trained in batches of models, before its trials run.
+
+    fuse(session, points, job, slots)
+
+Each worker gets a group of points as one Ray task, advances them together (agr.fused) and puts their stages into the
+stage store as trials do; the trials of Ray Tune then read them there. What lanes trained stands under a lineage of its
+own, since it agrees with separate training to rounding only. A worker that dies is replaced by Ray, and the new one
+goes on from the store; of a group that cannot be fused the trials train themselves what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from agr.errors import SettingsError, TrainingError
+from agr.fused import Outcome, Rates, fused_epochs
+from agr.training import Settings, State
+from search.cluster import Slots
+from search.device import torch_device
+from search.grid import distinct_epochs
+from search.session import Session
+from search.stages import Stage, StageStore
+from search.task import Voices
+from search.trial import Job, about, keep, superfluous
+
+CRASHES = 2  # how often a task whose worker died is started again
+WRITERS = 4  # threads that write stages while the next epoch trains
+
+
+@dataclass(frozen=True)
+class Step:
+    """One epoch of a group. `trained`: the epochs, by learning rates up to them, that this search has trained."""
+
+    line: str
+    trained: frozenset[Rates]
+
+
+def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -> None:
+    """Train the points in lanes and wait; a line for each epoch goes to stdout."""
+    parts = groups(points, slots.workers)
+    cpus, gpus = slots.resources.get("CPU", 0.0), slots.resources.get("GPU", 0.0)
+    custom = {name: amount for name, amount in slots.resources.items() if name not in ("CPU", "GPU")}
+    options = {"num_cpus": cpus, "num_gpus": gpus, "resources": custom, "max_retries": CRASHES}
+    task, shared = ray.remote(advance).options(**options), ray.put(job)
+    running = {task.remote(shared, part): f"lanes {number}/{len(parts)}" for number, part in enumerate(parts, start=1)}
+    while running:
+        (ready, *_), _ = ray.wait(list(running), num_returns=1)
+        try:
+            step: Step = ray.get(next(ready))
+        except StopIteration:
+            del running[ready]
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            print(f"{running.pop(ready)}: given up, its trials train on their own ({reason})", flush=True)
+        else:
+            session.lanes_trained(step.trained)
+            if step.line:
+                print(f"{running[ready]}: {step.line}", flush=True)
+
+
+def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...]]:
+    """At most `workers` groups of about as many epochs; points that share epochs are in the same one."""
+    families: dict[float, list[Settings]] = {}
+    for point in points:
+        families.setdefault(point.rates()[0], []).append(point)
+    parts: list[list[Settings]] = [[] for _ in range(min(workers, len(families)))]
+    for family in sorted(families.values(), key=distinct_epochs, reverse=True):
+        min(parts, key=distinct_epochs).extend(family)
+    return [tuple(part) for part in parts]
+
+
+def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
+    """What a worker runs: its points from their deepest stages to their last epochs; a step for every epoch.
+
+    There are as many steps when it starts anew after a death, as Ray expects: those of known epochs are empty.
+    """
+    device = torch_device(job.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    task = job.task
+    if not isinstance(task, Voices):
+        raise SettingsError("--lanes fused: found a trainable of one's own; expected AGR's models")
+    store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)
+    found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
+    stages = {rates[: len(stage.origins)]: stage for rates, stage in found.items() if stage}
+    origins = {rates: stage.origins for rates, stage in stages.items()}
+    yield Step("", own(origins, job.search))
+    resume = {rates: stage.state for rates, stage in stages.items()}
+    writes: list[Future[None]] = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for outcomes in fused_epochs(task.data, task.split, points, device, resume):
+            states = {rates: outcome for rates, outcome in outcomes.items() if isinstance(outcome, State)}
+            for write in writes:  # of the epoch before, whose stages these may replace
+                write.result()
+            writes.clear()
+            for rates, state in states.items():
+                before = origins.get(rates[:-1], ())
+                origins[rates] = (*before, job.search)
+                stage = Stage(state, origins[rates], about(task.about(points[0]), state.history))
+                read = 0 if before[-1:] == (job.search,) else len(before)  # what another search left stays
+                spare = superfluous(state.history, job.ends, task.kind, read)
+                writes.append(pool.submit(keep, store, lineage, rates, stage, spare))
+            yield Step(_line(outcomes), frozenset(states))
+        for write in writes:
+            write.result()
+
+
+def own(origins: Mapping[Rates, Sequence[str]], search: str) -> frozenset[Rates]:
+    """The epochs among known ones that a search trained itself."""
+    every = ((rates[:count], name) for rates, names in origins.items() for count, name in enumerate(names, start=1))
+    return frozenset(rates for rates, name in every if name == search)
+
+
+def _line(outcomes: Mapping[Rates, Outcome]) -> str:
+    """What a person sees of an epoch."""
+    last = [outcome.history[-1] for outcome in outcomes.values() if isinstance(outcome, State)]
+    errors = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, TrainingError)]
+    if not last:
+        return "; ".join(errors)
+    best, seconds = max(epoch.val_balanced_accuracy for epoch in last), sum(epoch.seconds for epoch in last)
+    done = f"epoch {last[0].epoch}, lanes {len(last)}, {seconds:.1f} s, best val balanced accuracy {best:.4f}"
+    return "; ".join([done, *errors])

@@ -1,0 +1,98 @@
+"""The flags that the scripts of `search` share, and the plan that they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agr.credentials import harmless
+from agr.errors import SettingsError
+
+if TYPE_CHECKING:
+    from search.study import Plan
+
+
+def add_data(parser: argparse.ArgumentParser, scores_on_folds: bool = False) -> None:
+    """What is searched on. scores_on_folds: whether --folds means another thing to this script."""
+    data = parser.add_argument_group("data")
+    sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
+    data.add_argument("--data", nargs="+", default=["demo"], metavar="SOURCE", help=sources)
+    data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
+    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; of ready images, theirs)")
+    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
+    if not scores_on_folds:
+        groups = "cross-validation by speaker: how many groups"
+        data.add_argument("--folds", dest="split_folds", type=int, metavar="N", help=groups)
+    data.add_argument("--fold", type=int, help="which group tests")
+    data.add_argument("--seed", type=int, default=0, help="of weights, order and split")
+
+
+def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Where and how trials run; returns the group."""
+    run = parser.add_argument_group("running")
+    run.add_argument("--num-workers", type=int, help="trials at a time (default: as many as fit)")
+    run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
+    run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
+    run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
+    joined = "a running Ray cluster (default: a private local one); of nodes with and without GPUs, those with train"
+    run.add_argument("--address", help=joined)
+    seen = "where stages and final weights are kept, on a cluster where every node sees it (default: mlflow_store)"
+    run.add_argument("--storage", type=harmless, metavar="URI", default="mlflow_store", help=seen)
+    kept = "where epochs are kept (default: stages/ below --storage)"
+    run.add_argument("--stage-store", type=harmless, metavar="URI", help=kept)
+    return run
+
+
+def add_trainable(group: argparse._ArgumentGroup) -> None:
+    """A model of one's own in place of AGR's."""
+    what = "search this in place of AGR's models, such as my_project.train:fit (see search/custom.py)"
+    group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=what)
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Where the results go."""
+    out = parser.add_argument_group("results")
+    out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
+    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    out.add_argument("--tracking-uri", type=harmless, help=store)
+    out.add_argument("--promote", action="store_true", help="move the alias `best` to this champion whatever it scores")
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with what argparse does not check checked."""
+    options = parser.parse_args(arguments)
+    if options.num_workers is not None and options.num_workers < 1:
+        parser.error(f"--num-workers {options.num_workers}: expected 1 or more")
+    return options
+
+
+def plan_of(options: argparse.Namespace, script: str) -> Plan:
+    """What these flags ask for. Raises: SettingsError."""
+    from search.storage import below
+    from search.study import Plan
+
+    folds, store = vars(options).get("split_folds"), options.stage_store or below(options.storage, "stages")
+    if options.fold is not None and folds is None and options.split != "audiomnist-4fold":
+        raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
+    return Plan(
+        data=tuple(options.data),
+        recipe=options.recipe,
+        split="folds" if folds is not None else options.split,
+        folds=folds,
+        fold=options.fold,
+        seed=options.seed,
+        workers=options.num_workers,
+        gpus_per_trial=options.gpus_per_trial,
+        cuda=not options.no_cuda,
+        mps=not options.no_mps,
+        address=options.address,
+        stage_store=None if vars(options).get("no_stage_store") else store,
+        name=options.name,
+        tracking_uri=options.tracking_uri,
+        promote=options.promote,
+        lanes=vars(options).get("lanes", "separate"),
+        leave_out=options.leave_out,
+        storage=options.storage,
+        script=script,
+    )

@@ -1,0 +1,97 @@
+"""Whether the nodes of a cluster see one place: asked of each before the first trial.
+
+require("--stage-store", "s3://agr/stages", {"CPU": 1.0})
+
+The driver writes a file; a small task on every node that may run a trial reads it and writes one of its own, which
+the driver reads. A folder of the driver's disk fails this on any other machine, even where one of that name exists.
+Known limit: a node that joins later is not asked.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from agr.errors import AgrError, SettingsError
+from search.storage import Storage, below
+
+DRIVER = "driver"
+ANSWER_SECONDS = 90.0  # a worker process takes seconds to start, on a busy machine many
+TROUBLES = (AgrError, OSError, RayError)
+
+
+def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
+    """Refuse a place that is not the same on all nodes that can hold a trial with these resources.
+
+    flag: what the person typed it with. uri: a path from the root, or a URI that pyarrow.fs or fsspec opens.
+    Raises: SettingsError that names the first such node.
+    """
+    place, token = below(uri, f"reach-{uuid.uuid4().hex}"), uuid.uuid4().hex
+    try:
+        storage = Storage(place)
+        storage.write(DRIVER, token.encode())
+    except OSError as error:
+        raise SettingsError(f"{flag} {uri}: {_line(error)}; expected a folder or bucket that can be written") from error
+    try:
+        blind = _blind(storage, place, token, nodes_for(resources))
+    finally:
+        storage.clear()
+    if blind:
+        address, reason = blind[0]
+        others = f", nor do {len(blind) - 1} more" if len(blind) > 1 else ""
+        expected = "expected a URI that every node reaches, such as --storage s3://bucket/agr"
+        raise SettingsError(f"{flag} {uri}: node {address} cannot see it{others}{reason}; {expected}")
+
+
+def nodes_for(resources: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The living nodes that can hold a trial: what Ray says of them."""
+    return [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.items())
+    ]
+
+
+def probe(place: str, token: str, name: str) -> str:
+    """What runs on a node: "" if it sees the driver's file there and wrote its own, else what went wrong."""
+    try:
+        storage = Storage(place)
+        if storage.read(DRIVER) != token.encode():
+            return "the driver's file is not there"
+        storage.write(name, token.encode())
+    except (AgrError, OSError) as error:
+        return _line(error)
+    return ""
+
+
+def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Address and reason of every node that does not see the place, or whose file the driver does not see."""
+    task = ray.remote(probe)
+    asked = {}
+    for node in nodes:
+        here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": here}
+        asked[task.options(**options).remote(place, token, node["NodeID"])] = node
+    ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    found = []
+    for answer, node in asked.items():
+        try:
+            reason = ray.get(answer, timeout=0)
+            if not reason and storage.read(node["NodeID"]) != token.encode():
+                reason = "what it writes does not arrive"
+        except TROUBLES as error:
+            reason = _line(error)
+        if reason:
+            found.append((str(node["NodeManagerAddress"]), f" ({reason})"))
+    return found
+
+
+def _line(error: BaseException) -> str:
+    """The last line of what went wrong: of Ray's errors, which quote tracebacks, the one that says it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,96 @@
+"""What a search says when it is over: ranking, champion, test result, and the next commands to type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from agr.credentials import hide
+from agr.registry import SQLITE
+from agr.scoring import by_corpus
+from agr.tracking import REGISTERED_MODEL
+from search.champion import Ending
+from search.display import clock
+from search.session import FAILED, Record, Session
+from search.task import readable
+
+TOP = 10
+CHANCE = 0.5
+ENV_FILE = "mlflow_store/env"
+
+
+def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
+    """Print it all to stdout."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_ranking(ending.ranking, leaky))
+    failed = [record for record in session.records.values() if record.status == FAILED]
+    for record in failed:
+        console.print(f"[red]failed[/red]  {_named(record)}: {record.reason}")
+    console.print(f"{session.summary()}, {clock(seconds)} min")
+    best = ending.ranking[0]
+    mark, aim = " (leaky)" if leaky else "", best.kind.aim
+    console.print(f"\nchampion    {_named(best)}")
+    says = aim.says.removeprefix("val ")
+    console.print(f"validation  {says} {getattr(best.chosen, aim.metric):.4f}{mark}")
+    if ending.scores is not None:
+        low, high = ending.scores.balanced_accuracy_ci95
+        console.print(
+            f"test        balanced accuracy {ending.scores.balanced_accuracy:.4f} on {ending.scores.speakers} speakers "
+            f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
+        )
+        gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
+        trials = f"chosen from {len(ending.ranking)} trials, a score on validation speakers flatters"
+        console.print(f"gap         {gap:+.4f} from validation to test; {trials}")
+        parts = by_corpus(ending.scores.per_speaker)
+        if len(parts) > 1:
+            console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
+        if low <= CHANCE:
+            console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
+    for name, value in ending.tested.items():
+        console.print(f"test        {name.removeprefix('test_').replace('_', ' ')} {value:.4f}")
+    if leaky:
+        console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
+    if synthetic:
+        console.print("SYNTHETIC   made-up voices: these numbers prove nothing about people")
+    if ending.version is None:
+        console.print(f"registered  nothing: {ending.reason}")
+    else:
+        console.print(f"registered  {ending.model} version {ending.version} as {ending.alias}: {ending.reason}")
+    console.print("\nnext:")
+    for command in _next_commands(session.tracker.uri, ending):
+        console.print(f"  {command}")
+
+
+def _ranking(records: Sequence[Record], leaky: bool) -> Table:
+    table = Table(title=f"best {min(TOP, len(records))} of {len(records)} trials" + (", LEAKY split" if leaky else ""))
+    kind = records[0].kind
+    for name in ("rank", *kind.axes, *kind.columns.values()):
+        table.add_column(name, justify="right")
+    for rank, record in enumerate(records[:TOP], start=1):
+        scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
+        table.add_row(str(rank), *map(readable, record.named.values()), *scores)
+    return table
+
+
+def _named(record: Record) -> str:
+    return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
+
+
+def _next_commands(uri: str, ending: Ending) -> list[str]:
+    if uri == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}":
+        show = f"mlflow --env-file {ENV_FILE} ui"
+    else:
+        shown = hide(uri, uri)
+        show = f"open {shown}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown}"
+    if ending.version is None or ending.model != REGISTERED_MODEL:
+        return [show]
+    return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias} clip.wav"]
+
+
+def interrupted(session: Session, kept: bool) -> None:
+    """What Ctrl-C leaves."""
+    what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
+    print(f"interrupted: {len(session.finished())} of {session.planned} trials finished; {what}")

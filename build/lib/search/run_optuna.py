@@ -1,0 +1,76 @@
+"""The search that finds more for less: Optuna proposes trials, Ray Tune runs them, a budget of epochs ends it.
+
+    python search/run_optuna.py --num-workers 4 --budget 150
+    python search/run_optuna.py --time 20m --sampler gp --scheduler hyperband
+    python search/run_optuna.py --print-space > space.toml; python search/run_optuna.py --space space.toml
+
+Trials of earlier searches on the same data, split and recipe are known to it, and their epochs are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from agr.terminal import quick_imports, run
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    from search import options
+
+    parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description="Search with Optuna on Ray Tune.")
+    search = parser.add_argument_group("the search")
+    search.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to train (default: 150)")
+    search.add_argument("--time", type=seconds, metavar="TIME", help="end after this long: 90s, 20m, 2h")
+    search.add_argument("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe")
+    cuts = "how trials that fall behind are ended (default: asha; with several aims or --folds: none)"
+    search.add_argument("--scheduler", choices=("asha", "hyperband", "none"), help=cuts)
+    search.add_argument("--space", type=Path, metavar="FILE", help="what varies, in TOML (see --print-space)")
+    search.add_argument("--print-space", action="store_true", help="print the default space, and end")
+    options.add_trainable(search)
+    aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
+    search.add_argument("--aim", action="append", metavar="AIM", help=aims)
+    search.add_argument("--no-warm-start", action="store_true", help="know nothing of what other searches tried")
+    search.add_argument("--study-storage", metavar="WHERE", help="Optuna's: a journal file, or a database's URL")
+    luck = parser.add_argument_group("honest about luck")
+    folds = "score every trial on N folds of the speakers that do not test, and rank by the mean"
+    luck.add_argument("--folds", type=int, default=0, metavar="N", help=folds)
+    again = "train the N best points with two more seeds, and rank by mean less one standard error"
+    luck.add_argument("--repeat-best", type=int, default=0, metavar="N", help=again)
+    options.add_data(parser, scores_on_folds=True)
+    options.add_running(parser)
+    options.add_results(parser)
+    return options.parsed(parser, arguments)
+
+
+def seconds(text: str) -> float:
+    """Seconds in "90s", "20m", "1.5h" or a plain number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected for instance 90s, 20m or 2h")
+    return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
+    options = parse(arguments)
+    from search import space
+
+    if options.print_space:
+        print(space.DEFAULT, end="")
+        return 0
+    with quick_imports():
+        from search import request, study
+        from search.options import plan_of
+    plan = plan_of(options, "search/run_optuna.py")
+    subject, hunt = request.custom(options) if options.trainable else request.voices_of(options, plan)
+    return study.run(plan, subject, hunt)
+
+
+if __name__ == "__main__":
+    run(main)

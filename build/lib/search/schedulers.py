@@ -1,0 +1,24 @@
+"""Ray Tune's schedulers that end trials which fall behind."""
+
+from __future__ import annotations
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+GRACE, REDUCTION = 2, 3  # epochs before the first cut; one of so many goes on
+BRACKETS = 3  # of Hyperband: some trials are cut later than others
+
+
+def scheduler(name: str, most_epochs: int) -> TrialScheduler:
+    """`asha`, `hyperband` (its asynchronous form: ASHA in several brackets) or `none`."""
+    if name == "none" or most_epochs <= GRACE:
+        return FIFOScheduler()
+    brackets = BRACKETS if name == "hyperband" else 1
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric="score",
+        mode="max",
+        max_t=most_epochs + 1,  # which trials do not reach: they end by themselves, not as pruned
+        grace_period=GRACE,
+        reduction_factor=REDUCTION,
+        brackets=brackets,
+    )

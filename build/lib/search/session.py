@@ -1,0 +1,254 @@
+"""One search as it happens: what became of every trial, in memory and in MLflow.
+
+The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing here runs in a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from agr.tracking import Tracker
+from search.outbox import Outbox
+from search.task import VOICES, Kind, Point
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+
+
+Weights = Callable[[], Mapping[str, Tensor]]  # reads them only when they are wanted
+
+
+@dataclass
+class Record:
+    """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others.
+
+    Of epochs that fused lanes trained, each counts as `trained` in the first trial that read it.
+    """
+
+    settings: Any  # a Point: of AGR's own trials, agr.training.Settings
+    run_id: str
+    kind: Kind = VOICES
+    status: str = RUNNING
+    history: list[Any] = field(default_factory=list)
+    trained: int = 0
+    shared: int = 0
+    earlier: int = 0
+    reason: str = ""
+    weights: Weights | None = None
+    unsent: list[Any] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How its epochs came about, as MLflow's metrics name it."""
+        return {"epochs_trained": self.trained, "epochs_shared": self.shared, "epochs_earlier": self.earlier}
+
+    @property
+    def standing(self) -> dict[str, float]:
+        """The numbers of the epoch for which it stands, where that need not be its last, as MLflow's metrics."""
+        if not (self.kind.best_epoch and self.history):
+            return {}
+        return {"chosen_epoch": self.chosen.epoch} | {
+            f"chosen_{name}": getattr(self.chosen, name) for name in self.kind.columns
+        }
+
+    @property
+    def last(self) -> Any:
+        """The latest epoch; None before the first."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def chosen(self) -> Any:
+        """The epoch for which the trial stands; there has to be one."""
+        return self.kind.chosen(self.history)
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The settings that tell it apart; once it has finished, the epochs are those after which it stands."""
+        known: dict[str, Any] = self.settings.config()
+        known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
+        return {name: known[name] for name in self.kind.axes}
+
+    @property
+    def score(self) -> float:
+        """How good the trial is; more is better."""
+        return self.kind.aim.score(self.chosen)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it ended before its planned epochs, and counts all the same."""
+        return self.status == FINISHED and len(self.history) < self.settings.epochs
+
+
+class Session:
+    """All trials of a search, by Ray's trial id, in the order in which they began."""
+
+    def __init__(
+        self,
+        name: str,
+        tracker: Tracker | Outbox,
+        parent: str,
+        tags: Mapping[str, object],
+        planned: int,
+        kind: Kind = VOICES,
+    ) -> None:
+        """parent: the MLflow run of the search. tags: what every trial's run carries. planned: trials."""
+        self.name = name
+        self.tracker = tracker
+        self.parent = parent
+        self.planned = planned
+        self.kind = kind
+        self.records: dict[str, Record] = {}
+        self.listeners: list[Callable[[Record], None]] = []
+        self.heartbeats: list[Callable[[], None]] = []
+        self.began = time.monotonic()
+        self.noting = True  # whether a finished trial may be the best so far
+        self.best: list[tuple[int, float]] = []  # epochs trained so far, and the best score; only rises
+        self._unclaimed: set[tuple[float, ...]] = set()  # learning rates up to epochs that no trial counted yet
+        self._tags = tags
+
+    @property
+    def id(self) -> str:
+        """What names this search for good, in stages, leases and Ray's own files; two may have the same name."""
+        return self.parent
+
+    def start(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        """A trial begins, or begins again after its worker died."""
+        if trial_id not in self.records:
+            point: Point = self.kind.point(config)
+            params = point.config()
+            run_id = self.tracker.start_run(self.kind.title(params), params, self._tags, self.parent)
+            self.records[trial_id] = Record(point, run_id, self.kind)
+        self._tell(self.records[trial_id])
+
+    def advance(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """New epochs of a trial; those already known, from before its worker died, are passed over."""
+        record = self.records[trial_id]
+        record.reason = str(result.get("failed", ""))
+        for values, origin in zip(result["epochs"], result["origins"], strict=True):
+            epoch = self.kind.epoch(**values)
+            if epoch.epoch <= len(record.history):
+                continue
+            record.history.append(epoch)
+            record.unsent.append(epoch)
+            self._count(record, epoch.epoch, origin, read=bool(result["read"]))
+        if len(record.history) < record.settings.epochs:  # the last ones go with the totals, when the trial ends
+            self._send(record)
+        if record.kind.best_epoch and record.history:
+            self.note(record)
+        self._tell(record)
+
+    def lanes_trained(self, epochs: Iterable[tuple[float, ...]]) -> None:
+        """Fused lanes trained epochs, given by the learning rates up to them; the first trial to read one counts it."""
+        self._unclaimed.update(epochs)
+        self._beat()
+
+    def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
+        """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
+        record = self.records[trial_id]
+        record.reason = record.reason or error
+        record.weights = weights
+        reached = len(record.history) >= (1 if self.kind.prunes else record.settings.epochs)
+        done = reached and not record.reason
+        self._close(record, FINISHED if done else FAILED)
+
+    def close(self, status: str) -> None:
+        """The search is over: end the runs that are still open, then the search's own."""
+        for record in self.records.values():
+            if record.status == RUNNING:
+                record.reason = record.reason or "interrupted"
+                self._close(record, KILLED)
+        if self.best and self.trained > self.best[-1][0]:
+            self._log_best()
+        self.tracker.end_run(self.parent, status)
+
+    def settle(self) -> None:
+        """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
+        if isinstance(self.tracker, Outbox):
+            self.tracker.settle()
+            for record in self.records.values():
+                record.run_id = self.tracker.run_id(record.run_id)
+
+    def hang_up(self) -> None:
+        """Nothing more will be logged."""
+        if isinstance(self.tracker, Outbox):
+            self.tracker.close()
+
+    def note(self, record: Record) -> None:
+        """Log the best score so far, the step being the epochs trained so far, if this trial's is one."""
+        if self.noting and not getattr(record.settings, "fold", 0):
+            self.note_score(record.score)
+
+    def note_score(self, score: float) -> None:
+        """As `note`, of a score that is not one trial's."""
+        if not self.best or score > self.best[-1][1]:
+            self.best.append((self.trained, score))
+            self._log_best()
+
+    @property
+    def trained(self) -> int:
+        """Epochs that this search trained so far."""
+        return sum(record.trained for record in self.records.values())
+
+    def complete(self) -> bool:
+        """Whether every planned trial has ended, one way or another."""
+        ended = sum(1 for record in self.records.values() if record.status != RUNNING)
+        return ended == self.planned
+
+    def finished(self) -> list[Record]:
+        """Trials that ran to their last epoch."""
+        return [record for record in self.records.values() if record.status == FINISHED]
+
+    def summary(self) -> str:
+        """How many epochs were trained, and how many were read."""
+        records = self.records.values()
+        total = sum(len(record.history) for record in records)
+        trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
+        return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
+
+    def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
+        rates = record.settings.rates()[:epoch]
+        if not read or (origin == self.id and rates in self._unclaimed):
+            record.trained += 1
+            self._unclaimed.discard(rates)
+        elif origin == self.id:
+            record.shared += 1
+        else:
+            record.earlier += 1
+
+    def _tell(self, record: Record) -> None:
+        for listener in self.listeners:
+            listener(record)
+        self._beat()
+
+    def _beat(self) -> None:
+        for beat in self.heartbeats:
+            beat()
+
+    def _log_best(self) -> None:
+        aim = self.kind.aim
+        value = {f"best_{aim.metric}": aim.value(self.best[-1][1])}
+        self.tracker.log_epochs(self.parent, [SimpleNamespace(epoch=self.trained, **value)])
+
+    def _send(self, record: Record, totals: Mapping[str, float] | None = None) -> None:
+        self.tracker.log_epochs(record.run_id, record.unsent, totals)
+        record.unsent.clear()
+
+    def _close(self, record: Record, status: str) -> None:
+        record.status = status
+        if status == FINISHED:
+            self.note(record)
+        self._send(record, record.counts | record.standing)
+        if record.reason:
+            self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
+        self.tracker.end_run(record.run_id, status)
+        self._tell(record)
+
+
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """Best first: balanced accuracy on validation speakers, then the lower loss, then fewer epochs."""
+    return sorted(records, key=lambda record: record.kind.merit(record.chosen))

@@ -1,0 +1,41 @@
+"""Optuna's samplers by name, and where studies are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from agr.errors import SettingsError
+from agr.registry import STORE
+
+STUDIES = str(STORE / "studies.journal")
+STARTUP = 5  # trials before a sampler relies on what it knows
+
+
+def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's sampler of this name."""
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+    if name == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def study_storage(where: str) -> optuna.storages.BaseStorage:
+    """A journal file, or a database behind a URL. Raises: SettingsError."""
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" in where:
+            return RDBStorage(where)
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(where))
+    except Exception as error:  # whatever the database's driver raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None

@@ -1,0 +1,233 @@
+"""A search from its plan to its champion: what it is about, cluster, trials, ending.
+
+    run(Plan(data=("demo",), ...), exhaust)
+
+How trials are chosen is the strategy's: `search.exhaust` runs given points, `search.hunt` asks Optuna for them.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from agr import registry
+from agr.errors import AgrError, SettingsError
+from agr.terminal import INTERRUPTED, complain
+from search import report
+from search.device import choose_device, device_name
+from search.opening import common_tags, open_session
+from search.session import FAILED, FINISHED, KILLED, Record, Session
+from search.stages import Lineage, Stage, StageStore, final_weights
+from search.storage import Storage, absolute, below
+from search.subject import Subject
+from search.task import Point, lineage_of
+from search.upkeep import Leaseholder
+
+if TYPE_CHECKING:
+    from search.cluster import Slots
+
+STORE = registry.STORE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every search is asked for; see `run_grid.py --help` for the meaning of each."""
+
+    data: tuple[str, ...]
+    recipe: str | None
+    split: str
+    folds: int | None
+    fold: int | None
+    seed: int
+    workers: int | None
+    gpus_per_trial: float
+    cuda: bool
+    mps: bool
+    address: str | None
+    stage_store: str | None  # a path or URI; None trains every trial from its first epoch
+    name: str | None
+    tracking_uri: str | None
+    promote: bool
+    lanes: str = "separate"
+    leave_out: str | None = None  # a corpus to test on
+    storage: str = str(STORE)  # a path or URI; on a cluster, what every node sees
+    script: str = "search/run_grid.py"
+
+    def __post_init__(self) -> None:
+        """Raises: SettingsError for settings that do not go together."""
+        if self.lanes == "fused" and self.stage_store is None:
+            raise SettingsError("--lanes fused: found --no-stage-store; expected a store, where trials read the epochs")
+
+
+class Strategy(Protocol):
+    """How a search chooses its trials."""
+
+    def axes(self, subject: Subject) -> Mapping[str, object]:
+        """What is searched, as MLflow's parameters."""
+
+    def title(self, subject: Subject) -> str:
+        """What is searched, in a few words."""
+
+    def train(self, arena: Arena) -> Sequence[Record] | None:
+        """Run the trials; returns a ranking, best first, or None for the kind's own.
+
+        Raises: KeyboardInterrupt after Ctrl-C.
+        """
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where a strategy trains: the session, the stage store, and Ray once it is wanted."""
+
+    plan: Plan
+    subject: Subject
+    session: Session
+    device: str
+    store: StageStore | None
+    lease: Leaseholder | None
+    slots: Callable[[], Slots] = field(repr=False)
+
+    @property
+    def scratch(self) -> str:
+        """Where final stages wait without a stage store."""
+        return _scratch(self.plan, self.session)
+
+    def claim(self, points: Sequence[Point]) -> None:
+        """Keep the stages of these points from being pruned while the search runs."""
+        if self.lease:
+            lineages = ((self.lineage(point), point.rates()) for point in points)
+            self.lease.extend(key for lineage, rates in lineages for key in lineage.keys(rates))
+
+    def lineage(self, point: Point) -> Lineage:
+        """All that determines a point's epochs besides its rates."""
+        return lineage_of(self.subject.task, point, self.device, self.session.id)
+
+    def read_off(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
+        """Answer the points whose every epoch is in the store already, without Ray; returns the others.
+
+        Only the best of them is read whole, for it may become the champion; of the others, what was noted.
+        """
+        if self.store is None:
+            return tuple(points)
+        kind, store = self.session.kind, self.store
+        keys = [self.lineage(point).key(point.rates()) for point in points]
+        found = {number: stage for number, key in enumerate(keys) if (stage := store.outline(key)) is not None}
+        while found:
+            best = min(found, key=lambda number: kind.merit(kind.chosen(found[number].state.history)))
+            if store.get(keys[best]) is not None:
+                break
+            del found[best]
+        for number, stage in found.items():
+            self.replay(f"{prefix}-{number}", points[number], stage)
+        return tuple(point for number, point in enumerate(points) if number not in found)
+
+    def replay(self, trial: str, point: Point, stage: Stage, reached: int | None = None) -> None:
+        """Tell the session of a trial whose epochs, or the first `reached` of them, a stage holds."""
+        self.session.start(trial, point.config())
+        history = stage.state.history[:reached]
+        epochs = [dict(vars(epoch)) for epoch in history]
+        self.session.advance(trial, {"epochs": epochs, "origins": stage.origins[:reached], "read": True})
+        self.session.end(trial, self.weights(point, self.session.kind.chosen(history).epoch))
+
+    def weights(self, point: Point, epochs: int) -> Callable[[], Mapping[str, Tensor]]:
+        """What reads the weights of a point after some epochs, when they are wanted."""
+        uri = self.store.uri if self.store else ""
+        return functools.partial(final_weights, uri, self.lineage(point).key(point.rates()[:epochs]))
+
+    def to_the_end(self) -> Arena:
+        """This arena for trials that stand for their last epoch."""
+        plain = replace(self.session.kind, best_epoch=False)
+        self.session.kind = plain
+        task = self.subject.task.reading(plain)
+        return replace(self, subject=replace(self.subject, task=task))
+
+
+def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
+    """Run it all; returns the exit status."""
+    began = time.monotonic()
+    name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    axes = strategy.axes(subject)
+    print(f"{name}: {strategy.title(subject)} on " + "\n".join(subject.lines))
+    with ExitStack() as stack:
+        slots = stack.enter_context(_joined(plan, subject)) if plan.address else None
+        device = slots.device if slots else device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
+        tags = common_tags(name, plan.script, device) | dict(subject.tags)
+        session = open_session(name, subject, tags, plan.tracking_uri, axes)
+        start = functools.cache(lambda: slots or stack.enter_context(_cluster(plan, subject)))
+        status, code = FAILED, 1
+        try:
+            with _stages(plan, session) as (store, lease):
+                arena = Arena(plan, subject, session, device, store, lease, start)
+                ranking = strategy.train(arena)
+                session.settle()
+                ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
+            session.settle()
+            report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            status, code = FINISHED, 0
+        except KeyboardInterrupt:
+            status, code = KILLED, INTERRUPTED
+        except AgrError as error:
+            complain(str(error))
+        finally:
+            session.close(status)
+            session.hang_up()
+            _tidy(plan, session)
+        if status == KILLED:
+            report.interrupted(session, kept=plan.stage_store is not None)
+    return code
+
+
+@contextmanager
+def _cluster(plan: Plan, subject: Subject) -> Iterator[Slots]:
+    from search.cluster import cluster
+
+    size = subject.task.nbytes
+    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
+        yield replace(slots, device=device_name(slots.device, plan.lanes))
+
+
+@contextmanager
+def _joined(plan: Plan, subject: Subject) -> Iterator[Slots]:
+    """A running cluster, once every node that may train sees the store. Raises: SettingsError for one that does not."""
+    from search.reach import require
+
+    with _cluster(plan, subject) as slots:
+        if plan.stage_store is None:
+            require("--storage", absolute(plan.storage), slots.resources)
+        else:
+            require("--stage-store", absolute(plan.stage_store), slots.resources)
+        yield slots
+
+
+def _scratch(plan: Plan, session: Session) -> str:
+    return below(absolute(plan.storage), f"ray/{session.id}")
+
+
+def _tidy(plan: Plan, session: Session) -> None:
+    """Remove what the search kept for itself: Ray's notes and, without a stage store, final stages."""
+    shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
+    if plan.stage_store is None or plan.storage != str(STORE):
+        with suppress(AgrError, OSError):
+            Storage(_scratch(plan, session)).clear()
+
+
+@contextmanager
+def _stages(plan: Plan, session: Session) -> Iterator[tuple[StageStore | None, Leaseholder | None]]:
+    """The stage store, and the lease that keeps from being pruned what this search may need while it runs."""
+    if plan.stage_store is None:
+        yield None, None
+        return
+    store = StageStore(absolute(plan.stage_store), session.kind.epoch)
+    holder = Leaseholder(store, session.id, ())
+    session.heartbeats.append(holder.renew)
+    try:
+        yield store, holder
+    finally:
+        holder.end()

@@ -1,0 +1,90 @@
+"""AGR's own models on clips, as what a search is about: data, split, and what MLflow and people are told of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agr import joint, prepare, splits
+from agr.images import ImageSet
+from agr.splits import Split
+from agr.training import STEP_SIZE, Settings
+from agr.variation import Variation
+from search.champion import conclude
+from search.subject import Subject
+from search.task import VOICES, Kind, Voices
+
+if TYPE_CHECKING:
+    from search.study import Plan
+
+WORKSPACE = Path("data")
+
+
+def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
+    """The clips that a plan names, split by speaker. folds: how many of the speakers that do not test, for scoring."""
+    cores = os.cpu_count() or 1
+    data = joint.join([prepare.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
+    split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
+    inner = splits.inner(data, split, folds, plan.seed) if folds else ()
+    return Subject(
+        task=Voices(data, split, inner, kind),
+        name=f"{data.name}-{split.name}",
+        tags=_tags(data, split, inner, plan.seed),
+        params=_params(data, split),
+        digest=data.digest,
+        source=" ".join(plan.data),
+        lines=_lines(data, split),
+        conclude=functools.partial(conclude, data=data, split=split),
+        profile=f'{{"clips": {len(data)}}}',
+    )
+
+
+def kind_with(axes: Iterable[str]) -> Kind:
+    """The kind of a grid's trials, named by these axes too."""
+    return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
+
+
+def varied_points(points: Sequence[Settings], wanted: Variation | None, subject: Subject) -> tuple[Settings, ...]:
+    """See `varied`."""
+    return varied(points, wanted, subject.task.data) if isinstance(subject.task, Voices) else tuple(points)
+
+
+def varied(points: Sequence[Settings], wanted: Variation | None, data: ImageSet) -> tuple[Settings, ...]:
+    """The points with these strengths of variation, where the images can be varied."""
+    if wanted is None or data.evidence is None:
+        return tuple(points)
+    strengths: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
+    return tuple(replace(point, **strengths) for point in points)
+
+
+def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
+    tags: dict[str, object] = {
+        "recipe": data.recipe.name,
+        "split": split.name,
+        "split_digest": split.digest,
+        "seed": seed,
+        "data": data.name,
+        "data_digest": data.digest,
+    }
+    tags |= {"scored_on_folds": len(inner)} if inner else {}
+    flags = {"leaky": split.leaky, "synthetic": data.synthetic}
+    return tags | {name: "true" for name, found in flags.items() if found}
+
+
+def _params(data: ImageSet, split: Split) -> dict[str, object]:
+    sides = splits.describe(split, data)
+    own: dict[str, object] = {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
+    return own | {"step_size": STEP_SIZE}
+
+
+def _lines(data: ImageSet, split: Split) -> tuple[str, ...]:
+    notes = [note for flag, note in ((split.leaky, "LEAKY split"), (data.synthetic, "SYNTHETIC voices")) if flag]
+    sides = (
+        f"  {side:5} {counts['clips']:6} clips, {counts['female']:3} women, {counts['male']:3} men"
+        for side, counts in splits.describe(split, data).items()
+    )
+    return (f"{data.name}, split {split.name}" + "".join(f", {note}" for note in notes), *sides)

@@ -1,0 +1,114 @@
+"""What a study knows before it begins: its own trials from before a kill, and those of other searches, from MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from agr.errors import SettingsError
+from agr.tracking import Finished
+from search.ledger import Ledger
+from search.opening import driver, is_dead
+from search.space import Space
+from search.study import Arena
+from search.task import Aim, Point
+
+TAGS = ("data_digest", "split_digest", "recipe")  # that two searches must share to learn from each other
+Expand = Callable[[Mapping[str, Any]], tuple[Point, ...]]
+
+
+def recall(arena: Arena, ledger: Ledger, expand: Expand) -> int:
+    """Go on with a study: its ended trials are read from the stages, those that a dead driver ran are asked again.
+
+    Returns: how many trials it had.
+    """
+    known = ledger.study.get_trials(deepcopy=False)
+    for trial in known:
+        if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
+            ledger.study.tell(trial.number, state=TrialState.FAIL)
+            ledger.study.enqueue_trial(dict(trial.params))
+        ledger.spent += int(trial.user_attrs.get("spent", 0))
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
+            _replay(arena, trial, expand(trial.user_attrs["config"]))
+    return len(known)
+
+
+def _left(maker: str) -> bool:
+    """Whether nobody runs a trial of this driver any longer: one of the same number has taken its place, or none."""
+    return maker == driver() or is_dead(maker)
+
+
+def _replay(arena: Arena, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
+    arena.claim(points)
+    for fold, point in enumerate(points):
+        stage = arena.store.deepest(arena.lineage(point), point.rates()) if arena.store else None
+        if stage is not None:
+            arena.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
+
+
+def tell(
+    study: optuna.Study,
+    space: Space,
+    base: Mapping[str, Any],
+    found: Sequence[Finished],
+    aim: Aim,
+    kinds: Mapping[str, type],
+) -> list[dict[str, Any]]:
+    """Give a study the finished trials of other searches that lie within its space; returns those, best first.
+
+    base: what every trial of this search has besides the space. kinds: the type of each setting.
+    """
+    distributions = space.distributions()
+    trials = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("run_id") for trial in trials}
+    own = {_besides_epochs(trial.params) for trial in trials if "config" in trial.user_attrs}
+    told = []
+    for run in found:
+        config, value = _read(run, aim, kinds)
+        if config is None or value is None or run.run_id in known:
+            continue
+        if not space.holds(config) or _differs(config, space, base):
+            continue
+        params = {name: config[name] for name in distributions}
+        if _besides_epochs(params) in own:
+            continue
+        study.add_trial(
+            create_trial(params=params, distributions=distributions, value=value, user_attrs={"run_id": run.run_id})
+        )
+        told.append((value if aim.highest else -value, params))
+    return [params for _, params in sorted(told, key=lambda pair: -pair[0])]
+
+
+def _besides_epochs(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    return frozenset((name, value) for name, value in params.items() if name != "epochs")
+
+
+def _read(run: Finished, aim: Aim, kinds: Mapping[str, type]) -> tuple[dict[str, Any] | None, float | None]:
+    """The settings of a run, and its aim's metric; None for what cannot be read."""
+    try:
+        config: dict[str, Any] = {name: kinds[name](text) for name, text in run.params.items() if name in kinds}
+    except ValueError:
+        return None, None
+    if "fold" in run.params:
+        return None, None
+    if "chosen_epoch" in run.metrics:
+        config["epochs"] = int(run.metrics["chosen_epoch"])
+    return config, run.metrics.get(f"chosen_{aim.metric}", run.metrics.get(aim.metric))
+
+
+def _differs(config: Mapping[str, Any], space: Space, base: Mapping[str, Any]) -> bool:
+    """Whether something that this search neither varies nor has is otherwise."""
+    others = {name: value for name, value in base.items() if name in config and name not in space.varied}
+    return any(config[name] != value for name, value in others.items() if name != "seed")
+
+
+def check(space: Space, expand: Expand) -> None:
+    """Raises: SettingsError if a value that the space allows is one that the task refuses."""
+    for config in space.edges():
+        try:
+            expand(config)
+        except SettingsError as error:
+            raise SettingsError(f"--space: {error}") from error
