@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 import psutil
 from _chaos_tools import wait_until
+from _chaos_trace import trained
 from _chaos_world import TRIAL, World, title
 from filelock import FileLock, Timeout
 
@@ -120,11 +120,6 @@ def curves(client: Any, run: Any) -> Curves:
     """Every value of every metric but the seconds."""
     histories = {name: client.get_metric_history(run.info.run_id, name) for name in METRICS}
     return {name: sorted((metric.step, metric.value) for metric in values) for name, values in histories.items()}
-
-
-def trained(world: World) -> Counter[str]:
-    """How often each epoch was trained to its end, by the learning rates up to it."""
-    return Counter(json.dumps(json.loads(line)) for line in world.trace.read_text().splitlines())
 
 
 def duplicates(client: Any, runs: list[Any], trials: list[Any]) -> int:

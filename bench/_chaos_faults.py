@@ -14,6 +14,7 @@ from typing import Protocol
 import psutil
 from _chaos_link import CUT, LYING, OPEN, REFUSING, SLOW
 from _chaos_tools import wait_until
+from _chaos_trace import trained
 from _chaos_world import World
 
 
@@ -81,7 +82,7 @@ def disk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(b"0" * 4096)
-    return "filled the disk", lambda: filler.unlink(missing_ok=True)
+    return "filled the disk", _in_memory_until(lambda: filler.unlink(missing_ok=True), world, search)
 
 
 def slow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -104,7 +105,18 @@ def network(world: World, search: Victim, chance: random.Random) -> tuple[str, U
     if link is None:
         return None
     link.set(CUT)
-    return "cut the line to the stage store", lambda: link.set(OPEN)
+    return "cut the line to the stage store", _in_memory_until(lambda: link.set(OPEN), world, search)
+
+
+def _in_memory_until(undo: Undo, world: World, search: Victim) -> Undo:
+    """What is trained while the store takes nothing is in workers' memories only, where other trials cannot read it."""
+    before = sum(trained(world).values())
+
+    def undone() -> None:
+        undo()
+        search.allowance += sum(trained(world).values()) - before
+
+    return undone
 
 
 FAULTS: Mapping[str, Fault] = {

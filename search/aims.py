@@ -7,7 +7,7 @@ second; of equals the better at the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from agr.errors import SettingsError
 from search.session import Record
@@ -20,6 +20,7 @@ AIMS = {
     "latency": Aim("latency_ms", False, "latency of one clip, ms"),
 }
 WITHIN = 0.01
+T = TypeVar("T")
 
 Measure = Callable[[Mapping[str, Any], Any], float]  # of a configuration and the epoch for which it stands
 
@@ -64,10 +65,12 @@ def ordered(records: Sequence[Record], aims: Sequence[Aim]) -> list[Record]:
         return [value if aim.highest else -value for aim, value in zip(aims, values, strict=True)]
 
     by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
-    if len(aims) < 2 or not by_first:
-        return by_first
-    every = {record.run_id: scores(record) for record in by_first}
-    least = every[by_first[0].run_id][0] - WITHIN
-    close = [record for record in by_first if every[record.run_id][0] >= least]
-    close.sort(key=lambda record: [-score for score in (*every[record.run_id][1:], every[record.run_id][0])])
-    return close + [record for record in by_first if every[record.run_id][0] < least]
+    return by_first if len(aims) < 2 else by_rule(by_first, [scores(record) for record in by_first])
+
+
+def by_rule(items: Sequence[T], scores: Sequence[Sequence[float]]) -> list[T]:
+    """Items, best first, by the rule above. items: best of the first aim first. scores: of each aim, more is better."""
+    every = list(zip(items, scores, strict=True))
+    close = [pair for pair in every if pair[1][0] >= every[0][1][0] - WITHIN]
+    close.sort(key=lambda pair: [-score for score in (*pair[1][1:], pair[1][0])])
+    return [item for item, _ in (*close, *every[len(close) :])]

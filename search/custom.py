@@ -44,6 +44,7 @@ from search.stages import Lineage
 from search.task import Aim, Kind
 
 Arrays = Mapping[str, NDArray[Any]]
+OWN = ("epoch", "seconds")  # numbers that every epoch has anyway
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Custom:
         clock = [time.perf_counter()]
 
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
+            if len(history) == point.epochs:
+                raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
             numbers = self._checked(metrics, len(history) + 1)
             seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
             history.append(SimpleNamespace(epoch=len(history) + 1, **numbers, seconds=seconds))
@@ -143,6 +146,8 @@ class Custom:
             found = ", ".join(numbers) or "none"
             raise TrainingError(f"{self.path}, epoch {epoch}: metrics {found}; expected {self.kind.aim.metric} too")
         for name, value in numbers.items():
+            if name in OWN:
+                raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}; expected a name that is not AGR's own")
             if not math.isfinite(value):
                 raise TrainingError(f"{self.path}, epoch {epoch}: {name} {value}; diverged")
         return numbers
@@ -170,8 +175,14 @@ def module_of(path: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise SettingsError(f"--trainable {path}: {error}; expected a module that can be imported from here") from error
+    except Exception as error:  # whatever the module does when it is imported
+        why = (str(error).splitlines() or [""])[0] if isinstance(error, ImportError) else _said(error)
+        raise SettingsError(f"--trainable {path}: {why}; expected a module that can be imported from here") from error
+
+
+def _said(error: Exception) -> str:
+    """Somebody else's error in one line."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def function_of(path: str, name: str | None = None) -> Callable[..., Any]:
@@ -191,7 +202,10 @@ def point_of(path: str, config: Mapping[str, Any]) -> CustomPoint:
     prefix = getattr(module_of(path), "prefix", None)
     if prefix is None:
         return CustomPoint(dict(config), tuple(range(1, epochs + 1)), False)
-    entries = tuple(prefix(dict(config)))
+    try:
+        entries = tuple(prefix(dict(config)))
+    except Exception as error:  # whatever somebody's function raises
+        raise SettingsError(f"--trainable {path}: prefix: {_said(error)}; expected an entry an epoch") from error
     if len(entries) != epochs:
         raise SettingsError(f"--trainable {path}: prefix has {len(entries)} entries; expected {epochs}, one an epoch")
     return CustomPoint(dict(config), entries, True)

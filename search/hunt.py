@@ -18,7 +18,7 @@ import optuna
 from agr import plots
 from agr.errors import SettingsError
 from search import display, pictures, warm
-from search.aims import measured, ordered
+from search.aims import by_rule, measured, ordered
 from search.exhaust import train_all
 from search.ledger import Budget, Ledger
 from search.luck import Repeats, repeat
@@ -61,6 +61,8 @@ class Hunt:
             raise SettingsError(f"--scheduler {self.scheduler}: found --folds {self.folds}; expected none with folds")
         if len(self.aims) > 1 and self.sampler == "cmaes":
             raise SettingsError(f"--sampler cmaes: found {len(self.aims)} aims; expected tpe, random or nsga2")
+        if self.budget.epochs is not None and self.budget.epochs < self.folds:
+            raise SettingsError(f"--budget {self.budget.epochs}: found --folds {self.folds}; expected as many or more")
         if "epochs" not in {**self.space.varied, **self.space.fixed}:
             raise SettingsError("--space: no epochs; expected a line epochs = ...")
 
@@ -147,9 +149,11 @@ class Hunt:
 
     def _trained_whole(self, arena: Arena, ledger: Ledger) -> list[Record]:
         """The point that is best over the folds, trained on the search's own training speakers."""
-        best = best_over_folds(ledger.study)
+        best = best_over_folds(ledger.study, self.aims)
         if best is None:
             return []
+        aim = self.aims[0]
+        print(f"folds: {aim.says} {aim.value(best.user_attrs['score']):.4f}, the mean over {self.folds}, of the best")
         config = dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]}
         before = set(arena.session.records)
         train_all(arena, [arena.subject.task.kind.point(config)], "champion")
@@ -186,10 +190,14 @@ def whole(arena: Arena, ranking: Sequence[Record]) -> list[Record]:
     return [*again, *ranking]
 
 
-def best_over_folds(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
-    """The trial with the best mean over folds, pruned ones included."""
+def best_over_folds(study: optuna.Study, aims: Sequence[Aim] = ()) -> optuna.trial.FrozenTrial | None:
+    """The trial with the best mean over folds, pruned ones included; of several aims, by their rule."""
     told = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
-    return max(told, key=lambda trial: trial.user_attrs["score"], default=None)
+    told.sort(key=lambda trial: -trial.user_attrs["score"])
+    if len(aims) > 1:
+        signs = [1 if aim.highest else -1 for aim in aims]
+        told = by_rule(told, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in told])
+    return told[0] if told else None
 
 
 def _over(budget: Budget, trial: str, result: Mapping[str, Any]) -> bool:
@@ -211,9 +219,10 @@ def _short(content: object) -> str:
 
 def _tune(arena: Arena, ledger: Ledger, hunt: Hunt) -> None:
     """Ask and train until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
-    if ledger.left < 1 or ledger.budget.over():
+    if ledger.left < 1:
         return
     slots = arena.slots()
+    ledger.budget.begin()
     from search.asker import Asker
     from search.schedulers import scheduler
     from search.tuning import job_for, tune_points

@@ -38,6 +38,10 @@ class Budget:
     seconds: float | None = None
     began: float = field(default_factory=time.monotonic)
 
+    def begin(self) -> None:
+        """Time counts from now on."""
+        self.began = time.monotonic()
+
     def over(self) -> bool:
         """Whether the time is up."""
         return self.seconds is not None and time.monotonic() - self.began >= self.seconds

@@ -114,7 +114,10 @@ def nearest(item: Range | Choices, usual: Any) -> Any:
         return usual if item.holds(usual) else item.values[0]
     if usual is None:
         return item.low
-    return item.low if item.step is not None else type(item.low)(min(max(usual, item.low), item.high))
+    inside = min(max(usual, item.low), item.high)
+    if item.step is not None:
+        return item.low + round((inside - item.low) / item.step) * item.step
+    return type(item.low)(inside)
 
 
 def _defaults(data: ImageSet) -> dict[str, Any]:

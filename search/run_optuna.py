@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description="Search with Optuna on Ray Tune.")
     search = parser.add_argument_group("the search")
-    search.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to train (default: 150)")
+    search.add_argument("--budget", type=count, metavar="EPOCHS", help="epochs to train (default: 150)")
     search.add_argument("--time", type=seconds, metavar="TIME", help="end after this long: 90s, 20m, 2h")
     search.add_argument("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe")
     cuts = "how trials that fall behind are ended (default: asha; with several aims or --folds: none)"
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     folds = "score every trial on N folds of the speakers that do not test, and rank by the mean"
     luck.add_argument("--folds", type=int, default=0, metavar="N", help=folds)
     again = "train the N best points with two more seeds, and rank by mean less one standard error"
-    luck.add_argument("--repeat-best", type=int, default=0, metavar="N", help=again)
+    luck.add_argument("--repeat-best", type=count, default=0, metavar="N", help=again)
     options.add_data(parser, scores_on_folds=True)
     options.add_running(parser)
     options.add_results(parser)
@@ -54,6 +54,13 @@ def seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text}: expected for instance 90s, 20m or 2h")
     return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.strip().isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

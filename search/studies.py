@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 
+from agr.credentials import hide
 from agr.errors import SettingsError
 from agr.registry import STORE
 
@@ -37,5 +38,5 @@ def study_storage(where: str) -> optuna.storages.BaseStorage:
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(where))
     except Exception as error:  # whatever the database's driver raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        where, reason = hide(where, where), hide((str(error).splitlines() or [type(error).__name__])[0], where)
         raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None

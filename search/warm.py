@@ -89,7 +89,7 @@ def _besides_epochs(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
 def _read(run: Finished, aim: Aim, kinds: Mapping[str, type]) -> tuple[dict[str, Any] | None, float | None]:
     """The settings of a run, and its aim's metric; None for what cannot be read."""
     try:
-        config: dict[str, Any] = {name: kinds[name](text) for name, text in run.params.items() if name in kinds}
+        config: dict[str, Any] = {name: _typed(text, kinds[name]) for name, text in run.params.items() if name in kinds}
     except ValueError:
         return None, None
     if "fold" in run.params:
@@ -97,6 +97,10 @@ def _read(run: Finished, aim: Aim, kinds: Mapping[str, type]) -> tuple[dict[str,
     if "chosen_epoch" in run.metrics:
         config["epochs"] = int(run.metrics["chosen_epoch"])
     return config, run.metrics.get(f"chosen_{aim.metric}", run.metrics.get(aim.metric))
+
+
+def _typed(text: str, kind: type) -> Any:
+    return text == "True" if kind is bool else kind(text)
 
 
 def _differs(config: Mapping[str, Any], space: Space, base: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from agr.tracking import Tracker
 from agr.training import Settings
 from search import run_grid
 from search.options import plan_of
-from search.session import FAILED, FINISHED, Session
+from search.session import FAILED, FINISHED, Session, ranked
 from search.stages import Stage, StageStore
 from search.study import Arena, Plan
 from search.subject import Subject
@@ -151,6 +151,39 @@ def test_a_fold_is_not_answered_by_the_whole_nor_by_another_fold(grid: Stand) ->
     points: list[Point] = [POINT, Folded(POINT, 1), Folded(POINT, 2)]
     grid.keep(points[1], 7)
     assert grid.arena.read_off(points) == (points[0], points[2])
+
+
+def damage(stand: Stand, point: Point) -> None:
+    """Turn the last byte of a point's last stage: of a tensor, which its notes do not tell."""
+    name = StageStore.name(stand.key(point, 7))
+    data = stand.store.storage.read(name)
+    assert data is not None
+    stand.store.storage.write(name, data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champion(grid: Stand) -> None:
+    """Scores are the same, so that the loss of the last epoch decides."""
+    points = [replace(POINT, gamma=gamma) for gamma in (0.1, 0.2, 0.3)]
+    for point, loss in zip(points, (0.4, 0.3, 0.5), strict=True):
+        stage = grid.keep(point, 7)[7]
+        last = replace(stage.state.history[-1], val_loss=loss)
+        state = replace(stage.state, history=(*stage.state.history[:-1], last))
+        grid.store.put(grid.key(point, 7), replace(stage, state=state))
+    damage(grid, points[1])
+    assert grid.arena.read_off(points) == (points[1],)
+    champion = ranked(grid.session.finished())[0]
+    assert champion.settings == points[0]
+    assert champion.weights is not None
+    assert champion.weights()
+
+
+def test_if_all_are_damaged_all_are_given_back(grid: Stand) -> None:
+    points = [POINT, replace(POINT, gamma=0.1)]
+    for point in points:
+        grid.keep(point, 7)
+        damage(grid, point)
+    assert grid.arena.read_off(points) == tuple(points)
+    assert grid.session.records == {}
 
 
 def test_without_a_store_nothing_is_read_off(grid: Stand) -> None:
