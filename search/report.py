@@ -93,4 +93,5 @@ def _next_commands(uri: str, ending: Ending) -> list[str]:
 def interrupted(session: Session, kept: bool) -> None:
     """What Ctrl-C leaves."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
-    print(f"interrupted: {len(session.finished())} of {session.planned} trials finished; {what}")
+    count = f"{len(session.finished())}" + (f" of {session.planned}" if session.planned else "")
+    print(f"interrupted: {count} trials finished; {what}")

@@ -47,7 +47,7 @@ def out(tmp_path: Path) -> Path:
 
 def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int = 1) -> Summary:
     """By recipe mfc, whose images are files that a test can look at, unless another one is wanted."""
-    found = open_corpus(str(source), out.parent)
+    found = open_corpus(str(source), out.parent, allow_outside=True)
     usual = prepare.choose_recipe(found, None) if found.ready_images else MFC
     return prepare.prepare(found, out, wanted or usual, workers)
 
