@@ -65,6 +65,7 @@ def tell(
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("run_id") for trial in trials}
     own = {_besides_epochs(trial.params) for trial in trials if "config" in trial.user_attrs}
+    seen = {(frozenset(trial.params.items()), trial.values[0]) for trial in trials if "run_id" in trial.user_attrs}
     told = []
     for run in found:
         config, value = _read(run, aim, kinds)
@@ -73,8 +74,10 @@ def tell(
         if not space.holds(config) or _differs(config, space, base):
             continue
         params = {name: config[name] for name in distributions}
-        if _besides_epochs(params) in own:
+        trace = frozenset(params.items()), value
+        if _besides_epochs(params) in own or trace in seen:  # the same search once more logs the same trials
             continue
+        seen.add(trace)
         study.add_trial(
             create_trial(params=params, distributions=distributions, value=value, user_attrs={"run_id": run.run_id})
         )

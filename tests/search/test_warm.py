@@ -103,6 +103,12 @@ def test_a_run_is_told_once_however_often_the_study_is_gone_on_with() -> None:
     assert len(study.trials) == 1
 
 
+def test_what_a_search_logged_again_when_it_went_on_is_told_once() -> None:
+    _, study = told(run(run_id="a"), run(run_id="b"), run(SCORED | {"val_balanced_accuracy": 0.7}, "other seed"))
+    assert [trial.value for trial in study.trials] == [0.8, 0.7]
+    assert told(run(run_id="c"), study=study)[0] == []
+
+
 def test_what_the_study_itself_ran_is_not_told_to_it(tmp_path: Path) -> None:
     where = arena(tmp_path)
     book = ledger(hunt(tmp_path / "journal"), where)

@@ -1,0 +1,217 @@
+"""From the command line of `run_optuna.py` to a hunt."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quiet  # noqa: F401
+from hunts import arena
+from parts import small_split
+
+from agr.errors import SettingsError
+from agr.images import ImageSet, load
+from agr.splits import make
+from agr.training import Settings
+from search import aims, request, run_optuna
+from search.hunt import Hunt
+from search.ranges import Choices, Range
+from search.space import DEFAULT, known_settings
+from search.subject import Subject
+from search.task import Voices
+
+
+def hunt(*arguments: str, subject: Subject | None = None, where: Path | None = None) -> Hunt:
+    """The hunt that a command line asks for, on small images unless a subject is given."""
+    options = run_optuna.parse(arguments)
+    wanted = aims.parse(options.aim or ["balanced_accuracy"])
+    return request.hunt_of(options, request.space_of(options.space), wanted, subject or arena(where or Path()).subject)
+
+
+def file(folder: Path, text: str) -> str:
+    path = folder / "space.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def varied(voice_root: Path) -> Subject:
+    """Clips that can be varied in training."""
+    data: ImageSet = load(voice_root)
+    subject = arena(Path()).subject
+    return replace(subject, task=Voices(data, make(data)))
+
+
+# Usual answers
+
+
+def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: Path) -> None:
+    made = hunt(where=tmp_path)
+    assert (made.sampler, made.scheduler, made.budget.epochs, made.budget.seconds) == ("tpe", "asha", 150, None)
+    assert (made.aims, made.folds, made.repeat_best, made.warm_start) == ((aims.ACCURACY,), 0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs", "seconds"),
+    [
+        (["--budget", "7"], 7, None),
+        (["--time", "20m"], None, 1200.0),
+        (["--time", "90s", "--budget", "9"], 9, 90.0),
+        (["--time", "1.5h"], None, 5400.0),
+        (["--time", "12"], None, 12.0),
+    ],
+)
+def test_a_budget_is_of_epochs_or_time_or_both(
+    arguments: list[str], epochs: int | None, seconds: float | None, tmp_path: Path
+) -> None:
+    budget = hunt(*arguments, where=tmp_path).budget
+    assert (budget.epochs, budget.seconds) == (epochs, seconds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "0"], "argument --budget: 0: expected a whole number above 0"),
+        (["--budget", "-3"], "argument --budget: -3: expected a whole number above 0"),
+        (["--budget", "many"], "argument --budget: many: expected a whole number above 0"),
+        (["--repeat-best", "0"], "argument --repeat-best: 0: expected a whole number above 0"),
+        (["--time", "0m"], "argument --time: 0m: expected for instance 90s, 20m or 2h"),
+        (["--time", "soon"], "argument --time: soon: expected for instance 90s, 20m or 2h"),
+        (["--sampler", "best"], "argument --sampler: invalid choice: 'best'"),
+    ],
+)
+def test_what_is_no_number_and_no_choice_is_wrong_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_optuna.parse(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--folds", "2"], ["--aim", "loss", "--aim", "calibration"]])
+def test_folds_and_several_aims_have_no_scheduler_unless_one_is_asked_for(arguments: list[str], tmp_path: Path) -> None:
+    assert hunt(*arguments, where=tmp_path).scheduler == "none"
+    with pytest.raises(SettingsError, match="--scheduler asha: found "):
+        hunt(*arguments, "--scheduler", "asha", where=tmp_path)
+
+
+# Settings
+
+
+def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Subject) -> None:
+    made = hunt(subject=varied)
+    names = [*made.space.varied, *made.space.fixed, *made.base]
+    assert sorted(names) == sorted([*known_settings(), "seed"])
+    (point,) = made.points(varied, made.first)
+    usual = Settings(epochs=20, lr=0.001, gamma=0.7, weight_decay=1e-6)
+    strengths = {name: value for name, value in point.config().items() if name.startswith("vary_")}
+    assert point == replace(usual, **strengths)
+    assert all(strengths.values())
+
+
+def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:
+    made = hunt(where=tmp_path)
+    assert not [name for name in (*made.space.varied, *made.base, *made.first) if name.startswith("vary_")]
+    assert {"epochs", "lr", "width"} <= set(made.space.varied)
+
+
+@pytest.mark.parametrize("line", ["vary_speed = {low = 0.0, high = 0.1}", "vary_speed = 0.1"])
+def test_who_asks_for_variation_of_images_without_evidence_is_told(line: str, tmp_path: Path) -> None:
+    given = file(tmp_path, f"epochs = {{low = 1, high = 3}}\n{line}\n")
+    with pytest.raises(SettingsError) as caught:
+        hunt("--space", given, where=tmp_path)
+    assert str(caught.value) == "--space: vary_speed on images of recipe mfc; expected recipe voice"
+
+
+def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
+    given = file(tmp_path, "epochs = {low = 1, high = 3}\nlr = 0.5\nmodel = 'pooled'\n")
+    made = hunt("--space", given, "--seed", "3", where=tmp_path)
+    assert made.space.fixed == {"lr": 0.5, "model": "pooled"}
+    assert "lr" not in made.base
+    assert "model" not in made.base
+    assert made.base["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = {low = 5, high = 5}", ", line 1: epochs: low 5, high 5, an empty range; expected low below high"),
+        ("epochs = {low = 5, high = 9}\nlearning_rate = 0.1", ", line 2: learning_rate: unknown name; "),
+        ("epochs = {low = 0, high = 5}", "--space: epochs 0: expected 1 to 10000"),
+        ("epochs = 5\nlr = {low = 0.1, high = 20.0}", "--space: lr 20.0: expected above 0.0 to 10.0"),
+        ("lr = {low = 0.1, high = 0.2}", "--space: no epochs; expected a line epochs = ..."),
+        ("epochs = ", ": not TOML, "),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        hunt("--space", file(tmp_path, text), where=tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, reason in (("none", "No such file"), ("binary", "can't decode")):
+        with pytest.raises(SettingsError, match=f"--space .*/{name}: .*{reason}.*; expected a TOML file"):
+            request.space_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("item", "usual", "first"),
+    [
+        (Range(1, 10), 20, 10),
+        (Range(1, 10), None, 1),
+        (Range(1, 10), 0, 1),
+        (Range(0.1, 0.5), 0.3, 0.3),
+        (Range(0.1, 0.5), 1, 0.5),
+        (Range(5, 20, step=5), 13, 15),
+        (Range(5, 20, step=5), 40, 20),
+        (Range(5, 20, step=5), 3, 5),
+        (Choices((16, 32)), 32, 32),
+        (Choices((16, 32)), 20, 16),
+    ],
+)
+def test_first_comes_the_usual_value_or_what_is_nearest_to_it(item: Any, usual: Any, first: Any) -> None:
+    found = request.nearest(item, usual)
+    assert (found, type(found)) == (first, type(first))
+    assert item.holds(found)
+
+
+def test_trials_are_named_by_epochs_and_what_varies_first() -> None:
+    kind = request.kind_of(request.space_of(None), [aims.AIMS["loss"]])
+    assert kind.axes == ("epochs", "lr", "gamma", "weight_decay")
+    assert (kind.aim.metric, kind.best_epoch, kind.prunes) == ("val_loss", True, True)
+
+
+# The script, up to where Ray would begin
+
+
+def test_the_printed_space_is_the_default_and_can_be_given_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_optuna.main(["--print-space"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == DEFAULT
+    assert request.space_of(Path(file(tmp_path, printed))) == request.space_of(None)
+
+
+def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
+    data, split = small_split()
+    made = hunt("--folds", "2", where=tmp_path)
+    points = made.points(arena(tmp_path).subject, made.first)
+    assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)
+
+
+def options(**given: Any) -> argparse.Namespace:
+    return argparse.Namespace(**vars(run_optuna.parse([])) | given)
+
+
+@pytest.mark.parametrize("flag", ["aim", "folds", "repeat_best"])
+def test_what_is_of_agrs_own_models_is_refused_beside_a_trainable(flag: str) -> None:
+    given: dict[str, Any] = {"aim": ["loss"], "folds": 2, "repeat_best": 2}
+    with pytest.raises(SettingsError, match=f"--{flag.replace('_', '-')}: of AGR's own models; expected it without"):
+        request.custom(options(trainable="examples.digits:fit", **{flag: given[flag]}))
