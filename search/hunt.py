@@ -145,6 +145,7 @@ class Hunt:
         ranking, repeats = ordered(finished, self.aims), list[Repeats]()
         if self.repeat_best and ranking:
             repeats, ranking = repeat(arena, ranking, self.repeat_best)
+            print(*repeats, sep="\n")
         return whole(arena, ranking), repeats
 
     def _trained_whole(self, arena: Arena, ledger: Ledger) -> list[Record]:

@@ -11,6 +11,7 @@ from agr.training import Settings
 from search.exhaust import train_all
 from search.session import Record
 from search.study import Arena
+from search.task import readable
 
 SEEDS = 3  # of a repeated point, its own among them
 
@@ -32,6 +33,12 @@ class Repeats:
     def error(self) -> float:
         """Its standard error."""
         return stdev(self.scores) / math.sqrt(len(self.scores))
+
+    def __str__(self) -> str:
+        """For people."""
+        aim = self.record.kind.aim
+        config = ", ".join(f"{name} {readable(value)}" for name, value in self.record.named.items())
+        return f"repeated: {config}: {aim.says} {aim.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
 
     @property
     def safe(self) -> float:

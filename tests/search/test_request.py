@@ -24,11 +24,17 @@ from search.subject import Subject
 from search.task import Voices
 
 
+def made(where: Path | None) -> Subject:
+    """Small images."""
+    assert where is not None
+    return arena(where).subject
+
+
 def hunt(*arguments: str, subject: Subject | None = None, where: Path | None = None) -> Hunt:
     """The hunt that a command line asks for, on small images unless a subject is given."""
     options = run_optuna.parse(arguments)
     wanted = aims.parse(options.aim or ["balanced_accuracy"])
-    return request.hunt_of(options, request.space_of(options.space), wanted, subject or arena(where or Path()).subject)
+    return request.hunt_of(options, request.space_of(options.space), wanted, subject or made(where))
 
 
 def file(folder: Path, text: str) -> str:
@@ -38,10 +44,10 @@ def file(folder: Path, text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def varied(voice_root: Path) -> Subject:
+def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """Clips that can be varied in training."""
     data: ImageSet = load(voice_root)
-    subject = arena(Path()).subject
+    subject = arena(tmp_path_factory.mktemp("stages")).subject
     return replace(subject, task=Voices(data, make(data)))
 
 
