@@ -38,7 +38,8 @@ class Repeats:
         """For people."""
         aim = self.record.kind.aim
         config = ", ".join(f"{name} {readable(value)}" for name, value in self.record.named.items())
-        return f"repeated: {config}: {aim.says} {aim.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
+        score = f"{aim.says} {aim.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
+        return f"repeated: {config}: {score}"
 
     @property
     def safe(self) -> float:
