@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.credentials import harmless
 from agr.terminal import quick_imports, run
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -36,7 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
     search.add_argument("--aim", action="append", metavar="AIM", help=aims)
     search.add_argument("--no-warm-start", action="store_true", help="know nothing of what other searches tried")
-    search.add_argument("--study-storage", metavar="WHERE", help="Optuna's: a journal file, or a database's URL")
+    search.add_argument("--study-storage", type=harmless, metavar="WHERE", help="Optuna's: a journal file, or a database's URL")
     luck = parser.add_argument_group("honest about luck")
     folds = "score every trial on N folds of the speakers that do not test, and rank by the mean"
     luck.add_argument("--folds", type=int, default=0, metavar="N", help=folds)

@@ -14,7 +14,7 @@ from agr.training import Epoch, Settings
 from search import aims
 from search.aims import AIMS, WITHIN, by_rule, measured, ordered, parse
 from search.session import Record
-from search.task import VOICES
+from search.task import VOICES, Aim
 
 KIND = replace(VOICES, best_epoch=True, prunes=True)
 ACCURACY, CALIBRATION, LATENCY = AIMS["balanced_accuracy"], AIMS["calibration"], AIMS["latency"]
@@ -95,7 +95,7 @@ def test_latency_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", [[ACCURACY], [ACCURACY, CALIBRATION]])
-def test_of_nothing_nothing_is_best(given: list[aims.Aim]) -> None:
+def test_of_nothing_nothing_is_best(given: list[Aim]) -> None:
     assert ordered([], given) == []
 
 

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import optuna
@@ -205,7 +206,7 @@ class Simulation:
             point = settled(config)
             prefix = point.prefix()
             read = next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self.trained), 0)
-            self._later(lambda t=trial, p=prefix, r=read: self._goes_on(t, p, 0, r))
+            self._later(partial(self._goes_on, trial, prefix, 0, read))
 
     def _later(self, happens: Callable[[], None]) -> None:
         heapq.heappush(self.events, (self.now + self.chance.random(), self.trials * 1000 + len(self.events), happens))

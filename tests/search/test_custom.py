@@ -241,7 +241,7 @@ def test_what_the_contract_does_not_allow_ends_the_trial_with_a_line(write: Writ
 def test_states_come_back_as_they_were_reported(write: Write, array: str) -> None:
     path = write(BODY, reporting(f"report({{'val_accuracy': 1}}, {{'w': {array}}})"))
     (state,) = fit(path, {"epochs": 1, "lr": 0.1, "name": "a"})
-    expected = np.array(eval(array))  # noqa: S307  of the lines above
+    expected = np.array(eval(array))  # of the lines above
     assert state.weights["w"].numpy().dtype == expected.dtype
     assert np.array_equal(state.weights["w"].numpy(), expected)
 

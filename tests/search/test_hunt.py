@@ -82,7 +82,7 @@ def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) ->
         hunt(tmp_path / "journal", base=BASE | {"batch_size": 64}).study(where),
         hunt(tmp_path / "journal", space=Space({"epochs": Range(2, 6)}, SPACE.fixed)).study(where),
         hunt(tmp_path / "journal").study(replace(other, digest="other")),
-        hunt(tmp_path / "journal").study(replace(other, tags=other.tags | {"split_digest": "x"})),
+        hunt(tmp_path / "journal").study(replace(other, tags=dict(other.tags) | {"split_digest": "x"})),
     ]
     assert len({first, *(study.study_name for study in changed)}) == len(changed) + 1
 
@@ -107,7 +107,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
     study = hunt(url).study(where)
     study.enqueue_trial({"lr": 0.01})
     assert len(hunt(url).study(where).trials) == 1
-    study._storage.remove_session()  # type: ignore[attr-defined]
+    study._storage.remove_session()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_where_no_study_can_be_kept_that_is_said_in_a_line_without_passwords(url
 
 def test_a_file_that_cannot_be_made_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="--study-storage .*/file/studies.journal: .*; expected a file, or"):
+    with pytest.raises(SettingsError, match=r"--study-storage .*/file/studies.journal: .*; expected a file, or"):
         study_storage(str(tmp_path / "file" / "studies.journal"))
 
 
@@ -199,7 +199,7 @@ def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     where, made = arena(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=10, folds=2)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.6, 0.9), (0.5, 0.8, 0.1))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.5, 0.6), (0.6, 0.6))
-    champion = settled(BASE | SPACE.fixed | {"epochs": 2, "lr": 0.01})
+    champion = settled(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
     keep(where, champion, (0.4, 0.3))  # so that it need not be trained here
     ranking = made.train(where)
     assert [(record.settings, record.chosen.epoch) for record in ranking] == [(champion, 2)]
@@ -209,7 +209,7 @@ def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
 
 def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_again(tmp_path: Path) -> None:
     where = arena(tmp_path / "stages")
-    point = settled(BASE | SPACE.fixed | {"epochs": 4, "lr": 0.01})
+    point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
     history = [epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)]
     record = Record(point, "run", HUNTED, "FINISHED", history)
     with pytest.raises(AssertionError, match="neither Ray"):

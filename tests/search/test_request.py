@@ -21,7 +21,7 @@ from search.hunt import Hunt
 from search.ranges import Choices, Range
 from search.space import DEFAULT, known_settings
 from search.subject import Subject
-from search.task import Voices
+from search.task import ACCURACY, Voices
 
 
 def made(where: Path | None) -> Subject:
@@ -57,7 +57,7 @@ def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Subjec
 def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: Path) -> None:
     made = hunt(where=tmp_path)
     assert (made.sampler, made.scheduler, made.budget.epochs, made.budget.seconds) == ("tpe", "asha", 150, None)
-    assert (made.aims, made.folds, made.repeat_best, made.warm_start) == ((aims.ACCURACY,), 0, 0, True)
+    assert (made.aims, made.folds, made.repeat_best, made.warm_start) == ((ACCURACY,), 0, 0, True)
 
 
 @pytest.mark.parametrize(

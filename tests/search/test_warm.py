@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from hunts import BASE, SPACE, Finding, arena, hunt, keep, ledger
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from parts import epoch
 
@@ -36,7 +37,7 @@ def run(metrics: Mapping[str, float] | None = None, run_id: str = "r", **params:
 def told(
     *found: Finished, space: Space = SPACE, base: Mapping[str, Any] = BASE, aim: Aim = ACCURACY, **others: Any
 ) -> tuple[list[dict[str, Any]], optuna.Study]:
-    direction = "maximize" if aim.highest else "minimize"
+    direction = StudyDirection.MAXIMIZE if aim.highest else StudyDirection.MINIMIZE
     study = others.get("study") or optuna.create_study(direction=direction)
     kinds = others.get("kinds") or known_settings()
     return warm.tell(study, space, base, found, aim, kinds), study
@@ -46,7 +47,9 @@ def told(
 
 
 def test_trials_of_a_grid_are_told_best_first() -> None:
-    best, study = told(run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02), run({"val_balanced_accuracy": 0.7}, "t"))
+    best, study = told(
+        run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02), run({"val_balanced_accuracy": 0.7}, "t")
+    )
     assert best == [{"epochs": 5, "lr": 0.02}, {"epochs": 5, "lr": 0.01}, {"epochs": 5, "lr": 0.01}]
     assert [(trial.state, trial.value) for trial in study.trials] == [
         (TrialState.COMPLETE, value) for value in (0.8, 0.9, 0.7)
@@ -143,7 +146,9 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(tmp_path
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [{"epochs": 5, "lr": 0.02}]
 
 
-@pytest.mark.parametrize("others", [{"warm_start": False}, {"folds": 2}, {"aims": (ACCURACY, Aim("val_ece", False, ""))}])
+@pytest.mark.parametrize(
+    "others", [{"warm_start": False}, {"folds": 2}, {"aims": (ACCURACY, Aim("val_ece", False, ""))}]
+)
 def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others: dict[str, Any]) -> None:
     where = arena(tmp_path)
     made = hunt(tmp_path / "journal", **others)
@@ -200,7 +205,7 @@ def recall(where: Arena, journal: Path) -> Any:
 def test_ended_trials_are_read_and_their_epochs_stay_spent(tmp_path: Path, scores: Sequence[float], dead: str) -> None:
     where = arena(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, scores[:2], end=True)
-    keep(where, settled(BASE | SPACE.fixed | params | {"epochs": len(scores)}), scores)  # another went further
+    keep(where, settled(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
     book = recall(where, tmp_path / "journal")
     (record,) = where.session.records.values()
     assert (record.status, len(record.history), record.score) == (FINISHED, 2, 0.9)
