@@ -42,7 +42,7 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
         gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
-        trials = f"chosen from {len(ending.ranking)} trials, a score on validation speakers flatters"
+        trials = f"{len(session.finished())} trials were compared: a score on validation speakers flatters"
         console.print(f"gap         {gap:+.4f} from validation to test; {trials}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:

@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description="Search with Optuna on Ray Tune.")
     search = parser.add_argument_group("the search")
-    search.add_argument("--budget", type=count, metavar="EPOCHS", help="epochs to train (default: 150)")
+    search.add_argument("--budget", type=count, metavar="EPOCHS", help="epochs that the study may train (default: 150)")
     search.add_argument("--time", type=seconds, metavar="TIME", help="end after this long: 90s, 20m, 2h")
     search.add_argument("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe")
     cuts = "how trials that fall behind are ended (default: asha; with several aims or --folds: none)"
@@ -37,11 +37,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
     search.add_argument("--aim", action="append", metavar="AIM", help=aims)
     search.add_argument("--no-warm-start", action="store_true", help="know nothing of what other searches tried")
-    search.add_argument("--study-storage", type=harmless, metavar="WHERE", help="Optuna's: a journal file, or a database's URL")
+    where = "Optuna's: a journal file, or a database's URL (default: mlflow_store/studies.journal)"
+    search.add_argument("--study-storage", type=harmless, metavar="WHERE", help=where)
     luck = parser.add_argument_group("honest about luck")
-    folds = "score every trial on N folds of the speakers that do not test, and rank by the mean"
+    folds = (
+        "score every trial on N folds of the speakers that do not test; the best by the mean is then trained once more"
+    )
     luck.add_argument("--folds", type=int, default=0, metavar="N", help=folds)
-    again = "train the N best points with two more seeds, and rank by mean less one standard error"
+    again = "beyond the budget: the N best points with two more seeds, ranked by mean less one standard error"
     luck.add_argument("--repeat-best", type=count, default=0, metavar="N", help=again)
     options.add_data(parser, scores_on_folds=True)
     options.add_running(parser)
