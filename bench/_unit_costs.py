@@ -206,8 +206,8 @@ def tune_costs(scratch: Path) -> dict[str, float]:
     from search.cluster import cluster
 
     with cluster(None, 2, 1.0, False, False, 2**20):
-        one, many = (_tune_seconds(scratch, results) for results in (1, EPOCHS + 1))
-    return {"tune_trial_s": one / TRIALS, "tune_result_s": (many - one) / (TRIALS * EPOCHS)}
+        _, one, many = (_tune_seconds(scratch / str(turn), n) for turn, n in enumerate((1, 1, RESULTS + 1)))
+    return {"tune_trial_s": one / TRIALS, "tune_result_s": (many - one) / (TRIALS * RESULTS)}
 
 
 def _tune_seconds(scratch: Path, results: int) -> float:
