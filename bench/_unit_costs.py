@@ -29,6 +29,7 @@ from search.upkeep import Leaseholder, stages
 from search.waiting import Waiting
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
+RESULTS = 100  # that a trial of Ray Tune reports, so that they cost more than its beginning and end
 PREPARED = 400  # clips
 T = TypeVar("T")
 
