@@ -42,8 +42,8 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
         gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
-        trials = f"{len(session.finished())} trials were compared: a score on validation speakers flatters"
-        console.print(f"gap         {gap:+.4f} from validation to test; {trials}")
+        compared = f"{len(session.finished())} trials compared on the same validation speakers"
+        console.print(f"gap         {gap:+.4f} from test to validation, {compared}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
