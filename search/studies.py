@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
+from filelock import FileLock
+from optuna.storages.journal import JournalFileOpenLock
 
 from agr.credentials import hide
 from agr.errors import SettingsError
@@ -27,6 +29,24 @@ def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
+class KernelLock(JournalFileOpenLock):
+    """A lock that dies with its process. Optuna's own are files that stay when a process is killed, for 30 s or ever."""
+
+    def __init__(self, path: str) -> None:
+        """path: of the file that is locked; it stays, empty."""
+        super().__init__(path)
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
+
 def study_storage(where: str) -> optuna.storages.BaseStorage:
     """A journal file, or a database behind a URL. Raises: SettingsError."""
     from optuna.storages import JournalStorage, RDBStorage
@@ -36,7 +56,7 @@ def study_storage(where: str) -> optuna.storages.BaseStorage:
         if "://" in where:
             return RDBStorage(where)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(where))
+        return JournalStorage(JournalFileBackend(where, KernelLock(f"{where}.flock")))
     except Exception as error:  # whatever the database's driver raises
         where, reason = hide(where, where), hide((str(error).splitlines() or [type(error).__name__])[0], where)
         raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None
