@@ -30,7 +30,7 @@ def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock that dies with its process. Optuna's own are files that stay when a process is killed, for 30 s or ever."""
+    """A lock that dies with its process. Optuna's own are files, which stay when a process is killed."""
 
     def __init__(self, path: str) -> None:
         """path: of the file that is locked; it stays, empty."""
