@@ -24,6 +24,7 @@ grows a random forest, which some tens of trials cannot feed.
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -193,12 +194,13 @@ def write_pareto(study: Study, aims: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No windows, and no word from Optuna about plots whose signature may still change."""
+    """No windows; no word from Optuna about plots that may still change, none from matplotlib about fonts that it lacks."""
     import matplotlib
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
     matplotlib.use("agg")
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
