@@ -194,7 +194,7 @@ def write_pareto(study: Study, aims: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No windows; no word from Optuna about plots that may still change, none from matplotlib about fonts that it lacks."""
+    """No windows; no word from Optuna about plots that may still change, none from matplotlib about missing fonts."""
     import matplotlib
     import optuna
     from optuna.exceptions import ExperimentalWarning
