@@ -10,7 +10,6 @@ Weinberger, On Calibration of Modern Neural Networks, ICML 2017). It is fitted o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +18,12 @@ from scipy.special import log_softmax, softmax
 
 from agr.confidence import BINS as BINS
 from agr.confidence import Bins as Bins
+from agr.confidence import Coverage as Coverage
 from agr.confidence import Floats
 from agr.confidence import bins as bins
 
 LOWEST, HIGHEST = 0.05, 50.0  # of the temperature
 THRESHOLDS = (0.7, 0.8, 0.9)  # below which a cautious reader might want no answer
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Of the clips answered, when only those at least so sure are: share, accuracy: (k,), the surest alone first.
-
-    marks: of each of THRESHOLDS, the threshold, share and accuracy (NaN where no clip reaches it).
-    """
-
-    share: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    marks: tuple[tuple[float, float, float], ...]
 
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:

@@ -32,6 +32,18 @@ class Bins:
         return float(self.share @ np.abs(self.accuracy - self.confidence))
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """Of the clips answered, when only those at least so sure are: share, accuracy: (k,), the surest alone first.
+
+    marks: of some thresholds of confidence, the threshold, share and accuracy (NaN where no clip reaches it).
+    """
+
+    share: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    marks: tuple[tuple[float, float, float], ...]
+
+
 def bins(probabilities: Floats, labels: NDArray[np.int64]) -> Bins:
     """Clips in BINS equally wide bins of confidence, each with its upper edge.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from agr.calibration import BINS, Bins, Coverage
+from agr.confidence import BINS, Bins, Coverage
 from agr.corpus import CLASSES
+from agr.easel import Curve
 from agr.scoring import Scores
-from agr.training import STEP_SIZE, Epoch, Settings
 
 DPI = 130
 COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
@@ -27,14 +26,6 @@ STYLES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 TITLE_LETTERS = 11  # of the titles' font, about so many fit in an inch
 NUMBERED_CELLS, MOST_CURVES, MOST_NAMES = 500, 60, 24
 WIDEST, TALLEST, TICKS = 14.0, 10.0, 8  # inches, and labels of an axis, of a heat map without numbers
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What a picture needs of one trial."""
-
-    settings: Settings
-    history: Sequence[Epoch]
 
 
 def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
@@ -81,8 +72,11 @@ def _write_cells(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.fl
         panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 
 
-def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Validation balanced accuracy and loss by epoch: colour tells the learning rate, line style gamma."""
+def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: int) -> None:
+    """Validation balanced accuracy and loss by epoch: colour tells the learning rate, line style gamma.
+
+    step_size: epochs between two multiplications by gamma.
+    """
     longest: dict[tuple[float, float], Curve] = {}
     for curve in sorted(curves, key=lambda curve: len(curve.history)):
         longest[curve.settings.lr, curve.settings.gamma] = curve
@@ -112,7 +106,7 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
         lines = [Line2D([], [], color=colour, linewidth=4, label=f"lr {lr:g}") for lr, colour in colours.items()]
         lines += [Line2D([], [], color="black", linestyle=style, label=f"gamma {g:g}") for g, style in styles.items()]
         figure.legend(handles=lines, loc="outside right center", frameon=False, handlelength=3)
-    save(figure, path, f"{title}\n{which}; gamma acts from epoch {STEP_SIZE + 1} on")
+    save(figure, path, f"{title}\n{which}; gamma acts from epoch {step_size + 1} on")
 
 
 def _last_accuracy(curve: Curve) -> float:
@@ -189,16 +183,6 @@ def coverage(curve: Coverage, path: Path, title: str) -> None:
     panel.grid(alpha=0.3)
     panel.legend(title="answers only of a confidence", loc="lower left", frameon=False)
     save(figure, path, f"{title}\nchampion on test speakers, when it may stay silent")
-
-
-def notice(tags: Mapping[str, object]) -> str:
-    """What a picture's title must not leave out: a leaky split, synthetic voices."""
-    notes = []
-    if tags.get("leaky"):
-        notes.append("LEAKY split: the same people train and validate")
-    if tags.get("synthetic"):
-        notes.append("SYNTHETIC voices: proves nothing about people")
-    return "; ".join(notes)
 
 
 def save(figure: Figure, path: Path, title: str) -> None:

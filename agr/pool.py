@@ -37,11 +37,8 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
         yield from map(work, items)
         return
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent)
-    with worker_environment(), executor as pool:
-        with _ctrl_c_ignored():  # the first submission starts the processes
-            waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
+    with worker_environment(), apart(min(workers, len(chunks))) as pool:
+        waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
         try:
             while waiting:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -49,6 +46,16 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
                     yield from future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def apart(workers: int) -> ProcessPoolExecutor:
+    """So many new processes, which Ctrl-C does not reach and which end when this one is killed."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    with _ctrl_c_ignored():  # submitting starts a process
+        for _ in range(workers):
+            pool.submit(int)
+    return pool
 
 
 def _each(work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:

@@ -23,6 +23,9 @@ from agr.errors import ModelError
 from agr.files import tree_digest
 
 STORE = Path("mlflow_store")
+EXPERIMENT = "agr"
+REGISTERED_MODEL = "agr"
+BEST, CHALLENGER = "best", "challenger"  # aliases
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
 SQLITE = "sqlite:///"

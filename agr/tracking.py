@@ -42,13 +42,10 @@ from agr.corpus import CLASSES
 from agr.credentials import hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
-from agr.registry import BUNDLE, DIGEST_TAG, SQLITE, Found, normalise, resolve
+from agr.registry import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, SQLITE, Found, normalise, resolve
 from agr.serving import COLUMN
 
-EXPERIMENT = "agr"
 PROBE_SECONDS = 20
-REGISTERED_MODEL = "agr"
-BEST, CHALLENGER = "best", "challenger"
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
 REFUSALS = (*NOT_THERE, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
 LOCAL_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)

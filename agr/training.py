@@ -25,6 +25,7 @@ from agr.corpus import CLASSES
 from agr.errors import ModelError, SettingsError, TrainingError
 from agr.images import ImageSet
 from agr.model import MODELS, NARROWEST, WIDEST, build, check_size, to_input
+from agr.optimizer import AdamW
 from agr.splits import Indices, Split
 from agr.variation import Variation
 
@@ -152,20 +153,18 @@ def fit(
     Raises: TrainingError if the loss stops being a number.
     """
     model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
-    quick = device.type in ("cpu", "cuda") or None
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=quick)
+    optimizer = AdamW(model, settings.weight_decay)
     history: list[Epoch] = []
     if resume is not None:
-        restore(model, optimizer, resume)
+        model.load_state_dict(resume.weights)
+        optimizer.load(resume.optimizer)
         history = list(resume.history)
     criterion = nn.CrossEntropyLoss(weight=class_weights(data.labels[split.train]).to(device))
     train_set = TrainingSet.of(data, split, settings, device)
     for index, lr in enumerate(settings.rates()[len(history) :], start=len(history)):
         started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = lr
         order = epoch_order(split.train, settings.seed, index)
-        train = _train_epoch(model, optimizer, criterion, train_set, order, index)
+        train = _train_epoch(model, optimizer, lr, criterion, train_set, order, index)
         val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
@@ -182,7 +181,8 @@ def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
 
 def _train_epoch(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
+    lr: float,
     criterion: nn.CrossEntropyLoss,
     train_set: TrainingSet,
     order: Indices,
@@ -197,7 +197,7 @@ def _train_epoch(
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
-        optimizer.step()
+        optimizer.step(lr)
         logits.append(output.detach())
     return measure(train_set.data.labels[order], torch.cat(logits).cpu(), criterion)
 
@@ -229,21 +229,7 @@ def validate(
     return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> State:
+def capture(model: nn.Module, optimizer: AdamW, history: list[Epoch]) -> State:
     """A copy of everything that the next epoch needs."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    moments = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
-            moments[f"{key}.{name}"] = value.detach().cpu().clone()
-    return State(weights, moments, tuple(history))
-
-
-def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-    """Put a captured state back, bit for bit."""
-    model.load_state_dict(state.weights)
-    for name, parameter in model.named_parameters():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            value = state.optimizer[f"{key}.{name}"].clone()
-            layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-            optimizer.state[parameter][key] = value.to(parameter.device).contiguous(memory_format=layout)
+    return State(weights, optimizer.state(), tuple(history))

@@ -13,7 +13,7 @@ from _chaos_trace import trained
 from _chaos_world import TRIAL, World, title
 from filelock import FileLock, Timeout
 
-from agr.tracking import EXPERIMENT, REGISTERED_MODEL
+from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from agr.training import Epoch
 from search.entries import LOCAL_ID
 from search.stages import StageStore

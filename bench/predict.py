@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agr import audio, bundle, synth, tracking
+from agr import audio, bundle, registry, synth, tracking
 from agr.model import build
 from agr.recipe import MFC
 
@@ -96,7 +96,7 @@ def make_store(folder: Path) -> str:
     bundle.save(folder / "model", build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
     tracker = tracking.Tracker(uri)
     run = tracker.start_run("bench", {}, {})
-    tracker.set_alias(tracking.BEST, tracker.register(run, folder / "model", {}))
+    tracker.set_alias(registry.BEST, tracker.register(run, folder / "model", {}))
     return uri
 
 

@@ -7,24 +7,29 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agr import __version__, bundle, calibration, card, inference, plots, promotion
-from agr.calibration import Bins, Coverage
+from agr import __version__, bundle, calibration, card, inference, promotion
+from agr.confidence import Bins, Coverage
+from agr.easel import Curve, Easel, notice
 from agr.errors import AgrError, ModelError
 from agr.files import write_atomic
 from agr.images import ImageSet
 from agr.model import build
 from agr.promotion import Decision
+from agr.registry import BEST, CHALLENGER, REGISTERED_MODEL
 from agr.scoring import Scores, score
 from agr.splits import Split
-from agr.tracking import BEST, CHALLENGER, REGISTERED_MODEL, Tracker, Version
-from search.outbox import Outbox
+from agr.training import STEP_SIZE
 from search.session import Record, Session, ranked
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker, Version
+    from search.outbox import Outbox
 
 RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
@@ -62,27 +67,35 @@ def conclude(
     tags: Mapping[str, object],
     promote: bool,
     ranking: Sequence[Record] | None = None,
+    easel: Easel | None = None,
 ) -> Ending:
     """Choose on validation speakers, test once, log pictures and tables, register.
 
-    ranking: best first, where it is not the one that `ranked` makes. Raises: AgrError if no trial finished.
+    ranking: best first, where it is not the one that `ranked` makes. easel: what draws, if it is there already.
+    Raises: AgrError if no trial finished.
     """
     ranking = ranked(session.finished()) if ranking is None else ranking
     if not ranking:
         reasons = sorted({record.reason for record in session.records.values() if record.reason})
         why = "; ".join(reasons) or "no reason given"
         raise AgrError(f"no champion: none of {len(session.records)} trials finished ({why})")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, easel or Easel() as easel:
         made = Path(scratch) / "bundle"
-        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
         pictures = Path(scratch) / "pictures"
         pictures.mkdir()
-        _draw(session, ranking, tested, pictures, tags)
-        session.tracker.log_folder(session.parent, pictures)
+        _draw_trials(session, pictures, tags, easel)
+        session.settle()
+        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
+        if tested is not None:
+            _draw_test(session, tested, pictures, tags, easel)
+        _write_ranking(session, ranking, pictures, tags)
         _log_scores(session, ranking[0], tested)
-        if tested is None:
-            return Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
-        return _register(session, ranking, tested.scores, made, data, split, promote)
+        ending = Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
+        if tested is not None:
+            ending = _register(session, ranking, tested.scores, made, data, split, promote)
+        easel.finish()
+        session.tracker.log_folder(session.parent, pictures)
+        return ending
 
 
 def _test(
@@ -147,19 +160,27 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
     )
 
 
-def _draw(
-    session: Session, ranking: Sequence[Record], tested: Tested | None, folder: Path, tags: Mapping[str, object]
-) -> None:
-    title = session.name + (f"  [{notice}]" if (notice := plots.notice(tags)) else "")
-    curves = [plots.Curve(record.settings, record.history) for record in session.records.values()]
-    if not session.kind.prunes:  # a grid, whose points stand in rows and columns
-        plots.heat_map(curves, folder / "grid.png", title)
-        plots.learning_curves(curves, folder / "learning_curves.png", title)
-    if tested is not None:
-        plots.confusion(tested.scores, folder / "confusion.png", title)
-        plots.speakers(tested.scores, folder / "speakers.png", title)
-        plots.reliability(tested.sides, folder / "reliability.png", title)
-        plots.coverage(tested.coverage, folder / "coverage.png", title)
+def _title(session: Session, tags: Mapping[str, object]) -> str:
+    return session.name + (f"  [{found}]" if (found := notice(tags)) else "")
+
+
+def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], easel: Easel) -> None:
+    if session.kind.prunes:  # no grid, whose points stand in rows and columns
+        return
+    curves = [Curve.plain(record.settings, record.history) for record in session.records.values()]
+    easel.draw("heat_map", curves, folder / "grid.png", _title(session, tags))
+    easel.draw("learning_curves", curves, folder / "learning_curves.png", _title(session, tags), STEP_SIZE)
+
+
+def _draw_test(session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], easel: Easel) -> None:
+    title = _title(session, tags)
+    easel.draw("confusion", tested.scores, folder / "confusion.png", title)
+    easel.draw("speakers", tested.scores, folder / "speakers.png", title)
+    easel.draw("reliability", tested.sides, folder / "reliability.png", title)
+    easel.draw("coverage", tested.coverage, folder / "coverage.png", title)
+
+
+def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, tags: Mapping[str, object]) -> None:
     with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
         columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
         writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))

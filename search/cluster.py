@@ -35,6 +35,8 @@ os.environ.update(
 
 import ray
 
+# Tune's actors never take the workers that Ray starts in advance, but have to wait until those are up.
+NO_SPARE_WORKERS = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
 ANSWER_SECONDS = 10.0  # how long a cluster may take to accept a connection
 
@@ -75,7 +77,12 @@ def cluster(
             memory = max(128 * 2**20, 2 * store_bytes)
             with worker_environment(), _alone():  # Ray's daemons hand the environment on to every worker
                 ray.init(
-                    address="local", include_dashboard=False, resources=custom, object_store_memory=memory, **quiet
+                    address="local",
+                    include_dashboard=False,
+                    resources=custom,
+                    object_store_memory=memory,
+                    _system_config=NO_SPARE_WORKERS,
+                    **quiet,
                 )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

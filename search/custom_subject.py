@@ -15,17 +15,19 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
 from agr.errors import AgrError, SettingsError
-from agr.tracking import BEST, CHALLENGER
-from search.champion import Ending
+from agr.registry import BEST, CHALLENGER
 from search.custom import Custom, CustomPoint, aim_of, function_of, module_of, point_of
 from search.session import Record, Session, ranked
 from search.subject import Subject
 from search.task import Kind
+
+if TYPE_CHECKING:
+    from search.champion import Ending
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -89,10 +91,13 @@ def conclude(
     ranking: Sequence[Record] | None = None,
 ) -> Ending:
     """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
+    from search.champion import Ending
+
     ranking = ranked(session.finished()) if ranking is None else ranking
     if not ranking:
         reasons = sorted({record.reason for record in session.records.values() if record.reason})
         raise AgrError(f"no champion: none of {len(session.records)} trials finished ({'; '.join(reasons)})")
+    session.settle()
     champion = ranking[0]
     if champion.weights is None:
         raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")

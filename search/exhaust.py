@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import cast
 
 from agr.fused import check
+from agr.terminal import quick_imports
 from agr.training import Settings
 from search import display
 from search.grid import distinct_epochs
 from search.opening import axes_of
+from search.stages import StageStore
 from search.study import STORE, Arena
 from search.subject import Subject
-from search.task import Point
+from search.task import Point, lineage_of
+
+LOOKS = 32  # at so many points at most, to tell whether anything is missing
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,14 @@ class Exhaust:
     def title(self, subject: Subject) -> str:
         """See `Strategy`."""
         return f"{len(self.points_of(subject))} trials"
+
+    def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
+        """See `Strategy`; some of the points are looked at."""
+        points = self.points_of(subject)
+        lineages = (
+            (lineage_of(subject.task, point, device, ""), point) for point in points[:: len(points) // LOOKS + 1]
+        )
+        return any(store.outline(lineage.key(point.rates())) is None for lineage, point in lineages)
 
     def train(self, arena: Arena) -> None:
         """See `Strategy`."""
@@ -48,11 +60,13 @@ def train_all(arena: Arena, points: Sequence[Point], prefix: str = "read") -> No
 
 def _tune(arena: Arena, points: Sequence[Point]) -> None:
     """Give points to Ray Tune, and show how they come on."""
-    slots = arena.slots()
-    from search.lanes import fuse
-    from search.searcher import PrefixSearcher
-    from search.tuning import job_for, tune_points
+    with quick_imports():
+        from search import cluster  # noqa: F401  before Ray Tune, it sets what that reads
+        from search.lanes import fuse
+        from search.searcher import PrefixSearcher
+        from search.tuning import job_for, tune_points
 
+    slots = arena.slots()
     if slots.notice:
         print(slots.notice)
     session, store = arena.session, arena.store.uri if arena.store else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 
-from agr import plots
+from agr.easel import notice
 from agr.errors import SettingsError
 from search import display, pictures, warm
 from search.aims import by_rule, measured, ordered
@@ -24,6 +24,7 @@ from search.ledger import Budget, Ledger
 from search.luck import Repeats, repeat
 from search.session import Record
 from search.space import Space
+from search.stages import StageStore
 from search.studies import sampler, study_storage
 from search.study import STORE, Arena
 from search.subject import Subject
@@ -87,6 +88,10 @@ class Hunt:
         whole = dict(self.base) | dict(config)
         folds = range(1, self.folds + 1) if self.folds else (0,)
         return tuple(subject.task.kind.point(whole | ({"fold": fold} if fold else {})) for fold in folds)
+
+    def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
+        """See `Strategy`; what will be asked for is not known before."""
+        return False
 
     def train(self, arena: Arena) -> Sequence[Record]:
         """See `Strategy`."""
@@ -166,7 +171,7 @@ class Hunt:
             session, aim = arena.session, self.aims[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
             spent = [(trained, aim.value(score)) for trained, score in curve]
-            title = session.name + (f"  [{notice}]" if (notice := plots.notice(arena.subject.tags)) else "")
+            title = session.name + (f"  [{found}]" if (found := notice(arena.subject.tags)) else "")
             pictures.draw(study, Path(folder), title, spent, names)
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]

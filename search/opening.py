@@ -7,14 +7,17 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agr import registry
-from agr.tracking import Tracker
-from search.outbox import Outbox
+from agr.terminal import quick_imports
 from search.session import KILLED, Session
 from search.subject import Subject
 from search.task import Point, readable
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker
+    from search.outbox import Outbox
 
 SHOWN_VALUES = 10  # of an axis, in the parameters of the search's run
 
@@ -23,6 +26,10 @@ def open_session(
     name: str, subject: Subject, tags: Mapping[str, object], tracking_uri: str | None, axes: Mapping[str, object]
 ) -> Session:
     """Open the tracking store and the search's own run. axes: what is searched, for people."""
+    with quick_imports():  # of MLflow; meanwhile Ray may be on its way up
+        from agr.tracking import Tracker
+        from search.outbox import Outbox
+
     tracker = Outbox(
         Tracker(tracking_uri or registry.default_tracking_uri(), subject.experiment, subject.model),
         registry.STORE / "outbox",

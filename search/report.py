@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from agr.credentials import hide
-from agr.registry import SQLITE
+from agr.registry import REGISTERED_MODEL, SQLITE
 from agr.scoring import by_corpus
-from agr.tracking import REGISTERED_MODEL
-from search.champion import Ending
 from search.display import clock
 from search.session import FAILED, Record, Session
 from search.task import readable
+
+if TYPE_CHECKING:
+    from search.champion import Ending
 
 TOP = 10
 CHANCE = 0.5

@@ -1,8 +1,8 @@
 """Which point runs next, so that no two trials compute the same epoch at the same time.
 
 A point waits, holding no worker, while a running trial is about to compute epochs that it needs too. When that
-trial dies, whoever asks next takes over. Of the points that need not wait, the one with most epochs left to train
-goes first; the short ones are then read off.
+trial dies, whoever asks next takes over. Of the points that need not wait, one with the longest way left goes first, so
+that all workers are done early; see `search.waiting`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.task import Point
-from search.waiting import Waiting
+from search.waiting import balanced
 
 Prefix = tuple[Any, ...]
 
@@ -24,7 +24,7 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
     def __init__(self, points: Sequence[Point], at_once: int, share: bool = True) -> None:
         """share: whether trials read each other's epochs; if not, none has to wait."""
         super().__init__(metric="epoch", mode="max")
-        self._waiting = Waiting(points, share)
+        self._waiting = balanced(points, at_once, share)
         self._at_once = at_once
 
     @property

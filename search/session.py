@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from agr.tracking import Tracker
-from search.outbox import Outbox
 from search.task import VOICES, Kind, Point
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker
+    from search.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -168,6 +170,8 @@ class Session:
 
     def settle(self) -> None:
         """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
+        from search.outbox import Outbox
+
         if isinstance(self.tracker, Outbox):
             self.tracker.settle()
             for record in self.records.values():
@@ -175,6 +179,8 @@ class Session:
 
     def hang_up(self) -> None:
         """Nothing more will be logged."""
+        from search.outbox import Outbox
+
         if isinstance(self.tracker, Outbox):
             self.tracker.close()
 

@@ -11,6 +11,7 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -74,6 +75,9 @@ class Strategy(Protocol):
 
     def title(self, subject: Subject) -> str:
         """What is searched, in a few words."""
+
+    def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
+        """Whether something is known to be missing from a store, so that workers will be wanted."""
 
     def train(self, arena: Arena) -> Sequence[Record] | None:
         """Run the trials; returns a ranking, best first, or None for the kind's own.
@@ -158,15 +162,20 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
     with ExitStack() as stack:
         slots = stack.enter_context(_joined(plan, subject)) if plan.address else None
         device = slots.device if slots else device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
+        if slots is None:
+            kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
+            soon = not kept or strategy.surely_trains(subject, kept, device)
+            start, leave = stack.enter_context(_starting(plan, subject, soon))
+        else:
+            start, leave = functools.partial(replace, slots), bool
         tags = common_tags(name, plan.script, device) | dict(subject.tags)
         session = open_session(name, subject, tags, plan.tracking_uri, axes)
-        start = functools.cache(lambda: slots or stack.enter_context(_cluster(plan, subject)))
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
                 arena = Arena(plan, subject, session, device, store, lease, start)
                 ranking = strategy.train(arena)
-                session.settle()
+                leave()
                 ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
             session.settle()
             report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
@@ -191,6 +200,26 @@ def _cluster(plan: Plan, subject: Subject) -> Iterator[Slots]:
     size = subject.task.nbytes
     with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
         yield replace(slots, device=device_name(slots.device, plan.lanes))
+
+
+@contextmanager
+def _starting(plan: Plan, subject: Subject, soon: bool) -> Iterator[tuple[Callable[[], Slots], Callable[[], object]]]:
+    """What waits for a cluster of this search's own, and what begins to take it down.
+
+    soon: start it now, while this thread goes on. The thread that starts it has to live as long as it does: Linux tells
+    Ray's processes when that one ends.
+    """
+    stack = ExitStack()
+    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, subject)))
+    with ThreadPoolExecutor(1, "ray") as thread:
+        if soon:
+            from search import cluster  # noqa: F401  here, since two threads must not import at the same time
+
+            thread.submit(enter)
+        try:
+            yield lambda: thread.submit(enter).result(), lambda: thread.submit(stack.close)
+        finally:
+            thread.submit(stack.close).result()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agr.tracking import EXPERIMENT, REGISTERED_MODEL
+from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from search.session import Record, Session
 from search.task import Task
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr import joint, prepare, splits
+from agr.easel import Easel
 from agr.images import ImageSet
 from agr.splits import Split
 from agr.training import STEP_SIZE, Settings
 from agr.variation import Variation
-from search.champion import conclude
+from search.session import Session
 from search.subject import Subject
 from search.task import VOICES, Kind, Voices
 
 if TYPE_CHECKING:
+    from search.champion import Ending
     from search.study import Plan
 
 WORKSPACE = Path("data")
@@ -38,9 +40,15 @@ def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
-        conclude=functools.partial(conclude, data=data, split=split),
+        conclude=functools.partial(_conclude, data=data, split=split, easel=Easel()),
         profile=f'{{"clips": {len(data)}}}',
     )
+
+
+def _conclude(session: Session, **told: Any) -> Ending:
+    from search.champion import conclude  # it brings in what only the end of a search needs
+
+    return conclude(session, **told)
 
 
 def kind_with(axes: Iterable[str]) -> Kind:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from agr.errors import SettingsError
-from agr.tracking import Finished
 from search.ledger import Ledger
 from search.opening import driver, is_dead
 from search.space import Space
 from search.study import Arena
 from search.task import Aim, Point
+
+if TYPE_CHECKING:
+    from agr.tracking import Finished
 
 TAGS = ("data_digest", "split_digest", "recipe")  # that two searches must share to learn from each other
 Expand = Callable[[Mapping[str, Any]], tuple[Point, ...]]

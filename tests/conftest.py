@@ -123,7 +123,7 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """
     from mlflow import MlflowClient
 
-    from agr import tracking
+    from agr import registry, tracking
 
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
     tracker = tracking.Tracker(uri)
@@ -134,8 +134,8 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         run = tracker.start_run("made", {}, {})
         tracker.register(run, folder, {})
         tracker.end_run(run, "FINISHED")
-    tracker.set_alias(tracking.BEST, 1)
-    tracker.set_alias(tracking.CHALLENGER, 2)
+    tracker.set_alias(registry.BEST, 1)
+    tracker.set_alias(registry.CHALLENGER, 2)
     MlflowClient(uri, uri).delete_model_version("agr", "3")
     return uri
 

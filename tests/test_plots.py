@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from agr.plots import DPI, Curve, confusion, heat_map, learning_curves, notice, speakers
+from agr.easel import Curve, notice
+from agr.plots import DPI, confusion, heat_map, learning_curves, speakers
 from agr.scoring import Scores, score
-from agr.training import Epoch, Settings
+from agr.training import STEP_SIZE, Epoch, Settings
 
 LONG = "demo-speakers-seed0-20260101-101500 [LEAKY split: the same people train and validate; SYNTHETIC voices]"
 
@@ -40,6 +41,11 @@ def large_grid() -> list[Curve]:
     return [trial(count, lr, gamma) for count in (1, 2) for lr in rates for gamma in gammas]
 
 
+def many() -> list[Curve]:
+    """More learning rates and gammas than colours and line styles."""
+    return [trial(2, 0.1**k, k / 9) for k in range(1, 9)]
+
+
 def scored(people: int, clips: int = 20, genders: int = 2) -> Scores:
     labels = np.repeat(np.arange(people) % genders, clips)
     names = np.repeat([f"a-corpus-of-some-name/{k:02}" for k in range(people)], clips)
@@ -62,12 +68,15 @@ def title(figure: Figure) -> str:
 DRAWN: list[tuple[str, Callable[[Path, str], None]]] = [
     ("grid", lambda path, title: heat_map(grid(), path, title)),
     ("one point", lambda path, title: heat_map([trial(3, 0.001, 0.7)], path, title)),
-    ("curves", lambda path, title: learning_curves(grid(), path, title)),
-    ("one epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7)], path, title)),
-    ("no epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7, 0)], path, title)),
-    ("three thousand curves", lambda path, title: learning_curves(large_grid(), path, title)),
+    ("curves", lambda path, title: learning_curves(grid(), path, title, STEP_SIZE)),
+    ("one epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7)], path, title, STEP_SIZE)),
+    ("no epoch", lambda path, title: learning_curves([trial(1, 0.001, 0.7, 0)], path, title, STEP_SIZE)),
+    ("three thousand curves", lambda path, title: learning_curves(large_grid(), path, title, STEP_SIZE)),
     ("three thousand points", lambda path, title: heat_map(large_grid(), path, title)),
-    ("many", lambda path, title: learning_curves([trial(2, 0.1**k, k / 9) for k in range(1, 9)], path, title)),
+    (
+        "many",
+        lambda path, title: learning_curves([trial(2, 0.1**k, k / 9) for k in range(1, 9)], path, title, STEP_SIZE),
+    ),
     ("confusion", lambda path, title: confusion(scored(12), path, title)),
     ("one gender", lambda path, title: confusion(scored(3, genders=1), path, title)),
     ("12 people", lambda path, title: speakers(scored(12), path, title)),
@@ -128,7 +137,7 @@ def test_a_heat_map_of_many_points_has_colours_only(tmp_path: Path, figures: lis
 def test_of_many_curves_the_best_are_drawn_and_the_title_says_so(tmp_path: Path, figures: list[Figure]) -> None:
     poor = [trial(1, 0.01, k / 1000, accuracy=0.6) for k in range(1, 100)]
     good = [trial(1, 0.001, k / 1000, accuracy=0.9) for k in range(1, 60)]
-    learning_curves([*poor, *good], tmp_path / "curves.png", "t")
+    learning_curves([*poor, *good], tmp_path / "curves.png", "t", STEP_SIZE)
     left, _ = figures[0].axes
     ends = [float(np.asarray(line.get_ydata())[-1]) for line in left.lines]
     assert (ends.count(0.9), ends.count(0.6)) == (59, 1)
@@ -137,7 +146,7 @@ def test_of_many_curves_the_best_are_drawn_and_the_title_says_so(tmp_path: Path,
 
 
 def test_the_longest_trial_of_each_branch_is_drawn_once(tmp_path: Path, figures: list[Figure]) -> None:
-    learning_curves(grid(), tmp_path / "curves.png", "t")
+    learning_curves(grid(), tmp_path / "curves.png", "t", STEP_SIZE)
     left, right = figures[0].axes
     assert len(left.lines) == len(right.lines) == 9
     lengths = sorted(np.size(line.get_xdata()) for line in left.lines)
@@ -148,7 +157,7 @@ def test_the_longest_trial_of_each_branch_is_drawn_once(tmp_path: Path, figures:
 
 
 def test_the_legend_of_the_curves_hides_nothing(tmp_path: Path, figures: list[Figure]) -> None:
-    learning_curves(grid(), tmp_path / "curves.png", LONG)
+    learning_curves(grid(), tmp_path / "curves.png", LONG, STEP_SIZE)
     (figure,) = figures
     others = [title_box(figure), *(panel.get_window_extent() for panel in figure.axes)]
     legend = figure.legends[0].get_window_extent()

@@ -307,11 +307,23 @@ SET = replace(BASE, weight_decay=0.1, dropout=0.4, label_smoothing=0.1, width=0.
 def test_without_weight_decay_the_bits_are_those_of_adam(monkeypatch: pytest.MonkeyPatch) -> None:
     state = run(replace(BASE, epochs=3))
 
-    def adam(parameters: Any, lr: float, weight_decay: float, fused: bool) -> torch.optim.Adam:
-        assert weight_decay == 0
-        return torch.optim.Adam(parameters, lr=lr, fused=fused)
+    class Adam:
+        def __init__(self, model: nn.Module, weight_decay: float) -> None:
+            assert weight_decay == 0
+            self.plain, self.model = torch.optim.Adam(model.parameters(), fused=True), model
 
-    monkeypatch.setattr(torch.optim, "AdamW", adam)
+        def zero_grad(self) -> None:
+            self.plain.zero_grad()
+
+        def step(self, lr: float) -> None:
+            self.plain.param_groups[0]["lr"] = lr
+            self.plain.step()
+
+        def state(self) -> dict[str, torch.Tensor]:
+            named, keys = dict(self.model.named_parameters()), ("step", "exp_avg", "exp_avg_sq")
+            return {f"{key}.{name}": self.plain.state[p][key] for key in keys for name, p in named.items()}
+
+    monkeypatch.setattr(training, "AdamW", Adam)
     assert same(run(replace(BASE, epochs=3)), state)
 
 

@@ -11,7 +11,8 @@ import quiet  # noqa: F401
 
 from agr import bundle, promotion
 from agr.promotion import Decision
-from agr.tracking import BEST, CHALLENGER, Version
+from agr.registry import BEST, CHALLENGER
+from agr.tracking import Version
 from search import champion
 
 

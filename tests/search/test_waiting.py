@@ -9,7 +9,7 @@ import pytest
 
 from agr.training import Settings
 from search.grid import grid
-from search.waiting import Waiting, paths
+from search.waiting import Waiting, balanced, paths
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
 
@@ -20,14 +20,20 @@ class Rule:
 
     waiting: list[Settings]
     share: bool
+    long: int
     running: dict[str, tuple[Settings, int]] = field(default_factory=dict)
     done: set[tuple[object, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.every = list(self.waiting)
 
     def take(self, trial: str) -> Settings | None:
         free = [point for point in self.waiting if not (self.share and self._must_wait(point))]
         if not free:
             return None
-        point = max(free, key=self._left)
+        sign = 1 if self.long > 0 else -1
+        self.long -= 1
+        point = max(free, key=lambda each: (self._way(each), sign * self._left(each)))
         self.waiting.remove(point)
         self.running[trial] = point, 0
         return point
@@ -46,6 +52,15 @@ class Rule:
                 return True
         return False
 
+    def _way(self, point: Settings) -> int:
+        """The longest that is left of any point that shares this one's next epoch."""
+        left = self._left(point)
+        known = point.epochs - left
+        if not (self.share and left):
+            return left
+        begin = point.prefix()[: known + 1]
+        return max(other.epochs - known for other in self.every if other.prefix()[: known + 1] == begin)
+
     def _left(self, point: Settings) -> int:
         return point.epochs - self.share * sum(point.prefix()[: k + 1] in self.done for k in range(point.epochs))
 
@@ -63,7 +78,8 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
     rng = random.Random(seed)
     ask, several, death = CHANCES
     points, share, workers = some_points(rng), rng.random() < 0.8, rng.randint(1, 5)
-    rule, fast, asked = Rule(list(points), share), Waiting(points, share), 0
+    long = rng.randint(0, 6)
+    rule, fast, asked = Rule(list(points), share, long), Waiting(points, share, long), 0
     while rule.waiting or rule.running:
         if len(rule.running) < workers and (rng.random() < ask or not rule.running):
             expected = rule.take(f"t{asked}")
@@ -78,6 +94,36 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
                 rule.reached(trial, further)
                 fast.reached(trial, further)
         assert (len(fast), fast.running) == (len(rule.waiting), len(rule.running))
+
+
+@pytest.mark.parametrize(("workers", "epochs"), [(1, 150), (2, 75), (3, 50), (4, 40), (5, 35), (6, 30), (16, 20)])
+def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, epochs: int) -> None:
+    """150 epochs, 20 of them one after the other; counted here anew, an epoch of every worker at a time."""
+    waiting, trained = balanced(grid(), workers), set[tuple[object, ...]]()
+    running: dict[str, Settings] = {}
+    passed, asked = 0, 0
+    while waiting or running:
+        before = len(trained)
+        for slot in [f"w{k}" for k in range(workers)]:
+            while True:
+                if slot not in running:
+                    point = waiting.take(slot)
+                    if not isinstance(point, Settings):
+                        break
+                    running[slot], asked = point, asked + 1
+                point = running[slot]
+                known = waiting.done(slot)
+                if known < point.epochs:
+                    break
+                waiting.end(slot)
+                del running[slot]
+        for slot, point in running.items():
+            known = waiting.done(slot)
+            assert point.prefix()[: known + 1] not in trained
+            trained.add(point.prefix()[: known + 1])
+            waiting.reached(slot, known + 1)
+        passed += len(trained) > before
+    assert (passed, len(trained), asked) == (epochs, 150, 27)
 
 
 def test_nobody_is_next_when_all_are_taken() -> None:

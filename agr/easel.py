@@ -1,0 +1,89 @@
+"""Pictures drawn in a process of their own, while the one that wants them does other things.
+
+    with Easel() as easel:
+        easel.draw("heat_map", curves, folder / "grid.png", title)     # of agr.plots, returns at once
+        ...
+        easel.finish()
+
+That process imports matplotlib as soon as it begins, and neither torch nor MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from importlib import import_module
+from types import SimpleNamespace, TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from agr.pool import apart
+
+if TYPE_CHECKING:
+    from agr.training import Epoch, Settings
+
+PLOTS = "agr.plots"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a picture needs of one trial."""
+
+    settings: Settings
+    history: Sequence[Epoch]
+
+    @classmethod
+    def plain(cls, settings: Settings, history: Iterable[Epoch]) -> Curve:
+        """The same numbers by the same names, in classes that need no torch."""
+        epochs = [cast("Epoch", SimpleNamespace(**vars(epoch))) for epoch in history]
+        return cls(cast("Settings", SimpleNamespace(**vars(settings))), epochs)
+
+
+def notice(tags: Mapping[str, object]) -> str:
+    """What a picture's title must not leave out: a leaky split, synthetic voices."""
+    notes = []
+    if tags.get("leaky"):
+        notes.append("LEAKY split: the same people train and validate")
+    if tags.get("synthetic"):
+        notes.append("SYNTHETIC voices: proves nothing about people")
+    return "; ".join(notes)
+
+
+class Easel:
+    """One process that draws what it is told, in that order."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        self._pool = apart(1)
+        self._drawings: list[tuple[Future[None], tuple[str, tuple[Any, ...]]]] = []
+        self._pool.submit(import_module, PLOTS)
+
+    def __enter__(self) -> Easel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def draw(self, picture: str, *what: Any) -> None:
+        """Have a function of `agr.plots` called."""
+        try:
+            drawing = self._pool.submit(_draw, picture, what)
+        except BrokenExecutor as error:
+            drawing = Future()
+            drawing.set_exception(error)
+        self._drawings.append((drawing, (picture, what)))
+
+    def finish(self) -> None:
+        """Wait for all of it; what a process that died did not draw is drawn here. Raises: what drawing raised."""
+        for drawing, told in self._drawings:
+            try:
+                drawing.result()
+            except BrokenExecutor:
+                _draw(*told)
+        self._drawings.clear()
+
+
+def _draw(picture: str, what: Sequence[Any]) -> None:
+    getattr(import_module(PLOTS), picture)(*what)
