@@ -165,9 +165,9 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
         if slots is None:
             kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
             soon = not kept or strategy.surely_trains(subject, kept, device)
-            start, leave = stack.enter_context(_starting(plan, subject, soon))
+            start = stack.enter_context(_starting(plan, subject, soon))
         else:
-            start, leave = functools.partial(replace, slots), bool
+            start = functools.partial(replace, slots)
         tags = common_tags(name, plan.script, device) | dict(subject.tags)
         session = open_session(name, subject, tags, plan.tracking_uri, axes)
         status, code = FAILED, 1
@@ -175,7 +175,6 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
             with _stages(plan, session) as (store, lease):
                 arena = Arena(plan, subject, session, device, store, lease, start)
                 ranking = strategy.train(arena)
-                leave()
                 ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
             session.settle()
             report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
@@ -203,11 +202,11 @@ def _cluster(plan: Plan, subject: Subject) -> Iterator[Slots]:
 
 
 @contextmanager
-def _starting(plan: Plan, subject: Subject, soon: bool) -> Iterator[tuple[Callable[[], Slots], Callable[[], object]]]:
-    """What waits for a cluster of this search's own, and what begins to take it down.
+def _starting(plan: Plan, subject: Subject, soon: bool) -> Iterator[Callable[[], Slots]]:
+    """What waits for a cluster of this search's own. soon: start it now, while this thread goes on.
 
-    soon: start it now, while this thread goes on. The thread that starts it has to live as long as it does: Linux tells
-    Ray's processes when that one ends.
+    The thread that starts it has to live as long as it does: Linux ends Ray's processes with it. And while Ray is shut
+    down this thread has to wait: an object of Ray's that is freed meanwhile would end the process.
     """
     stack = ExitStack()
     enter = functools.cache(lambda: stack.enter_context(_cluster(plan, subject)))
@@ -217,7 +216,7 @@ def _starting(plan: Plan, subject: Subject, soon: bool) -> Iterator[tuple[Callab
 
             thread.submit(enter)
         try:
-            yield lambda: thread.submit(enter).result(), lambda: thread.submit(stack.close)
+            yield lambda: thread.submit(enter).result()
         finally:
             thread.submit(stack.close).result()
 
