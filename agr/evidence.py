@@ -5,10 +5,11 @@
 
 Of every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame (which carry
 the vocal tract), and the strength of periodicity at 72 logarithmically spaced lags, of pitches from 520 down to 48 Hz
-(which carry the voice's pitch). Periodicity is the complement of the normalised difference function, as in YIN (de
-Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean), of sound between
-60 Hz and 1 kHz. The mean and all below 60 Hz are removed first: many microphones add a constant. Nothing above 4 kHz
-is looked at, so that a telephone's clip looks as a studio's does.
+(which carry the voice's pitch). Periodicity is a generalised autocorrelation of sound between 60 Hz and 1 kHz: its
+power spectrum is raised to a power below one, so that a harmonic that a resonance lifts does not pass for the pitch
+(Tolonen and Karjalainen, 2000, IEEE Transactions on Speech and Audio Processing 8(6), 708-716). The mean and all below
+60 Hz are removed first: many microphones add a constant. Nothing above 4 kHz is looked at, so that a telephone's clip
+looks as a studio's does. `agr.speech`, whose rules are older, looks at another periodicity, `sameness`.
 
 Pitch moves the lower rows up or down, a longer or shorter tract the upper ones: training varies them there
 (`agr.variation`), and draws the picture from them (`agr.picture`).
@@ -17,6 +18,7 @@ Pitch moves the lower rows up or down, a longer or shorter tract the upper ones:
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,12 +37,55 @@ PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, some 60 MB, and be
 SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest ones hold no speech
 
 _CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
-_SPECTRUM_SECONDS, _PERIOD_SECONDS = 0.032, 0.040
+_SPECTRUM_SECONDS, _PERIOD_SECONDS, _SAME_SECONDS = 0.032, 0.042, 0.040
+COMPRESSION, STRETCH = 0.6, 1.25  # the power of the spectrum; what brings a clean voice back to nearly 1
+_FAINTEST = 1e-9  # of a frame's strongest harmonic, the power under which its spectrum is not raised further
+_WINDOW_FLOOR = 0.15  # at the longest lags little of the window is left to divide by
+
+Measure = Callable[[NDArray[np.float32], VoiceRecipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
 
 
-def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.uint8]:
+def autocorrelation(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+    """Generalised autocorrelation at each lag of each frame, 0..1: (n,) to (frames, LAGS).
+
+    Of a Hann window, divided by the window's own (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
+    Amsterdam 17, 97-110), stretched by STRETCH and cut at 1.
+    """
+    length = round(_PERIOD_SECONDS * recipe.sample_rate)
+    window, size = _hann(length), 1 << (4 * length - 1).bit_length()
+    power = _power(_frames(y, length, recipe) * window, size)  # (frames, size / 2 + 1)
+    power = (power + _FAINTEST * power.max(axis=1, keepdims=True, initial=0) + 1e-30) ** COMPRESSION
+    power *= _low_pass(np.fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
+    whole, part = _lags(recipe)
+    count = int(whole[-1]) + 2
+    own = np.fft.irfft(_power(window[None], size)[0], size)[:count]
+    found = np.fft.irfft(power, size, axis=1)[:, :count]
+    found /= found[:, :1] * np.maximum(own / own[0], _WINDOW_FLOOR)
+    return np.asarray(np.clip(STRETCH * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
+
+
+def sameness(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+    """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS).
+
+    As in YIN (de Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean).
+    """
+    whole, part = _lags(recipe)
+    length, longest = round(_SAME_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
+    low = _filtered(y, recipe.sample_rate, _low_pass)
+    frames = _frames(low, length + longest, recipe)  # (frames, length + longest)
+    size = 1 << (frames.shape[1] - 1).bit_length()
+    left, both = np.fft.rfft(frames[:, :length], size, axis=1), np.fft.rfft(frames, size, axis=1)
+    product = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag]
+    energy = np.cumsum(np.pad(frames.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
+    power = energy[:, length : length + longest] - energy[:, :longest]  # of x[lag : lag + length]
+    likeness = 2 * product / (power[:, :1] + power + 1e-12)
+    return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
+
+
+def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
     """Evidence of a whole clip: y, (n,), to (ROWS, frames), uint8, frames = n / hop rounded up.
 
+    measure: of periodicity.
     The first BANDS rows are decibels, 255 the loudest and 0 RANGE_DB below it; the others periodicity, 255 for 1. A
     clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of what stands around it.
     """
@@ -50,7 +95,7 @@ def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.uint8]:
     loudest = 1e-12
     for start in range(0, frames, PART_FRAMES):
         part = slice(start, min(start + PART_FRAMES, frames))
-        bands, periodicity = _measured(y, part, recipe)
+        bands, periodicity = _measured(y, part, recipe, measure)
         level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
         loudest = max(loudest, float(bands.mean(axis=1).max()))
         found[part, BANDS:] = _bytes(periodicity)
@@ -68,14 +113,15 @@ def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 
 def _measured(
-    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe
+    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe, measure: Measure
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Power in bands and periodicity of some of a clip's frames: (frames, BANDS) and (frames, LAGS)."""
     first = max(part.start - AROUND_FRAMES, 0)
     around = y[first * recipe.hop_length : (part.stop + AROUND_FRAMES) * recipe.hop_length]
-    heard, low = _filtered(around, recipe.sample_rate)
+    centred = np.asarray(around - np.mean(around, dtype=np.float64))
+    heard = _filtered(centred, recipe.sample_rate, _high_pass)
     own = slice(part.start - first, part.stop - first)
-    return _bands(heard, recipe)[own], _periodicity(low, recipe)[own]
+    return _bands(heard, recipe)[own], measure(heard, recipe)[own]
 
 
 def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -114,13 +160,18 @@ def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
 def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The median pitch of each window, in Hz, NaN where too little is voiced: (n, ROWS, frames) to (n,).
 
-    Of each well voiced frame the shortest lag nearly as periodic as the best one: longer ones are its multiples.
+    Of each well voiced frame the shortest lags nearly as periodic as the best one, and of them the middle: longer ones
+    are their multiples.
     """
     strength = evidence[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
     best = strength.max(axis=1)
-    first = (strength >= NEARLY * best[:, None]).argmax(axis=1)  # (n, frames)
+    near = strength >= NEARLY * best[:, None]
+    first = near.argmax(axis=1)  # (n, frames)
+    beyond = ~near & (np.arange(LAGS)[:, None] > first[:, None])
+    last = np.where(beyond.any(axis=1), beyond.argmax(axis=1), LAGS) - 1
     voiced = (best > VOICED * 255) & (voicing(evidence) > 0)
-    values = np.where(voiced, np.log(lag_hz())[first], np.nan)
+    logs = np.log(lag_hz())
+    values = np.where(voiced, (logs[first] + logs[last]) / 2, np.nan)
     known = voiced.sum(axis=1) >= FEWEST_VOICED
     medians = np.full(len(evidence), np.nan)
     if known.any():
@@ -131,24 +182,21 @@ def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
 def _bands(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float32]:
     """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    spectrum = np.fft.rfft(_frames(y, length, recipe) * _hann(length), axis=1)
-    return np.asarray((spectrum.real**2 + spectrum.imag**2) @ _mel_filters(recipe.sample_rate, length).T)
+    power = _power(_frames(y, length, recipe) * _hann(length), length)
+    return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
 
-def _periodicity(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
-    """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS)."""
-    lags = recipe.sample_rate / lag_hz()  # in samples, not whole
+def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:
+    """The power spectrum of each frame: (frames, n) to (frames, size / 2 + 1)."""
+    spectrum = np.fft.rfft(frames, size, axis=1)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
+def _lags(recipe: VoiceRecipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Each lag in samples: its whole ones, and the part that is left, (LAGS,)."""
+    lags = recipe.sample_rate / lag_hz()
     whole = lags.astype(np.intp)
-    length, longest = round(_PERIOD_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
-    frames = _frames(y, length + longest, recipe)  # (frames, length + longest)
-    size = 1 << (frames.shape[1] - 1).bit_length()
-    left, both = np.fft.rfft(frames[:, :length], size, axis=1), np.fft.rfft(frames, size, axis=1)
-    product = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag]
-    energy = np.cumsum(np.pad(frames.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
-    power = energy[:, length : length + longest] - energy[:, :longest]  # of x[lag : lag + length]
-    likeness = 2 * product / (power[:, :1] + power + 1e-12)
-    part = lags - whole
-    return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
+    return whole, lags - whole
 
 
 def lag_hz() -> NDArray[np.float64]:
@@ -201,19 +249,27 @@ def _hann(length: int) -> NDArray[np.float32]:
     return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length), dtype=np.float32)
 
 
-def _filtered(y: NDArray[np.float32], sample_rate: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What is above _CUTOFF_HZ, and of that what is below _PERIODIC_HZ: both (n,).
+def _filtered(
+    y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
+) -> NDArray[np.float32]:
+    """A clip, (n,), with each of its frequencies multiplied by a gain, without any delay.
 
-    Butterworth's gains of order 2 and 4, without their delays: on the spectrum of the whole clip, behind which stands
-    a tenth of a second of silence, so that its end does not run into its start.
+    On the spectrum of the whole clip, behind which stands a tenth of a second of silence, so that its end does not run
+    into its start.
     """
-    centred = np.asarray(y, dtype=np.float64) - np.mean(y, dtype=np.float64)
     size = _fast_length(len(y) + sample_rate // 10)
-    spectrum, hz = np.fft.rfft(centred, size), np.fft.rfftfreq(size, 1 / sample_rate)
-    spectrum *= 1 / np.sqrt(1 + (_CUTOFF_HZ / np.maximum(hz, 1e-3)) ** 4)
-    low = spectrum / np.sqrt(1 + (hz / _PERIODIC_HZ) ** 8)
-    above, between = (np.fft.irfft(part, size)[: len(y)].astype(np.float32) for part in (spectrum, low))
-    return above, between
+    spectrum = np.fft.rfft(y.astype(np.float64), size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))
+    return np.asarray(np.fft.irfft(spectrum, size)[: len(y)], dtype=np.float32)
+
+
+def _high_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Butterworth's gain of order 2 above _CUTOFF_HZ."""
+    return np.asarray(1 / np.sqrt(1 + (_CUTOFF_HZ / np.maximum(hz, 1e-3)) ** 4))
+
+
+def _low_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Butterworth's gain of order 4 below _PERIODIC_HZ."""
+    return np.asarray(1 / np.sqrt(1 + (hz / _PERIODIC_HZ) ** 8))
 
 
 def _fast_length(least: int) -> int:

@@ -79,7 +79,7 @@ def of_clips(clips: Sequence[NDArray[np.float32]], recipe: Recipe) -> Iterator[W
             found = evidence.of_clip(y, recipe)
             cut = evidence.windows(found)
             shares = _shares(evidence.voicing(cut).sum(axis=1))
-            yield Windows(pictures(cut, recipe), shares, speech.seconds(found))
+            yield Windows(pictures(cut, recipe), shares, speech.heard(y, recipe))
         return
     assert isinstance(recipe, MfcRecipe)
     cuts = [mfc.windows(y, recipe) for y in clips]
@@ -87,8 +87,8 @@ def of_clips(clips: Sequence[NDArray[np.float32]], recipe: Recipe) -> Iterator[W
     drawn = [mfc.images(every[at : at + MFC_AT_ONCE], recipe) for at in range(0, len(every), MFC_AT_ONCE)]
     ends = np.cumsum([len(cut) for cut in cuts])[:-1]
     for y, images in zip(clips, np.split(np.concatenate(drawn), ends), strict=True):
-        found = evidence.of_clip(resample(y, recipe.sample_rate, VOICE.sample_rate), VOICE)
-        yield Windows(images, np.full(len(images), 1 / len(images)), speech.seconds(found))
+        low = resample(y, recipe.sample_rate, VOICE.sample_rate)
+        yield Windows(images, np.full(len(images), 1 / len(images)), speech.heard(low, VOICE))
 
 
 def _shares(amounts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ class MfcRecipe(Recipe):
         return round(self.window_seconds * self.sample_rate)
 
 
-VOICE = VoiceRecipe(name="voice", version=1)
+VOICE = VoiceRecipe(name="voice", version=2)
 MFC = MfcRecipe(name="mfc", version=1, sample_rate=16_000)
 MFC48 = replace(MFC, name="mfc48", sample_rate=48_000)
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, MFC, MFC48)}

@@ -1,6 +1,6 @@
 """Whether there is speech in a clip: silence, noise, hum, tones and music are not people.
 
-    seconds(evidence.of_clip(y, VOICE))               # of voiced speech; 0.0 where there is too little, or none
+    heard(y, VOICE)                                   # seconds of voiced speech; 0.0 where there is too little, or none
 
 A few rules, read off from recordings of speech and from made-up sounds; nothing is trained. First the foreground is
 found: frames nearly as loud as the loudest, and louder than what sounds all the time, which a hum does. In it, runs of
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.evidence import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz
+from agr.evidence import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz, of_clip, sameness
+from agr.recipe import VoiceRecipe
 
 FRAME_SECONDS = 0.010
 LOUD_DB = 25.0  # frames further below the loudest one are background
@@ -60,8 +61,13 @@ class Signs:
     still: float
 
 
+def heard(y: NDArray[np.float32], recipe: VoiceRecipe) -> float:
+    """Seconds of voiced speech in a clip, (n,) at the recipe's rate; 0.0 where it does not sound like speech."""
+    return seconds(of_clip(y, recipe, sameness))
+
+
 def seconds(evidence: NDArray[np.uint8]) -> float:
-    """Seconds of voiced speech in a clip's evidence, (ROWS, frames) uint8; 0.0 where it does not sound like speech."""
+    """The same of a clip's evidence, (ROWS, frames) uint8, whose periodicity is `agr.evidence.sameness`."""
     found = signs(evidence)
     return found.voiced * FRAME_SECONDS if is_speech(found) else 0.0
 

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from _mutations import mutated, seeds
 
-from agr import audio, evidence
+from agr import audio, evidence, speech
 from agr.errors import AudioError
 from agr.progress import Meter, silent_progress, terminal_progress
 from agr.recipe import VOICE
@@ -90,6 +90,7 @@ def attempt(data: bytes) -> tuple[str, str]:
     try:
         y = audio.load(data, VOICE.sample_rate, "clip")
         found = evidence.of_clip(y, VOICE)
+        speech.heard(y, VOICE)
     except AudioError as error:
         says = str(error)
         right = says.startswith("clip: ") and "expected" in says and "\n" not in says

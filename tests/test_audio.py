@@ -441,8 +441,9 @@ def peak():  # MiB; macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 before = peak()
-found = evidence.of_clip(audio.load(Path(sys.argv[1]), VOICE.sample_rate), VOICE)
-speech.seconds(found)
+y = audio.load(Path(sys.argv[1]), VOICE.sample_rate)
+found = evidence.of_clip(y, VOICE)
+speech.heard(y, VOICE)
 print(peak() - before)
 """
 

@@ -8,7 +8,19 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from agr import audio, evidence
-from agr.evidence import BANDS, LAGS, ROWS, band_hz, best_window, lag_hz, of_clip, pitch, voicing, windows
+from agr.evidence import (
+    BANDS,
+    LAGS,
+    ROWS,
+    autocorrelation,
+    band_hz,
+    best_window,
+    lag_hz,
+    of_clip,
+    pitch,
+    voicing,
+    windows,
+)
 from agr.picture import LAG_STEP
 from agr.recipe import FRAMES, VOICE
 
@@ -60,7 +72,41 @@ def test_a_pure_tone_is_loudest_in_its_own_band(hz: float) -> None:
     assert abs(int(found.argmax()) - int(np.abs(band_hz() - hz).argmin())) <= 1
 
 
-def test_periodicity_is_that_of_the_difference_function_summed_sample_by_sample() -> None:
+def test_periodicity_is_the_autocorrelation_of_a_compressed_spectrum_summed_harmonic_by_harmonic() -> None:
+    y = tone(130) + noise(1.2, size=0.01)
+    found = of_clip(y, VOICE)[BANDS:, 50] / 255
+    length, size = 336, 4_096  # 42 ms
+    hann = scipy.signal.get_window("hann", length)
+    spectrum = np.abs(np.fft.fft(y[50 * 80 - length // 2 :][:length] * hann, size)) ** 2
+    at = 2 * np.pi * np.abs(np.fft.fftfreq(size, 1 / 8_000))
+    above, below = (
+        np.abs(scipy.signal.freqs(*scipy.signal.butter(order, 2 * np.pi * hz, kind, analog=True), at)[1])
+        for order, hz, kind in ((2, 60, "highpass"), (4, 1_000, "lowpass"))
+    )
+    weights = (spectrum * above**2) ** 0.6 * below**2
+    window = np.correlate(hann, hann, "full")[length - 1 :]
+    for row in range(0, LAGS, 7):
+        lag, values = 8_000 / lag_hz()[row], []
+        for whole in (int(lag), int(lag) + 1):
+            r = (weights * np.cos(2 * np.pi * np.fft.fftfreq(size) * whole)).sum() / weights.sum()
+            values.append(1.25 * r / max(0.15, window[whole] / window[0]))
+        expected = min(1.0, max(0.0, values[0] + (lag - int(lag)) * (values[1] - values[0])))
+        assert found[row] == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("hz", [90, 120, 140])
+def test_a_harmonic_that_a_resonance_lifts_does_not_pass_for_the_pitch(hz: float) -> None:
+    """A first formant on the second harmonic, as in a man's i or u: half the period is then nearly one as well."""
+    t = np.arange(9_600) / 8_000
+    sizes = (0.02, 0.2, 0.02, 0.01, 0.01)
+    y = sum(size * np.sin(2 * np.pi * k * hz * t) for k, size in enumerate(sizes, start=1))
+    clip = np.asarray(y, dtype=np.float32)
+    new, old = (of_clip(clip, VOICE, each)[BANDS:, 60].astype(int) for each in (autocorrelation, evidence.sameness))
+    own, double = (int(np.abs(lag_hz() - at).argmin()) for at in (hz, 2 * hz))
+    assert new[own] - new[double] > 2 * (old[own] - old[double])
+
+
+def test_sameness_is_that_of_the_difference_function_summed_sample_by_sample() -> None:
     y = tone(130) + noise(1.2, size=0.01)
     spectrum = np.fft.rfft(y - np.mean(y, dtype=np.float64), 4 * len(y))
     at = 2 * np.pi * np.fft.rfftfreq(4 * len(y), 1 / 8_000)
@@ -68,7 +114,7 @@ def test_periodicity_is_that_of_the_difference_function_summed_sample_by_sample(
         analogue = scipy.signal.butter(order, 2 * np.pi * hz, kind, analog=True)
         spectrum = spectrum * np.abs(scipy.signal.freqs(*analogue, at)[1])
     low = np.fft.irfft(spectrum)[: len(y)]
-    found = of_clip(y, VOICE)[BANDS:, 50] / 255
+    found = of_clip(y, VOICE, evidence.sameness)[BANDS:, 50] / 255
     length, longest = 320, int(8_000 / lag_hz()[-1]) + 2
     start = 50 * 80 - (length + longest) // 2
     for row in range(0, LAGS, 7):

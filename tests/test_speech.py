@@ -23,7 +23,7 @@ VOICED = Signs(30, 0.5, 0.85, 9, glide=3.0, swell=2.0, flutter=2.5, wander=3.0, 
 
 
 def seconds(y: Sound) -> float:
-    return speech.seconds(evidence.of_clip(y.astype(np.float32), VOICE))
+    return speech.heard(y.astype(np.float32), VOICE)
 
 
 def times(length: float, rate: int = RATE) -> Sound:
@@ -258,7 +258,7 @@ def test_less_is_asked_of_a_short_word() -> None:
 def test_the_signs_of_a_gliding_buzz_are_what_it_was_made_of() -> None:
     rise = 2 ** (times(1) * 0.5)  # half an octave a second
     y = harmonics(150 * rise, 1) * (0.2 + 0.8 * times(1))  # 14 dB louder in the end
-    found = speech.signs(evidence.of_clip(y.astype(np.float32), VOICE))
+    found = speech.signs(evidence.of_clip(y.astype(np.float32), VOICE, evidence.sameness))
     assert found.voiced * speech.FRAME_SECONDS == pytest.approx(1, abs=0.25)  # the quiet start counts as background
     assert found.strength > 0.95
     assert found.glide == pytest.approx(100 * 0.5 * np.log(2) * 0.04, rel=0.15)
@@ -270,7 +270,7 @@ def test_signs_of_a_clip_in_parts_are_those_in_one_go(
     part: int, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = np.concatenate([audio.load(path, VOICE.sample_rate) for path in voices[:4]])
-    found = evidence.of_clip(y, VOICE)
+    found = evidence.of_clip(y, VOICE, evidence.sameness)
     whole = speech.signs(found)
     monkeypatch.setattr(speech, "PART_FRAMES", part)
     assert asdict(speech.signs(found)) == pytest.approx(asdict(whole), rel=1e-5)
