@@ -97,6 +97,7 @@ def test_an_error_that_does_not_say_what_it_should_is_a_failure(
 def test_samples_that_are_none_are_a_failure(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, y: Any) -> None:
     monkeypatch.setattr(bench.audio, "load", lambda *_: y)
     monkeypatch.setattr(bench.evidence, "of_clip", lambda *_: np.zeros((bench.evidence.ROWS, 1)))
+    monkeypatch.setattr(bench.speech, "heard", lambda *_: 0.0)
     assert bench.attempt(b"")[1].startswith("samples")
 
 
