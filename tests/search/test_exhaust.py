@@ -1,0 +1,62 @@
+"""Whether a grid is sure to train, told from its stages before anything is begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quiet  # noqa: F401
+from parts import made_stage, small_split
+
+from agr.training import Settings
+from search.exhaust import LOOKS, Exhaust
+from search.grid import grid
+from search.stages import Stage, StageStore
+from search.subject import Subject
+from search.task import Voices, lineage_of
+
+
+def subject() -> Subject:
+    data, split = small_split()
+
+    def forbidden(*_: object, **__: object) -> Any:
+        raise AssertionError("no ending is wanted here")
+
+    return Subject(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+
+
+def keep(store: StageStore, about: Subject, point: Settings) -> str:
+    key = lineage_of(about.task, point, "cpu", "").key(point.rates())
+    store.put(key, made_stage(point.epochs))
+    return key
+
+
+def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
+    about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
+    store, strategy = StageStore(str(tmp_path)), Exhaust(lambda _: points)
+    assert strategy.surely_trains(about, store, "cpu")
+    keys = [keep(store, about, point) for point in points]
+    assert not strategy.surely_trains(about, store, "cpu")
+    assert strategy.surely_trains(about, store, "cuda")
+    store.drop(keys[-1])
+    assert strategy.surely_trains(about, store, "cpu")
+
+
+@pytest.mark.parametrize("count", [LOOKS + 1, 10 * LOOKS])
+def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
+    about = subject()
+    points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
+    store, strategy = StageStore(str(tmp_path)), Exhaust(lambda _: points)
+    for point in points:
+        keep(store, about, point)
+    looked: list[str] = []
+
+    class Counting(StageStore):
+        def outline(self, key: str) -> Stage | None:
+            looked.append(key)
+            return super().outline(key)
+
+    assert not strategy.surely_trains(about, Counting(str(tmp_path)), "cpu")
+    assert 0 < len(looked) <= LOOKS
