@@ -26,7 +26,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument("--lr", type=float, nargs="+", help="default: 0.1 0.01 0.001")
     points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
     points.add_argument("--model", choices=("cnn", "pooled"), default="cnn", help="default: cnn, the study's")
-    points.add_argument("--no-variation", action="store_true", help="train on the clips as they are, every epoch alike")
+    points.add_argument(
+        "--no-variation", action="store_true", help="train on the clips as they are, every epoch alike, without dropout"
+    )
     strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift"
     points.add_argument("--vary", nargs="+", default=[], metavar="NAME=STRENGTH", help=strengths)
     axis = "another axis, of AGR's settings or of a trainable's GRID; may be given several times"
@@ -56,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return study.run(
             plan, subject, exhaust.Exhaust(functools.partial(custom_subject.points_of, options.trainable, axes))
         )
-    points = grid.grid(*grid.usual(given), seed=options.seed, model=options.model, others=grid.axes(options.axis))
+    others = grid.axes(options.axis)
+    points = grid.grid(*grid.usual(given), seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_variation else variation.parse(options.vary)
-    subject = voices.subject(plan, voices.kind_with(grid.axes(options.axis)))
-    return study.run(plan, subject, exhaust.Exhaust(functools.partial(voices.varied_points, points, strengths)))
+    dropout = None if "dropout" in others else voices.DROPOUT
+    subject = voices.subject(plan, voices.kind_with(others))
+    return study.run(
+        plan, subject, exhaust.Exhaust(functools.partial(voices.varied_points, points, strengths, dropout))
+    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from search.study import Plan
 
 WORKSPACE = Path("data")
+DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
 
 
 def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
@@ -56,17 +57,25 @@ def kind_with(axes: Iterable[str]) -> Kind:
     return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
 
 
-def varied_points(points: Sequence[Settings], wanted: Variation | None, subject: Subject) -> tuple[Settings, ...]:
+def varied_points(
+    points: Sequence[Settings], wanted: Variation | None, dropout: float | None, subject: Subject
+) -> tuple[Settings, ...]:
     """See `varied`."""
-    return varied(points, wanted, subject.task.data) if isinstance(subject.task, Voices) else tuple(points)
+    return varied(points, wanted, subject.task.data, dropout) if isinstance(subject.task, Voices) else tuple(points)
 
 
-def varied(points: Sequence[Settings], wanted: Variation | None, data: ImageSet) -> tuple[Settings, ...]:
-    """The points with these strengths of variation, where the images can be varied."""
+def varied(
+    points: Sequence[Settings], wanted: Variation | None, data: ImageSet, dropout: float | None = DROPOUT
+) -> tuple[Settings, ...]:
+    """The points with these strengths of variation, where the images can be varied.
+
+    dropout: what goes with that, see docs/experiments.md; None leaves the points their own.
+    """
     if wanted is None or data.evidence is None:
         return tuple(points)
-    strengths: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
-    return tuple(replace(point, **strengths) for point in points)
+    changes: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
+    changes |= {} if dropout is None else {"dropout": dropout}
+    return tuple(replace(point, **changes) for point in points)
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
