@@ -63,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strengths = None if options.no_variation else variation.parse(options.vary)
     dropout = None if "dropout" in others else voices.DROPOUT
     subject = voices.subject(plan, voices.kind_with(others))
-    return study.run(
-        plan, subject, exhaust.Exhaust(functools.partial(voices.varied_points, points, strengths, dropout))
-    )
+    points_of = functools.partial(voices.varied_points, points, strengths, dropout)
+    return study.run(plan, subject, exhaust.Exhaust(points_of))
 
 
 if __name__ == "__main__":
