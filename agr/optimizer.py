@@ -64,7 +64,8 @@ class AdamW:
     def state(self) -> dict[str, Tensor]:
         """`step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of every parameter: copies, on the CPU."""
         every = {"step": self._steps} | self._moments
-        return {f"{key}.{name}": t.detach().cpu().clone() for key, part in every.items() for name, t in part.items()}
+        pairs = ((key, name) for name in self._parameters for key in every)
+        return {f"{key}.{name}": every[key][name].detach().cpu().clone() for key, name in pairs}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave, bit for bit. Raises: KeyError for what is missing."""
