@@ -155,3 +155,27 @@ def test_a_store_in_trouble_is_no_lock_that_is_taken(client: MlflowClient, monke
     monkeypatch.setattr(client, "create_registered_model", refuse)
     with pytest.raises(MlflowException, match="out of order"):
         aliases.compare_and_set(client, "m", "best", None, 1)
+
+
+def test_a_lock_that_goes_while_mlflow_looks_at_it_is_tried_again() -> None:
+    """MLflow meets the other's lock, asks for it, and finds that it is no longer there."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+    from agr import aliases
+
+    class Client:
+        calls = 0
+
+        def create_registered_model(self, *_: object) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST)
+
+        def get_registered_model(self, name: str) -> None:
+            raise MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST)
+
+    client = Client()
+    with aliases._locked(client, "m.best.moving") as owner:
+        assert owner
+    assert client.calls == 2
