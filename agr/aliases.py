@@ -24,7 +24,8 @@ from mlflow.exceptions import MlflowException
 LEASE_SECONDS, POLL_SECONDS = 30.0, 0.2
 OWNER = "owner"
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
-NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
+GONE = "RESOURCE_DOES_NOT_EXIST"
+NOT_THERE = (GONE, "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
 
 
 def pointed_at(client: MlflowClient, model: str, alias: str) -> int | None:
@@ -71,10 +72,7 @@ def _create(client: MlflowClient, lock: str, own: str) -> bool:
     try:
         client.create_registered_model(lock, {OWNER: own}, "A lock that AGR holds for a moment.")
     except MlflowException as error:
-        if error.error_code not in (
-            ALREADY_THERE,
-            *NOT_THERE,
-        ):  # MLflow looks for what it met, which may be gone by then
+        if error.error_code not in (ALREADY_THERE, GONE):  # MLflow asks for what it met, which may be gone by then
             raise
         return _owner(client, lock) == own  # a request that was sent twice
     return True

@@ -179,3 +179,20 @@ def test_a_lock_that_goes_while_mlflow_looks_at_it_is_tried_again() -> None:
     with aliases._locked(client, "m.best.moving") as owner:
         assert owner
     assert client.calls == 2
+
+
+def test_a_lock_that_mlflow_refuses_is_not_tried_for_ever() -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    from agr import aliases
+
+    class Client:
+        def create_registered_model(self, *_: object) -> None:
+            raise MlflowException("no such name", error_code=INVALID_PARAMETER_VALUE)
+
+        def get_registered_model(self, name: str) -> None:
+            raise AssertionError("a refusal is no lock to wait for")
+
+    with pytest.raises(MlflowException, match="no such name"), aliases._locked(Client(), "a/b.best.moving"):
+        pass
