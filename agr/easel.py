@@ -49,6 +49,12 @@ def notice(tags: Mapping[str, object]) -> str:
     return "; ".join(notes)
 
 
+def titled(name: str, tags: Mapping[str, object]) -> str:
+    """A search's name, and behind it what its pictures must not leave out."""
+    found = notice(tags)
+    return f"{name}  [{found}]" if found else name
+
+
 class Easel:
     """One process that draws what it is told, in that order."""
 

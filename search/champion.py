@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agr import __version__, bundle, calibration, card, inference, promotion
 from agr.confidence import Bins, Coverage
-from agr.easel import Curve, Easel, notice
+from agr.easel import Curve, Easel, titled
 from agr.errors import AgrError, ModelError
 from agr.files import write_atomic
 from agr.images import ImageSet
@@ -160,20 +160,17 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
     )
 
 
-def _title(session: Session, tags: Mapping[str, object]) -> str:
-    return session.name + (f"  [{found}]" if (found := notice(tags)) else "")
-
-
 def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], easel: Easel) -> None:
     if session.kind.prunes:  # no grid, whose points stand in rows and columns
         return
     curves = [Curve.plain(record.settings, record.history) for record in session.records.values()]
-    easel.draw("heat_map", curves, folder / "grid.png", _title(session, tags))
-    easel.draw("learning_curves", curves, folder / "learning_curves.png", _title(session, tags), STEP_SIZE)
+    title = titled(session.name, tags)
+    easel.draw("heat_map", curves, folder / "grid.png", title)
+    easel.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
 
 
 def _draw_test(session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], easel: Easel) -> None:
-    title = _title(session, tags)
+    title = titled(session.name, tags)
     easel.draw("confusion", tested.scores, folder / "confusion.png", title)
     easel.draw("speakers", tested.scores, folder / "speakers.png", title)
     easel.draw("reliability", tested.sides, folder / "reliability.png", title)

@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 
-from agr.easel import notice
+from agr.easel import titled
 from agr.errors import SettingsError
 from search import display, pictures, warm
 from search.aims import by_rule, measured, ordered
@@ -171,7 +171,7 @@ class Hunt:
             session, aim = arena.session, self.aims[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
             spent = [(trained, aim.value(score)) for trained, score in curve]
-            title = session.name + (f"  [{found}]" if (found := notice(arena.subject.tags)) else "")
+            title = titled(session.name, arena.subject.tags)
             pictures.draw(study, Path(folder), title, spent, names)
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]
