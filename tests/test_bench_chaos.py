@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import re
 import subprocess
 import sys
 import threading
@@ -160,5 +161,6 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCH / "chaos.py"), "--faults", "1", "--only", "worker"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "verdict: 1 faults in 1 searches, nothing lost"
+    last = done.stdout.splitlines()[-1]  # a search that ends before its fault strikes is followed by another
+    assert re.fullmatch(r"verdict: 1 faults in \d searches, nothing lost", last), done.stdout
     assert "killed worker" in done.stdout
