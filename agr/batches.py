@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agr import population
 from agr.corpus import CLASSES
 from agr.errors import SettingsError
 from agr.images import ImageSet
@@ -50,12 +51,14 @@ class TrainingSet:
     """The training clips as the loop reads them.
 
     source: evidence where clips are varied, else pixels. weights: (n,), float32, 0 for clips that do not train.
+    moved: (n,), how far each clip's pitch is moved in every epoch alike, see `agr.population`.
     home: on a GPU, `source` in its memory, zero for clips that do not train.
     """
 
     data: ImageSet
     source: NDArray[np.uint8]
     weights: Tensor
+    moved: NDArray[np.float64]
     settings: Settings
     device: torch.device
     home: Tensor | None
@@ -70,7 +73,8 @@ class TrainingSet:
         if device.type != "cpu":
             home = torch.zeros(source.shape, dtype=torch.uint8, device=device)
             home[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
-        return cls(data, source, clip_weights(data, split.train), settings, device, home)
+        moved = settings.variation.population * population.moves(data, split.train)
+        return cls(data, source, clip_weights(data, split.train), moved, settings, device, home)
 
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pictures (batch, 12, 98, 3), labels and weights (batch,) of epoch `index` (from 0), in this order."""
@@ -80,7 +84,7 @@ class TrainingSet:
             rows = order[start : start + size]
             pictures = self._kept(rows)
             if draws is not None:
-                pictures = vary(pictures, draws[rows], strength)
+                pictures = vary(pictures, draws[rows], strength, self.moved[rows])
             labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
             yield pictures, labels, self.weights[rows].to(self.device)
 

@@ -43,7 +43,7 @@ class Settings:
     weight_decay: the share of every weight and bias that a step takes off, times lr (AdamW, Loshchilov and Hutter,
     ICLR 2019). dropout: of the features before the last layer. label_smoothing: see `agr.batches.weighted_loss`; the
     losses that an epoch reports are without it. width: see `agr.model.build`.
-    vary_speed to vary_shift: how strongly the training clips are varied, see `agr.variation.Variation`.
+    vary_speed to vary_population: how strongly the training clips are varied, see `agr.variation.Variation`.
     """
 
     epochs: int
@@ -64,6 +64,7 @@ class Settings:
     vary_noise: float = 0.0
     vary_room: float = 0.0
     vary_shift: int = 0
+    vary_population: float = 0.0
 
     @property
     def variation(self) -> Variation:

@@ -26,6 +26,7 @@ from agr.evidence import BANDS, band_hz
 from agr.picture import LAG_STEP, WARP_RANGE, WARPS, Change
 from agr.recipe import FRAMES
 
+Floats = NDArray[np.float64]
 COLUMNS = 19  # random numbers of one clip in one epoch
 FIELD_FRAMES = 4096
 
@@ -37,7 +38,8 @@ class Variation:
     speed, pitch, formants: the greatest change of the logarithm of all frequencies, of the pitch alone, of the
     resonances alone (0.2 is 22 % up or 18 % down). colour: dB, of a microphone's curve. line, noise, room: the share
     of clips that come through a telephone line, with noise 0 to 35 dB below the voice, from a room that rings 0.1 to
-    0.7 s. shift: the greatest move in time, in frames of 10 ms.
+    0.7 s. shift: the greatest move in time, in frames of 10 ms. population: how far the mean pitch of each corpus's
+    women and men is moved to that of people at large where several corpora train, see `agr.population`.
     """
 
     speed: float = 0.05
@@ -48,11 +50,12 @@ class Variation:
     noise: float = 0.5
     room: float = 0.3
     shift: int = 15
+    population: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises: SettingsError for a value outside its range."""
         highest = {"speed": 0.3, "pitch": 0.6, "formants": 0.3, "colour": 20, "line": 1, "noise": 1, "room": 1}
-        for name, high in (highest | {"shift": FRAMES // 2}).items():
+        for name, high in (highest | {"shift": FRAMES // 2, "population": 1}).items():
             value = getattr(self, name)
             if not 0 <= value <= high:
                 raise SettingsError(f"variation {name} {value}: expected 0 to {high}")
@@ -80,16 +83,19 @@ def drawn(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
     return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
 
 
-def vary(evidence: Tensor, draws: NDArray[np.float64], strength: Variation) -> Tensor:
-    """Pictures of varied windows: evidence, (n, ROWS, FRAMES) uint8, draws, (n, COLUMNS); (n, 12, FRAMES, 3) uint8."""
-    return picture.draw(evidence, change(draws, strength, evidence.device))
+def vary(evidence: Tensor, draws: NDArray[np.float64], strength: Variation, moved: Floats | float = 0.0) -> Tensor:
+    """Pictures of varied windows: evidence, (n, ROWS, FRAMES) uint8, draws, (n, COLUMNS); (n, 12, FRAMES, 3) uint8.
+
+    moved: (n,), of the logarithm of pitch, beside what the draws change.
+    """
+    return picture.draw(evidence, change(draws, strength, evidence.device, moved))
 
 
-def change(draws: NDArray[np.float64], strength: Variation, device: torch.device) -> Change:
-    """What these random numbers change."""
+def change(draws: Floats, strength: Variation, device: torch.device, moved: Floats | float = 0.0) -> Change:
+    """What these random numbers change; see `vary`."""
     both = 2 * draws - 1  # -1..1
     speed = strength.speed * both[:, 0]
-    pitch = np.rint((speed + strength.pitch * both[:, 1]) / LAG_STEP)
+    pitch = np.rint((speed + strength.pitch * both[:, 1] + moved) / LAG_STEP)
     warp = np.clip(speed + strength.formants * both[:, 2], -WARP_RANGE, WARP_RANGE)
     gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)
     gain *= _line(draws[:, 9:11], draws[:, 8] < strength.line)

@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument(
         "--no-variation", action="store_true", help="train on the clips as they are, every epoch alike, without dropout"
     )
-    strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift"
+    strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift, population"
     points.add_argument("--vary", nargs="+", default=[], metavar="NAME=STRENGTH", help=strengths)
     axis = "another axis, of AGR's settings or of a trainable's GRID; may be given several times"
     points.add_argument("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)

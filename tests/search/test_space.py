@@ -217,6 +217,8 @@ def test_the_default_space_is_one_that_training_takes() -> None:
 def test_the_default_space_lies_around_the_variation_that_the_grid_uses() -> None:
     space = parse(DEFAULT, "default", known_settings())
     for item in fields(STRENGTHS):
+        if item.name == "population":
+            continue  # validation speakers come from the corpora that train, and cannot tell what it is good for
         low, high = space.varied[f"vary_{item.name}"].ends()
         assert low == 0
         assert high == pytest.approx(2 * getattr(STRENGTHS, item.name))
