@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agr import bundle, calibration, evidence, inference, joint, picture, registry, variation
+from agr import bundle, calibration, evidence, inference, joint, picture, population, registry, variation
 from agr.corpus import CLASSES
 from agr.credentials import harmless
 from agr.errors import ModelError
@@ -147,7 +147,7 @@ def of(loaded: bundle.Bundle, data: ImageSet, split: Split, probabilities: Float
         "## Hardest speakers": _hardest(data, rows, probabilities),
         "## Calibration": _calibration(card, probabilities, data.labels[rows]),
         "## Data": _data(data, split),
-        "## Training": _training(card),
+        "## Training": _training(card, data, split),
     }
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
 
@@ -239,9 +239,11 @@ def _side(data: ImageSet, side: Indices, corpus: str) -> str:
     return f"{len(own)} clips: {_people(people)}"
 
 
-def _training(card: bundle.Card) -> str:
+def _training(card: bundle.Card, data: ImageSet, split: Split) -> str:
     settings, made = (", ".join(f"{key} {each[key]}" for key in each) for each in (card.settings, card.environment))
-    return f"Recipe {card.recipe.name} version {card.recipe.version}. Settings: {settings}. Made with {made}."
+    moved = population.told(data, split.train, float(card.settings.get("vary_population", 0.0)))
+    text = f"Recipe {card.recipe.name} version {card.recipe.version}. Settings: {settings}. Made with {made}."
+    return f"{text}\n\n{moved}".rstrip()
 
 
 def _markdown(header: Sequence[str], cells: Iterable[Sequence[object]]) -> str:

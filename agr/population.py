@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agr import evidence
+from agr import evidence, joint
 from agr.corpus import CLASSES
 from agr.images import ImageSet
 from agr.splits import Indices
@@ -33,7 +33,7 @@ def moves(data: ImageSet, train: Indices) -> NDArray[np.float64]:
     The same for all clips of one gender and corpus. 0 everywhere with images that hold no evidence, or of one corpus.
     """
     moved = np.zeros(len(data))
-    corpora = np.array([speaker.split("/", 1)[0] for speaker in data.speakers[train].tolist()])
+    corpora = joint.corpora(data)[train]
     if data.evidence is None or len(np.unique(corpora)) < 2:
         return moved
     for corpus in np.unique(corpora):
@@ -43,6 +43,20 @@ def moves(data: ImageSet, train: Indices) -> NDArray[np.float64]:
             if np.isfinite(found):
                 moved[cell] = np.log(TYPICAL_HZ[gender] / found)
     return moved
+
+
+def told(data: ImageSet, train: Indices, strength: float) -> str:
+    """What was moved and by which factor, for a person to read; empty if nothing was."""
+    moved, corpora = strength * moves(data, train), joint.corpora(data)
+    found = [
+        f"{corpus} {gender} {np.exp(moved[cell[0]]):.2f}"
+        for corpus in np.unique(corpora[train]).tolist()
+        for label, gender in enumerate(CLASSES)
+        if len(cell := train[(corpora[train] == corpus) & (data.labels[train] == label)])
+    ]
+    if not moved.any():
+        return ""
+    return f"In training the pitch of every clip was multiplied, towards that of people at large: {', '.join(found)}."
 
 
 def mean_pitch(data: ImageSet, rows: Indices) -> float:

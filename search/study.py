@@ -159,15 +159,7 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
     name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(subject)
     print(f"{name}: {strategy.title(subject)} on " + "\n".join(subject.lines))
-    with ExitStack() as stack:
-        slots = stack.enter_context(_joined(plan, subject)) if plan.address else None
-        device = slots.device if slots else device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
-        if slots is None:
-            kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
-            soon = not kept or strategy.surely_trains(subject, kept, device)
-            start = stack.enter_context(_starting(plan, subject, soon))
-        else:
-            start = functools.partial(replace, slots)
+    with _workers(plan, subject, strategy) as (device, start):
         tags = common_tags(name, plan.script, device) | dict(subject.tags)
         session = open_session(name, subject, tags, plan.tracking_uri, axes)
         status, code = FAILED, 1
@@ -190,6 +182,19 @@ def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)
     return code
+
+
+@contextmanager
+def _workers(plan: Plan, subject: Subject, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Slots]]]:
+    """The device that trials train on, and what waits for the cluster that has it: a running one, or one of its own."""
+    if plan.address:
+        with _joined(plan, subject) as slots:
+            yield slots.device, functools.partial(replace, slots)
+        return
+    device = device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
+    kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
+    with _starting(plan, subject, soon=not kept or strategy.surely_trains(subject, kept, device)) as start:
+        yield device, start
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from agr.batches import TrainingSet
 from agr.evidence import BANDS, ROWS, lag_hz
 from agr.images import ImageSet, assemble
 from agr.picture import LAG_STEP
-from agr.population import CLIPS_A_SPEAKER, TYPICAL_HZ, mean_pitch, moves
+from agr.population import CLIPS_A_SPEAKER, TYPICAL_HZ, mean_pitch, moves, told
 from agr.recipe import FRAMES, VOICE
 from agr.splits import Split
 from agr.training import Settings
@@ -85,6 +85,17 @@ def test_of_a_speaker_with_many_clips_some_are_measured_all_along() -> None:
     many: list[Clip] = [("high", "a", "female", 20)] * CLIPS_A_SPEAKER + [("high", "a", "female", 30)] * CLIPS_A_SPEAKER
     found = mean_pitch(made(many), np.arange(len(many)))
     assert found == pytest.approx(np.sqrt(lag_hz()[20] * lag_hz()[30]))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_it_is_told_by_corpus_and_gender(strength: float) -> None:
+    data = made(CLIPS)
+    factors = np.exp(strength * moves(data, EVERY))[[0, 3, 4, 5]]
+    names = ("high female", "high male", "low female", "low male")
+    expected = ", ".join(f"{name} {factor:.2f}" for name, factor in zip(names, factors, strict=True))
+    assert told(data, EVERY, strength).endswith(f": {expected}.")
+    assert "third" not in told(made([*CLIPS, ("third", "z", "male", 30)]), EVERY, strength), "it does not train"
+    assert told(data, EVERY, 0.0) == told(data, EVERY[:4], strength) == ""
 
 
 def settings(**strengths: float) -> Settings:
