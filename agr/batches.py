@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agr import population
+from agr import joint, population
 from agr.corpus import CLASSES
 from agr.errors import SettingsError
 from agr.images import ImageSet
@@ -27,6 +27,8 @@ from agr.variation import NONE, drawn, vary
 
 if TYPE_CHECKING:
     from agr.training import Settings
+
+ONE_SIDED = 0.1  # how much a corpus of a single gender counts, beside one that has both
 
 
 def epoch_order(train: Indices, seed: int, index: int) -> Indices:
@@ -98,16 +100,21 @@ class TrainingSet:
 def clip_weights(data: ImageSet, train: Indices) -> Tensor:
     """How much each clip counts: (n,), float32, of mean 1 over the training clips, 0 for the others.
 
-    Both genders count the same; of one gender's, a corpus counts by the square root of its speakers, and within it
-    every clip the same.
+    Both genders count the same, over all and within each corpus that has both, so that how a corpus was recorded tells
+    nothing of a gender. A corpus counts by the square root of its speakers, one of a single gender by ONE_SIDED of
+    that; within a corpus and gender every clip counts the same.
     """
-    corpora = np.array([speaker.split("/", 1)[0] for speaker in data.speakers[train].tolist()])
-    labels, shares = data.labels[train], np.zeros(len(train))
-    for label in np.unique(labels):
-        cells = [(labels == label) & (corpora == corpus) for corpus in np.unique(corpora[labels == label])]
-        sizes = np.array([math.sqrt(len(np.unique(data.speakers[train][cell]))) for cell in cells])
-        for cell, size in zip(cells, sizes / sizes.sum(), strict=True):
+    corpora, labels = joint.corpora(data)[train], data.labels[train]
+    shares = np.zeros(len(train))
+    for corpus in np.unique(corpora):
+        own = corpora == corpus
+        genders = np.unique(labels[own])
+        size = math.sqrt(len(np.unique(data.speakers[train][own]))) * (1.0 if len(genders) > 1 else ONE_SIDED)
+        for label in genders:
+            cell = own & (labels == label)
             shares[cell] = size / cell.sum()
+    for label in np.unique(labels):
+        shares[labels == label] /= shares[labels == label].sum()
     weights = torch.zeros(len(data))
     weights[torch.from_numpy(train)] = torch.from_numpy(shares / shares.mean()).to(torch.float32)
     return weights

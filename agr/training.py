@@ -30,7 +30,7 @@ from agr.splits import Indices, Split
 from agr.variation import Variation
 
 OPTIMIZER = "adam"
-VERSION = 3  # to be raised whenever the same settings would give other weights or metrics
+VERSION = 4  # to be raised whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that say no more than the learning rates do
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 EVALUATION_BATCH = 256

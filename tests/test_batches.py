@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from agr.batches import class_weights, clip_weights, epoch_noise, epoch_order, weighted_loss
+from agr.batches import ONE_SIDED, class_weights, clip_weights, epoch_noise, epoch_order, weighted_loss
 from agr.images import ImageSet, assemble
 from agr.recipe import IMAGE_SHAPE, MFC
 from agr.splits import make
@@ -60,8 +60,11 @@ def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
     return assemble("made", np.zeros((len(rows), *IMAGE_SHAPE), dtype=np.uint8), rows, MFC, synthetic=False)
 
 
+D = (("d", "female", 2, 3), ("d", "male", 7, 1))
+
+
 def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers() -> None:
-    data = corpora_of(("a", "female", 16, 2), ("b", "female", 4, 50), ("a", "male", 9, 3), ("c", "male", 1, 1))
+    data = corpora_of(("a", "female", 16, 2), ("b", "female", 4, 50), ("a", "male", 9, 3), ("c", "male", 1, 1), *D)
     train = np.random.default_rng(0).permutation(len(data)).astype(np.int64)
     weights = clip_weights(data, train)
     assert weights.dtype == torch.float32
@@ -71,8 +74,11 @@ def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers
     def share(name: str, label: int) -> float:
         return float(weights[torch.from_numpy((corpus == name) & (data.labels == label))].sum()) / len(data)
 
-    shares = [share("a", 0), share("b", 0), share("a", 1), share("c", 1)]
-    assert shares == pytest.approx([0.5 * 4 / 6, 0.5 * 2 / 6, 0.5 * 3 / 4, 0.5 * 1 / 4], rel=1e-5)
+    shares = [share(*cell) for cell in (("a", 0), ("b", 0), ("d", 0), ("a", 1), ("c", 1), ("d", 1))]
+    both, women, men = 5 + 3, 2 * ONE_SIDED, 1 * ONE_SIDED
+    of_women, of_men = [5, 2 * ONE_SIDED, 3], [5, 1 * ONE_SIDED, 3]
+    expected = [each / (both + women) / 2 for each in of_women] + [each / (both + men) / 2 for each in of_men]
+    assert shares == pytest.approx(expected, rel=1e-5)
     assert len(set(weights[(corpus == "b") & (data.labels == 0)].tolist())) == 1
 
 
