@@ -28,7 +28,7 @@ from agr.variation import NONE, drawn, vary
 if TYPE_CHECKING:
     from agr.training import Settings
 
-ONE_SIDED = 0.1  # how much a corpus of a single gender counts, beside one that has both
+ONE_SIDED = 0.01  # how much a corpus of a single gender counts: hardly, see docs/experiments.md
 
 
 def epoch_order(train: Indices, seed: int, index: int) -> Indices:
