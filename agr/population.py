@@ -47,15 +47,15 @@ def moves(data: ImageSet, train: Indices) -> NDArray[np.float64]:
 
 def told(data: ImageSet, train: Indices, strength: float) -> str:
     """What was moved and by which factor, for a person to read; empty if nothing was."""
-    moved, corpora = strength * moves(data, train), joint.corpora(data)
+    if not strength or not (moved := strength * moves(data, train)).any():
+        return ""
+    corpora = joint.corpora(data)
     found = [
         f"{corpus} {gender} {np.exp(moved[cell[0]]):.2f}"
         for corpus in np.unique(corpora[train]).tolist()
         for label, gender in enumerate(CLASSES)
         if len(cell := train[(corpora[train] == corpus) & (data.labels[train] == label)])
     ]
-    if not moved.any():
-        return ""
     return f"In training the pitch of every clip was multiplied, towards that of people at large: {', '.join(found)}."
 
 
