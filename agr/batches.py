@@ -75,9 +75,7 @@ class TrainingSet:
         if device.type != "cpu":
             home = torch.zeros(source.shape, dtype=torch.uint8, device=device)
             home[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
-        share, moved = settings.variation.population, np.zeros(len(data))
-        if share:
-            moved = share * population.moves(data, split.train)
+        moved = population.moves(data, split.train, settings.variation.population)
         return cls(data, source, clip_weights(data, split.train), moved, settings, device, home)
 
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

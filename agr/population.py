@@ -27,27 +27,28 @@ TYPICAL_HZ = {"female": 215.0, "male": 125.0}
 CLIPS_A_SPEAKER = 10  # that a speaker's pitch is taken from
 
 
-def moves(data: ImageSet, train: Indices) -> NDArray[np.float64]:
+def moves(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArray[np.float64]:
     """How far each clip's pitch is moved: (n,), of its logarithm, 0 for clips that do not train.
 
-    The same for all clips of one gender and corpus. 0 everywhere with images that hold no evidence, or of one corpus.
+    strength: the share of the way. The same for all clips of one gender and corpus. 0 everywhere with images that hold
+    no evidence, or of one corpus.
     """
     moved = np.zeros(len(data))
     corpora = joint.corpora(data)[train]
-    if data.evidence is None or len(np.unique(corpora)) < 2:
+    if not strength or data.evidence is None or len(np.unique(corpora)) < 2:
         return moved
     for corpus in np.unique(corpora):
         for label, gender in enumerate(CLASSES):
             cell = train[(corpora == corpus) & (data.labels[train] == label)]
             found = mean_pitch(data, cell)
             if np.isfinite(found):
-                moved[cell] = np.log(TYPICAL_HZ[gender] / found)
+                moved[cell] = strength * np.log(TYPICAL_HZ[gender] / found)
     return moved
 
 
 def told(data: ImageSet, train: Indices, strength: float) -> str:
     """What was moved and by which factor, for a person to read; empty if nothing was."""
-    if not strength or not (moved := strength * moves(data, train)).any():
+    if not (moved := moves(data, train, strength)).any():
         return ""
     corpora = joint.corpora(data)
     found = [
