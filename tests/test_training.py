@@ -210,7 +210,7 @@ def test_logits_do_not_depend_on_the_batches_they_are_computed_in(monkeypatch: p
     monkeypatch.setattr(training, "EVALUATION_BATCH", 3)
     torch.testing.assert_close(predict_logits(model, DATA.pixels, rows, CPU), whole)
     assert whole.shape == (7, 2)
-    assert torch.equal(whole[4], whole[5])
+    torch.testing.assert_close(whole[4], whole[5])  # on some processors not to the bit
     assert predict_logits(model, DATA.pixels, rows[:0], CPU).shape == (0, 2)
 
 
