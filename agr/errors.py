@@ -13,6 +13,7 @@
     ├── RecipeError           an unknown recipe, or images made by another one
     ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
     ├── ModelError            a model folder or URI that cannot be used
+    ├── StoreError            a call that an MLflow store did not take
     ├── OutageError           an MLflow store that stopped answering
     ├── TrainingError         a trial that diverged
     └── SettingsError         a flag or setting outside its range
@@ -73,6 +74,19 @@ class SplitError(AgrError):
 
 class ModelError(AgrError):
     """A model folder or URI that cannot be used."""
+
+
+class StoreError(AgrError):
+    """A call that an MLflow store did not take; ``passing`` if the same call may succeed later."""
+
+    def __init__(self, reason: str, passing: bool) -> None:
+        """``reason``: what the store said, in a few words."""
+        super().__init__(reason, passing)
+        self.reason = reason
+        self.passing = passing
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class OutageError(AgrError):

@@ -23,10 +23,11 @@ from typing import Any
 
 from agr.credentials import harmless, hide, log_in
 from agr.errors import ModelError, SettingsError
+from agr.faults import STORE_ERRORS  # before MLflow, which it tells to be quiet
 from agr.progress import Progress, silent_progress, terminal_progress
 from agr.registry import SQLITE, STORE
 from agr.terminal import complain
-from agr.tracking import STORE_ERRORS, Tracker  # before MLflow, which it tells to be quiet
+from agr.tracking import Tracker
 
 # isort: split
 from mlflow import MlflowClient

@@ -52,7 +52,7 @@ def apart(workers: int) -> ProcessPoolExecutor:
     """So many new processes, which Ctrl-C does not reach and which end when this one is killed."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
-    with _ctrl_c_ignored():  # submitting starts a process
+    with ctrl_c_ignored():  # submitting starts a process
         for _ in range(workers):
             pool.submit(int)
     return pool
@@ -78,7 +78,7 @@ def worker_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
+def ctrl_c_ignored() -> Iterator[None]:
     """Processes started inside ignore Ctrl-C from the start: it reaches every process, and ours will end them."""
     if threading.current_thread() is not threading.main_thread():  # only there may it be set
         yield

@@ -31,6 +31,7 @@ ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
 SQLITE = "sqlite:///"
 DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
 BUNDLE = Path("data") / "bundle"  # where an MLflow model keeps the bundle
+COLUMN = "audio"  # of the table that it answers
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,6 @@ def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
 
 
 def _from_mlflow(uri: str, store: str) -> Found:
-    from agr import tracking
+    from agr import pull
 
-    return tracking.download(uri, store)
+    return pull.download(uri, store)

@@ -19,11 +19,11 @@ from agr import audio, bundle, inference
 from agr.corpus import CLASSES
 from agr.errors import AudioError, SilentAudio
 from agr.predict import NO_SPEECH
+from agr.registry import COLUMN
 
 if TYPE_CHECKING:
     import pandas
 
-COLUMN = "audio"
 BATCH = 32
 _WITHOUT_SPEECH = {"label": NO_SPEECH, "error": ""}
 

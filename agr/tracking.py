@@ -8,25 +8,18 @@ Everything goes through MLflow's client with explicit run ids; MLflow's global a
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; with MLflow's own defaults a server that does
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # not answer holds a call for many minutes
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+from agr.faults import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
 
+# isort: split
 import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -34,45 +27,21 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
-from sqlalchemy.exc import SQLAlchemyError
 
 from agr import aliases, environment, newstore
-from agr.aliases import NOT_THERE
 from agr.corpus import CLASSES
 from agr.credentials import hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
-from agr.registry import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, SQLITE, Found, normalise, resolve
-from agr.serving import COLUMN
+from agr.logged import Finished, Point, Version, points_of
+from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, SQLITE, resolve
 
 PROBE_SECONDS = 20
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
-REFUSALS = (*NOT_THERE, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
-LOCAL_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 POINTS_A_BATCH = 1000  # as many as MLflow takes at once
-Point = tuple[str, float, int]  # a metric's name, value and step
 DOCUMENTED = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
     "column `audio` takes the bytes of a WAV, FLAC, OGG or MP3 file."
 )
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered version and where its files are; `trouble` says why they cannot be used, if so."""
-
-    version: int
-    folder: Path
-    trouble: str = ""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished trial: its run, its parameters as text, and the latest value of each metric."""
-
-    run_id: str
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
 
 
 class Tracker:
@@ -89,7 +58,7 @@ class Tracker:
             self._client = MlflowClient(uri, uri)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = f"{uri}: {_first_line(error)}; expected an MLflow tracking store"
+            why = f"{uri}: {first_line(error)}; expected an MLflow tracking store"
             raise ModelError(hide(why, uri)) from None
 
     def _find_or_create(self, name: str) -> str:
@@ -245,52 +214,6 @@ class Tracker:
         return aliases.compare_and_set(self._client, self.model, alias, expected, version)
 
 
-def points_of(epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> list[Point]:
-    """Every metric of every epoch, the step being the epoch, and single numbers at step 0."""
-    points = [
-        (key, float(value), epoch.epoch) for epoch in epochs for key, value in vars(epoch).items() if key != "epoch"
-    ]
-    return points + [(key, float(value), 0) for key, value in (totals or {}).items()]
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether the same call may succeed later: the store does not answer, or says that it is in trouble."""
-    if isinstance(error, MlflowException):
-        return error.error_code not in REFUSALS
-    return isinstance(error, SQLAlchemyError | OSError) and not isinstance(error, LOCAL_FAULTS)
-
-
-def download(uri: str, tracking_uri: str) -> Found:
-    """The files behind `models:/...` or `runs:/...`.
-
-    Raises: ModelError if there is no such model.
-    """
-    uri, tracking_uri = normalise(uri), log_in(tracking_uri)
-    name, version, digest = None, None, None
-    try:
-        client = MlflowClient(tracking_uri, tracking_uri)
-        if uri.startswith("models:/"):
-            name, version = _name_and_version(client, uri)
-            uri = client.get_model_version_download_uri(name, str(version))
-            digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
-        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri)
-    except STORE_ERRORS as error:
-        why = f"{uri}: {_first_line(error)}; expected a model in {tracking_uri}"
-        raise ModelError(hide(why, tracking_uri)) from None
-    return Found(Path(folder), name, version, digest)
-
-
-def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:
-    rest = uri.removeprefix("models:/")
-    if "@" in rest:
-        name, alias = rest.split("@", 1)
-        return name, int(client.get_model_version_by_alias(name, alias).version)
-    name, _, version = rest.partition("/")
-    if version == "latest":
-        return name, max((int(v.version) for v in client.search_model_versions(f"name = '{name}'")), default=0)
-    return name, int(client.get_model_version(name, version).version)
-
-
 def _save_model(folder: Path, path: Path) -> None:
     """An MLflow model of a bundle: MLflow loads it with agr.serving, which reads safetensors and JSON only.
 
@@ -323,7 +246,3 @@ def _probe(uri: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ModelError(f"{uri}: {reason}; expected an MLflow tracking server that answers") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

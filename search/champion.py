@@ -28,7 +28,8 @@ from agr.training import STEP_SIZE
 from search.session import Record, Session, ranked
 
 if TYPE_CHECKING:
-    from agr.tracking import Tracker, Version
+    from agr.logged import Version
+    from agr.tracking import Tracker
     from search.outbox import Outbox
 
 RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")

@@ -14,22 +14,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agr.credentials import hide, user_and_password
-from agr.errors import SettingsError
+from agr.credentials import user_and_password
+from agr.errors import SettingsError, StoreError
 from agr.terminal import complain
-from agr.tracking import STORE_ERRORS, Tracker, is_outage
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker
 
 LOCAL_ID = "local_id"
-REASON_LENGTH = 160
-SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 SUFFIX = ".jsonl"
 
 
@@ -114,10 +112,10 @@ def read(path: Path) -> Left:
 
 
 def deliver_file(tracker: Tracker, path: Path) -> Left:
-    """Deliver what a search left and delete the file; returns what it held.
+    """Deliver what a search left and delete the file; returns what it held. tracker: of `clerk.store`.
 
     An entry that MLflow refuses for good is named on stderr. Raises: SettingsError if the search still runs or it is
-    no such file; what `tracker` raises if the store does not answer, and then the file stays as it was.
+    no such file; StoreError if the store does not answer, and then the file stays as it was.
     """
     left = read(path)
     with path.open() as file:
@@ -129,10 +127,10 @@ def deliver_file(tracker: Tracker, path: Path) -> Left:
         for entry in left.entries:
             try:
                 deliver(tracker, entry, ids, again=True)
-            except STORE_ERRORS as error:
-                if is_outage(error):
+            except StoreError as error:
+                if error.passing:
                     raise
-                complain(f"{path}: {entry.call} refused: {reason(error, tracker.uri)}")
+                complain(f"{path}: {entry.call} refused: {error}")
         for run in left.runs:
             discard_doubles(tracker, run, ids)
         path.unlink(missing_ok=True)
@@ -146,13 +144,6 @@ def discard_doubles(tracker: Tracker, run: str, ids: Mapping[str, str]) -> None:
     for double in found:
         if double != ids.get(run, found[0]):
             tracker.discard(double)
-
-
-def reason(error: Exception, uri: str) -> str:
-    """An error in a few words, without what the store's URI hides."""
-    text = hide(str(error) or type(error).__name__, uri)
-    found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
-    return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")
 
 
 def deliver(tracker: Tracker, entry: Entry, ids: dict[str, str], again: bool) -> None:

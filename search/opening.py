@@ -10,30 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr import registry
-from agr.terminal import quick_imports
+from search.clerk import Clerk
+from search.outbox import Outbox
 from search.session import KILLED, Session
 from search.subject import Subject
 from search.task import Point, readable
 
 if TYPE_CHECKING:
     from agr.tracking import Tracker
-    from search.outbox import Outbox
 
 SHOWN_VALUES = 10  # of an axis, in the parameters of the search's run
 
 
 def open_session(
-    name: str, subject: Subject, tags: Mapping[str, object], tracking_uri: str | None, axes: Mapping[str, object]
+    name: str,
+    subject: Subject,
+    tags: Mapping[str, object],
+    clerk: Clerk,
+    tracking_uri: str | None,
+    axes: Mapping[str, object],
 ) -> Session:
     """Open the tracking store and the search's own run. axes: what is searched, for people."""
-    with quick_imports():  # of MLflow; meanwhile Ray may be on its way up
-        from agr.tracking import Tracker
-        from search.outbox import Outbox
-
-    tracker = Outbox(
-        Tracker(tracking_uri or registry.default_tracking_uri(), subject.experiment, subject.model),
-        registry.STORE / "outbox",
-    )
+    tracker = Outbox(clerk.open(tracking_uri, subject.experiment, subject.model), registry.STORE / "outbox")
     tracker.recover()
     close_abandoned(tracker)
     params = dict(axes) | dict(subject.params)

@@ -1,6 +1,6 @@
 """What a search logs, on its way to MLflow: training never waits for it, and an outage loses none of it.
 
-    tracker = Outbox(Tracker(uri), Path("mlflow_store/outbox"))       # takes the calls of Tracker, and returns at once
+    tracker = Outbox(clerk.open(uri, "agr", "agr"), Path("mlflow_store/outbox"))   # takes its calls, returns at once
     python -m search.outbox deliver mlflow_store/outbox/FILE.jsonl    # what a search could not deliver itself
 
 A thread makes the calls, in their order. While the store does not answer they wait, in memory and in a file that
@@ -20,15 +20,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agr.credentials import hide
-from agr.errors import AgrError, ModelError, OutageError
-from agr.registry import STORE, default_tracking_uri
+from agr.errors import AgrError, ModelError, OutageError, StoreError
+from agr.logged import Finished, Version, points_of
+from agr.registry import EXPERIMENT, REGISTERED_MODEL, STORE
 from agr.terminal import complain
-from agr.tracking import STORE_ERRORS, Finished, Tracker, Version, is_outage, points_of
-from search.entries import SUFFIX, Entry, Journal, deliver, deliver_file, discard_doubles, read, reason
+from search.clerk import Clerk
+from search.entries import SUFFIX, Entry, Journal, deliver, deliver_file, discard_doubles, read
 from search.outage import Outage, grace
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker
 
 CLOSING_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
@@ -36,11 +40,10 @@ T = TypeVar("T")
 
 
 class Outbox:
-    """Stands before a `Tracker`. The ids that it hands out are the search's own; see `run_id` for MLflow's."""
+    """Stands before a `clerk.store`. The ids that it hands out are the search's own; see `run_id` for MLflow's."""
 
     def __init__(self, tracker: Tracker, folder: Path) -> None:
         """folder: where the file of this search is made, and where others may have left theirs."""
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a repeated call must be known as one
         self.uri = tracker.uri
         self._id = uuid.uuid4().hex
         self._tracker = tracker
@@ -176,7 +179,7 @@ class Outbox:
     def recover(self) -> None:
         """Deliver what killed searches left in this folder for the same store; what cannot be delivered stays."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with suppress(AgrError, *STORE_ERRORS):
+            with suppress(AgrError):
                 if read(path).uri == self.uri:
                     deliver_file(self._tracker, path)
 
@@ -194,8 +197,8 @@ class Outbox:
         while (entry := self._next()) is not None:
             try:
                 deliver(self._tracker, entry, self._ids, again)
-            except Exception as error:
-                if isinstance(error, STORE_ERRORS) and is_outage(error):
+            except Exception as error:  # whatever it is, the other entries are still delivered
+                if isinstance(error, StoreError) and error.passing:
                     self._wait(entry, error, pause)
                     pause, again = min(2 * pause, LONGEST_PAUSE), True
                     continue
@@ -204,7 +207,7 @@ class Outbox:
             pause, again = FIRST_PAUSE, False
 
     def _refused(self, error: Exception) -> str:
-        return f"{hide(self.uri, self.uri)}: refused: {reason(error, self.uri)}"
+        return f"{hide(self.uri, self.uri)}: refused: {error}"
 
     def _next(self) -> Entry | None:
         with self._changed:
@@ -222,11 +225,11 @@ class Outbox:
             self._outage.ends(sum(entry.points for entry in self._queue))
             self._changed.notify_all()
 
-    def _wait(self, entry: Entry, error: Exception, pause: float) -> None:
+    def _wait(self, entry: Entry, error: StoreError, pause: float) -> None:
         if entry.call == "start_run":
             self._doubtful.add(entry.run)
         with self._changed:
-            self._outage.goes_on(reason(error, self.uri))
+            self._outage.goes_on(error.reason)
             if not self._stopping.is_set():
                 with suppress(OSError):
                     self._journal.sync()
@@ -247,11 +250,10 @@ class Outbox:
         for attempt in itertools.count():
             try:
                 answer = call(self._tracker, attempt > 0)
-            except (ModelError, *STORE_ERRORS) as error:
-                first = error.__context__ if isinstance(error, ModelError) else error
-                if not (isinstance(first, STORE_ERRORS) and is_outage(first)):
-                    raise error if isinstance(error, AgrError) else ModelError(self._refused(error)) from None
-                self._outage.goes_on(reason(first, self.uri))
+            except StoreError as error:
+                if not error.passing:
+                    raise ModelError(self._refused(error)) from None
+                self._outage.goes_on(error.reason)
                 self._outage.check(began, seconds)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -272,14 +274,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help=f"made by a search in {STORE / 'outbox'}")
     parser.add_argument("--tracking-uri", help="default: the store that the search logged to, else MLFLOW_TRACKING_URI")
     options = parser.parse_args(arguments)
-    tracker = Tracker(options.tracking_uri or read(options.file).uri or default_tracking_uri())
-    try:
-        left = deliver_file(tracker, options.file)
-    except STORE_ERRORS as error:
-        raise OutageError(
-            f"{hide(tracker.uri, tracker.uri)}: {reason(error, tracker.uri)}; {options.file} stays"
-        ) from error
-    print(f"{left.points} points of {len(left.runs)} runs delivered to {hide(tracker.uri, tracker.uri)}")
+    uri = options.tracking_uri or read(options.file).uri
+    with Clerk() as clerk:
+        tracker = clerk.open(uri, EXPERIMENT, REGISTERED_MODEL)
+        shown = hide(tracker.uri, tracker.uri)
+        try:
+            left = deliver_file(tracker, options.file)
+        except StoreError as error:
+            raise OutageError(f"{shown}: {error}; {options.file} stays") from error
+    print(f"{left.points} points of {len(left.runs)} runs delivered to {shown}")
     return 0
 
 

@@ -12,8 +12,15 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agr.terminal import quick_imports, run
+from search.clerk import Clerk
+
+if TYPE_CHECKING:
+    from search.exhaust import Exhaust
+    from search.study import Plan
+    from search.subject import Subject
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,28 +50,34 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options.parsed(parser, arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
-    options = parse(arguments)
-    with quick_imports():
-        from agr import variation
-        from search import custom_subject, exhaust, grid, study, voices
-        from search.options import plan_of
+def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
+    """What `study.run` is to run. Raises: AgrError for what does not go together, or data that cannot be used."""
+    from agr import variation
+    from search import custom_subject, grid, voices
+    from search.exhaust import Exhaust
+    from search.options import plan_of
+
     plan = plan_of(options, "search/run_grid.py")
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom_subject.grid_of(options.trainable, given | grid.axes(options.axis))
-        subject = custom_subject.subject(options.trainable)
-        return study.run(
-            plan, subject, exhaust.Exhaust(functools.partial(custom_subject.points_of, options.trainable, axes))
-        )
+        points_of = functools.partial(custom_subject.points_of, options.trainable, axes)
+        return plan, custom_subject.subject(options.trainable), Exhaust(points_of)
     others = grid.axes(options.axis)
     points = grid.grid(*grid.usual(given), seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_variation else variation.parse(options.vary)
     dropout = None if "dropout" in others else voices.DROPOUT
-    subject = voices.subject(plan, voices.kind_with(others))
-    points_of = functools.partial(voices.varied_points, points, strengths, dropout)
-    return study.run(plan, subject, exhaust.Exhaust(points_of))
+    varied = functools.partial(voices.varied_points, points, strengths, dropout)
+    return plan, voices.subject(plan, voices.kind_with(others)), Exhaust(varied)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
+    options = parse(arguments)
+    with Clerk() as clerk:  # MLflow is imported there, torch here
+        with quick_imports():
+            from search import study
+        return study.run(*asked(options), clerk)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agr.credentials import harmless
 from agr.terminal import quick_imports, run
+from search.clerk import Clerk
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -75,12 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print_space:
         print(space.DEFAULT, end="")
         return 0
-    with quick_imports():
-        from search import request, study
-        from search.options import plan_of
-    plan = plan_of(options, "search/run_optuna.py")
-    subject, hunt = request.custom(options) if options.trainable else request.voices_of(options, plan)
-    return study.run(plan, subject, hunt)
+    with Clerk() as clerk:  # MLflow is imported there, torch here
+        with quick_imports():
+            from search import request, study
+            from search.options import plan_of
+        plan = plan_of(options, "search/run_optuna.py")
+        subject, hunt = request.custom(options) if options.trainable else request.voices_of(options, plan)
+        return study.run(plan, subject, hunt, clerk)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from search.outbox import Outbox
 from search.task import VOICES, Kind, Point
 
 if TYPE_CHECKING:
     from agr.tracking import Tracker
-    from search.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -170,8 +170,6 @@ class Session:
 
     def settle(self) -> None:
         """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
-        from search.outbox import Outbox
-
         if isinstance(self.tracker, Outbox):
             self.tracker.settle()
             for record in self.records.values():
@@ -179,8 +177,6 @@ class Session:
 
     def hang_up(self) -> None:
         """Nothing more will be logged."""
-        from search.outbox import Outbox
-
         if isinstance(self.tracker, Outbox):
             self.tracker.close()
 

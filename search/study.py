@@ -1,6 +1,6 @@
 """A search from its plan to its champion: what it is about, cluster, trials, ending.
 
-    run(Plan(data=("demo",), ...), exhaust)
+    run(Plan(data=("demo",), ...), subject, exhaust, clerk)
 
 How trials are chosen is the strategy's: `search.exhaust` runs given points, `search.hunt` asks Optuna for them.
 """
@@ -22,6 +22,7 @@ from agr import registry
 from agr.errors import AgrError, SettingsError
 from agr.terminal import INTERRUPTED, complain
 from search import report
+from search.clerk import Clerk
 from search.device import choose_device, device_name
 from search.opening import common_tags, open_session
 from search.session import FAILED, FINISHED, KILLED, Record, Session
@@ -153,15 +154,15 @@ class Arena:
         return replace(self, subject=replace(self.subject, task=task))
 
 
-def run(plan: Plan, subject: Subject, strategy: Strategy) -> int:
-    """Run it all; returns the exit status."""
+def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
+    """Run it all, MLflow by this clerk; returns the exit status."""
     began = time.monotonic()
     name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(subject)
     print(f"{name}: {strategy.title(subject)} on " + "\n".join(subject.lines))
     with _workers(plan, subject, strategy) as (device, start):
         tags = common_tags(name, plan.script, device) | dict(subject.tags)
-        session = open_session(name, subject, tags, plan.tracking_uri, axes)
+        session = open_session(name, subject, tags, clerk, plan.tracking_uri, axes)
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):

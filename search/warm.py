@@ -16,7 +16,7 @@ from search.study import Arena
 from search.task import Aim, Point
 
 if TYPE_CHECKING:
-    from agr.tracking import Finished
+    from agr.logged import Finished
 
 TAGS = ("data_digest", "split_digest", "recipe")  # that two searches must share to learn from each other
 Expand = Callable[[Mapping[str, Any]], tuple[Point, ...]]

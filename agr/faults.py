@@ -1,0 +1,37 @@
+"""How MLflow behaves here, quiet and without long waits, and what its errors mean.
+
+Imported before MLflow: what it tells MLflow stands in variables that MLflow reads once.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; with MLflow's own defaults a server that does
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # not answer holds a call for many minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from agr.aliases import NOT_THERE
+
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
+REFUSALS = (*NOT_THERE, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
+LOCAL_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the same call may succeed later: the store does not answer, or says that it is in trouble."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in REFUSALS
+    return isinstance(error, SQLAlchemyError | OSError) and not isinstance(error, LOCAL_FAULTS)
+
+
+def first_line(error: Exception) -> str:
+    """What it says first, without a full stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

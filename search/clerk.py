@@ -1,0 +1,165 @@
+"""MLflow in a process of its own: imported while this one imports torch, and out of this one's way ever after.
+
+    with Clerk() as clerk:                                # MLflow is on its way
+        ...
+        store = clerk.open(tracking_uri, "agr", "agr")    # takes the calls of `agr.tracking.Tracker`
+
+A call that MLflow does not take raises StoreError. The process may die: the next call has another one.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import re
+import signal
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from agr import registry
+from agr.credentials import hide, log_in
+from agr.errors import AgrError, ModelError, StoreError
+from agr.pool import ctrl_c_ignored
+from agr.terminal import quick_imports
+
+if TYPE_CHECKING:
+    from agr.tracking import Tracker
+
+ENDED = "its process ended"
+REASON_LENGTH = 160
+SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+
+
+class Clerk:
+    """The process. Its calls are made one after the other, in the order in which they are asked for."""
+
+    def __init__(self) -> None:
+        """Start it; it imports MLflow at once."""
+        self._opening: tuple[str | None, str, str] | None = None
+        self._opened = self._left = False
+        self._line, self._process = _started()
+        self._thread = ThreadPoolExecutor(1, "clerk")  # Ctrl-C interrupts who waits for an answer, not its reading
+
+    def __enter__(self) -> Clerk:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._process.kill()
+
+    def open(self, uri: str | None, experiment: str, model: str) -> Tracker:
+        """A store, see `store`; None is that of `default_tracking_uri`. Returns at once, the first call opens it.
+
+        Calls raise ModelError if it could not be opened, until the first that was answered.
+        """
+        self._opening = uri, experiment, model
+        return store(self._call, log_in(uri) if uri else registry.default_tracking_uri(), model)
+
+    def _call(self, name: str, /, *values: Any, **named: Any) -> Any:
+        answer, error = self._thread.submit(self._exchange, name, values, named).result()
+        if error is not None:
+            raise error
+        return answer
+
+    def _exchange(self, *call: Any) -> tuple[Any, AgrError | None]:
+        with suppress(EOFError, OSError):
+            self._line.send((self._opening, *call))
+            answer, error, opened = self._line.recv()
+            if self._opened and not opened:  # a new process met an outage
+                error = StoreError(str(error), passing=True)
+            self._opened |= opened
+            return answer, error
+        if not self._left:
+            self._process.kill()
+            self._line, self._process = _started()
+        return None, StoreError(ENDED, passing=True)
+
+
+def _started() -> tuple[Connection, multiprocessing.process.BaseProcess]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there,), name="clerk", daemon=True)
+    with ctrl_c_ignored():  # what it has to do, its owner tells it
+        process.start()
+    there.close()
+    return here, process
+
+
+def _serve(line: Connection) -> None:
+    """Answer until the other end is closed; a process that is killed closes its end too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with quick_imports():
+        import_module("agr.tracking")
+    tracker: Tracker | None = None
+    with suppress(EOFError, OSError):
+        while True:
+            opening, name, values, named = line.recv()
+            answer, refusal = None, None
+            try:
+                tracker = tracker or _opened(*opening)
+                answer = make(tracker, name, *values, **named)
+            except AgrError as error:
+                refusal = error
+            line.send((answer, refusal, tracker is not None))
+    os._exit(0)  # without taking MLflow down object by object
+
+
+def _opened(uri: str | None, experiment: str, model: str) -> Tracker:
+    from agr.tracking import Tracker
+
+    tracker = Tracker(uri or registry.default_tracking_uri(), experiment, model)
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # from here on a repeated call must be known as one
+    return tracker
+
+
+class _Store:
+    """Hands on the calls that it takes."""
+
+    def __init__(self, call: Callable[..., Any], uri: str, model: str) -> None:
+        self.uri, self.model = uri, model
+        self._call = call
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+
+def store(call: Callable[..., Any], uri: str, model: str) -> Tracker:
+    """What has the methods of a `Tracker`, whose errors are StoreErrors. call: as `make` does, of some tracker."""
+    return cast("Tracker", _Store(call, uri, model))
+
+
+def make(tracker: Tracker, name: str, /, *values: Any, **named: Any) -> Any:
+    """Make a call of a tracker. Raises: StoreError, or ModelError that no failing call is behind."""
+    from agr.faults import STORE_ERRORS, is_outage
+
+    try:
+        return getattr(tracker, name)(*values, **named)
+    except ModelError as error:
+        first = error.__context__
+        if isinstance(first, STORE_ERRORS) and is_outage(first):
+            raise StoreError(reason(first, tracker.uri), passing=True) from error
+        raise
+    except AgrError:
+        raise
+    except Exception as error:  # whatever it is, the other calls are still made
+        passing = isinstance(error, STORE_ERRORS) and is_outage(error)
+        raise StoreError(reason(error, tracker.uri), passing) from error
+
+
+def reason(error: Exception, uri: str) -> str:
+    """An error in a few words, without what the store's URI hides."""
+    text = hide(str(error) or type(error).__name__, uri)
+    found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
+    return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")
