@@ -18,9 +18,11 @@ from rich.console import Console
 
 from agr import images, prepare, splits
 from agr.corpus import open_corpus
+from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from agr.tracking import Tracker
 from agr.training import Epoch, Settings, State, fit
 from search import display
+from search.clerk import Clerk
 from search.grid import grid
 from search.outbox import Outbox
 from search.session import Session
@@ -171,17 +173,20 @@ def mlflow_costs(scratch: Path) -> dict[str, float]:
 
 def driver_costs(scratch: Path) -> dict[str, float]:
     """What the driver's own thread does for a reported epoch; one picture of the live table with 10,000 trials."""
-    outbox = Outbox(Tracker(f"sqlite:///{scratch / 'mlflow.db'}"), scratch / "outbox")
-    session = Session("bench", outbox, outbox.start_run("bench", {}, {}), {}, TRIALS)
-    began, spent = time.thread_time(), 0
-    for trial, point in enumerate(grid([EPOCHS], [0.1 / (k + 1) for k in range(TRIALS)], [0.3])):
-        session.start(str(trial), asdict(point))
-        for number in range(1, EPOCHS + 1):
-            session.advance(str(trial), {"epochs": [asdict(made_up(number))], "origins": ["a"], "read": False})
-            spent += 1
-        session.end(str(trial), None)
-    found = {"callback_s": (time.thread_time() - began) / spent}
-    session.close("FINISHED")
+    with Clerk() as clerk:
+        store = clerk.open(f"sqlite:///{scratch / 'mlflow.db'}", EXPERIMENT, REGISTERED_MODEL)
+        outbox = Outbox(store, scratch / "outbox")
+        session = Session("bench", outbox, outbox.start_run("bench", {}, {}), {}, TRIALS)
+        began, spent = time.thread_time(), 0
+        for trial, point in enumerate(grid([EPOCHS], [0.1 / (k + 1) for k in range(TRIALS)], [0.3])):
+            session.start(str(trial), asdict(point))
+            for number in range(1, EPOCHS + 1):
+                session.advance(str(trial), {"epochs": [asdict(made_up(number))], "origins": ["a"], "read": False})
+                spent += 1
+            session.end(str(trial), None)
+        found = {"callback_s": (time.thread_time() - began) / spent}
+        session.close("FINISHED")
+        outbox.settle()
     first = next(iter(session.records.values()))
     session.records = {str(number): first for number in range(10_000)}
     console = Console(width=120, height=50, quiet=True)

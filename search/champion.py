@@ -85,10 +85,10 @@ def conclude(
         pictures = Path(scratch) / "pictures"
         pictures.mkdir()
         _draw_trials(session, pictures, tags, easel)
-        session.settle()
         tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
         if tested is not None:
             _draw_test(session, tested, pictures, tags, easel)
+        session.settle()
         _write_ranking(session, ranking, pictures, tags)
         _log_scores(session, ranking[0], tested)
         ending = Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")

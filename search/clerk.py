@@ -16,7 +16,7 @@ import re
 import signal
 import textwrap
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -66,7 +66,10 @@ class Clerk:
         return store(self._call, log_in(uri) if uri else registry.default_tracking_uri(), model)
 
     def _call(self, name: str, /, *values: Any, **named: Any) -> Any:
-        answer, error = self._thread.submit(self._exchange, name, values, named).result()
+        try:
+            answer, error = self._thread.submit(self._exchange, name, values, named).result()
+        except (RuntimeError, CancelledError):  # this search is leaving
+            raise StoreError(ENDED, passing=True) from None
         if error is not None:
             raise error
         return answer

@@ -30,10 +30,9 @@ def open_session(
     tracking_uri: str | None,
     axes: Mapping[str, object],
 ) -> Session:
-    """Open the tracking store and the search's own run. axes: what is searched, for people."""
-    tracker = Outbox(clerk.open(tracking_uri, subject.experiment, subject.model), registry.STORE / "outbox")
-    tracker.recover()
-    close_abandoned(tracker)
+    """The search's own run; the store opens meanwhile, see `Outbox.opened`. axes: what is searched, for people."""
+    store = clerk.open(tracking_uri, subject.experiment, subject.model)
+    tracker = Outbox(store, registry.STORE / "outbox", close_abandoned)
     params = dict(axes) | dict(subject.params)
     parent = tracker.start_run(name, params, dict(tags) | {"driver": driver()})
     tracker.log_dataset(parent, subject.task.name, subject.digest, subject.source, subject.profile)
@@ -55,7 +54,7 @@ def _order(value: Any) -> tuple[str, Any]:
     return "" if isinstance(value, int | float) else str(type(value)), value
 
 
-def close_abandoned(tracker: Tracker | Outbox) -> None:
+def close_abandoned(tracker: Tracker) -> None:
     """End runs that a killed driver of this machine left open."""
     open_runs = tracker.unfinished()
     dead = {run for run, tags in open_runs if is_dead(tags.get("driver", ""))}

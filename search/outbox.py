@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agr.credentials import hide
-from agr.errors import AgrError, ModelError, OutageError, StoreError
+from agr.errors import AgrError, ModelError, OutageError, SettingsError, StoreError
 from agr.logged import Finished, Version, points_of
 from agr.registry import EXPERIMENT, REGISTERED_MODEL, STORE
 from agr.terminal import complain
@@ -42,8 +42,11 @@ T = TypeVar("T")
 class Outbox:
     """Stands before a `clerk.store`. The ids that it hands out are the search's own; see `run_id` for MLflow's."""
 
-    def __init__(self, tracker: Tracker, folder: Path) -> None:
-        """folder: where the file of this search is made, and where others may have left theirs."""
+    def __init__(self, tracker: Tracker, folder: Path, first: Callable[[Tracker], None] | None = None) -> None:
+        """folder: where the file of this search is made, and where others may have left theirs, to be delivered first.
+
+        first: done after that and before anything of this search is delivered, by the thread that delivers.
+        """
         self.uri = tracker.uri
         self._id = uuid.uuid4().hex
         self._tracker = tracker
@@ -56,6 +59,9 @@ class Outbox:
         self._changed = threading.Condition()
         self._outage = Outage(hide(tracker.uri, tracker.uri))
         self._stopping = threading.Event()
+        self._first = first
+        self._begun = threading.Event()
+        self.failed = ""  # why the store could not be opened
         threading.Thread(target=self._work, name="outbox", daemon=True).start()
 
     def start_run(
@@ -150,8 +156,14 @@ class Outbox:
         """MLflow's id of a run; the local one until it is delivered."""
         return self._ids.get(run, run)
 
+    def opened(self) -> None:
+        """Wait until the store takes calls. Raises: ModelError if it does not."""
+        self._begun.wait()
+        if self.failed:
+            raise ModelError(self.failed)
+
     def settle(self, seconds: float | None = None) -> None:
-        """Wait until MLflow has everything.
+        """Wait until MLflow has everything. Raises: ModelError if the store could not be opened.
 
         seconds: how long a store may not answer, AGR_OUTAGE_GRACE or 60 if it is None. Raises: OutageError after them.
         """
@@ -168,20 +180,13 @@ class Outbox:
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-            left = list(self._queue)
+            left = [] if self.failed else list(self._queue)
             self._journal.close(keep=bool(left))
         if left:
             points, path = sum(entry.points for entry in left), os.path.relpath(self._journal.path)
             complain(f"{points} points are in {path}; `python -m search.outbox deliver {path}` delivers them")
         else:
             shutil.rmtree(self._folder / self._id, ignore_errors=True)
-
-    def recover(self) -> None:
-        """Deliver what killed searches left in this folder for the same store; what cannot be delivered stays."""
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with suppress(AgrError):
-                if read(path).uri == self.uri:
-                    deliver_file(self._tracker, path)
 
     def _put(self, call: str, run: str, values: Mapping[str, Any]) -> None:
         entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
@@ -193,6 +198,8 @@ class Outbox:
 
     def _work(self) -> None:
         """Deliver one entry after the other, each until it is done."""
+        if not self._begin():
+            return
         pause, again = FIRST_PAUSE, False
         while (entry := self._next()) is not None:
             try:
@@ -205,6 +212,24 @@ class Outbox:
                 complain(f"{self._refused(error)} ({entry.call})")
             self._delivered(entry)
             pause, again = FIRST_PAUSE, False
+
+    def _begin(self) -> bool:
+        """Deliver what killed searches left and do what comes first; returns whether the store takes calls."""
+        try:
+            self._recover()
+            if self._first is not None:
+                self._first(self._tracker)
+        except AgrError as error:
+            self.failed = str(error) if isinstance(error, ModelError) else self._refused(error)
+        self._begun.set()
+        return not self.failed
+
+    def _recover(self) -> None:
+        """Deliver what killed searches left in this folder for the same store."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            with suppress(SettingsError):  # its search is running, or it is no such file
+                if read(path).uri == self.uri:
+                    deliver_file(self._tracker, path)
 
     def _refused(self, error: Exception) -> str:
         return f"{hide(self.uri, self.uri)}: refused: {error}"
@@ -236,6 +261,7 @@ class Outbox:
         self._stopping.wait(pause)
 
     def _drain(self, seconds: float) -> None:
+        self.opened()
         began = time.monotonic()
         with self._changed:
             while self._queue:

@@ -168,6 +168,16 @@ class Session:
             self._log_best()
         self.tracker.end_run(self.parent, status)
 
+    def opened(self) -> None:
+        """Wait until MLflow takes calls. Raises: ModelError if it does not."""
+        if isinstance(self.tracker, Outbox):
+            self.tracker.opened()
+
+    @property
+    def reached(self) -> bool:
+        """Whether MLflow's store could be opened, as far as is known."""
+        return not (isinstance(self.tracker, Outbox) and self.tracker.failed)
+
     def settle(self) -> None:
         """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
         if isinstance(self.tracker, Outbox):

@@ -166,7 +166,7 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
-                arena = Arena(plan, subject, session, device, store, lease, start)
+                arena = Arena(plan, subject, session, device, store, lease, functools.partial(_ready, session, start))
                 ranking = strategy.train(arena)
                 ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
             session.settle()
@@ -175,6 +175,8 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
         except AgrError as error:
+            if not session.reached:
+                raise
             complain(str(error))
         finally:
             session.close(status)
@@ -183,6 +185,12 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)
     return code
+
+
+def _ready(session: Session, start: Callable[[], Slots]) -> Slots:
+    """The cluster, if MLflow is there too. Raises: ModelError before it is waited for if MLflow is not."""
+    session.opened()
+    return start()
 
 
 @contextmanager

@@ -93,7 +93,8 @@ def test_the_variable_that_names_the_store_may_hold_a_password(monkeypatch: pyte
 
 @pytest.mark.parametrize("uri", [SERVER, DATABASE, "postgresql+nodriver://127.0.0.1/mlflow?user=ann&password=s3cr%40t"])
 def test_no_message_shows_a_password(uri: str) -> None:
-    from agr.tracking import Tracker, download
+    from agr.pull import download
+    from agr.tracking import Tracker
 
     for call in (
         lambda: Tracker(uri),

@@ -136,8 +136,8 @@ def test_a_run_ends_with_a_status(tracker: Tracker, client: Any, status: str) ->
 def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bundle_folder: Path) -> None:
     import mlflow
 
+    from agr.pull import download
     from agr.registry import BEST
-    from agr.tracking import download
 
     assert tracker.aliased(BEST) is None
     for number in (1, 2):

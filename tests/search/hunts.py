@@ -10,8 +10,9 @@ from typing import Any, cast
 import quiet  # noqa: F401
 from parts import FakeTracker, epoch, made_stage, small_split
 
+from agr.logged import Finished
 from agr.splits import inner
-from agr.tracking import Finished, Tracker
+from agr.tracking import Tracker
 from search import run_optuna
 from search.hunt import Hunt
 from search.ledger import Budget, Ledger

@@ -17,10 +17,11 @@ from parts import FakeTracker, epoch, small_split
 from agr import bundle, calibration, card, inference, registry, scoring
 from agr.errors import AgrError
 from agr.images import ImageSet
+from agr.logged import Version
 from agr.model import build
 from agr.registry import BEST, CHALLENGER
 from agr.splits import Split
-from agr.tracking import Tracker, Version
+from agr.tracking import Tracker
 from agr.training import Settings
 from search.champion import Ending, conclude
 from search.session import Session

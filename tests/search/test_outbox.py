@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -22,11 +23,17 @@ from parts import epoch
 
 from agr.errors import OutageError, SettingsError
 from agr.tracking import Tracker
-from search import entries, outage, outbox
+from search import clerk, entries, outage, outbox
 from search.entries import LOCAL_ID, Journal, read
 from search.outbox import Outbox
 
 pytestmark = [pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")]
+
+
+def told(tracker: Any) -> Tracker:
+    """A tracker of this process, as a clerk's store."""
+    return clerk.store(functools.partial(clerk.make, tracker), tracker.uri, "agr")
+
 
 UP, DOWN, LOST = "up", "down", "lost"  # lost: the answer, after the call was carried out
 HISTORY = [epoch(number, val_loss=1 / number) for number in (1, 2, 3)]
@@ -73,7 +80,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def box(flaky: Flaky, tmp_path: Path) -> Iterator[Outbox]:
-    made = Outbox(cast(Tracker, flaky), tmp_path / "outbox")
+    made = Outbox(told(flaky), tmp_path / "outbox")
     yield made
     flaky.mode = UP
     made.close()
@@ -220,7 +227,7 @@ def test_files_are_kept_though_their_folder_goes(
 def abandoned(flaky: Flaky, folder: Path) -> tuple[Path, str, str]:
     """The file of a search at whose end the store did not answer, and its local ids."""
     flaky.mode = DOWN
-    box = Outbox(cast(Tracker, flaky), folder / "outbox")
+    box = Outbox(told(flaky), folder / "outbox")
     parent, trial = logged(box)
     with pytest.raises(OutageError):
         box.settle(0.1)
@@ -253,8 +260,8 @@ def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it
 
 def test_the_next_search_delivers_what_one_left(flaky: Flaky, store: Tracker, tmp_path: Path) -> None:
     path, _, trial = abandoned(flaky, tmp_path)
-    box = Outbox(store, tmp_path / "outbox")
-    box.recover()
+    box = Outbox(told(store), tmp_path / "outbox")
+    box.opened()
     assert not path.exists()
     assert len(store.tagged(LOCAL_ID, trial)) == 1
     box.close()
@@ -267,30 +274,26 @@ def test_a_running_search_and_another_stores_points_are_left_alone(
     run = box.start_run("grid", {}, {})
     other = Journal(tmp_path / "outbox" / "other.jsonl", "http://elsewhere")
     other.close(keep=True)
-    second = Outbox(store, tmp_path / "outbox")
-    second.recover()
+    second = Outbox(told(store), tmp_path / "outbox")
+    second.opened()
     second.close()
     assert len(left_files(tmp_path)) == 2
     assert store.tagged(LOCAL_ID, run) == []
     with pytest.raises(SettingsError, match="its search is running"):
-        entries.deliver_file(store, next((tmp_path / "outbox").glob(f"{run}*")))
+        entries.deliver_file(told(store), next((tmp_path / "outbox").glob(f"{run}*")))
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from agr.errors import OutageError
-from search import outbox
+from agr.errors import StoreError
+from search import clerk
 from search.outbox import Outbox
 
-class Down:
-    uri = sys.argv[1]
-    def __getattr__(self, name):
-        def call(*values, **named):
-            raise ConnectionError("down")
-        return call
+def down(*values, **named):
+    raise StoreError("down", passing=True)
 
-box = Outbox(Down(), Path(sys.argv[2]))
+box = Outbox(clerk.store(down, sys.argv[1], "agr"), Path(sys.argv[2]))
 run = box.start_run("killed", {}, {})
 box.log_metrics(run, {"loss": 0.1})
 print(run, flush=True)
@@ -305,8 +308,8 @@ def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: Ml
     run = process.stdout.readline().strip()
     process.kill()
     process.communicate()
-    box = Outbox(store, tmp_path / "outbox")
-    box.recover()
+    box = Outbox(told(store), tmp_path / "outbox")
+    box.opened()
     box.close()
     (found,) = store.tagged(LOCAL_ID, run)
     assert client.get_run(found).data.metrics == {"loss": 0.1}
@@ -363,10 +366,10 @@ def test_one_version_though_the_answer_is_lost(box: Outbox, flaky: Flaky, tmp_pa
 
     run = box.start_run("champion", {}, {})
     box.settle()
-    box._tracker = cast(Tracker, Registry())
+    box._tracker = told(Registry())
     assert box.register(run, tmp_path, {}) == 1
     assert registered == [box.run_id(run)]
-    box._tracker = cast(Tracker, flaky)
+    box._tracker = told(flaky)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2.5", 2.5), ("", 60.0), ("soon", 60.0)])

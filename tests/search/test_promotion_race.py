@@ -10,9 +10,9 @@ import pytest
 import quiet  # noqa: F401
 
 from agr import bundle, promotion
+from agr.logged import Version
 from agr.promotion import Decision
 from agr.registry import BEST, CHALLENGER
-from agr.tracking import Version
 from search import champion
 
 

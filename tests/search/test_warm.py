@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from parts import epoch
 
 from agr.errors import SettingsError
-from agr.tracking import Finished
+from agr.logged import Finished
 from agr.training import Settings
 from search import opening, warm
 from search.ranges import Range
