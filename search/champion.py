@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,14 +22,14 @@ from agr.files import write_atomic
 from agr.images import ImageSet
 from agr.model import build
 from agr.promotion import Decision
-from agr.registry import BEST, CHALLENGER, REGISTERED_MODEL
+from agr.registry import BEST, REGISTERED_MODEL
 from agr.scoring import Scores, score
 from agr.splits import Split
 from agr.training import STEP_SIZE
+from search.award import award
 from search.session import Record, Session, ranked
 
 if TYPE_CHECKING:
-    from agr.logged import Version
     from agr.tracking import Tracker
     from search.outbox import Outbox
 
@@ -223,29 +224,18 @@ def _register(
     }
     description = card.description((made / card.FILE).read_text(encoding="utf-8"))
     version = session.tracker.register(ranking[0].run_id, made, tags, description)
-    alias, reason = _promote(session.tracker, about, version, data, split, promote)
+    judge = functools.partial(_judge, session.tracker, about, data, split)
+    alias, reason = award(session.tracker, version, judge, promote)
     return Ending(ranking, scores, version, alias, reason)
 
 
-def _promote(
-    tracker: Tracker | Outbox, about: bundle.Card, version: int, data: ImageSet, split: Split, forced: bool
-) -> tuple[str, str]:
-    """The alias that a registered version gets, and why; judged anew when another search moved `best` meanwhile."""
-    while True:
-        best = tracker.aliased(BEST)
-        decision = _judge(about, best, data, split)
-        if not (decision.promote or forced):
-            tracker.set_alias(CHALLENGER, version)
-            return CHALLENGER, decision.reason
-        if tracker.move_alias(BEST, best.version if best else None, version):
-            was = f" (was version {best.version})" if best else ""
-            return BEST, decision.reason + ("" if decision.promote else "; promoted by --promote") + was
-
-
-def _judge(about: bundle.Card, best: Version | None, data: ImageSet, split: Split) -> Decision:
+def _judge(tracker: Tracker | Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+    """The best version there is, and whether this one takes its place."""
+    best = tracker.aliased(BEST)
     try:
         if best is not None and best.trouble:
             raise ModelError(best.trouble)
-        return promotion.decide(about, best.folder if best else None, data, split)
+        decision = promotion.decide(about, best.folder if best else None, data, split)
     except ModelError as error:
-        return Decision(False, f"the best cannot be read ({error}); --promote moves the alias all the same")
+        decision = Decision(False, f"the best cannot be read ({error}); --promote moves the alias all the same")
+    return best.version if best else None, decision

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from agr.errors import AgrError, SettingsError
-from agr.registry import BEST, CHALLENGER
+from agr.promotion import Decision
+from agr.registry import BEST
+from search.award import award
 from search.custom import Custom, CustomPoint, aim_of, function_of, module_of, point_of
 from search.session import Record, Session, ranked
 from search.subject import Subject
@@ -117,7 +119,7 @@ def conclude(
         score, judged = _score(champion, numbers, tested)
         marks = {"score": repr(score), "judged_by": judged, "search": session.name}
         version = session.tracker.register_files(champion.run_id, Path(folder), marks)
-    alias, reason = _promote(session, version, score, judged, promote)
+    alias, reason = award(session.tracker, version, lambda: _judge(session, score, judged), promote)
     return Ending(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
 
 
@@ -131,23 +133,13 @@ def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, 
     return champion.score, f"validation {aim.metric}"
 
 
-def _promote(session: Session, version: int, score: float, judged: str, forced: bool) -> tuple[str, str]:
-    """The alias that a version gets, and why; judged anew when another search moved `best` meanwhile."""
-    while True:
-        best = session.tracker.marks_of(BEST)
-        better, reason = _judge(best[1] if best else None, score, judged)
-        if not (better or forced):
-            session.tracker.set_alias(CHALLENGER, version)
-            return CHALLENGER, reason
-        if session.tracker.move_alias(BEST, best[0] if best else None, version):
-            was = f" (was version {best[0]})" if best else ""
-            return BEST, reason + ("" if better else "; promoted by --promote") + was
-
-
-def _judge(best: Mapping[str, str] | None, score: float, judged: str) -> tuple[bool, str]:
-    if best is None:
-        return True, "the first registered version"
-    if best.get("judged_by") != judged:
-        return False, f"the best was judged by {best.get('judged_by')}, this one by {judged}"
-    other = float(best["score"])
-    return score > other, f"{judged} {abs(score):.4f} against {abs(other):.4f}"
+def _judge(session: Session, score: float, judged: str) -> tuple[int | None, Decision]:
+    """The best version there is, and whether one of this score takes its place."""
+    found = session.tracker.marks_of(BEST)
+    if found is None:
+        return None, Decision(True, "the first registered version")
+    best, marks = found
+    if marks.get("judged_by") != judged:
+        return best, Decision(False, f"the best was judged by {marks.get('judged_by')}, this one by {judged}")
+    other = float(marks["score"])
+    return best, Decision(score > other, f"{judged} {abs(score):.4f} against {abs(other):.4f}")

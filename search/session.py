@@ -206,11 +206,6 @@ class Session:
         """Epochs that this search trained so far."""
         return sum(record.trained for record in self.records.values())
 
-    def complete(self) -> bool:
-        """Whether every planned trial has ended, one way or another."""
-        ended = sum(1 for record in self.records.values() if record.status != RUNNING)
-        return ended == self.planned
-
     def finished(self) -> list[Record]:
         """Trials that ran to their last epoch."""
         return [record for record in self.records.values() if record.status == FINISHED]

@@ -51,7 +51,7 @@ def counts(record: Record) -> tuple[int, int, int]:
 def test_a_trial_from_its_beginning_to_its_end(session: Session, tracker: FakeTracker) -> None:
     session.start("t", asdict(POINT))
     record = session.records["t"]
-    assert (record.status, record.last, session.complete()) == (RUNNING, None, False)
+    assert (record.status, record.last) == (RUNNING, None)
     for number in (1, 2, 3):
         session.advance("t", result(session, [number]))
         assert record.last == epoch(number)
@@ -164,24 +164,12 @@ def test_closing_kills_what_still_runs_and_leaves_the_rest(session: Session, tra
     session.advance("done", result(session, [1, 2, 3]))
     session.advance("open", result(session, [1]))
     session.end("done", dict)
-    assert not session.complete()
     session.close(KILLED)
     statuses = {name: tracker.runs[record.run_id]["status"] for name, record in session.records.items()}
     assert statuses == {"done": "FINISHED", "open": "KILLED"}
     assert tracker.runs[session.records["open"].run_id]["tags"]["reason"] == "interrupted"
     assert tracker.runs[session.parent]["status"] == "KILLED"
     assert session.records["open"].status == KILLED
-
-
-def test_complete_means_every_planned_trial_has_ended(session: Session) -> None:
-    session.start("a", asdict(POINT))
-    session.end("a", None, "crash")
-    assert not session.complete()
-    session.start("b", asdict(POINT))
-    assert not session.complete()
-    session.advance("b", result(session, [1, 2, 3]))
-    session.end("b", dict)
-    assert session.complete()
 
 
 def test_listeners_hear_of_every_step(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from agr.logged import Version
 from agr.promotion import Decision
 from agr.registry import BEST, CHALLENGER
 from search import champion
+from search.award import award
 
 
 @dataclass
@@ -59,7 +61,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
 def promote(registry: Rivalled, forced: bool = False) -> tuple[str, str]:
     nothing: Any = None
     fake: Any = registry
-    return champion._promote(fake, nothing, 10, nothing, nothing, forced)
+    return award(fake, 10, functools.partial(champion._judge, fake, nothing, nothing, nothing), forced)
 
 
 def test_judged_against_whoever_is_best_when_the_alias_moves(judged: list[Path | None]) -> None:
