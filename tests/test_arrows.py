@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 AGR = {f"agr.{path.stem}": path for path in sorted((ROOT / "agr").glob("*.py"))}
 SEARCH = {f"search.{path.stem}": path for path in sorted((ROOT / "search").glob("*.py"))}
 TRACKING, MIGRATE = "agr.tracking", "agr.migrate"
-PARTS = {"agr.aliases", "agr.newstore"}  # of tracking
+PARTS = {"agr.aliases": ["faults", "tracking"], "agr.newstore": ["tracking"]}  # of tracking, and who imports them
+DOOR = {TRACKING, MIGRATE, "agr.pull", "agr.faults", *PARTS}  # the modules that know MLflow
 
 
 def imported(nodes: Iterator[ast.AST]) -> set[str]:
@@ -51,20 +52,28 @@ def _run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _run_at_import(node)
 
 
+def outside_of_type_checking(path: Path) -> set[str]:
+    """Imported anywhere in a file that runs, in functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return at_once(path) | imported(
+        node for call in ast.walk(tree) if isinstance(call, ast.FunctionDef) for node in ast.walk(call)
+    )
+
+
 def packages(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
 def loaded_with(module: str) -> set[str]:
-    """Every package that importing a module of `agr` imports, through other modules of `agr` too."""
+    """Every package that importing a module imports, through other modules of this project too."""
     todo, done, found = [module], set(), set()
     while todo:
         name = todo.pop()
         if name in done:
             continue
         done.add(name)
-        names = at_once(AGR[name])
-        todo += names & AGR.keys()
+        names = at_once((AGR | SEARCH)[name])
+        todo += names & (AGR | SEARCH).keys()
         found |= packages(names)
     return found
 
@@ -73,8 +82,8 @@ def test_the_sources_are_where_this_test_looks() -> None:
     assert {"agr.training", "agr.predict", TRACKING} <= AGR.keys()
     assert "search.run_grid" in SEARCH
     assert "mlflow" in packages(everywhere(AGR[TRACKING]))
-    assert "agr.tracking" in everywhere(AGR["agr.registry"])
-    assert "agr.tracking" not in at_once(AGR["agr.registry"])
+    assert "agr.pull" in everywhere(AGR["agr.registry"])
+    assert "agr.pull" not in at_once(AGR["agr.registry"])
     assert any("ray" in packages(everywhere(path)) for path in SEARCH.values())
 
 
@@ -83,8 +92,8 @@ def test_agr_knows_nothing_of_the_search(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"search", "ray", "optuna"}
 
 
-@pytest.mark.parametrize("module", sorted(AGR.keys() - {TRACKING, MIGRATE} - PARTS))
-def test_mlflow_is_imported_in_tracking_and_migration_only(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(AGR.keys() - DOOR))
+def test_mlflow_is_imported_behind_one_door_only(module: str) -> None:
     assert not packages(everywhere(AGR[module])) & {"mlflow", "sqlalchemy"}
 
 
@@ -93,14 +102,22 @@ def test_the_search_speaks_to_mlflow_through_agr(module: str) -> None:
     assert not packages(everywhere(SEARCH[module])) & {"mlflow", "sqlalchemy"}
 
 
-def test_tracking_is_imported_by_migration_and_when_needed_by_the_registry() -> None:
-    assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == [MIGRATE, "agr.registry"]
-    assert [module for module, path in AGR.items() if TRACKING in at_once(path)] == [MIGRATE]
+def test_who_imports_what_imports_mlflow() -> None:
+    assert [module for module, path in AGR.items() if TRACKING in everywhere(path)] == [MIGRATE]
+    assert [module for module, path in AGR.items() if "agr.pull" in everywhere(path)] == ["agr.registry"]
+    assert [module for module, path in AGR.items() if at_once(path) & DOOR] == sorted(
+        DOOR - {"agr.aliases", "agr.newstore"}
+    )
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))
 def test_the_parts_of_tracking_are_its_own(part: str) -> None:
-    assert [path.stem for path in [*AGR.values(), *SEARCH.values()] if part in everywhere(path)] == ["tracking"]
+    assert [path.stem for path in [*AGR.values(), *SEARCH.values()] if part in everywhere(path)] == PARTS[part]
+
+
+def test_of_a_search_only_the_clerk_imports_mlflow_and_in_its_own_process() -> None:
+    assert not [module for module, path in SEARCH.items() if loaded_with(module) & {"mlflow", "sqlalchemy"}]
+    assert [module for module, path in SEARCH.items() if DOOR & outside_of_type_checking(path)] == ["search.clerk"]
 
 
 def test_nothing_imports_the_migration() -> None:
