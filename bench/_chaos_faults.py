@@ -15,7 +15,7 @@ import psutil
 from _chaos_link import CUT, LYING, OPEN, REFUSING, SLOW
 from _chaos_tools import wait_until
 from _chaos_trace import trained
-from _chaos_world import World
+from _chaos_world import World, title
 
 
 class Victim(Protocol):
@@ -60,6 +60,17 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
     search.allowance += world.workers
     os.kill(search.process.pid, signal.SIGKILL)
     return "killed the driver", nothing
+
+
+def clerk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to the process in which the search has MLflow."""
+    try:
+        spawned = [each for each in psutil.Process(search.process.pid).children() if "spawn_main" in title(each)]
+        first = min(spawned, key=psutil.Process.create_time)  # before the one that draws
+        first.kill()
+    except (psutil.NoSuchProcess, ValueError):
+        return None
+    return f"killed the search's MLflow process {first.pid}", nothing
 
 
 def mlflow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -123,6 +134,7 @@ FAULTS: Mapping[str, Fault] = {
     "worker": worker,
     "node": node,
     "driver": driver,
+    "clerk": clerk,
     "mlflow": mlflow,
     "postgres": database,
     "disk": disk,

@@ -150,7 +150,7 @@ def deep_card(bundle: Path, marker: Path) -> None:
 
 def huge_card(bundle: Path, marker: Path) -> None:
     with (bundle / CARD).open("r+b") as file:
-        file.truncate(2**31)
+        file.truncate(2**28)
 
 
 def other_recipe(bundle: Path, marker: Path) -> None:
