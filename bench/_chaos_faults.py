@@ -62,15 +62,15 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
     return "killed the driver", nothing
 
 
-def clerk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGKILL to the process in which the search has MLflow."""
-    try:
+def helper(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to a process that the driver has beside it: the one with MLflow, or the one that draws."""
+    with contextlib.suppress(psutil.NoSuchProcess):
         spawned = [each for each in psutil.Process(search.process.pid).children() if "spawn_main" in title(each)]
-        first = min(spawned, key=psutil.Process.create_time)  # before the one that draws
-        first.kill()
-    except (psutil.NoSuchProcess, ValueError):
-        return None
-    return f"killed the search's MLflow process {first.pid}", nothing
+        if spawned:
+            victim = chance.choice(spawned)
+            victim.kill()
+            return f"killed a helper of the driver, {victim.pid}", nothing
+    return None
 
 
 def mlflow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -134,7 +134,7 @@ FAULTS: Mapping[str, Fault] = {
     "worker": worker,
     "node": node,
     "driver": driver,
-    "clerk": clerk,
+    "helper": helper,
     "mlflow": mlflow,
     "postgres": database,
     "disk": disk,
