@@ -98,10 +98,6 @@ class Outbox:
         """See `Tracker`."""
         self._put("end_run", run_id, {"status": status})
 
-    def unfinished(self) -> list[tuple[str, dict[str, str]]]:
-        """See `Tracker`. Raises: OutageError."""
-        return self._ask(lambda tracker, again: tracker.unfinished())
-
     def finished(self, tags: Mapping[str, str]) -> list[Finished]:
         """See `Tracker`. Raises: OutageError."""
         return self._ask(lambda tracker, again: tracker.finished(tags))

@@ -342,7 +342,11 @@ def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {"driver": "x:1"})
     seen: list[str] = []
-    asking = threading.Thread(target=lambda: seen.extend(found for found, _ in box.unfinished()))
+
+    def question(tracker: Tracker, again: bool) -> list[str]:
+        return [each for each, _ in tracker.unfinished()]
+
+    asking = threading.Thread(target=lambda: seen.extend(box._ask(question)))
     asking.start()
     time.sleep(0.05)
     flaky.mode = UP
