@@ -215,15 +215,18 @@ class Outbox:
             self._recover()
             if self._first is not None:
                 self._first(self._tracker)
-        except AgrError as error:
+        except Exception as error:  # whatever it is, nobody waits for ever
             self.failed = str(error) if isinstance(error, ModelError) else self._refused(error)
         self._begun.set()
         return not self.failed
 
     def _recover(self) -> None:
-        """Deliver what killed searches left in this folder for the same store."""
+        """Deliver what killed searches left in this folder for the same store; what cannot be delivered stays.
+
+        Raises: ModelError if the store cannot be opened.
+        """
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with suppress(SettingsError):  # its search is running, or it is no such file
+            with suppress(SettingsError, StoreError, OSError):  # its search runs, it is refused, another delivered it
                 if read(path).uri == self.uri:
                     deliver_file(self._tracker, path)
 

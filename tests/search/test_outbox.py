@@ -21,7 +21,7 @@ import quiet  # noqa: F401
 from mlflow import MlflowClient
 from parts import epoch
 
-from agr.errors import OutageError, SettingsError
+from agr.errors import ModelError, OutageError, SettingsError
 from agr.tracking import Tracker
 from search import clerk, entries, outage, outbox
 from search.entries import LOCAL_ID, Journal, read
@@ -281,6 +281,49 @@ def test_a_running_search_and_another_stores_points_are_left_alone(
     assert store.tagged(LOCAL_ID, run) == []
     with pytest.raises(SettingsError, match="its search is running"):
         entries.deliver_file(told(store), next((tmp_path / "outbox").glob(f"{run}*")))
+
+
+@pytest.mark.parametrize("call", ["tagged", "discard", "log_points"])
+def test_what_a_search_left_and_the_store_refuses_stops_no_other_search(
+    flaky: Flaky, store: Tracker, tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _, _ = abandoned(flaky, tmp_path)
+
+    def refuse(*values: object) -> None:
+        raise PermissionError(f"{call} is not for you")
+
+    monkeypatch.setattr(store, call, refuse)
+    box = Outbox(told(store), tmp_path / "outbox", lambda tracker: None)
+    box.opened()
+    box.close()
+    assert path.exists() == (call == "tagged"), "an entry that is refused for good is given up, and named"
+
+
+def test_a_file_that_another_search_has_just_delivered_stops_none(
+    flaky: Flaky, store: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abandoned(flaky, tmp_path)
+
+    def gone(tracker: Tracker, path: Path) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(outbox, "deliver_file", gone)
+    box = Outbox(told(store), tmp_path / "outbox")
+    box.opened()
+    box.close()
+
+
+def test_whatever_goes_wrong_at_the_beginning_is_said_to_those_who_wait(store: Tracker, tmp_path: Path) -> None:
+    def first(tracker: Tracker) -> None:
+        raise KeyError("a mistake of ours")
+
+    box = Outbox(told(store), tmp_path / "outbox", first)
+    box.start_run("grid", {}, {})
+    for wait in (box.opened, box.settle):
+        with pytest.raises(ModelError, match="refused: 'a mistake of ours'"):
+            wait()
+    box.close()
+    assert left_files(tmp_path) == []
 
 
 KILLED = """
