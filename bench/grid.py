@@ -1,11 +1,12 @@
-"""The 27-point grid four times on the same images and split: plain Ray Tune, and this search in three states.
+"""The 27-point grid on the same images and split: by plain Ray Tune, and by this search in three states.
 
-    python bench/grid.py IMAGES --workers 2 [--split KIND] [--folds N --fold K] [--only 1,3] [--seed 0] [--quick]
+    python bench/grid.py IMAGES --workers 2 [--split KIND] [--folds N --fold K] [--only 1,3,5] [--seed 0] [--quick]
     python bench/grid.py demo --growth --workers 2
 
 IMAGES is a folder that `python -m agr.prepare` made, or any SOURCE that it takes. Each case is a command of its own
 in a temporary folder; its wall time counts everything from starting Python to its end. The goals are stated for 1,000
-training images or more and two cores. Exit status: 0 if they hold, 1 if not.
+training images or more and two cores. Exit status: 0 if they hold, 1 if not. Case 5, only when asked for, is case 1
+with this project's model in place of the script's own: what of the difference is the model's.
 """
 
 from __future__ import annotations
@@ -41,8 +42,15 @@ from agr.terminal import run
 from search.grid import EPOCHS, GAMMA, LR, distinct_epochs, grid
 
 ROOT = Path(__file__).resolve().parents[1]
-TITLES = {1: "plain Ray Tune", 2: "search, no stage store", 3: "search, empty store", 4: "search, warm store"}
-FOLDERS = {1: "plain", 2: "unshared", 3: "shared", 4: "shared"}
+TITLES = {
+    1: "plain Ray Tune",
+    2: "search, no stage store",
+    3: "search, empty store",
+    4: "search, warm store",
+    5: "plain Ray Tune, AGR's model",
+}
+FOLDERS = {1: "plain", 2: "unshared", 3: "shared", 4: "shared", 5: "plain-model"}
+PLAIN: dict[int, list[str]] = {1: [], 5: ["--agr-model"]}  # what the plain script is told
 GOALS = {3: 6.0, 4: 60.0}  # times faster than case 1
 GOAL_IMAGES = 1000
 QUICK_EPOCHS, QUICK_EACH = (1, 2, 6), 4
@@ -65,10 +73,10 @@ class Bench:
         """Run one case in its folder."""
         cwd = self.scratch / FOLDERS[number]
         axes = ["--epochs", *map(str, self.epochs), "--seed", str(self.options.seed)]
-        if number == 1:
-            layout = lay_out(self.folder, self.data, self.split, self.scratch / "layout")
+        if number in PLAIN:
+            layout = lay_out(self.folder, self.data, self.split, self.scratch / f"layout{number}")
             command = [str(ROOT / "bench/plain_tune.py"), str(layout), "--workers", str(self.options.workers)]
-            started, wall = timed([sys.executable, *command, *axes], cwd)
+            started, wall = timed([sys.executable, *command, *axes, *PLAIN[number]], cwd)
             return Case(number, wall, started, read_trials(cwd / "mlflow.db", "plain"))
         command = search_command(self.options, self.folder, f"case{number}") + axes
         started, wall = timed(command + ["--no-stage-store"] * (number == 2), cwd)
@@ -213,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python bench/grid.py", description="Measure the search against plain Tune.")
     parser.add_argument("source", metavar="IMAGES", help="a prepared folder, or any SOURCE of agr.prepare")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default: 2)")
-    parser.add_argument("--only", default="1,2,3,4", help="cases, for instance 1,3; 4 runs 3 too (default: all)")
+    parser.add_argument("--only", default="1,2,3,4", help="cases, for instance 1,3; 4 runs 3 too (default: 1 to 4)")
     parser.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
     parser.add_argument("--folds", type=int)
     parser.add_argument("--fold", type=int)
@@ -226,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         raise SettingsError(f"--only {options.only}: expected numbers of cases, for instance 1,3") from error
     if not options.only <= TITLES.keys():
-        raise SettingsError(f"--only {sorted(options.only)}: expected cases of 1 to 4")
+        raise SettingsError(f"--only {sorted(options.only)}: expected cases of 1 to 5")
     with tempfile.TemporaryDirectory(prefix="agr-bench-") as scratch:
         return (growth if options.growth else compare)(options, Path(scratch))
 
