@@ -17,9 +17,8 @@ from agr import bundle
 from agr.errors import RecipeError
 from agr.evaluate import score_images
 from agr.images import ImageSet
+from agr.scoring import TIE_DIGITS
 from agr.splits import Split
-
-TIE_DIGITS = 9  # the mean of two recalls carries rounding errors, which must not decide
 
 
 @dataclass(frozen=True)

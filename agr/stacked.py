@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agr.model import thin, to_input
+from agr.model import STRIDE, blocked, strided, thin, to_input
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -57,7 +57,9 @@ def cnn(
     def convolve(name: str, h: Tensor, groups: int) -> Tensor:
         weight, bias = parameters[f"{name}.weight"].flatten(0, 1), parameters[f"{name}.bias"].flatten()
         h = functional.conv2d(h, weight, bias, padding=1, groups=groups)
-        return functional.relu(functional.max_pool2d(h, 2))  # as ReLU before pooling, on a quarter of the values
+        return functional.relu(
+            functional.max_pool2d(h, 2, STRIDE)
+        )  # as ReLU before pooling, on a quarter of the values
 
     def multiply(name: str, h: Tensor) -> Tensor:
         weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
@@ -66,9 +68,10 @@ def cnn(
     h = to_input(images)  # (batch, 3, 12, 98)
     if h.device.type != "cpu":  # channels last is faster on a CPU; on a GPU grouped convolutions expect channels first
         h = h.contiguous()
+    h = blocked(h)  # as separate trials have it: near ties in a pool are decided alike
     h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49): one input for all lanes, so no groups yet
     h = convolve("conv2", h, groups=lanes)  # (batch, lanes * 64, 3, 24)
-    h = h.reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
+    h = strided(h).reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
     h = functional.relu(multiply("hidden", h))  # (lanes, batch, 128)
     return multiply("out", thin(h, dropout, noise))  # (lanes, batch, 2)
 

@@ -24,13 +24,13 @@ from agr.confidence import bins
 from agr.corpus import CLASSES
 from agr.errors import ModelError, SettingsError, TrainingError
 from agr.images import ImageSet
-from agr.model import MODELS, NARROWEST, WIDEST, build, check_size, to_input
+from agr.model import MODELS, NARROWEST, WIDEST, build, check_size, feed
 from agr.optimizer import AdamW
 from agr.splits import Indices, Split
 from agr.variation import Variation
 
 OPTIMIZER = "adam"
-VERSION = 4  # to be raised whenever the same settings would give other weights or metrics
+VERSION = 5  # to be raised whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that say no more than the learning rates do
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 EVALUATION_BATCH = 256
@@ -194,7 +194,7 @@ def _train_epoch(
     settings, logits = train_set.settings, []
     noise = epoch_noise(settings.seed, index)
     for pictures, y, weights in train_set.batches(order, index):
-        output = model(to_input(pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
+        output = model(feed(model, pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -210,7 +210,7 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, d
     with torch.inference_mode():
         for start in range(0, len(rows), EVALUATION_BATCH):
             batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])
-            logits.append(model(to_input(batch.to(device))).cpu())
+            logits.append(model(feed(model, batch.to(device))).cpu())
     return torch.cat(logits) if logits else torch.zeros(0, len(CLASSES))
 
 

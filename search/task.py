@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from agr.images import ImageSet
-from agr.promotion import TIE_DIGITS
+from agr.scoring import TIE_DIGITS
 from agr.splits import Split
 from agr.training import Epoch, Report, Settings, State, fit
 from search.device import torch_device

@@ -53,6 +53,7 @@ def tune_points(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=trials,
+            max_concurrent_trials=slots.workers,  # or Tune starts the workers one after the other
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from agr.errors import ModelError
-from agr.model import LATENCY_SECONDS, MODELS, MOST, Cnn, build, latency_ms, parameters, thin, to_input
+from agr.model import (
+    LATENCY_SECONDS,
+    MODELS,
+    MOST,
+    Cnn,
+    build,
+    feed,
+    latency_ms,
+    parameters,
+    strided,
+    thin,
+    to_input,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,6 +44,7 @@ def published() -> nn.Sequential:
     )
 
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 LAYERS = {"conv1": 0, "conv2": 3, "hidden": 7, "out": 9}  # where each stands in the list above
 
 
@@ -83,14 +96,41 @@ def test_every_layer_is_the_published_one(seed: int, batch: int) -> None:
     assert torch.equal(logits, seen["out"])
 
 
-def test_gradients_are_those_of_the_published_network() -> None:
+@pytest.mark.parametrize("way", ["feed", "to_input"])
+def test_gradients_are_those_of_the_published_network(way: str) -> None:
     model, images = build("cnn", 1), some_images(4)
     reference = with_weights_of(model)
-    for network in (model, reference):
-        network(to_input(images)).square().sum().backward()
+    model(feed(model, images) if way == "feed" else to_input(images)).square().sum().backward()
+    reference(to_input(images)).square().sum().backward()
     for name, index in LAYERS.items():
         own = model.get_parameter(f"{name}.weight").grad
         torch.testing.assert_close(own, reference.get_parameter(f"{index}.weight").grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [0.25, 1.0, 1.28])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_answers_alike_in_the_layout_that_is_fastest(name: str, width: float) -> None:
+    model, images = build(name, 2, width), some_images(5)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(feed(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this torch was built without oneDNN")
+def test_the_cnn_is_fed_in_onednns_layout_and_the_other_model_is_not() -> None:
+    images = some_images(2)
+    x = feed(build("cnn", 0), images)
+    assert x.is_mkldnn
+    assert torch.equal(strided(x), to_input(images))
+    assert not feed(build("pooled", 0), images).is_mkldnn
+
+
+def test_without_onednn_the_cnn_is_fed_as_every_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    images, model = some_images(2), build("cnn", 0)
+    x = feed(model, images)
+    assert not x.is_mkldnn
+    assert strided(x) is x
+    torch.testing.assert_close(model(x), model(to_input(images)))
 
 
 def test_input_covers_minus_one_to_one_evenly() -> None:
