@@ -75,12 +75,14 @@ def end_on_sigterm() -> None:
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Import torch and MLflow inside: the garbage collector would walk their objects over and over, now and at exit."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,9 +12,10 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import psutil
 from filelock import FileLock
 
 from agr.errors import SettingsError
@@ -38,6 +39,7 @@ import ray
 # Tune's actors never take the workers that Ray starts in advance, but have to wait until those are up.
 NO_SPARE_WORKERS = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
+MONITOR = "autoscaler/_private/monitor.py"  # of the processes that a local Ray starts
 ANSWER_SECONDS = 10.0  # how long a cluster may take to accept a connection
 
 
@@ -84,6 +86,7 @@ def cluster(
                     _system_config=NO_SPARE_WORKERS,
                     **quiet,
                 )
+                _end_monitor()
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
@@ -92,6 +95,14 @@ def cluster(
         yield _slots(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
+
+
+def _end_monitor() -> None:
+    """Kill the process that would ask a cloud for more nodes: asked to end with Ray, it takes a second to."""
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            if MONITOR in " ".join(process.cmdline()):
+                process.kill()
 
 
 @contextmanager

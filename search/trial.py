@@ -7,13 +7,16 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray import tune
-
 from agr.errors import TrainingError
-from agr.training import STEP_SIZE, State
-from search.keeping import Keeper
-from search.stages import Lineage, Stage, StageStore
-from search.task import Kind, Task, lineage_of
+from agr.terminal import quick_imports
+
+with quick_imports():  # of torch, by a worker that is to begin
+    from ray import tune
+
+    from agr.training import STEP_SIZE, State
+    from search.keeping import Keeper
+    from search.stages import Lineage, Stage, StageStore
+    from search.task import Kind, Task, lineage_of
 
 
 @dataclass(frozen=True)

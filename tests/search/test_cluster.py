@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+
 import pytest
 
 from agr.errors import SettingsError
@@ -125,3 +129,19 @@ def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, alive=False)
     with pytest.raises(SettingsError, match="0 CPU on this cluster"):
         cluster._slots("cpu", None, 1.0)
+
+
+def test_ray_starts_its_monitor_under_the_name_by_which_it_is_ended() -> None:
+    found = importlib.util.find_spec("ray.autoscaler._private.monitor")
+    assert found is not None
+    assert found.origin is not None
+    assert found.origin.endswith(cluster.MONITOR)
+
+
+def test_the_monitor_is_ended_and_no_other_process() -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen([*sleep, f"/ray/{cluster.MONITOR}"]) as monitor, subprocess.Popen(sleep) as other:
+        cluster._end_monitor()
+        assert monitor.wait(30) == -9
+        assert other.poll() is None
+        other.kill()
