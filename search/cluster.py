@@ -39,7 +39,7 @@ import ray
 # Tune's actors never take the workers that Ray starts in advance, but have to wait until those are up.
 NO_SPARE_WORKERS = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
-MONITOR = "autoscaler/_private/monitor.py"  # of the processes that a local Ray starts
+SPARE_PROCESSES = ("ray/autoscaler/_private/monitor.py", "ray/_private/log_monitor.py")
 ANSWER_SECONDS = 10.0  # how long a cluster may take to accept a connection
 
 
@@ -86,7 +86,7 @@ def cluster(
                     _system_config=NO_SPARE_WORKERS,
                     **quiet,
                 )
-                _end_monitor()
+                _end_spare_processes()
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
@@ -97,11 +97,16 @@ def cluster(
         ray.shutdown()
 
 
-def _end_monitor() -> None:
-    """Kill the process that would ask a cloud for more nodes: asked to end with Ray, it takes a second to."""
+def _end_spare_processes() -> None:
+    """Kill what a local Ray starts and nobody here asks.
+
+    The one would ask a cloud for more nodes, and takes a second to end when Ray does. The other reads the log files of
+    all workers ten times a second, for `log_to_driver`.
+    """
     for process in psutil.Process().children():
         with suppress(psutil.Error):
-            if MONITOR in " ".join(process.cmdline()):
+            command = " ".join(process.cmdline())
+            if any(name in command for name in SPARE_PROCESSES):
                 process.kill()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -131,17 +133,20 @@ def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
         cluster._slots("cpu", None, 1.0)
 
 
-def test_ray_starts_its_monitor_under_the_name_by_which_it_is_ended() -> None:
-    found = importlib.util.find_spec("ray.autoscaler._private.monitor")
+@pytest.mark.parametrize("module", ["ray.autoscaler._private.monitor", "ray._private.log_monitor"])
+def test_ray_has_spare_processes_under_the_names_by_which_they_are_ended(module: str) -> None:
+    found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None
-    assert found.origin.endswith(cluster.MONITOR)
+    assert found.origin.endswith(cluster.SPARE_PROCESSES)
 
 
-def test_the_monitor_is_ended_and_no_other_process() -> None:
+def test_spare_processes_are_ended_and_no_others() -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen([*sleep, f"/ray/{cluster.MONITOR}"]) as monitor, subprocess.Popen(sleep) as other:
-        cluster._end_monitor()
-        assert monitor.wait(30) == -9
+    with ExitStack() as stack:
+        spare = [stack.enter_context(subprocess.Popen([*sleep, f"/lib/{name}"])) for name in cluster.SPARE_PROCESSES]
+        other = stack.enter_context(subprocess.Popen(sleep))
+        cluster._end_spare_processes()
+        assert [process.wait(30) for process in spare] == [-signal.SIGKILL] * len(spare)
         assert other.poll() is None
         other.kill()
