@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import ray
 import torch
@@ -33,14 +32,6 @@ CRASHES = 2  # how often a task whose worker died is started again
 WRITERS = 4  # threads that write stages while the next epoch trains
 
 
-@dataclass(frozen=True)
-class Step:
-    """One epoch of a group. `trained`: the epochs, by learning rates up to them, that this search has trained."""
-
-    line: str
-    trained: frozenset[Rates]
-
-
 def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -> None:
     """Train the points in lanes and wait; a line for each epoch goes to stdout."""
     parts = groups(points, slots.workers)
@@ -52,16 +43,16 @@ def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         try:
-            step: Step = ray.get(next(ready))
+            line: str = ray.get(next(ready))
         except StopIteration:
             del running[ready]
         except RayError as error:
             reason = str(error).strip().splitlines()[-1]
             print(f"{running.pop(ready)}: given up, its trials train on their own ({reason})", flush=True)
         else:
-            session.lanes_trained(step.trained)
-            if step.line:
-                print(f"{running[ready]}: {step.line}", flush=True)
+            session.beat()
+            if line:
+                print(f"{running[ready]}: {line}", flush=True)
 
 
 def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...]]:
@@ -75,10 +66,10 @@ def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...
     return [tuple(part) for part in parts]
 
 
-def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
-    """What a worker runs: its points from their deepest stages to their last epochs; a step for every epoch.
+def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
+    """What a worker runs: its points from their deepest stages to their last epochs; a line for every epoch.
 
-    There are as many steps when it starts anew after a death, as Ray expects: those of known epochs are empty.
+    There are as many lines when it starts anew after a death, as Ray expects: those of known epochs are empty.
     """
     device = torch_device(job.device)
     if device.type == "cpu":
@@ -90,7 +81,6 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
     found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
     stages = {rates[: len(stage.origins)]: stage for rates, stage in found.items() if stage}
     origins = {rates: stage.origins for rates, stage in stages.items()}
-    yield Step("", own(origins, job.search))
     resume = {rates: stage.state for rates, stage in stages.items()}
     writes: list[Future[None]] = []
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -106,15 +96,9 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[Step]:
                 read = 0 if before[-1:] == (job.search,) else len(before)  # what another search left stays
                 spare = superfluous(state.history, job.ends, task.kind, read)
                 writes.append(pool.submit(keep, store, lineage, rates, stage, spare))
-            yield Step(_line(outcomes), frozenset(states))
+            yield _line(outcomes)
         for write in writes:
             write.result()
-
-
-def own(origins: Mapping[Rates, Sequence[str]], search: str) -> frozenset[Rates]:
-    """The epochs among known ones that a search trained itself."""
-    every = ((rates[:count], name) for rates, names in origins.items() for count, name in enumerate(names, start=1))
-    return frozenset(rates for rates, name in every if name == search)
 
 
 def _line(outcomes: Mapping[Rates, Outcome]) -> str:

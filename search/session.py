@@ -6,7 +6,7 @@ The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ Weights = Callable[[], Mapping[str, Tensor]]  # reads them only when they are wa
 class Record:
     """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others.
 
-    Of epochs that fused lanes trained, each counts as `trained` in the first trial that read it.
+    An epoch that this search trained in lanes, or in a trial whose worker died before it told of it, counts as
+    `trained` in the first trial that read it.
     """
 
     settings: Any  # a Point: of AGR's own trials, agr.training.Settings
@@ -110,7 +111,7 @@ class Session:
         self.began = time.monotonic()
         self.noting = True  # whether a finished trial may be the best so far
         self.best: list[tuple[int, float]] = []  # epochs trained so far, and the best score; only rises
-        self._unclaimed: set[tuple[float, ...]] = set()  # learning rates up to epochs that no trial counted yet
+        self._counted: set[tuple[Any, ...]] = set()  # prefixes of points, up to epochs that count as trained
         self._tags = tags
 
     @property
@@ -144,10 +145,10 @@ class Session:
             self.note(record)
         self._tell(record)
 
-    def lanes_trained(self, epochs: Iterable[tuple[float, ...]]) -> None:
-        """Fused lanes trained epochs, given by the learning rates up to them; the first trial to read one counts it."""
-        self._unclaimed.update(epochs)
-        self._beat()
+    def beat(self) -> None:
+        """The search is alive."""
+        for beat in self.heartbeats:
+            beat()
 
     def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
         """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
@@ -218,10 +219,10 @@ class Session:
         return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
     def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
-        rates = record.settings.rates()[:epoch]
-        if not read or (origin == self.id and rates in self._unclaimed):
+        prefix = record.settings.prefix()[:epoch]
+        if not read or (origin == self.id and prefix not in self._counted):
             record.trained += 1
-            self._unclaimed.discard(rates)
+            self._counted.add(prefix)
         elif origin == self.id:
             record.shared += 1
         else:
@@ -230,11 +231,7 @@ class Session:
     def _tell(self, record: Record) -> None:
         for listener in self.listeners:
             listener(record)
-        self._beat()
-
-    def _beat(self) -> None:
-        for beat in self.heartbeats:
-            beat()
+        self.beat()
 
     def _log_best(self) -> None:
         aim = self.kind.aim

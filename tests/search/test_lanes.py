@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -25,7 +25,7 @@ from agr.training import STEP_SIZE, Settings
 from search import run_grid
 from search.device import choose_device, device_name, torch_device
 from search.grid import distinct_epochs, grid
-from search.lanes import Step, advance, groups, own
+from search.lanes import advance, groups
 from search.session import Session
 from search.stages import Lineage, Stage, StageStore
 from search.task import Voices
@@ -72,8 +72,10 @@ def stages_of(job: Job, points: Sequence[Settings], device: str = "cpu-fused") -
     return found
 
 
-def trained(steps: Sequence[Step]) -> int:
-    return len(frozenset().union(*(step.trained for step in steps)))
+def trained(found: Mapping[tuple[float, ...], Stage], search: str = "now") -> int:
+    """How many epochs below these stages a search trained."""
+    every = ((rates[:n], name) for rates, stage in found.items() for n, name in enumerate(stage.origins, start=1))
+    return len({rates for rates, name in every if name == search})
 
 
 # ---- groups
@@ -99,12 +101,12 @@ def test_no_points_make_no_groups() -> None:
 
 
 def test_stages_are_those_that_trials_leave(job: Job) -> None:
-    steps = list(advance(job, POINTS))
+    lines = list(advance(job, POINTS))
     found = stages_of(job, POINTS)
     expected = {point.rates()[:count] for point in POINTS for count in (2, STEP_SIZE, 6, 7) if count <= point.epochs}
     assert set(found) == expected
-    assert len(steps) == 1 + 7
-    assert trained(steps) == distinct_epochs(POINTS) == 18
+    assert len(lines) == 7
+    assert trained(found) == distinct_epochs(POINTS) == 18
     for rates, stage in found.items():
         assert stage.origins == ("now",) * len(rates)
         assert [epoch.lr for epoch in stage.state.history] == list(rates)
@@ -112,26 +114,26 @@ def test_stages_are_those_that_trials_leave(job: Job) -> None:
         assert dict(stage.about) == {"data": "made", "split": voices(job).split.name} | wanted
 
 
-def test_each_step_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
-    lines = [step.line for step in advance(job, POINTS)]
-    assert lines[0] == ""
-    for number, (line, lanes) in enumerate(zip(lines[1:], [2] * 5 + [4] * 2, strict=True), start=1):
+def test_each_line_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
+    lines = list(advance(job, POINTS))
+    for number, (line, lanes) in enumerate(zip(lines, [2] * 5 + [4] * 2, strict=True), start=1):
         assert line.startswith(f"epoch {number}, lanes {lanes}, ")
         assert "best val balanced accuracy" in line
 
 
 def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
-    assert len(list(advance(job, POINTS))) == 8
+    assert len(list(advance(job, POINTS))) == 7
     whole = stages_of(job, POINTS)
     other = replace(job, stages=f"memory://{uuid.uuid4().hex}")
     dying = advance(other, POINTS)
-    before = [next(dying) for _ in range(5)]
+    for _ in range(4):
+        next(dying)
     del dying
     after = list(advance(other, POINTS))
-    assert len(after) == 8, "as many steps as before: Ray drops those that it has already seen"
-    assert [bool(step.line) for step in after] == [False] * 5 + [True] * 3
-    assert trained([*before, *after[5:]]) == trained(after) == 18
+    assert len(after) == 7, "as many lines as before: Ray drops those that it has already seen"
+    assert [bool(line) for line in after] == [False] * 4 + [True] * 3
     found = stages_of(other, POINTS)
+    assert trained(found) == 18
     assert {rates: stage.origins for rates, stage in found.items()} == {r: s.origins for r, s in whole.items()}
     for rates, stage in found.items():
         for name, tensor in stage.state.weights.items():
@@ -141,9 +143,9 @@ def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
 def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
     short = [replace(point, epochs=3) for point in POINTS if point.gamma == 0.1 and point.epochs == 7]
     list(advance(replace(job, search="old", ends=frozenset({3})), short))
-    steps = list(advance(job, POINTS))
-    assert trained(steps) == distinct_epochs(POINTS) - 2, "the third epochs; what ends after two starts from nothing"
+    list(advance(job, POINTS))
     found = stages_of(job, POINTS)
+    assert trained(found) == distinct_epochs(POINTS) - 2, "the third epochs; what ends after two starts from nothing"
     assert all(point.rates() in found for point in short)
     origins = {stage.origins for rates, stage in found.items() if len(rates) == 7}
     assert origins == {("old",) * 3 + ("now",) * 4}
@@ -156,9 +158,9 @@ def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> No
     huge = {name: torch.full_like(tensor, 1e30) for name, tensor in stage.state.weights.items()}
     assert job.stages is not None
     StageStore(job.stages).put(lineage(job, point).key(rates), replace(stage, state=replace(stage.state, weights=huge)))
-    steps = list(advance(job, [point, replace(point, lr=0.001)]))
-    assert steps[2].line.startswith("epoch 2, lanes 1, ")
-    assert steps[2].line.endswith("; epoch 2: loss nan in training, nan in validation; diverged")
+    lines = list(advance(job, [point, replace(point, lr=0.001)]))
+    assert lines[1].startswith("epoch 2, lanes 1, ")
+    assert lines[1].endswith("; epoch 2: loss nan in training, nan in validation; diverged")
     assert list(stages_of(job, [point])) == [rates]
 
 
@@ -175,22 +177,13 @@ def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
     assert torch_device(device_name(device, "fused")) == torch_device(device) == torch.device(device)
 
 
-def test_a_searchs_own_epochs_are_told_from_others() -> None:
-    origins = {(0.1, 0.1, 0.2): ("old", "me", "me"), (0.3,): ("old",), (0.1, 0.1): ("old", "me")}
-    assert own(origins, "me") == {(0.1, 0.1), (0.1, 0.1, 0.2)}
-
-
 # ---- counts
 
 
 def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) -> None:
     tracker = FakeTracker()
     session = Session("grid", cast(Tracker, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
-    beats: list[None] = []
-    session.heartbeats.append(lambda: beats.append(None))
-    for step in advance(replace(job, search=session.id), POINTS):
-        session.lanes_trained(step.trained)
-    assert len(beats) == 8
+    list(advance(replace(job, search=session.id), POINTS))
     found = stages_of(job, POINTS)
     for number, point in enumerate(POINTS):
         stage = found[point.rates()]

@@ -79,12 +79,17 @@ def test_every_epoch_is_sent_when_it_is_reported_the_last_one_with_the_totals(
 
 def test_epochs_are_counted_by_where_they_came_from(session: Session) -> None:
     session.start("t", asdict(Settings(epochs=6, lr=0.01, gamma=0.5)))
-    session.advance("t", result(session, [1, 2, 3, 4], read=True, origins=["old", "older", session.id, "old"]))
+    session.advance("t", result(session, [1, 2, 3, 4], read=True, origins=["old", "older", "old", "old"]))
     session.advance("t", result(session, [5]))
     session.advance("t", result(session, [6]))
     session.end("t", dict)
-    assert counts(session.records["t"]) == (2, 1, 3)
-    assert session.summary() == "1 trials, 6 epochs, 2 trained, 1 shared, 3 from earlier runs"
+    assert counts(session.records["t"]) == (2, 0, 4)
+    session.start("longer", asdict(Settings(epochs=7, lr=0.01, gamma=0.5)))
+    origins = ["old", "older", "old", "old", session.id, session.id]
+    session.advance("longer", result(session, [1, 2, 3, 4, 5, 6], read=True, origins=origins))
+    session.advance("longer", result(session, [7]))
+    assert counts(session.records["longer"]) == (1, 2, 4)
+    assert session.summary() == "2 trials, 13 epochs, 3 trained, 2 shared, 8 from earlier runs"
 
 
 def test_after_a_worker_died_known_epochs_are_neither_sent_nor_counted_again(
@@ -117,12 +122,18 @@ def test_after_a_death_that_cost_the_stages_epochs_trained_again_are_passed_over
     assert session.records["t"].status == FINISHED
 
 
-def test_an_epoch_kept_but_not_reported_before_a_death_counts_as_shared(session: Session) -> None:
+def test_an_epoch_kept_but_not_reported_before_a_death_counts_as_trained_once(session: Session) -> None:
     session.start("t", asdict(POINT))
     session.advance("t", result(session, [1]))
     session.start("t", asdict(POINT))
     session.advance("t", result(session, [1, 2], read=True))
-    assert counts(session.records["t"]) == (1, 1, 0)
+    assert counts(session.records["t"]) == (2, 0, 0)
+    session.start("u", asdict(replace(POINT, gamma=POINT.gamma / 2)))
+    session.advance("u", result(session, [1, 2], read=True))
+    assert counts(session.records["u"]) == (0, 2, 0)
+    session.start("v", asdict(replace(POINT, seed=POINT.seed + 1)))
+    session.advance("v", result(session, [1, 2], read=True))
+    assert counts(session.records["v"]) == (2, 0, 0), "another seed shares nothing"
 
 
 def test_a_diverged_trial_fails_with_its_reason(session: Session, tracker: FakeTracker) -> None:
