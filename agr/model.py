@@ -30,7 +30,6 @@ MODELS = ("cnn", "pooled")
 NARROWEST, WIDEST = 0.25, 2.0  # of width
 MOST = 1_000_000  # parameters
 GROUPS = 4  # of channels that group norm takes together; channels and hidden units come in multiples of it
-STRIDE = 2  # of the study's pools; in oneDNN's layout torch has no gradient of a pool that leaves it out
 LATENCY_SECONDS = 0.05  # for how long `latency_ms` measures
 
 
@@ -52,9 +51,8 @@ class Cnn(nn.Module):
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Logits, (batch, 2), in the order of CLASSES; shapes in comments are those of width 1. noise: see `thin`."""
-        # ReLU after the pool gives the same bits as before it, forward and backward, for a quarter of the work.
-        x = functional.relu(functional.max_pool2d(self.conv1(x), 2, STRIDE))  # (batch, 32, 6, 49)
-        x = functional.relu(functional.max_pool2d(self.conv2(x), 2, STRIDE))  # (batch, 64, 3, 24)
+        x = halved(self.conv1(x))  # (batch, 32, 6, 49)
+        x = halved(self.conv2(x))  # (batch, 64, 3, 24)
         x = functional.relu(self.hidden(strided(x).flatten(1)))  # (batch, 4608) -> (batch, 128)
         logits: Tensor = self.out(thin(x, self.dropout, noise))
         return logits
@@ -84,6 +82,14 @@ class Pooled(nn.Module):
         x = functional.relu(self.hidden(x))  # (batch, 64)
         logits: Tensor = self.out(thin(x, self.dropout, noise))
         return logits
+
+
+def halved(x: Tensor) -> Tensor:
+    """The study's ReLU and 2x2 max-pooling of (batch, channels, rows, frames), in whatever layout.
+
+    ReLU after the pool gives the same bits as before it, forward and backward, for a quarter of the work.
+    """
+    return functional.relu(functional.max_pool2d(x, 2, 2))  # in oneDNN's layout the stride must be given
 
 
 def scaled(count: int, width: float) -> int:

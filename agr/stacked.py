@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agr.model import STRIDE, blocked, strided, thin, to_input
+from agr.model import blocked, halved, strided, thin, to_input
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -57,9 +57,7 @@ def cnn(
     def convolve(name: str, h: Tensor, groups: int) -> Tensor:
         weight, bias = parameters[f"{name}.weight"].flatten(0, 1), parameters[f"{name}.bias"].flatten()
         h = functional.conv2d(h, weight, bias, padding=1, groups=groups)
-        return functional.relu(
-            functional.max_pool2d(h, 2, STRIDE)
-        )  # as ReLU before pooling, on a quarter of the values
+        return halved(h)
 
     def multiply(name: str, h: Tensor) -> Tensor:
         weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
