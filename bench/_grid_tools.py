@@ -110,7 +110,7 @@ def some_of_each(data: ImageSet, each: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([np.flatnonzero(data.speakers == name)[:each] for name in np.unique(data.speakers)]))
 
 
-def lay_out(folder: Path, data: ImageSet, split: Split, out: Path) -> Path:
+def lay_out(folder: Path, data: ImageSet, split: Split, out: Path) -> None:
     """Copy the JPEG files of both sides to `out/SIDE/CLASS/NUMBER.jpg`, as ImageFolder reads them."""
     for side in ("train", "val"):
         for gender in CLASSES:
@@ -118,7 +118,6 @@ def lay_out(folder: Path, data: ImageSet, split: Split, out: Path) -> Path:
         for row in getattr(split, side):
             target = out / side / CLASSES[data.labels[row]] / f"{row:06}.jpg"
             shutil.copy(folder / data.rows[row]["image"], target)
-    return out
 
 
 def timed(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> tuple[float, float]:

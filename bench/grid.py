@@ -74,7 +74,9 @@ class Bench:
         cwd = self.scratch / FOLDERS[number]
         axes = ["--epochs", *map(str, self.epochs), "--seed", str(self.options.seed)]
         if number in PLAIN:
-            layout = lay_out(self.folder, self.data, self.split, self.scratch / f"layout{number}")
+            layout = self.scratch / "layout"
+            if not layout.exists():
+                lay_out(self.folder, self.data, self.split, layout)
             command = [str(ROOT / "bench/plain_tune.py"), str(layout), "--workers", str(self.options.workers)]
             started, wall = timed([sys.executable, *command, *axes, *PLAIN[number]], cwd)
             return Case(number, wall, started, read_trials(cwd / "mlflow.db", "plain"))

@@ -219,14 +219,15 @@ class Session:
         return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
     def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
+        if read and origin != self.id:
+            record.earlier += 1
+            return
         prefix = record.settings.prefix()[:epoch]
-        if not read or (origin == self.id and prefix not in self._counted):
-            record.trained += 1
-            self._counted.add(prefix)
-        elif origin == self.id:
+        if read and prefix in self._counted:
             record.shared += 1
         else:
-            record.earlier += 1
+            record.trained += 1
+            self._counted.add(prefix)
 
     def _tell(self, record: Record) -> None:
         for listener in self.listeners:

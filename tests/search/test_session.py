@@ -122,6 +122,16 @@ def test_after_a_death_that_cost_the_stages_epochs_trained_again_are_passed_over
     assert session.records["t"].status == FINISHED
 
 
+def test_every_beat_and_every_news_of_a_trial_keeps_the_search_alive(session: Session) -> None:
+    beats: list[None] = []
+    session.heartbeats.append(lambda: beats.append(None))
+    session.beat()
+    assert len(beats) == 1
+    session.start("t", asdict(POINT))
+    session.advance("t", result(session, [1]))
+    assert len(beats) == 3
+
+
 def test_an_epoch_kept_but_not_reported_before_a_death_counts_as_trained_once(session: Session) -> None:
     session.start("t", asdict(POINT))
     session.advance("t", result(session, [1]))
