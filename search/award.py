@@ -9,12 +9,11 @@ from agr.promotion import Decision
 from agr.registry import BEST, CHALLENGER
 
 if TYPE_CHECKING:
-    from agr.tracking import Tracker
     from search.outbox import Outbox
 
 
 def award(
-    tracker: Tracker | Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
+    tracker: Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
 ) -> tuple[str, str]:
     """Give a version its alias; returns that and why.
 

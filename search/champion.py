@@ -30,7 +30,6 @@ from search.award import award
 from search.session import Record, Session, ranked
 
 if TYPE_CHECKING:
-    from agr.tracking import Tracker
     from search.outbox import Outbox
 
 RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
@@ -229,7 +228,7 @@ def _register(
     return Ending(ranking, scores, version, alias, reason)
 
 
-def _judge(tracker: Tracker | Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+def _judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
     """The best version there is, and whether this one takes its place."""
     best = tracker.aliased(BEST)
     try:

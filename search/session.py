@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from search.outbox import Outbox
 from search.task import VOICES, Kind, Point
 
 if TYPE_CHECKING:
-    from agr.tracking import Tracker
+    from search.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -93,7 +92,7 @@ class Session:
     def __init__(
         self,
         name: str,
-        tracker: Tracker | Outbox,
+        tracker: Outbox,
         parent: str,
         tags: Mapping[str, object],
         planned: int,
@@ -171,25 +170,22 @@ class Session:
 
     def opened(self) -> None:
         """Wait until MLflow takes calls. Raises: ModelError if it does not."""
-        if isinstance(self.tracker, Outbox):
-            self.tracker.opened()
+        self.tracker.opened()
 
     @property
     def reached(self) -> bool:
         """Whether MLflow's store could be opened, as far as is known."""
-        return not (isinstance(self.tracker, Outbox) and self.tracker.failed)
+        return not self.tracker.failed
 
     def settle(self) -> None:
         """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
-        if isinstance(self.tracker, Outbox):
-            self.tracker.settle()
-            for record in self.records.values():
-                record.run_id = self.tracker.run_id(record.run_id)
+        self.tracker.settle()
+        for record in self.records.values():
+            record.run_id = self.tracker.run_id(record.run_id)
 
     def hang_up(self) -> None:
         """Nothing more will be logged."""
-        if isinstance(self.tracker, Outbox):
-            self.tracker.close()
+        self.tracker.close()
 
     def note(self, record: Record) -> None:
         """Log the best score so far, the step being the epochs trained so far, if this trial's is one."""

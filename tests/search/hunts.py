@@ -12,11 +12,11 @@ from parts import FakeTracker, epoch, made_stage, small_split
 
 from agr.logged import Finished
 from agr.splits import inner
-from agr.tracking import Tracker
 from search import run_optuna
 from search.hunt import Hunt
 from search.ledger import Budget, Ledger
 from search.options import plan_of
+from search.outbox import Outbox
 from search.ranges import Range
 from search.session import Session
 from search.space import Space, known_settings
@@ -51,7 +51,7 @@ def arena(folder: Path, kind: Kind = HUNTED) -> Arena:
     """An arena of which nothing may be trained. Its tracker is a `Finding`."""
     data, split = small_split()
     tracker, store = Finding(), StageStore(str(folder))
-    session = Session("hunt", cast(Tracker, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+    session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfc", "split": split.name}
     task = Voices(data, split, inner(data, split, 2), kind)
     subject = Subject(task, "made", tags, {}, data.digest, "made", (), forbidden)

@@ -75,11 +75,12 @@ def without_seconds(history: Sequence[Epoch]) -> list[Epoch]:
 
 @dataclass
 class FakeTracker:
-    """Stands in for `agr.tracking.Tracker`: keeps what it is told, by run."""
+    """Stands in for `search.outbox.Outbox`: keeps what it is told, by run."""
 
     uri: str = "fake"
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str, int]] = field(default_factory=list)  # run and number of epochs of each call
+    failed: str = ""
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None
@@ -106,3 +107,15 @@ class FakeTracker:
     def end_run(self, run_id: str, status: str) -> None:
         assert self.runs[run_id]["status"] == "RUNNING", f"{run_id} ended twice"
         self.runs[run_id]["status"] = status
+
+    def run_id(self, run: str) -> str:
+        return run
+
+    def opened(self) -> None:
+        pass
+
+    def settle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

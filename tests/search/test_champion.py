@@ -24,6 +24,7 @@ from agr.splits import Split
 from agr.tracking import Tracker
 from agr.training import Settings
 from search.champion import Ending, conclude
+from search.outbox import Outbox
 from search.session import Session
 
 POINT = Settings(epochs=2, lr=0.01, gamma=0.5)
@@ -64,10 +65,10 @@ class Registry(FakeTracker):
         return True
 
 
-def finished(tracker: FakeTracker | Tracker, points: Mapping[int, float], weights: bool = True) -> Session:
+def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights: bool = True) -> Session:
     """A session of trials that all ended: seeds of their weights, and their validation accuracy."""
     parent = tracker.start_run("a search", {}, {})
-    session = Session("a search", cast(Tracker, tracker), parent, TAGS, planned=len(points))
+    session = Session("a search", cast(Outbox, tracker), parent, TAGS, planned=len(points))
     for seed, accuracy in points.items():
         session.start(str(seed), asdict(replace(POINT, seed=seed)))
         last = epoch(2, val_balanced_accuracy=accuracy)
@@ -226,14 +227,15 @@ def test_a_champion_without_weights_is_said(tracker: Registry) -> None:
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
 def test_mlflow_shows_the_card_and_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    session = finished(Tracker(uri), {1: 0.9})
+    session = finished(Outbox(Tracker(uri), tmp_path / "outbox"), {1: 0.9})
     conclude(session, *small_split(), TAGS, promote=False)
+    session.hang_up()
     client = MlflowClient(uri, uri)
     version = client.get_model_version("agr", "1")
     text = (bundle.locate(registry.resolve("models:/agr/best", uri).folder) / card.FILE).read_text(encoding="utf-8")
     assert version.description == card.description(text)
-    parent = client.get_run(session.parent)
+    parent = client.get_run(session.tracker.run_id(session.parent))
     assert parent.data.metrics["temperature"] > 0
-    assert {file.path for file in client.list_artifacts(session.parent)} >= PICTURES
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= PICTURES
     assert card.main(["--tracking-uri", uri]) == 0
     assert capsys.readouterr().out == text

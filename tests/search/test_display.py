@@ -10,9 +10,9 @@ import quiet  # noqa: F401
 from parts import FakeTracker, epoch
 from rich.table import Table
 
-from agr.tracking import Tracker
 from agr.training import Settings
 from search.display import clock, shown, table
+from search.outbox import Outbox
 from search.session import Session
 from search.task import VOICES, Aim, Kind
 
@@ -29,7 +29,7 @@ OTHER = replace(
 
 def session_of(kind: Kind, planned: int) -> Session:
     tracker = FakeTracker()
-    return Session("s", cast(Tracker, tracker), tracker.start_run("s", {}, {}), {}, planned, kind)
+    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, kind)
 
 
 def go(

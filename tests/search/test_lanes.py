@@ -20,12 +20,12 @@ from parts import FakeTracker, small_split
 from agr.errors import SettingsError
 from agr.images import ImageSet
 from agr.splits import Split
-from agr.tracking import Tracker
 from agr.training import STEP_SIZE, Settings
 from search import run_grid
 from search.device import choose_device, device_name, torch_device
 from search.grid import distinct_epochs, grid
 from search.lanes import advance, groups
+from search.outbox import Outbox
 from search.session import Session
 from search.stages import Lineage, Stage, StageStore
 from search.task import Voices
@@ -182,7 +182,7 @@ def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
 
 def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) -> None:
     tracker = FakeTracker()
-    session = Session("grid", cast(Tracker, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
+    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
     list(advance(replace(job, search=session.id), POINTS))
     found = stages_of(job, POINTS)
     for number, point in enumerate(POINTS):

@@ -14,9 +14,9 @@ import quiet  # noqa: F401
 from parts import FakeTracker, bits, epoch, made_stage
 
 from agr.errors import AgrError
-from agr.tracking import Tracker
 from agr.training import Epoch, Settings
 from search.callback import SessionCallback
+from search.outbox import Outbox
 from search.session import FAILED, FINISHED, KILLED, RUNNING, Record, Session, ranked
 from search.stages import StageStore
 from search.task import VOICES, Aim, Folded, Point
@@ -32,7 +32,7 @@ def tracker() -> FakeTracker:
 @pytest.fixture
 def session(tracker: FakeTracker) -> Session:
     parent = tracker.start_run("grid", {}, {})
-    return Session("grid", cast(Tracker, tracker), parent, {"seed": 0, "split": "s"}, planned=2)
+    return Session("grid", cast(Outbox, tracker), parent, {"seed": 0, "split": "s"}, planned=2)
 
 
 def result(
@@ -286,7 +286,7 @@ def test_of_an_error_the_last_line_is_kept(session: Session, error: str, reason:
 
 
 def test_two_searches_of_one_name_do_not_hear_of_each_other(tracker: FakeTracker) -> None:
-    a, b = (Session("grid", cast(Tracker, tracker), tracker.start_run("grid", {}, {}), {}, 1) for _ in range(2))
+    a, b = (Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1) for _ in range(2))
     first, _ = SessionCallback(a, ""), SessionCallback(b, "")
     first.on_trial_start(0, [], fake_trial())
     assert (list(a.records), list(b.records)) == (["t"], [])
@@ -364,7 +364,7 @@ def test_one_fold_is_no_score_of_a_point_but_what_is_made_of_folds_is(session: S
 def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) -> None:
     kind = replace(VOICES, aim=Aim("val_loss", False, "val loss"))
     parent = tracker.start_run("grid", {}, {})
-    session = Session("grid", cast(Tracker, tracker), parent, {}, 3, kind)
+    session = Session("grid", cast(Outbox, tracker), parent, {}, 3, kind)
     for trial, loss in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
         session.start(trial, asdict(replace(POINT, epochs=1)))
         known = {"epochs": [asdict(epoch(1, val_loss=loss))], "origins": [session.id], "read": False}
@@ -380,7 +380,7 @@ def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) ->
 @pytest.fixture
 def hunt(tracker: FakeTracker) -> Session:
     kind = replace(VOICES, best_epoch=True, prunes=True)
-    return Session("hunt", cast(Tracker, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+    return Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
 
 
 def test_where_trials_stand_for_their_best_epoch_each_epoch_may_be_the_best(

@@ -14,10 +14,10 @@ from parts import FakeTracker, bits, epoch, made_stage, small_split
 
 from agr.errors import AgrError, SettingsError
 from agr.splits import inner
-from agr.tracking import Tracker
 from agr.training import Settings
 from search import run_grid
 from search.options import plan_of
+from search.outbox import Outbox
 from search.session import FAILED, FINISHED, Session, ranked
 from search.stages import Stage, StageStore
 from search.study import Arena, Plan
@@ -64,7 +64,7 @@ def stand(folder: str, kind: Kind = VOICES) -> Stand:
     data, split = small_split()
     task = Voices(data, split, inner(data, split, 2), kind)
     tracker, store = FakeTracker(), StageStore(folder)
-    session = Session("grid", cast(Tracker, tracker), tracker.start_run("grid", {}, {}), {}, 1, kind)
+    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1, kind)
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("neither Ray nor an ending is wanted here")
