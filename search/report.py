@@ -82,7 +82,7 @@ def _named(record: Record) -> str:
 
 
 def _next_commands(uri: str, ending: Ending) -> list[str]:
-    if uri == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}":
+    if uri == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:
         shown = hide(uri, uri)

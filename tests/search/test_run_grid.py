@@ -191,7 +191,7 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
         "speakers it never heard (95 % interval over speakers",
         "SYNTHETIC   made-up voices: these numbers prove nothing about people",
         "registered  agr version 1 as best: the first registered version",
-        "mlflow --env-file mlflow_store/env ui",
+        f"mlflow ui --backend-store-uri sqlite:///{first.folder / 'mlflow_store' / 'mlflow.db'}",
         "python -m agr.predict --model-uri models:/agr/best clip.wav",
     ):
         assert expected in first.out
