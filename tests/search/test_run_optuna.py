@@ -54,6 +54,7 @@ def fit(config, report, resume):
         report({"val_accuracy": config["lr"] * epoch / (epoch + 1)}, {"lr": np.array(config["lr"])})
 """
 BUDGET = 24
+SETTINGS = ("epochs", "lr", "gamma", "hidden")  # of examples.digits
 
 
 def start(folder: Path, script: str, *arguments: str) -> Running:
@@ -81,7 +82,7 @@ def studies(folder: Path) -> list[optuna.Study]:
 
 
 def tried(run: Run) -> tuple[str, ...]:
-    return tuple(run.data.params[name] for name in ("epochs", "lr", "gamma", "hidden"))
+    return tuple(run.data.params[name] for name in SETTINGS)
 
 
 def assert_nothing_is_open(folder: Path) -> None:
@@ -133,6 +134,9 @@ def test_a_hunt_knows_what_the_grid_found_and_begins_with_the_best_of_it(digits:
     parent = searches(done.folder)[1]
     grid = children(done.folder, searches(done.folder)[0])
     best = max(grid, key=lambda run: float(run.data.metrics["val_accuracy"]))
+    (study,) = studies(done.folder)
+    asked = next(trial for trial in study.trials if "config" in trial.user_attrs)
+    assert tuple(str(asked.params[name]) for name in SETTINGS) == tried(best)
     trials = {tried(run): run for run in children(done.folder, parent)}  # two workers begin in any order
     again = trials[tried(best)]
     assert (again.data.metrics["epochs_trained"], again.data.metrics["epochs_earlier"]) == (0, 6)
