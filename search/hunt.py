@@ -137,6 +137,8 @@ class Hunt:
             best = warm.tell(study, self.space, self.base, found, self.aims[0], self.kinds)
             if best:
                 print(f"known: {len(best)} finished trials of earlier searches on this data and split")
+            elif found and not known:
+                print(warm.strangers(self.space, self.base, found, self.aims[0], self.kinds))
         for params in [] if known else best[:1] or [dict(self.first)]:
             study.enqueue_trial(params, skip_if_exists=False)
 

@@ -121,11 +121,11 @@ def nearest(item: Range | Choices, usual: Any) -> Any:
 
 
 def _defaults(data: ImageSet) -> dict[str, Any]:
-    """Settings that a trial has if nothing else is said."""
+    """Settings that a trial has if nothing else is said; where clips are varied, as `run_grid.py` has them."""
     found = {item.name: item.default for item in fields(Settings) if not item.name.startswith(VARY)}
     known = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     strengths = {f"{VARY}{name}": value for name, value in asdict(USUAL_VARIATION).items()}
-    return known | (strengths if data.evidence is not None else {})
+    return known | (strengths | {"dropout": voices.DROPOUT} if data.evidence is not None else {})
 
 
 def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:

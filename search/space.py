@@ -38,7 +38,7 @@ DEFAULT = """\
 epochs          = {low = 5, high = 20}                   # passes over the training clips
 lr              = {low = 1e-4, high = 1e-1, log = true}  # Adam's learning rate in the first epochs
 gamma           = {low = 0.1, high = 0.9}                # multiplies lr every 5 epochs
-weight_decay    = {low = 1e-6, high = 1e-2, log = true}  # how strongly weights are pulled towards zero
+weight_decay    = {low = 0.0, high = 0.1}                # how strongly weights are pulled towards zero
 batch_size      = {choices = [16, 32, 64]}               # clips in one step
 dropout         = {low = 0.0, high = 0.5}                # share of hidden values left out in training
 label_smoothing = {low = 0.0, high = 0.2}                # share of the label spread over both genders
@@ -87,8 +87,12 @@ class Space:
         All that varies must be among them. What the space does not name may have any value: it is for the caller to
         know whether that matters.
         """
-        inside = all(name in params and item.holds(params[name]) for name, item in self.varied.items())
-        return inside and all(name not in params or params[name] == value for name, value in self.fixed.items())
+        return not self.outside(params)
+
+    def outside(self, params: Mapping[str, object]) -> list[str]:
+        """What keeps these hyperparameters out of the space: names whose value is missing or not allowed."""
+        varied = [name for name, item in self.varied.items() if name not in params or not item.holds(params[name])]
+        return varied + [name for name, value in self.fixed.items() if name in params and params[name] != value]
 
     def lowest(self) -> dict[str, Any]:
         """One configuration of the space."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def tell(
         config, value = _read(run, aim, kinds)
         if config is None or value is None or run.run_id in known:
             continue
-        if not space.holds(config) or _differs(config, space, base):
+        if apart(config, space, base):
             continue
         params = {name: config[name] for name in distributions}
         trace = frozenset(params.items()), value
@@ -108,10 +109,20 @@ def _typed(text: str, kind: type) -> Any:
     return text == "True" if kind is bool else kind(text)
 
 
-def _differs(config: Mapping[str, Any], space: Space, base: Mapping[str, Any]) -> bool:
-    """Whether something that this search neither varies nor has is otherwise."""
+def apart(config: Mapping[str, Any], space: Space, base: Mapping[str, Any]) -> list[str]:
+    """In what a trial could not be one of this search: what lies outside the space, what the search has otherwise."""
     others = {name: value for name, value in base.items() if name in config and name not in space.varied}
-    return any(config[name] != value for name, value in others.items() if name != "seed")
+    return space.outside(config) + [n for n, value in others.items() if n != "seed" and config[n] != value]
+
+
+def strangers(
+    space: Space, base: Mapping[str, Any], found: Sequence[Finished], aim: Aim, kinds: Mapping[str, type]
+) -> str:
+    """What people are told where none of the trials that were found could be one of this search."""
+    configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
+    names = Counter(name for config in configs for name in apart(config, space, base))
+    why = f": outside the space, or otherwise there, is {', '.join(sorted(names))}" if names else ""
+    return f"known: none of {len(found)} finished trials of earlier searches could be one of this search{why}"
 
 
 def check(space: Space, expand: Expand) -> None:

@@ -16,7 +16,8 @@ from agr.errors import SettingsError
 from agr.images import ImageSet, load
 from agr.splits import make
 from agr.training import Settings
-from search import aims, request, run_optuna
+from agr.variation import Variation
+from search import aims, grid, request, run_optuna, voices, warm
 from search.hunt import Hunt
 from search.ranges import Choices, Range
 from search.space import DEFAULT, known_settings
@@ -112,10 +113,17 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Subject) -
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
     (point,) = made.points(varied, made.first)
-    usual = Settings(epochs=20, lr=0.001, gamma=0.7, weight_decay=1e-6)
+    usual = Settings(epochs=20, lr=0.001, gamma=0.7, dropout=voices.DROPOUT)
     strengths = {name: value for name, value in point.config().items() if name.startswith("vary_")}
     assert point == replace(usual, **strengths)
     assert all(strengths.values())
+
+
+def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied: Subject, tmp_path: Path) -> None:
+    for subject in (varied, made(tmp_path)):
+        asked = hunt(subject=subject)
+        points = voices.varied_points(grid.grid(), Variation(), voices.DROPOUT, subject)
+        assert {tuple(warm.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
 def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:

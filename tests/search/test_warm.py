@@ -132,7 +132,9 @@ def test_a_trainables_settings_have_its_own_types() -> None:
         assert len(told(same, space=space, base=base, kinds=kinds)[0]) == count
 
 
-def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(tmp_path: Path) -> None:
+def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = arena(tmp_path)
     made = hunt(tmp_path / "journal")
     study = made.study(where.subject)
@@ -142,8 +144,23 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(tmp_path
     made._begin(where, study, 0)
     tags = {name: where.subject.tags[name] for name in ("data_digest", "split_digest", "recipe")}
     assert tracker.asked_for == [tags]
+    assert capsys.readouterr().out == "known: 2 finished trials of earlier searches on this data and split\n"
     waiting = study.get_trials(states=[TrialState.WAITING])
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [{"epochs": 5, "lr": 0.02}]
+
+
+def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = arena(tmp_path)
+    made = hunt(tmp_path / "journal")
+    study = made.study(where.subject)
+    tracker = where.session.tracker
+    assert isinstance(tracker, Finding)
+    tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
+    made._begin(where, study, 0)
+    said = "known: none of 3 finished trials of earlier searches could be one of this search"
+    assert capsys.readouterr().out == f"{said}: outside the space, or otherwise there, is gamma, lr\n"
+    waiting = study.get_trials(states=[TrialState.WAITING])
+    assert [trial.system_attrs["fixed_params"] for trial in waiting] == [dict(made.first)]
 
 
 @pytest.mark.parametrize(
