@@ -30,6 +30,7 @@ MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
 SQLITE = "sqlite:///"
 DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
+ARTIFACTS = "artifacts"  # beside a SQLite store: a folder for each run, in which MLflow makes another of that name
 BUNDLE = Path("data") / "bundle"  # where an MLflow model keeps the bundle
 COLUMN = "audio"  # of the table that it answers
 
@@ -87,15 +88,17 @@ def _from_sqlite(uri: str, store: str) -> Found | None:
     match = MODEL_URI.fullmatch(uri)
     if match is None or not store.startswith(SQLITE):
         return None
-    path = urllib.parse.quote(str(Path(store.removeprefix(SQLITE)).resolve()))
+    path = Path(store.removeprefix(SQLITE)).resolve()
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+        with closing(
+            sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=20)
+        ) as database:
             version = _version(database, match)
             row = database.execute(
                 "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'",
                 (match["name"], version),
             ).fetchone()
-            folder = row and _local_folder(database, row[0])
+            folder = row and (_moved_folder(path, row[0]) or _local_folder(database, row[0]))
             tag = database.execute(
                 "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?",
                 (match["name"], version, DIGEST_TAG),
@@ -114,6 +117,13 @@ def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
     else:
         row = (match["version"],)
     return int(row[0]) if row and row[0] is not None else None
+
+
+def _moved_folder(database: Path, source: str) -> Path | None:
+    """The folder behind a version's source beside the database, where it lies even after both were moved."""
+    run, _, rest = source.removeprefix("runs:/").partition("/")
+    folder = database.parent / ARTIFACTS / run / ARTIFACTS / rest
+    return folder if source.startswith("runs:/") and folder.is_dir() else None
 
 
 def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:

@@ -28,13 +28,13 @@ from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from agr import aliases, environment, newstore
+from agr import aliases, environment, moved, newstore
 from agr.corpus import CLASSES
 from agr.credentials import hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
 from agr.logged import Finished, Point, Version, points_of
-from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, SQLITE, resolve
+from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, resolve
 
 PROBE_SECONDS = 20
 POINTS_A_BATCH = 1000  # as many as MLflow takes at once
@@ -55,6 +55,7 @@ class Tracker:
             if uri.startswith(("http://", "https://")):
                 _probe(uri)
             newstore.create(uri)
+            moved.follow(uri, experiment)
             self._client = MlflowClient(uri, uri)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
@@ -66,7 +67,7 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name, artifact_location=_artifact_root(self.uri)))
+            return str(self._client.create_experiment(name, artifact_location=moved.beside(self.uri)))
         except MlflowException:  # somebody else was faster
             found = self._client.get_experiment_by_name(name)
             if found is None:
@@ -228,13 +229,6 @@ def _save_model(folder: Path, path: Path) -> None:
     for name, text in environment.files(mlflow.__version__).items():
         (path / name).write_text(text, encoding="utf-8")
     model.save(str(path / "MLmodel"))
-
-
-def _artifact_root(uri: str) -> str | None:
-    """Beside a SQLite file; a tracking server chooses its own."""
-    if not uri.startswith(SQLITE):
-        return None
-    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
 
 
 def _probe(uri: str) -> None:
