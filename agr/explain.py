@@ -30,7 +30,7 @@ from agr.errors import AudioError
 from agr.features import Section
 from agr.predict import add_model_arguments
 from agr.recipe import VoiceRecipe
-from agr.terminal import complain, run
+from agr.terminal import complain, png_path, run
 
 MOSTLY = 0.5  # a part with more of the evidence is called most of it
 LEAST, MOST_NAMED = 0.005, 3  # parts with less are not named, nor more of them
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.explain", description="Draw what moved the model's answer.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
-    parser.add_argument("--png", type=Path, required=True, help="where to write the drawing")
+    parser.add_argument("--png", type=png_path, required=True, help="where to write the drawing")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     loaded = bundle.load(registry.resolve(options.model_uri, options.tracking_uri).folder)

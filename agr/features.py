@@ -25,7 +25,7 @@ from agr import audio, evidence, mfc, panels, picture
 from agr.errors import AudioError
 from agr.imaging import pictures
 from agr.recipe import COEFFICIENTS, DEFAULT, FRAMES, RECIPES, MfcRecipe, Recipe, VoiceRecipe, by_name
-from agr.terminal import complain, run
+from agr.terminal import complain, png_path, run
 
 STDIN = "-"
 PICTURE = "What the model reads: red is the envelope, green the motion, blue the periodicity"
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw what the model reads of a clip.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
-    parser.add_argument("--png", type=Path, required=True, help="where to write the drawing")
+    parser.add_argument("--png", type=png_path, required=True, help="where to write the drawing")
     parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT, help=f"{DEFAULT} unless named")
     options = parser.parse_args(arguments)
     try:

@@ -4,9 +4,9 @@
 
 Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is
 read in windows. A clip without speech, or with too little, is answered `no speech`; with --abstain-below P one of
-which the model is less sure than P is answered `unsure`. Exit status: 0 all answered, 1 some clip could not be read
-(the others were answered), 2 wrong usage or no such model. With --json, one object a line: path, label, probability
-{female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
+which the model is less sure than P is answered `unsure`. Exit status: 0 all answered, 1 some clip could not be read,
+or explained (the others were answered), 2 wrong usage or no such model. With --json, one object a line: path, label,
+probability {female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from agr.credentials import harmless
 from agr.decoder import Clip, Decoder, in_process
 from agr.errors import AudioError, SilentAudio
-from agr.terminal import quick_imports
+from agr.terminal import complain, png_path, quick_imports
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +79,14 @@ class Answer:
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
-    """Clips as named; a folder's sound files in sorted order; an Answer with an error where there are none."""
-    for argument in arguments:
+    """Clips as named; a folder's sound files in sorted order; an Answer with an error where there are none.
+
+    Standard input is one clip, so a second `-` is such an Answer too.
+    """
+    for place, argument in enumerate(arguments):
+        if argument == STDIN and STDIN in arguments[:place]:
+            yield Answer(argument, error=f"{argument}: given again; expected standard input, which is one clip, once")
+            continue
         if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
             yield argument
             continue
@@ -162,7 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
-    parser.add_argument("--explain", type=Path, metavar="PNG", help="of one clip: draw what moved the answer")
+    parser.add_argument("--explain", type=png_path, metavar="PNG", help="of one clip: draw what moved the answer")
     add_abstain_argument(parser, "answer `unsure` where the model is less sure than this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
@@ -222,11 +228,21 @@ def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:
             print(result.as_line(), flush=True)
-        if options.explain and result.probability is not None:
-            from agr.explain import explain_clip
-
-            explain_clip(result.path, loaded, options.explain)
+        if options.explain and result.error is None:
+            failed |= not _explain(result, loaded, options.explain)
     return int(failed)
+
+
+def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
+    """Draw what moved the answer, if there is one; say what became of it, and return whether it was drawn."""
+    if result.probability is None:
+        complain(f"{result.path}: no speech in it, so that nothing moved an answer; {png} was not drawn")
+        return False
+    from agr.explain import explain_clip
+
+    explain_clip(result.path, loaded, png)
+    complain(f"{png}: what moved the answer to {result.path}")
+    return True
 
 
 if __name__ == "__main__":

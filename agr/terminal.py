@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import gc
 import io
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -59,6 +61,13 @@ def _leave(statuses: list[int]) -> None:
         with suppress(OSError, ValueError, AttributeError):  # its reader went away, or there is none
             stream.flush()
     os._exit(statuses[0])
+
+
+def png_path(text: str) -> Path:
+    """Of a command line: where a picture is to be written. Raises: argparse.ArgumentTypeError."""
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .png")
+    return Path(text)
 
 
 def complain(message: str) -> None:

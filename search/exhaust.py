@@ -15,7 +15,7 @@ from search.opening import axes_of
 from search.stages import StageStore
 from search.study import STORE, Arena
 from search.subject import Subject
-from search.task import Point, lineage_of
+from search.task import Point, counted, lineage_of
 
 LOOKS = 32  # at so many points at most, to tell whether anything is missing
 
@@ -32,7 +32,7 @@ class Exhaust:
 
     def title(self, subject: Subject) -> str:
         """See `Strategy`."""
-        return f"{len(self.points_of(subject))} trials"
+        return counted(len(self.points_of(subject)), "trial")
 
     def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
         """See `Strategy`; some of the points are looked at."""
@@ -74,7 +74,7 @@ def _tune(arena: Arena, points: Sequence[Point]) -> None:
     if arena.plan.lanes == "fused" and store:
         fuse(session, cast(Sequence[Settings], points), job, slots)
     total = distinct_epochs(points) if store else sum(point.epochs for point in points)
-    title = f"{session.name}: {len(points)} trials on {slots.workers} x {slots.device}"
+    title = f"{session.name}: {counted(len(points), 'trial')} on {slots.workers} x {slots.device}"
     searcher = PrefixSearcher(points, slots.workers, share=store is not None)
     with display.shown(session, total, title):
         tune_points(session, searcher, len(points), job, slots, STORE / "ray")

@@ -28,7 +28,7 @@ from search.stages import StageStore
 from search.studies import sampler, study_storage
 from search.study import STORE, Arena
 from search.subject import Subject
-from search.task import Aim, Point
+from search.task import Aim, Point, counted
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Hunt:
 
     def title(self, subject: Subject) -> str:
         """See `Strategy`."""
-        return f"{self.budget.epochs or 'any number of'} epochs, {self.sampler}, {self.scheduler},"
+        epochs = counted(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
+        return f"{epochs}, {self.sampler}, {self.scheduler},"
 
     def points(self, subject: Subject, config: Mapping[str, Any]) -> tuple[Point, ...]:
         """A configuration as points, one a fold."""
@@ -136,9 +137,13 @@ class Hunt:
             found = arena.session.tracker.finished(tags)
             best = warm.tell(study, self.space, self.base, found, self.aims[0], self.kinds)
             if best:
-                print(f"known: {len(best)} finished trials of earlier searches on this data and split")
+                print(f"known: {counted(len(best), 'finished trial')} of earlier searches on this data and split")
             elif found and not known:
                 print(warm.strangers(self.space, self.base, found, self.aims[0], self.kinds))
+        if self.budget.epochs is not None and self.budget.epochs < self.most_epochs and not known:
+            print(
+                f"--budget {self.budget.epochs}: a trial may want up to {self.most_epochs} epochs, so few will be tried"
+            )
         for params in [] if known else best[:1] or [dict(self.first)]:
             study.enqueue_trial(params, skip_if_exists=False)
 

@@ -14,7 +14,7 @@ from agr.registry import REGISTERED_MODEL, SQLITE
 from agr.scoring import by_corpus
 from search.display import clock
 from search.session import FAILED, Record, Session
-from search.task import readable
+from search.task import counted, readable
 
 if TYPE_CHECKING:
     from search.champion import Ending
@@ -44,8 +44,8 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
         gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
-        compared = f"{len(session.finished())} trials compared on the same validation speakers"
-        console.print(f"gap         {gap:+.4f} from test to validation, {compared}")
+        compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
+        console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
@@ -67,7 +67,9 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
 
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
-    table = Table(title=f"best {min(TOP, len(records))} of {len(records)} trials" + (", LEAKY split" if leaky else ""))
+    table = Table(
+        title=f"best {min(TOP, len(records))} of {counted(len(records), 'trial')}" + (", LEAKY split" if leaky else "")
+    )
     kind = records[0].kind
     for name in ("rank", *kind.axes, *kind.columns.values()):
         table.add_column(name, justify="right")

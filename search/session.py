@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from search.task import VOICES, Kind, Point
+from search.task import VOICES, Kind, Point, counted
 
 if TYPE_CHECKING:
     from search.outbox import Outbox
@@ -212,7 +212,8 @@ class Session:
         records = self.records.values()
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
-        return f"{len(records)} trials, {total} epochs, {trained} trained, {shared} shared, {earlier} from earlier runs"
+        whole = f"{counted(len(records), 'trial')}, {counted(total, 'epoch')}"
+        return f"{whole}, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
     def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
         if read and origin != self.id:

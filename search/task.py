@@ -102,6 +102,11 @@ def readable(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something: "1 trial", "27 trials"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def settled(config: Mapping[str, Any]) -> Point:
     """The point of AGR's own trials that a configuration describes; `fold` is 0 or missing for the search's split."""
     values = dict(config)

@@ -14,7 +14,7 @@ from search.ledger import Ledger
 from search.opening import driver, is_dead
 from search.space import Space
 from search.study import Arena
-from search.task import Aim, Point
+from search.task import Aim, Point, counted
 
 if TYPE_CHECKING:
     from agr.logged import Finished
@@ -122,7 +122,7 @@ def strangers(
     configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
     names = Counter(name for config in configs for name in apart(config, space, base))
     why = f": outside the space, or otherwise there, is {', '.join(sorted(names))}" if names else ""
-    return f"known: none of {len(found)} finished trials of earlier searches could be one of this search{why}"
+    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches could be of this search{why}"
 
 
 def check(space: Space, expand: Expand) -> None:

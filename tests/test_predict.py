@@ -245,9 +245,35 @@ def test_a_person_reads_a_dash_where_there_is_no_speech(
 
 def test_one_clip_is_explained_beside_its_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("captum", reason="captum is not installed")
-    status, (line,), _ = say(voices[0], "--explain", tmp_path / "why.png")
+    status, (line,), err = say(voices[0], "--explain", tmp_path / "why.png")
     assert (status, line["path"]) == (0, str(voices[0]))
+    assert err == f"agr: {tmp_path / 'why.png'}: what moved the answer to {voices[0]}\n"
     assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nobody_speaks_there_is_nothing_to_explain(say: Say, tmp_path: Path) -> None:
+    path = spoil(tmp_path / "hum.wav", [0.25] * 16_000)
+    status, (line,), err = say(path, "--explain", tmp_path / "why.png")
+    assert (status, line["label"]) == (1, "no speech")
+    assert err.startswith(f"agr: {path}: no speech in it")
+    assert err.endswith("why.png was not drawn\n")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "why.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.wav", "--explain", "why.txt"], "why.txt: expected a name that ends in .png"),
+        (["a.wav", "--explain", "why"], "why: expected a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_a_model_is_looked_for(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        predict.parse(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_only_one_clip_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,10 +309,10 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     given = io.TextIOWrapper(io.BytesIO(voices[1].read_bytes()))
     monkeypatch.setattr(sys, "stdin", given)
     status, lines, err = say(voices[0], "-", voices[2], "-")
-    assert status == 1  # the second `-` finds nothing more
+    assert status == 1
     assert [line["path"] for line in lines] == [str(voices[0]), "-", str(voices[2]), "-"]
-    assert lines[3]["error"] == "standard input: 0 bytes; expected a sound file"
-    assert err == "agr: standard input: 0 bytes; expected a sound file\n"
+    assert lines[3]["error"] == "-: given again; expected standard input, which is one clip, once"
+    assert err == f"agr: {lines[3]['error']}\n"
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
 
 

@@ -157,7 +157,7 @@ def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: 
     assert isinstance(tracker, Finding)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
     made._begin(where, study, 0)
-    said = "known: none of 3 finished trials of earlier searches could be one of this search"
+    said = "known: none of 3 finished trials of earlier searches could be of this search"
     assert capsys.readouterr().out == f"{said}: outside the space, or otherwise there, is gamma, lr\n"
     waiting = study.get_trials(states=[TrialState.WAITING])
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [dict(made.first)]
