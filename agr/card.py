@@ -210,7 +210,11 @@ def _hardest(data: ImageSet, rows: Indices, probabilities: Floats) -> str:
     people = score(data.labels[rows], probabilities, data.speakers[rows]).per_speaker.items()
     worst = sorted((item for item in people if item[1].accuracy < 1), key=lambda item: item[1].accuracy)[:HARDEST]
     cells = [(name, who.gender, who.clips, f"{who.accuracy:.3f}") for name, who in worst]
-    return _markdown(("speaker", "recorded as", "clips", "accuracy"), cells) if cells else "None was ever mistaken."
+    return (
+        _markdown(("speaker", "recorded as", "clips", "accuracy"), cells)
+        if cells
+        else "Of no test speaker was a clip answered wrongly."
+    )
 
 
 def _calibration(card: bundle.Card, probabilities: Floats, labels: NDArray[np.int64]) -> str:

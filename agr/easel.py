@@ -50,9 +50,9 @@ def notice(tags: Mapping[str, object]) -> str:
 
 
 def titled(name: str, tags: Mapping[str, object]) -> str:
-    """A search's name, and behind it what its pictures must not leave out."""
+    """A search's name, and on a line of its own what its pictures must not leave out."""
     found = notice(tags)
-    return f"{name}  [{found}]" if found else name
+    return f"{name}\n[{found}]" if found else name
 
 
 class Easel:

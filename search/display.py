@@ -44,7 +44,7 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
     """Trials, epochs, validation scores and the time left; running ones first, then the best."""
     drawn = Table(title=title, caption=_caption(session, total_epochs), title_justify="left", caption_justify="left")
     for name in (*session.kind.axes, "epoch", *session.kind.columns.values(), "trained", "status"):
-        drawn.add_column(name, justify="left" if name == "status" else "right")
+        drawn.add_column(name.replace("_", " "), justify="left" if name == "status" else "right")
     records = list(session.records.values())
     running = [record for record in records if record.status == RUNNING]
     failed = [record for record in records if record.status == FAILED]

@@ -72,7 +72,7 @@ def _ranking(records: Sequence[Record], leaky: bool) -> Table:
     )
     kind = records[0].kind
     for name in ("rank", *kind.axes, *kind.columns.values()):
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("_", " "), justify="right")
     for rank, record in enumerate(records[:TOP], start=1):
         scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
         table.add_row(str(rank), *map(readable, record.named.values()), *scores)

@@ -7,7 +7,7 @@ own: its models on clips. `search.custom` makes a task of anybody's `fit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -181,6 +181,10 @@ def lineage_of(task: Task, point: Point, device: str, search: str) -> Lineage:
     return task.lineage(point, device) or alone
 
 
+USUAL = {item.name: item.default for item in fields(Settings)}
+TOLD = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # of a stage, where they are not as usual
+
+
 @dataclass(frozen=True)
 class Voices:
     """AGR's models on clips. `folds`: splits of the training and validation speakers of `split`."""
@@ -213,7 +217,10 @@ class Voices:
 
     def about(self, point: Settings | Folded) -> dict[str, object]:
         """See `Task`."""
-        return {"data": self.name, "split": self._split(point).name, "seed": _settings(point).seed}
+        settings = _settings(point)
+        told = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
+        own = {"recipe": self.data.recipe.name, "model": settings.model}
+        return told | own | {name: getattr(settings, name) for name in TOLD if getattr(settings, name) != USUAL[name]}
 
     def reading(self, kind: Kind) -> Voices:
         """See `Task`."""

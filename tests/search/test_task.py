@@ -145,6 +145,13 @@ def test_every_fold_is_a_lineage_of_its_own() -> None:
     assert len({task.lineage(point, "cpu") for point in points}) == 4
 
 
+def test_of_a_points_stages_is_shown_what_is_not_as_usual() -> None:
+    task = Voices(*small_split())
+    plain, other = Settings(5, 0.01, 0.5), Settings(5, 0.01, 0.5, batch_size=64, dropout=0.5, vary_noise=0.5)
+    assert list(task.about(plain)) == ["data", "split", "seed", "recipe", "model"]
+    assert task.about(other) == task.about(plain) | {"batch_size": 64, "dropout": 0.5}
+
+
 def test_what_goes_to_workers_is_in_memory_and_without_rows_and_trains_the_same() -> None:
     data, split = small_split()
     task = Voices(data, split, inner(data, split, 2))

@@ -318,7 +318,7 @@ def test_a_trial_that_is_read_whole_still_leads_to_its_best_epoch(job: Job) -> N
 
 def test_what_a_stage_says_of_itself(job: Job) -> None:
     history = [epoch(1, lr=0.1), epoch(2, lr=0.05)]
-    known = {"data": "made", "split": "speakers-seed0", "seed": 0}
+    known = {"data": "made", "split": "speakers-seed0", "seed": 0, "recipe": "mfc", "model": "cnn"}
     assert job.task.about(POINT) == known
     assert about(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
 
