@@ -28,6 +28,7 @@ REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"  # aliases
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
+NAME_ALONE = re.compile(r"models:/(?!m-[0-9a-f]{32})[^/@]+")  # MLflow itself names a model that was logged m-...
 SQLITE = "sqlite:///"
 DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
 ARTIFACTS = "artifacts"  # beside a SQLite store: a folder for each run, in which MLflow makes another of that name
@@ -73,6 +74,8 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Found:
         if not os.path.isdir(uri):
             raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
         return Found(Path(uri))
+    if NAME_ALONE.fullmatch(uri):
+        raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
     uri, store = normalise(uri), tracking_uri or default_tracking_uri()
     if store.startswith(SQLITE) and not (database := Path(store.removeprefix(SQLITE))).is_file():
         raise ModelError(f"{uri}: no store at {database}; run a search first, or name one with --tracking-uri")

@@ -141,7 +141,7 @@ def test_a_missing_store_is_one_line_and_is_not_created(tmp_path: Path, uri: str
         ("models:/agr/3", "version=3"),
         ("models:/other/best", "name=other not found"),
         ("models:/other/latest", "name=other not found"),
-        ("models:/agr", "models:/agr"),
+        ("models:/m-0123456789abcdef0123456789abcdef", "m-0123456789abcdef0123456789abcdef"),
         ("models:/", "models:/"),
         ("runs:/0123/model", "0123"),
         ("runs:/", "runs:/"),
@@ -151,6 +151,15 @@ def test_what_is_not_registered_is_named_in_one_line(store: str, uri: str, part:
     text = refusal(uri, store)
     assert part in text
     assert store in text
+
+
+@pytest.mark.parametrize("name", ["agr", "some other-name", "m-1"])
+def test_a_name_without_a_version_is_told_what_is_missing(store: str, name: str) -> None:
+    text = refusal(f"models:/{name}", store)
+    assert text == (
+        f"models:/{name}: a name without version or alias; "
+        f"expected models:/{name}/best, models:/{name}/3 or models:/{name}/latest"
+    )
 
 
 @pytest.mark.parametrize("uri", ["nowhere", "models", "models:agr/best", "a\nb", "x" * 300, "runs", ""])
