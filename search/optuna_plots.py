@@ -52,7 +52,7 @@ def history(view: View, path: Path) -> None:
     """Each trial's score, and the best so far."""
     with _style():
         panel = optuna_plots.plot_optimization_history(view.study, target_name=view.aim)
-        panel.set_xlabel("trial")
+        panel.set(xlabel="trial", xlim=(-0.5, len(view.study.get_trials(deepcopy=False)) - 0.5))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, _ = panel.get_legend_handles_labels()
         panel.legend(handles, ["a trial", "best so far"], loc="best", facecolor="white")
