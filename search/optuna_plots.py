@@ -53,7 +53,7 @@ def history(view: View, path: Path) -> None:
     with _style():
         panel = optuna_plots.plot_optimization_history(view.study, target_name=view.aim)
         panel.set(xlabel="trial", xlim=(-0.5, len(view.study.get_trials(deepcopy=False)) - 0.5))
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         handles, _ = panel.get_legend_handles_labels()
         panel.legend(handles, ["a trial", "best so far"], loc="best", facecolor="white")
         _finish([panel], path, f"{view.title}\n{view.aim} by trial; {view.counted}")
