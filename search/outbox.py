@@ -9,7 +9,6 @@ outlives the search; the next search in this folder delivers what a killed one l
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import shutil
@@ -23,11 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agr.credentials import hide
-from agr.errors import AgrError, ModelError, OutageError, SettingsError, StoreError
+from agr.errors import AgrError, ModelError, SettingsError, StoreError
 from agr.logged import Finished, Version, points_of
-from agr.registry import EXPERIMENT, REGISTERED_MODEL, STORE
 from agr.terminal import complain
-from search.clerk import Clerk
 from search.entries import SUFFIX, Entry, Journal, deliver, deliver_file, discard_doubles, read
 from search.outage import Outage, grace
 
@@ -292,26 +289,8 @@ def _text(values: Mapping[str, object]) -> dict[str, str]:
     return {key: str(value) for key, value in values.items()}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not get.")
-    parser.add_argument("action", choices=("deliver",))
-    parser.add_argument("file", type=Path, help=f"made by a search in {STORE / 'outbox'}")
-    parser.add_argument("--tracking-uri", help="default: the store that the search logged to, else MLFLOW_TRACKING_URI")
-    options = parser.parse_args(arguments)
-    uri = options.tracking_uri or read(options.file).uri
-    with Clerk() as clerk:
-        tracker = clerk.open(uri, EXPERIMENT, REGISTERED_MODEL)
-        shown = hide(tracker.uri, tracker.uri)
-        try:
-            left = deliver_file(tracker, options.file)
-        except StoreError as error:
-            raise OutageError(f"{shown}: {error}; {options.file} stays") from error
-    print(f"{left.points} points of {len(left.runs)} runs delivered to {shown}")
-    return 0
-
-
 if __name__ == "__main__":
     from agr.terminal import run
+    from search.deliver import main
 
     run(main)

@@ -23,7 +23,7 @@ from parts import epoch
 
 from agr.errors import ModelError, OutageError, SettingsError
 from agr.tracking import Tracker
-from search import clerk, entries, outage, outbox
+from search import clerk, deliver, entries, outage, outbox
 from search.entries import LOCAL_ID, Journal, read
 from search.outbox import Outbox
 
@@ -247,7 +247,7 @@ def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it
     assert line == f"agr: {points} points are in {shown}; `python -m search.outbox deliver {shown}` delivers them"
     copy = shutil.copy(path, tmp_path / "copy.jsonl")
     for file in (path, copy):  # delivering twice changes nothing
-        assert outbox.main(["deliver", str(file)]) == 0
+        assert deliver.main(["deliver", str(file)]) == 0
         assert f"{points} points of 2 runs delivered" in capsys.readouterr().out
         (run,) = store.tagged(LOCAL_ID, trial)
         history = client.get_metric_history(run, "val_loss")
