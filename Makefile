@@ -1,5 +1,5 @@
 # make search   .venv, the demo corpus, the 27-trial grid, a registered champion
-# make test     .venv, the whole test suite
+# make test     .venv, the whole test suite, two files at a time
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ search: $(INSTALLED)
 	$(BIN)/python search/run_grid.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

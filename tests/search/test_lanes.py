@@ -29,7 +29,7 @@ from search.outbox import Outbox
 from search.session import Session
 from search.stages import Lineage, Stage, StageStore
 from search.task import Voices
-from search.trial import Job
+from search.trial import Job, about
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -110,8 +110,7 @@ def test_stages_are_those_that_trials_leave(job: Job) -> None:
     for rates, stage in found.items():
         assert stage.origins == ("now",) * len(rates)
         assert [epoch.lr for epoch in stage.state.history] == list(rates)
-        wanted = {"lr": f"{rates[0]:g}", "now": f"{rates[-1]:g}", "epochs": len(rates), "seed": 0}
-        assert dict(stage.about) == {"data": "made", "split": voices(job).split.name} | wanted
+        assert stage.about == about(job.task.about(POINTS[0]), stage.state.history)
 
 
 def test_each_line_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:

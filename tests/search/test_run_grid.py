@@ -673,7 +673,7 @@ def joined(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
 def test_corpora_are_searched_together_and_one_that_is_left_out_tests(joined: Done) -> None:
     assert joined.status == 0
     assert all(line.startswith("preparing others: ") for line in joined.err.splitlines()), joined.err
-    assert "1 trials on others+voices, split leave-out-others-seed0" in joined.out
+    assert "1 trial on others+voices, split leave-out-others-seed0" in joined.out
     assert "  test      40 clips,   2 women,   2 men" in joined.out
     (trial,) = children(joined.folder, searches(joined.folder)[0])
     params = trial.data.params
