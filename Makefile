@@ -43,4 +43,6 @@ lock: # in a new environment, so that nothing installed by hand gets in
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-audit .venv-sbom data mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray
+	rm -rf .venv .venv-audit .venv-sbom data
+	rm -rf mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray mlflow_store/outbox
+	rm -rf mlflow_store/studies.journal*

@@ -131,7 +131,7 @@ def describe(result: Evaluation) -> str:
     worst = sorted(s.per_speaker.items(), key=lambda item: item[1].accuracy)[:5]
     lines = [
         f"{result.corpus}: {s.clips} clips of {s.speakers} speakers, {result.skipped} clips skipped",
-        f"balanced accuracy  {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
+        f"{s.measure:18} {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
         f"accuracy           {s.accuracy:.4f}",
         f"recall             {recall}",
         "hardest speakers   " + ", ".join(f"{name} ({who.gender}) {who.accuracy:.2f}" for name, who in worst),

@@ -2,7 +2,8 @@
 
     decision = decide(newcomer, best, data, split)
 
-`best` moves only to a model that beats it on the same test speakers; synthetic voices always yield to people.
+`best` moves only to a model that beats it on the same test speakers; synthetic voices always yield to people, and a
+test on one gender, which a model that answers nothing else would pass, to one on both.
 """
 
 from __future__ import annotations
@@ -44,13 +45,19 @@ def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
 def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Split) -> Decision:
     """Compare a newcomer with the folder of the current best model (None if there is none)."""
     if best is None:
-        return Decision(True, "the first registered version")
+        alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""
+        return Decision(True, f"the first registered version{alone}")
     current = bundle.load(best)
     synthetic = (bool(newcomer.data["synthetic"]), bool(current.card.data["synthetic"]))
     if synthetic == (False, True):
         return Decision(True, "the first tested on people; the best so far was tested on synthetic voices")
     if synthetic == (True, False):
         return Decision(False, "tested on synthetic voices, while the best was tested on people")
+    one_sided = (_one_sided(newcomer), _one_sided(current.card))
+    if one_sided == (False, True):
+        return Decision(True, "the first tested on women and men; the best so far was tested on one gender alone")
+    if one_sided == (True, False):
+        return Decision(False, "tested on one gender alone, while the best was tested on women and men")
     if newcomer.split["test_digest"] == current.card.split["test_digest"]:
         return _compare(newcomer, float(current.card.test["balanced_accuracy"]), "on the same test speakers")
     seen, test = bundle.read_seen(best), split.test
@@ -66,6 +73,11 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
     except RecipeError as error:
         return Decision(False, f"the best reads other images ({error}); --promote moves the alias all the same")
     return _compare(newcomer, score, "on the newcomer's test speakers, whom neither had met")
+
+
+def _one_sided(card: bundle.Card) -> bool:
+    """Whether the test had women only, or men only."""
+    return None in card.test.get("recall", {}).values()
 
 
 def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:

@@ -46,6 +46,12 @@ class Scores:
     per_speaker: dict[str, SpeakerScore]
     confusion: tuple[tuple[int, int], tuple[int, int]]
 
+    @property
+    def measure(self) -> str:
+        """What `balanced_accuracy` is: of one gender alone, its recall."""
+        there = [name for name, value in self.recall.items() if value is not None]
+        return "balanced accuracy" if len(there) > 1 else f"recall of {there[0]} voices alone"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)

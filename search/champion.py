@@ -184,7 +184,7 @@ def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, ta
         writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
         writer.writeheader()
         for rank, record in enumerate(ranking, start=1):
-            values = asdict(record.settings) | asdict(record.chosen) | {"epochs": record.chosen.epoch}
+            values = asdict(record.chosen) | asdict(record.settings) | {"epochs": record.chosen.epoch}
             marks = {key: str(bool(tags.get(key))).lower() for key in ("leaky", "synthetic")}
             row = {key: values[key] for key in columns}
             writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})

@@ -99,7 +99,7 @@ class Hunt:
         study = self.study(arena.subject)
         expand = self._expand(arena.subject)
         kind = arena.subject.task.kind
-        ledger = Ledger(study, self.space, expand, self.budget, kind, self._values)
+        ledger = Ledger(study, self.space, expand, self.budget, kind, self._values, arena.known)
         known = warm.recall(arena, ledger, expand)
         self._begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
@@ -232,7 +232,7 @@ def _short(content: object) -> str:
 
 def _tune(arena: Arena, ledger: Ledger, hunt: Hunt) -> None:
     """Ask and train until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
-    if ledger.left < 1:
+    if not ledger.spendable:
         return
     slots = arena.slots()
     ledger.budget.begin()

@@ -71,6 +71,19 @@ class Asked:
         return [float(np.mean([score(h[k]) for h in self.histories])) for k in range(self.reached)]
 
 
+def cost(epochs: int, free: Sequence[int]) -> int:
+    """How many epochs have to be trained for so many of each fold, of which these are free."""
+    return sum(max(0, epochs - known) for known in free)
+
+
+def affordable(wanted: int, free: Sequence[int], left: float) -> int:
+    """The most epochs of a trial, no more than it wants, that cost no more than is left. Raises: SettingsError."""
+    found = next((count for count in range(wanted, 0, -1) if cost(count, free) <= left), 0)
+    if not found:
+        raise SettingsError("the budget is spent")
+    return found
+
+
 class Ledger:
     """Asks a study for trials within a budget, and tells it what they gave."""
 
@@ -82,8 +95,11 @@ class Ledger:
         budget: Budget,
         kind: Kind,
         values: Values,
+        free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
         """expand: the points of a configuration, one a fold. kind: what tells for which epoch a trial stands.
+
+        free: how many epochs of each point need no training, none unless given.
 
         values: of a configuration and the epochs for which its folds stand, one value an aim, as the study wants them.
         """
@@ -94,6 +110,7 @@ class Ledger:
         self._known = self._failed = 0  # in a row
         self._folds = len(expand(space.lowest()))
         self._space, self._expand, self._kind, self._values = space, expand, kind, values
+        self._free = free or (lambda points: [0] * len(points))
 
     @property
     def left(self) -> float:
@@ -101,25 +118,32 @@ class Ledger:
         promised = sum(max(0, each.reserved - each.spent) for each in self.asked if each.open)
         return float("inf") if self.budget.epochs is None else self.budget.epochs - self.spent - promised
 
+    @property
+    def spendable(self) -> bool:
+        """Whether a trial may be asked for: a new one needs an epoch for each fold, one that waits may need none."""
+        return self.left >= self._folds or bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
     def ask(self) -> Asked | None:
-        """The next trial, its epochs no more than the budget has left for it; None if that is none."""
+        """The next trial, its epochs no more than are free or the budget has left for; None if that is none."""
         for _ in range(MOST_INVALID):
-            most = self.left // self._folds
-            if most < 1 or self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED:
+            if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
                 return None
             trial = self.study.ask()
             config = self._space.sample(trial)
-            config["epochs"] = int(min(config["epochs"], most))
             try:
                 points = self._expand(config)
+                free = self._free(points)
+                most = affordable(config["epochs"], free, self.left)
+                points = points if most == config["epochs"] else self._expand(config | {"epochs": most})
             except SettingsError as error:
                 trial.set_user_attr("reason", str(error))
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
+            config["epochs"] = most
             trial.set_user_attr("config", config)
             trial.set_user_attr("driver", driver())
             histories: list[list[Any]] = [[] for _ in points]
-            reserved = config["epochs"] * len(points)
+            reserved = cost(config["epochs"], free)
             self.asked.append(Asked(trial, config, points, reserved, histories, set(range(len(points)))))
             return self.asked[-1]
         raise AgrError(f"{MOST_INVALID} configurations in a row were refused; expected a space of valid ones")

@@ -40,12 +40,18 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
     if ending.scores is not None:
         low, high = ending.scores.balanced_accuracy_ci95
         console.print(
-            f"test        balanced accuracy {ending.scores.balanced_accuracy:.4f} on {ending.scores.speakers} speakers "
+            f"test        {ending.scores.measure} {ending.scores.balanced_accuracy:.4f} "
+            f"on {ending.scores.speakers} speakers "
             f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
         )
-        gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
-        compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
-        console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
+        if None in ending.scores.recall.values():
+            console.print(
+                "ONE GENDER  a model that always answers it would reach 1.0: this says little about the model"
+            )
+        else:
+            gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
+            compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
+            console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))

@@ -129,6 +129,11 @@ class StageStore:
         """Forget a stage that nothing will start from."""
         self.storage.delete(self.name(key))
 
+    def known(self, lineage: Lineage, rates: Sequence[Any]) -> int:
+        """How many of a trial's epochs the stage holds that covers most of them."""
+        keys = lineage.keys(rates)
+        return next((count for count in range(len(keys), 0, -1) if self.outline(keys[count - 1]) is not None), 0)
+
     def deepest(self, lineage: Lineage, rates: Sequence[Any]) -> Stage | None:
         """The stage that covers most of a trial's epochs."""
         stages = (self.get(key) for key in reversed(lineage.keys(rates)))

@@ -114,6 +114,12 @@ class Arena:
         """All that determines a point's epochs besides its rates."""
         return lineage_of(self.subject.task, point, self.device, self.session.id)
 
+    def known(self, points: Sequence[Point]) -> list[int]:
+        """How many epochs of each point are in the store."""
+        if self.store is None:
+            return [0] * len(points)
+        return [self.store.known(self.lineage(point), point.rates()) for point in points]
+
     def read_off(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
         """Answer the points whose every epoch is in the store already, without Ray; returns the others.
 

@@ -50,12 +50,30 @@ def on_people(card: bundle.Card, **changes: Any) -> bundle.Card:
     return replace(card, data={**card.data, "synthetic": False}, **changes)
 
 
-def scored(value: float) -> dict[str, float]:
+def scored(value: float) -> dict[str, Any]:
     return {"balanced_accuracy": value}
 
 
 def test_the_first_version_is_the_best(newcomer: bundle.Card, images: ImageSet, split: Split) -> None:
     assert decide(newcomer, None, images, split) == promotion.Decision(True, "the first registered version")
+
+
+def test_a_test_on_one_gender_yields_to_one_on_both(
+    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+) -> None:
+    both, men = {"female": 0.5, "male": 1.0}, {"female": None, "male": 1.0}
+    one_sided = replace(newcomer, test=scored(1.0) | {"recall": men})
+    whole = replace(newcomer, test=scored(0.6) | {"recall": both})
+    first = decide(one_sided, None, images, split)
+    assert (first.promote, "one gender alone" in first.reason) == (True, True)
+    lost = decide(one_sided, best(test=scored(0.75) | {"recall": both}), images, split)
+    assert lost == promotion.Decision(False, "tested on one gender alone, while the best was tested on women and men")
+    won = decide(whole, best(test=scored(1.0) | {"recall": men}), images, split)
+    assert won == promotion.Decision(
+        True, "the first tested on women and men; the best so far was tested on one gender alone"
+    )
+    again = decide(one_sided, best(test=scored(0.9) | {"recall": men}), images, split)
+    assert again.promote
 
 
 @pytest.mark.parametrize(

@@ -93,4 +93,4 @@ def ledger(made: Hunt, where: Arena) -> Ledger:
     """A hunt's ledger, as it makes it itself."""
     study = made.study(where.subject)
     kind = where.subject.task.kind
-    return Ledger(study, made.space, made._expand(where.subject), made.budget, kind, made._values)
+    return Ledger(study, made.space, made._expand(where.subject), made.budget, kind, made._values, where.known)

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from parts import epoch
 
 from agr.errors import AgrError, SettingsError
-from search.ledger import MOST_FAILED, MOST_KNOWN, Asked, Budget, Ledger
+from search.ledger import MOST_FAILED, MOST_KNOWN, Asked, Budget, Ledger, affordable, cost
 from search.opening import driver
 from search.ranges import Choices, Range
 from search.space import Space
@@ -95,6 +95,49 @@ def test_the_last_trial_gets_no_more_epochs_than_are_left() -> None:
     give(ledger, last)
     assert told(ledger, 1).state == TrialState.COMPLETE
     assert ledger.ask() is None
+
+
+@pytest.mark.parametrize(
+    ("free", "left", "most"),
+    [([0], 5, 5), ([0], 9, 6), ([4], 1, 5), ([4], 0, 4), ([6], 0, 6), ([9], 0, 6), ([2, 0], 4, 3), ([3, 1], 0, 1)],
+)
+def test_epochs_that_are_free_let_a_trial_go_further(free: list[int], left: float, most: int) -> None:
+    assert affordable(6, free, left) == most
+    assert cost(most, free) <= left
+
+
+def test_nothing_free_and_nothing_left_is_a_refusal() -> None:
+    with pytest.raises(SettingsError, match="the budget is spent"):
+        affordable(6, [0, 3], 0)
+
+
+def test_what_was_trained_before_a_kill_is_not_trained_or_promised_again() -> None:
+    ledger = made(7, space=FOUR)
+    ledger.study.enqueue_trial({"epochs": 4})
+    ledger.spent, ledger._free = 5, lambda points: [3] * len(points)
+    again = ask(ledger)
+    assert (again.config["epochs"], again.reserved, ledger.left) == (4, 1, 1)
+
+
+def test_a_trial_that_waits_is_answered_though_its_epochs_were_all_that_the_budget_had() -> None:
+    ledger = made(3, space=FOUR)
+    ledger.spent, ledger._free = 3, lambda points: [3] * len(points)
+    assert ledger.ask() is None  # a new one is not, however much of it is free
+    ledger.study.enqueue_trial({"epochs": 4})
+    assert ledger.spendable
+    again = ask(ledger)
+    assert again.config["epochs"] == 3
+    give(ledger, again, read=True)
+    assert (ledger.spent, ledger.spendable, ledger.ask()) == (3, False, None)
+    assert ledger.study.best_trial.user_attrs["chosen"] == 1
+
+
+def test_a_trial_that_waits_without_budget_is_failed_and_said_so() -> None:
+    ledger = made(3, space=FOUR)
+    ledger.spent = 3
+    ledger.study.enqueue_trial({"epochs": 4})
+    assert ledger.ask() is None
+    assert (told(ledger).state, told(ledger).user_attrs["reason"]) == (TrialState.FAIL, "the budget is spent")
 
 
 def test_what_a_pruned_trial_leaves_is_for_others() -> None:
