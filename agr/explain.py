@@ -51,6 +51,9 @@ def reading(found: Attribution) -> str:
     spoke, against = ([_named(found, *item) for item in named if (item[1] > 0) == side] for side in (True, False))
     first = "Mostly" if named and named[0][1] > MOSTLY else "First of all"
     words = [f"Answer: {found.answer}, {found.probability:.2f}."]
+    if found.odds < 0:
+        words = [f"Answer to the whole clip: {found.answer}, {found.probability:.2f}."]
+        words.append(f"This second alone: {found.other}, {1 / (1 + np.exp(found.odds)):.2f}.")
     words.append(f"{first} {', then '.join(spoke)}." if spoke else "Nothing in this second spoke for it.")
     if against:
         words.append(f"Against it: {', then '.join(against)}.")

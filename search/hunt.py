@@ -28,7 +28,7 @@ from search.stages import StageStore
 from search.studies import sampler, study_storage
 from search.study import STORE, Arena
 from search.subject import Subject
-from search.task import Aim, Point, counted
+from search.task import Aim, Point, counted, readable
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,10 @@ class Hunt:
             found = arena.session.tracker.finished(tags)
             best = warm.tell(study, self.space, self.base, found, self.aims[0], self.kinds)
             if best:
+                first = ", ".join(f"{n} {readable(best[0][n])}" for n in arena.subject.task.kind.axes if n in best[0])
                 print(f"known: {counted(len(best), 'finished trial')} of earlier searches on this data and split")
+                if not known:
+                    print(f"first: the best of them, {first}")
             elif found and not known:
                 print(warm.strangers(self.space, self.base, found, self.aims[0], self.kinds))
         if self.budget.epochs is not None and self.budget.epochs < self.most_epochs and not known:

@@ -35,6 +35,8 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
     best = ending.ranking[0]
     mark, aim = " (leaky)" if leaky else "", best.kind.aim
     console.print(f"\nchampion    {_named(best)}")
+    if others := _others(ending.ranking):
+        console.print(f"            {others}")
     says = aim.says.removeprefix("val ")
     console.print(f"validation  {says} {getattr(best.chosen, aim.metric):.4f}{mark}")
     if ending.scores is not None:
@@ -83,6 +85,13 @@ def _ranking(records: Sequence[Record], leaky: bool) -> Table:
         scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
         table.add_row(str(rank), *map(readable, record.named.values()), *scores)
     return table
+
+
+def _others(ranking: Sequence[Record]) -> str:
+    """What else differs between the trials, of the best one."""
+    configs, best = [record.settings.config() for record in ranking], ranking[0]
+    names = [n for n in configs[0] if n not in (*best.named, "seed") and len({str(c.get(n)) for c in configs}) > 1]
+    return ", ".join(f"{name} {readable(configs[0][name])}" for name in names)
 
 
 def _named(record: Record) -> str:

@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
     """What `study.run` is to run. Raises: AgrError for what does not go together, or data that cannot be used."""
     from agr import variation
+    from agr.errors import SettingsError
     from search import custom_subject, grid, voices
     from search.exhaust import Exhaust
     from search.options import plan_of
@@ -60,6 +61,10 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
     plan = plan_of(options, "search/run_grid.py")
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
+        ours = {"--vary": options.vary, "--no-variation": options.no_variation, "--recipe": options.recipe}
+        for flag, value in (ours | {"--leave-out": options.leave_out}).items():
+            if value:
+                raise SettingsError(f"{flag}: of AGR's own models; expected it without --trainable")
         axes = custom_subject.grid_of(options.trainable, given | grid.axes(options.axis))
         points_of = functools.partial(custom_subject.points_of, options.trainable, axes)
         return plan, custom_subject.subject(options.trainable), Exhaust(points_of)
@@ -68,7 +73,10 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
     strengths = None if options.no_variation else variation.parse(options.vary)
     dropout = None if "dropout" in others else voices.DROPOUT
     varied = functools.partial(voices.varied_points, points, strengths, dropout)
-    return plan, voices.subject(plan, voices.kind_with(others)), Exhaust(varied)
+    subject = voices.subject(plan, voices.kind_with(others))
+    if options.vary and not voices.can_vary(subject):
+        raise SettingsError(f"--vary {' '.join(options.vary)}: these images cannot be varied; expected recipe voice")
+    return plan, subject, Exhaust(varied)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,6 +57,11 @@ def kind_with(axes: Iterable[str]) -> Kind:
     return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
 
 
+def can_vary(subject: Subject) -> bool:
+    """Whether the clips that it is about can be varied in training."""
+    return isinstance(subject.task, Voices) and subject.task.data.evidence is not None
+
+
 def varied_points(
     points: Sequence[Settings], wanted: Variation | None, dropout: float | None, subject: Subject
 ) -> tuple[Settings, ...]:

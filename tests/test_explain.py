@@ -236,7 +236,11 @@ def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     assert found.odds < 0  # of the second that is shown
     assert found.base.words.endswith("higher")
     assert found.evidence["pitch"] == pytest.approx(-1)
-    assert "Nothing in this second spoke for it. Against it: the pitch" in reading(found)
+    words = reading(found)
+    assert words.startswith(
+        f"Answer to the whole clip: {FEMALE}, {found.probability:.2f}. This second alone: {found.other}, "
+    )
+    assert "Nothing in this second spoke for it. Against it: the pitch" in words
 
 
 @needs_captum

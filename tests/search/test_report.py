@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agr.training import Settings
 from search.champion import Ending
-from search.report import _next_commands
+from search.report import _next_commands, _others
+from search.session import Record
+from search.task import VOICES
 
 NOTHING = Ending([], None, None, "", "")
 BEST = Ending([], None, 3, "best", "")
@@ -37,3 +41,11 @@ def test_a_server_is_opened_and_shows_no_password(store: str) -> None:
 def test_a_registered_version_is_asked_by_its_alias_unless_it_is_a_trainable_of_ones_own(store: str) -> None:
     assert _next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best clip.wav"]
     assert _next_commands(store, Ending([], None, 3, "best", "", model="digits"))[1:] == []
+
+
+def test_of_the_champion_is_said_what_else_differs_between_the_trials() -> None:
+    axes = replace(VOICES, axes=("epochs", "lr"))
+    settings = Settings(9, 0.01, 0.3, batch_size=64, dropout=0.25), Settings(9, 0.02, 0.3, batch_size=16, seed=1)
+    ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
+    assert _others(ranking) == "batch_size 64, dropout 0.25"
+    assert _others(ranking[:1]) == ""

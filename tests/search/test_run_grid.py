@@ -618,6 +618,12 @@ def typed(
             "agr: --leave-out x: expected one of several corpora, found voices",
         ),
         (["--vary", "pitch=9"], "agr: variation pitch 9.0: expected 0 to 0.6"),
+        (["--data", "IMAGES", "--vary", "pitch=0.1"], "agr: --vary pitch=0.1: these images cannot be varied"),
+        (["--trainable", "examples.digits:fit", "--recipe", "mfc"], "agr: --recipe: of AGR's own models; expected it"),
+        (
+            ["--trainable", "examples.digits:fit", "--vary", "pitch=0.1"],
+            "agr: --vary: of AGR's own models; expected it",
+        ),
         (["--vary", "gain=1"], "agr: --vary gain=1: expected NAME=STRENGTH"),
         (["--data", "PREPARED", "--address", "nonsense"], "agr: --address nonsense: "),
         (["--axis", "dropout"], "agr: --axis dropout: no values; expected values once"),
@@ -629,9 +635,10 @@ def typed(
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
-    typed: Callable[..., str], voice_root: Path, arguments: list[str], message: str
+    typed: Callable[..., str], voice_root: Path, prepared_root: Path, arguments: list[str], message: str
 ) -> None:
-    err = typed(*(str(voice_root) if word == "PREPARED" else word for word in arguments))
+    folders = {"PREPARED": voice_root, "IMAGES": prepared_root}
+    err = typed(*(str(folders.get(word, word)) for word in arguments))
     assert err.startswith(message)
     assert err.count("\n") == 1
 
