@@ -7,7 +7,7 @@ history.png        if a trial has a score
 slice.png          if a hyperparameter differs between such trials
 parallel.png       as slice.png
 contour.png        as slice.png, if two hyperparameters do, and not all scores are the same
-importances.png    as contour.png, if the best trials can be told from the others
+importances.png    as contour.png, of the study's own trials, if the best can be told from the others
 pareto.png         if a trial finished, and there are two or three aims
 pareto.csv         if a trial finished, and there are two aims or more
 
@@ -94,25 +94,35 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
         if view.trials:
             plots.history(view, folder / "history.png")
         if view.names:
-            _by_hyperparameter(view, folder)
+            _by_hyperparameter(view, view_of(own(study), aims[0], title), folder)
         if len(aims) > 1 and study.best_trials:
             write_pareto(study, aims, folder / "pareto.csv")
             if len(aims) <= 3:
                 plots.pareto(study, aims, title, folder / "pareto.png")
 
 
-def _by_hyperparameter(view: View, folder: Path) -> None:
-    """The pictures that look at hyperparameters, the most important first."""
+def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
+    """The pictures that look at hyperparameters, the most important first. own: the study's own trials alone."""
     from search import optuna_plots as plots
 
-    shares = importances(view)
+    shares = importances(own)
     ranked = sorted(view.names, key=lambda name: -shares.get(name, 0.0))
     plots.slices(view, ranked, folder / "slice.png")
     plots.parallel(view, ranked, folder / "parallel.png")
     if len(ranked) > 1 and not view.flat:
         plots.contour(view, ranked[0], ranked[1], folder / "contour.png")
     if shares:
-        plots.importances(view, evaluator(view), quantile(view), folder / "importances.png")
+        plots.importances(own, evaluator(own), quantile(own), folder / "importances.png")
+
+
+def own(study: Study) -> Study:
+    """A study without what it was told of other searches: a grid's trials differ in few hyperparameters, and what they
+    have in common would pass for important."""
+    import optuna
+
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials([trial for trial in study.get_trials(deepcopy=False) if "run_id" not in trial.user_attrs])
+    return copy
 
 
 def view_of(study: Study, aim: str, title: str) -> View:

@@ -194,6 +194,24 @@ def test_of_several_aims_the_importances_are_those_of_the_first() -> None:
     assert found == pytest.approx(alone)
 
 
+def test_trials_of_a_grid_say_nothing_about_what_is_important(tmp_path: Path) -> None:
+    """They have one dropout in common, and the best of them are better than most of the study's own."""
+    told, kinds = [], {"lr": LR, "dropout": FloatDistribution(0, 1), "width": WIDTH}
+    for number in range(27):
+        params = {"lr": 10.0 ** -(1 + number % 3), "dropout": 0.35, "width": 1.0}
+        value = score(params["lr"], 0.35, 1.0) + 0.01
+        attrs = {"run_id": str(number)}
+        told.append(create_trial(value=value, params=params, distributions=kinds, user_attrs=attrs))
+    mine = [trial(k) for k in range(40)]
+    with_grid = study_of(*told, *mine)
+    alone = pictures.importances(pictures.view_of(study_of(*mine), AIM, "t"))
+    assert pictures.importances(pictures.view_of(pictures.own(with_grid), AIM, "t")) == pytest.approx(alone)
+    assert pictures.importances(pictures.view_of(with_grid, AIM, "t")) != pytest.approx(alone)
+    drawn(study_of(*told, mine[0]), tmp_path)
+    assert not (tmp_path / "importances.png").exists()
+    assert (tmp_path / "slice.png").exists()
+
+
 def test_panels_and_the_contour_follow_the_importance(tmp_path: Path, saved: dict[str, Figure]) -> None:
     study = study_of(*(trial(k) for k in range(40)))
     ranked = list(pictures.importances(pictures.view_of(study, AIM, "t")))
