@@ -72,6 +72,12 @@ class Easel:
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def close(self) -> None:
+        """End the process, whatever it draws, and leave nothing of it behind."""
+        pool = vars(self).pop("_pool", None)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
     def draw(self, picture: str, *what: Any) -> None:
         """Have a function of `agr.plots` called."""
         try:

@@ -112,5 +112,6 @@ def _next_commands(uri: str, ending: Ending) -> list[str]:
 def interrupted(session: Session, kept: bool) -> None:
     """What Ctrl-C leaves."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
-    count = f"{len(session.finished())}" + (f" of {session.planned}" if session.planned else "")
-    print(f"interrupted: {count} trials finished; {what}")
+    ended = len(session.finished())
+    count = f"{ended} of {counted(session.planned, 'trial')}" if session.planned else counted(ended, "trial")
+    print(f"interrupted: {count} finished; {what}")

@@ -187,6 +187,7 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
         finally:
             session.close(status)
             session.hang_up()
+            subject.close()
             _tidy(plan, session)
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
@@ -29,7 +29,7 @@ class Subject:
 
     name: of a search that is given none, before the time. tags: of every run. params: of the search's own run.
     digest, source, profile: of the data, the last as JSON. lines: printed when the search begins. experiment, model:
-    names in MLflow.
+    names in MLflow. close: of what it holds, once the search is over.
     """
 
     task: Task
@@ -43,3 +43,4 @@ class Subject:
     experiment: str = EXPERIMENT
     model: str = REGISTERED_MODEL
     profile: str = "{}"
+    close: Callable[[], None] = field(default=lambda: None)

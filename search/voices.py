@@ -33,6 +33,7 @@ def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
     data = joint.join([prepare.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
     split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
+    easel = Easel()
     return Subject(
         task=Voices(data, split, inner, kind),
         name=f"{data.name}-{split.name}",
@@ -41,7 +42,8 @@ def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
-        conclude=functools.partial(_conclude, data=data, split=split, easel=Easel()),
+        conclude=functools.partial(_conclude, data=data, split=split, easel=easel),
+        close=easel.close,
         profile=f'{{"clips": {len(data)}}}',
     )
 
