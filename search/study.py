@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -166,7 +166,7 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
     name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(subject)
     print(f"{name}: {strategy.title(subject)} on " + "\n".join(subject.lines))
-    with _workers(plan, subject, strategy) as (device, start):
+    with closing(subject), _workers(plan, subject, strategy) as (device, start):
         tags = common_tags(name, plan.script, device) | dict(subject.tags)
         session = open_session(name, subject, tags, clerk, plan.tracking_uri, axes)
         status, code = FAILED, 1
@@ -187,7 +187,6 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
         finally:
             session.close(status)
             session.hang_up()
-            subject.close()
             _tidy(plan, session)
         if status == KILLED:
             report.interrupted(session, kept=plan.stage_store is not None)

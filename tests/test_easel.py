@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,13 @@ def test_what_goes_wrong_there_is_raised_here(tmp_path: Path) -> None:
         easel.draw("heat_map", curves(), tmp_path / "nowhere" / "grid.png", "t")
         with pytest.raises(FileNotFoundError):
             easel.finish()
+
+
+def test_one_that_is_closed_before_it_drew_leaves_no_process_and_no_semaphore() -> None:
+    script = "from agr.easel import Easel\nif __name__ == '__main__':\n    e = Easel()\n    e.close()\n    e.close()\n"
+    leave = "    import multiprocessing, os\n    assert not multiprocessing.active_children()\n    os._exit(0)\n"
+    done = subprocess.run([sys.executable, "-c", script + leave], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_pictures_of_a_killed_process_are_drawn_here(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -218,7 +219,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
 
 def test_ctrl_c_says_what_is_kept(killed: Killed) -> None:
     assert (killed.interrupted.status, killed.interrupted.err) == (130, "")
-    assert "trials finished; what the others trained is kept, and the same command goes on" in killed.interrupted.out
+    said = r"interrupted: \d+ trials? finished; what the others trained is kept, and the same command goes on\n"
+    assert re.search(said, killed.interrupted.out)
     assert "of 0 trials" not in killed.interrupted.out
 
 
