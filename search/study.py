@@ -115,10 +115,14 @@ class Arena:
         return lineage_of(self.subject.task, point, self.device, self.session.id)
 
     def known(self, points: Sequence[Point]) -> list[int]:
-        """How many epochs of each point are in the store."""
+        """How many epochs of each point are in the store; none that can be told of, if it does not answer."""
+        nothing = [0] * len(points)
         if self.store is None:
-            return [0] * len(points)
-        return [self.store.known(self.lineage(point), point.rates()) for point in points]
+            return nothing
+        try:
+            return [self.store.known(self.lineage(point), point.rates()) for point in points]
+        except OSError:
+            return nothing
 
     def read_off(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
         """Answer the points whose every epoch is in the store already, without Ray; returns the others.

@@ -194,6 +194,23 @@ def test_without_a_store_nothing_is_read_off(grid: Stand) -> None:
     assert grid.session.records == {}
 
 
+def test_epochs_in_the_store_are_known_and_none_of_a_store_that_does_not_answer(
+    grid: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter, other = replace(POINT, epochs=3), replace(POINT, seed=POINT.seed + 1)
+    assert grid.arena.known([POINT]) == [0]
+    grid.keep(POINT, 5)
+    assert grid.arena.known([POINT, other]) == [5, 0]
+    assert grid.arena.known([shorter]) == [0]  # the stage after five is no use to it
+    assert replace(grid.arena, store=None).known([POINT, other]) == [0, 0]
+
+    def away(store: StageStore, key: str) -> None:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(StageStore, "outline", away)
+    assert grid.arena.known([POINT]) == [0]
+
+
 # Leases
 
 
