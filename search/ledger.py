@@ -78,7 +78,7 @@ def cost(epochs: int, free: Sequence[int]) -> int:
 
 def affordable(wanted: int, free: Sequence[int], left: float) -> int:
     """The most epochs of a trial, no more than it wants, that cost no more than is left. Raises: SettingsError."""
-    found = next((count for count in range(wanted, 0, -1) if cost(count, free) <= left), 0)
+    found = next((count for count in range(wanted, 0, -1) if cost(count, free) <= max(left, 0)), 0)
     if not found:
         raise SettingsError("the budget is spent")
     return found
