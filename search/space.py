@@ -81,16 +81,12 @@ class Space:
         """The hyperparameters of an Optuna trial, fixed ones included."""
         return {name: item.suggest(name, trial) for name, item in self.varied.items()} | dict(self.fixed)
 
-    def holds(self, params: Mapping[str, object]) -> bool:
-        """Whether a trial of this space could have these hyperparameters.
+    def outside(self, params: Mapping[str, object]) -> list[str]:
+        """What keeps these hyperparameters out of the space: names whose value is missing or not allowed.
 
         All that varies must be among them. What the space does not name may have any value: it is for the caller to
         know whether that matters.
         """
-        return not self.outside(params)
-
-    def outside(self, params: Mapping[str, object]) -> list[str]:
-        """What keeps these hyperparameters out of the space: names whose value is missing or not allowed."""
         varied = [name for name, item in self.varied.items() if name not in params or not item.holds(params[name])]
         return varied + [name for name, value in self.fixed.items() if name in params and params[name] != value]
 

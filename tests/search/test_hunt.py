@@ -94,7 +94,7 @@ def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: 
     for turn in range(8):
         asked = book.ask()
         assert asked is not None
-        assert SPACE.holds(asked.config)
+        assert not SPACE.outside(asked.config)
         book.advance(asked, 0, [epoch(1, val_balanced_accuracy=0.5 + turn / 20)], read=False)
         book.advance(asked, 0, [epoch(n) for n in range(2, asked.config["epochs"] + 1)], read=False)
         book.end(asked, 0)

@@ -99,7 +99,17 @@ def test_the_last_trial_gets_no_more_epochs_than_are_left() -> None:
 
 @pytest.mark.parametrize(
     ("free", "left", "most"),
-    [([0], 5, 5), ([0], 9, 6), ([4], 1, 5), ([4], 0, 4), ([4], -3, 4), ([6], 0, 6), ([9], 0, 6), ([2, 0], 4, 3), ([3, 1], 0, 1)],
+    [
+        ([0], 5, 5),
+        ([0], 9, 6),
+        ([4], 1, 5),
+        ([4], 0, 4),
+        ([4], -3, 4),
+        ([6], 0, 6),
+        ([9], 0, 6),
+        ([2, 0], 4, 3),
+        ([3, 1], 0, 1),
+    ],
 )
 def test_epochs_that_are_free_let_a_trial_go_further(free: list[int], left: float, most: int) -> None:
     assert affordable(6, free, left) == most
