@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +119,7 @@ def strangers(
 ) -> str:
     """What people are told where none of the trials that were found could be one of this search."""
     configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
-    names = Counter(name for config in configs for name in apart(config, space, base))
+    names = {name for config in configs for name in apart(config, space, base)}
     why = f": outside the space, or otherwise there, is {', '.join(sorted(names))}" if names else ""
     return f"known: none of {counted(len(found), 'finished trial')} of earlier searches could be of this search{why}"
 
