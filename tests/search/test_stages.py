@@ -122,14 +122,24 @@ def test_an_outline_reads_no_more_than_the_head(store: StageStore, monkeypatch: 
     assert store.outline(KEY) is not None
 
 
-def test_notes_too_long_for_the_head_are_read_with_the_whole_file(
-    store: StageStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("epochs", [150, 200, 1000])
+def test_an_outline_of_many_epochs_needs_no_more_than_the_header(
+    store: StageStore, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    store.put(KEY, made_stage(epochs=3))
-    monkeypatch.setattr("search.stages.HEAD_BYTES", 100)
+    stage = made_stage(epochs)
+    store.put(KEY, stage)
+    monkeypatch.setattr(store, "get", lambda key: pytest.fail("the whole file was read"))
     outline = store.outline(KEY)
     assert outline is not None
-    assert len(outline.state.history) == 3
+    assert outline.state.history == stage.state.history
+    assert store.about(KEY) == stage.about
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short", b"x" * 200, b"\xff" * 100_000])
+def test_a_damaged_stage_says_nothing_and_stays_until_it_is_wanted(store: StageStore, damaged: bytes) -> None:
+    store.storage.write(StageStore.name(KEY), damaged)
+    assert store.about(KEY) is None
+    assert names(store) == [StageStore.name(KEY)]
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1000])
