@@ -182,7 +182,7 @@ def test_a_lease_in_an_object_store_is_the_same() -> None:
 def test_leases_of_other_searches_are_apart(store: StageStore) -> None:
     for name, key in (("a", KEYS[0]), ("b", KEYS[1])):
         Leaseholder(store, name, [key])
-    assert [found.keys for found in claims(store.storage)] == [{KEYS[0]}, {KEYS[1]}]
+    assert {found.keys for found in claims(store.storage)} == {frozenset(KEYS[:1]), frozenset(KEYS[1:2])}
 
 
 # What the end of a search removes
