@@ -44,11 +44,7 @@ class AdamW:
             parameter.grad = None
 
     def step(self, lr: float) -> None:
-        """Update every parameter in place from its gradient.
-
-        Args:
-            lr: The learning rate.
-        """
+        """Update every parameter in place from its gradient, with learning rate `lr`."""
         first, second = (list(self._moments[key].values()) for key in MOMENTS)
         parameters: list[Tensor] = list(self._parameters.values())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

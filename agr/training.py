@@ -41,12 +41,9 @@ class Settings:
     """The hyperparameters of one trial.
 
     Attributes:
-        epochs: Passes over the training clips.
-        lr: Adam's learning rate in the first epochs.
+        lr: Adam's learning rate in the first STEP_SIZE epochs.
         gamma: Multiplies the learning rate every STEP_SIZE epochs.
-        batch_size: Clips in a training step.
         seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
-        model: A name in `agr.model.MODELS`.
         weight_decay: Times lr, the share of every weight and bias that a step removes (AdamW, Loshchilov and Hutter,
             ICLR 2019).
         dropout: Probability of dropping a feature before the last layer.
@@ -117,10 +114,7 @@ class Settings:
         return asdict(self)
 
     def prefix(self) -> tuple[Any, ...]:
-        """One value for each epoch, of which two trials share as many as they share epochs.
-
-        The first holds its learning rate and all settings that are not PLANNED, each other one its learning rate.
-        """
+        """What determines each epoch besides those before; trials share as many epochs as their prefixes agree."""
         others = tuple(value for name, value in self.config().items() if name not in PLANNED)
         first, *rest = self.rates()
         return ((others, first), *rest)
@@ -181,15 +175,12 @@ def fit(
     """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
 
     Args:
-        data: The images.
-        split: Which clips are used for what.
+        data: All images.
+        split: Indices of the training and validation clips.
         settings: The hyperparameters.
         device: Where the model is trained.
         report: Called after each epoch with its metrics and a copy of the state.
         resume: Where to continue: the state of a trial with the same settings and learning rates so far.
-
-    Returns:
-        The state after the last epoch.
 
     Raises:
         SettingsError: If clips are to be augmented that hold no voice features.
@@ -235,11 +226,7 @@ def _train_epoch(
     order: Indices,
     index: int,
 ) -> tuple[float, float, float]:
-    """Train for one pass over the clips `order`; `index` counts epochs from 0.
-
-    Returns:
-        Loss, accuracy and balanced accuracy of the logits (n, 2) that the training steps computed.
-    """
+    """Train for one pass, epoch `index` (from 0), and measure the logits that the training steps computed."""
     model.train()
     settings, logits = train_set.settings, []
     noise = epoch_noise(settings.seed, index)
@@ -254,16 +241,13 @@ def _train_epoch(
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
-    """The model's logits for some images, in evaluation mode.
+    """The logits of images `pixels[rows]` in evaluation mode, (len(rows), 2), float32, on the CPU.
 
     Args:
         model: On `device`.
-        pixels: All images, (n, 12, 98, 3), uint8.
-        rows: Which of them, (m,).
+        pixels: (n, 12, 98, 3), uint8.
+        rows: Indices, (m,).
         device: Where the logits are computed.
-
-    Returns:
-        (m, 2), float32, on the CPU.
     """
     model.eval()
     logits = []
@@ -275,16 +259,7 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, d
 
 
 def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
-    """Score logits.
-
-    Args:
-        labels: (n,), int64, n > 0.
-        logits: (n, 2), on the CPU.
-        criterion: Its class weights are those of the loss.
-
-    Returns:
-        Class-weighted cross-entropy in nats, accuracy, balanced accuracy.
-    """
+    """Cross-entropy in nats, weighted as in `criterion`, accuracy and balanced accuracy of logits, (n, 2), n > 0."""
     weight = criterion.weight
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())
     right = logits.argmax(dim=1).numpy() == labels
@@ -295,16 +270,7 @@ def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntrop
 def validate(
     labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
 ) -> tuple[float, float, float, float]:
-    """Score logits as `measure` does, and add the expected calibration error of their softmax.
-
-    Args:
-        labels: (n,), int64, n > 0.
-        logits: (n, 2), on the CPU.
-        criterion: Its class weights are those of the loss.
-
-    Returns:
-        Class-weighted cross-entropy in nats, accuracy, balanced accuracy, expected calibration error.
-    """
+    """The three numbers of `measure`, and the expected calibration error of the logits' softmax."""
     return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 

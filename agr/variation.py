@@ -117,14 +117,7 @@ def vary(evidence: Tensor, draws: NDArray[np.float64], strength: Variation, move
 
 
 def change(draws: Floats, strength: Variation, device: torch.device, moved: Floats | float = 0.0) -> Change:
-    """The changes that random numbers stand for.
-
-    Args:
-        draws: (n, COLUMNS), as `drawn` gives them.
-        strength: Of augmentation.
-        device: Of the result's tensors.
-        moved: Added to the logarithm of pitch besides the random changes, (n,).
-    """
+    """The changes that random numbers stand for, on a device; the other arguments are those of `vary`."""
     both = 2 * draws - 1  # (n, COLUMNS), -1..1
     speed = strength.speed * both[:, 0]
     pitch = np.rint((speed + strength.pitch * both[:, 1] + moved) / LAG_STEP)
@@ -150,16 +143,7 @@ def change(draws: Floats, strength: Variation, device: torch.device, moved: Floa
 
 
 def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
-    """Smooth frequency responses: a slope and two waves over the bands.
-
-    Args:
-        size: Of slope and waves, (n, 3), -1..1.
-        phase: Of the waves, (n, 2), 0..1.
-        strength: In dB.
-
-    Returns:
-        Factors on power, (n, BANDS).
-    """
+    """Smooth frequency responses, a slope and two waves, as factors on power, (n, BANDS); `strength` is in dB."""
     at = np.linspace(0, 1, BANDS)
     waves = [np.cos(2 * np.pi * (turns * at + phase[:, [turns - 1]])) for turns in (1, 2)]
     db = 1.7 * strength * (size[:, [0]] * (2 * at - 1) + size[:, [1]] * waves[0] + size[:, [2]] * waves[1])
@@ -167,39 +151,20 @@ def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: flo
 
 
 def _line(edges: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Telephone lines with pass bands from 150..350 Hz to 3,000..3,800 Hz.
-
-    Args:
-        edges: Where the lower and the upper edge lie in these ranges, (n, 2), 0..1.
-        on: Which clips pass through a line, (n,).
-
-    Returns:
-        Factors on power, (n, BANDS); 1 for the other clips.
-    """
+    """Telephone lines from 150..350 Hz to 3,000..3,800 Hz as factors on power, (n, BANDS); 1 for clips not `on`."""
     low, high = 150 + 200 * edges[:, [0]], 3000 + 800 * edges[:, [1]]
     return np.where(on[:, None], pass_band(low, high), 1.0)
 
 
 def pass_band(low: float | NDArray[np.float64], high: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The response of a line that carries `low` to `high` Hz, both of shape (..., 1) or numbers.
-
-    Returns:
-        Factors on power, (..., BANDS).
-    """
+    """The response of a line that carries `low` to `high` Hz, (..., 1), as factors on power, (..., BANDS)."""
     return np.asarray(np.minimum(1.0, (band_hz() / low) ** 6) * np.where(band_hz() > high, 0.003, 1.0))
 
 
 def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Rooms, as matrices that add to each frame some of the power of earlier frames.
+    """The share of each frame's power (rows) that a room adds to later frames (columns), (n, FRAMES, FRAMES).
 
     The echo falls by 60 dB in 0.1..0.7 s (Sabine's reverberation time), and has 0.05..1 times the direct power.
-
-    Args:
-        drawn: Where both values lie in these ranges, (n, 2), 0..1.
-        on: Which clips are in a room, (n,).
-
-    Returns:
-        (n, FRAMES, FRAMES), float32, with a row for each earlier frame; the identity for the other clips.
     """
     keep = 10 ** (-6 * 0.01 / (0.1 + 0.6 * drawn[:, [0]]))  # (n, 1), the share of power that is left a frame later
     ratio = on[:, None] * (0.05 + 0.95 * drawn[:, [1]])
@@ -213,16 +178,7 @@ def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def _noise(drawn: NDArray[np.float64], on: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Noise, 0..35 dB below the voice, with a spectrum that falls or rises evenly over the bands.
-
-    Args:
-        drawn: Level, slope and start within the common noise, (n, 3), 0..1.
-        on: Which clips have noise, (n,).
-        device: Of the result.
-
-    Returns:
-        Power, (n, BANDS, FRAMES), float32; 0 for the other clips.
-    """
+    """Noise with an even slope over the bands, 0..35 dB below the voice, as power, (n, BANDS, FRAMES), float32."""
     slope = (15 * drawn[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # (n, BANDS), dB; -12..3 at the highest band
     shape = 10 ** (slope / 10)
     power = on[:, None] * 10 ** (-3.5 * drawn[:, [0]]) * shape / shape.mean(axis=1, keepdims=True)

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -90,18 +90,7 @@ def cluster(
             ray.init(address=address, **quiet)
             device = _device_of_cluster(cuda, mps)
         else:
-            custom = {MPS: 1.0} if device == "mps" else None
-            memory = max(128 * 2**20, 2 * store_bytes)
-            with worker_environment(), _alone():  # Ray's daemons pass their environment to every worker
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    resources=custom,
-                    object_store_memory=memory,
-                    _system_config=NO_SPARE_WORKERS,
-                    **quiet,
-                )
-                _end_spare_processes()
+            _start(device, store_bytes, quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
@@ -110,6 +99,20 @@ def cluster(
         yield _slots(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
+
+
+def _start(device: str, store_bytes: int, quiet: Mapping[str, object]) -> None:
+    """Start Ray on this machine."""
+    with worker_environment(), _alone():  # Ray's daemons pass their environment to every worker
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            resources={MPS: 1.0} if device == "mps" else None,
+            object_store_memory=max(128 * 2**20, 2 * store_bytes),
+            _system_config=NO_SPARE_WORKERS,
+            **quiet,
+        )
+        _end_spare_processes()
 
 
 def _end_spare_processes() -> None:

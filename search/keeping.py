@@ -20,25 +20,14 @@ class Keeper:
     """
 
     def __init__(self, store: StageStore, elsewhere: str) -> None:
-        """Begin with nothing waiting.
-
-        Args:
-            store: Where stages are stored.
-            elsewhere: URI of a second store, for a stage that the driver needs while the first accepts nothing.
-        """
+        """`elsewhere` is the URI of a second store, for a stage that the driver needs while the first accepts none."""
         self.trouble = ""
         self._store = store
         self._elsewhere = elsewhere
         self._waiting: dict[str, Stage] = {}
 
     def keep(self, key: str, stage: Stage, spare: Iterable[str]) -> None:
-        """Store a stage, and then delete those that are no longer needed.
-
-        Args:
-            key: Of the stage.
-            stage: What is stored.
-            spare: Keys of the stages that are no longer needed.
-        """
+        """Store a stage, and then delete those whose keys are in `spare`."""
         names = list(spare)
         self._waiting = {name: kept for name, kept in self._waiting.items() if name not in names} | {key: stage}
         self.trouble = ""

@@ -97,7 +97,7 @@ class Lineage:
 
 
 class StageStore:
-    """Stages as files of one folder or bucket."""
+    """Stages as files of one folder or bucket; its methods raise OSError if that does not answer."""
 
     def __init__(self, uri: str, epoch: EpochMaker = Epoch) -> None:
         """Open a store; its folder is made by the first write.
@@ -119,11 +119,7 @@ class StageStore:
         return f"{key[:2]}/{key}{SUFFIX}"
 
     def put(self, key: str, stage: Stage) -> None:
-        """Store a stage, or replace it.
-
-        Raises:
-            OSError: If the store cannot be written.
-        """
+        """Store a stage, or replace it."""
         tensors = {f"weights.{name}": tensor.contiguous() for name, tensor in stage.state.weights.items()}
         tensors |= {f"optimizer.{name}": tensor.contiguous() for name, tensor in stage.state.optimizer.items()}
         notes = {"history": [dict(vars(epoch)) for epoch in stage.state.history], "origins": stage.origins}
@@ -132,11 +128,7 @@ class StageStore:
         self.storage.write(self.name(key), hashlib.sha256(body).digest() + body)
 
     def get(self, key: str) -> Stage | None:
-        """Read a stage; None if it is missing or damaged. A damaged file is deleted.
-
-        Raises:
-            OSError: If the store cannot be read.
-        """
+        """Read a stage; None if it is missing or damaged. A damaged file is deleted."""
         data = self.storage.read(self.name(key))
         if data is None:
             return None
@@ -151,9 +143,6 @@ class StageStore:
 
         Only the header of the file is read: its checksum and the length of the file must be right. Damage in the
         tensors themselves is noticed by `get` alone.
-
-        Raises:
-            OSError: If the store cannot be read.
         """
         found = self._header(key)
         if found is None:
@@ -164,11 +153,7 @@ class StageStore:
             return self.get(key)
 
     def about(self, key: str) -> Mapping[str, object] | None:
-        """What a stage says of its trial; None if it is missing or damaged. A damaged file stays where it is.
-
-        Raises:
-            OSError: If the store cannot be read.
-        """
+        """What a stage says of its trial; None if it is missing or damaged. A damaged file stays where it is."""
         found = self._header(key)
         try:
             return _checked_notes(*found)["about"] if found else None

@@ -45,7 +45,10 @@ class Entry:
 
 
 class Storage:
-    """Whole files below one root; a reader sees a file whole or not at all."""
+    """Whole files below one root; a reader sees a file whole or not at all.
+
+    The methods raise OSError if the storage does not answer.
+    """
 
     def __init__(self, uri: str) -> None:
         """Open the storage without writing anything.
@@ -60,11 +63,7 @@ class Storage:
         self._local = isinstance(self._system, arrow.LocalFileSystem)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically: by renaming a temporary file on a disk, by one upload to an object store.
-
-        Raises:
-            OSError: If the storage cannot be written.
-        """
+        """Write a file atomically: by renaming a temporary file on a disk, by one upload to an object store."""
         path = f"{self._root}/{name}"
         target = f"{path}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
         if self._local:
@@ -80,11 +79,7 @@ class Storage:
             raise
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
-        """Read a file, or its first `limit` bytes; None if there is no such file.
-
-        Raises:
-            OSError: If the storage cannot be read.
-        """
+        """Read a file, or its first `limit` bytes; None if there is no such file."""
 
         def read() -> bytes | None:
             try:
@@ -96,11 +91,7 @@ class Storage:
         return self._patiently(read)
 
     def head(self, name: str, limit: int) -> tuple[bytes, int] | None:
-        """Read a file's first `limit` bytes and its size in bytes; None if there is no such file.
-
-        Raises:
-            OSError: If the storage cannot be read.
-        """
+        """Read a file's first `limit` bytes and its size in bytes; None if there is no such file."""
 
         def read() -> tuple[bytes, int] | None:
             try:
