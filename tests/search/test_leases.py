@@ -82,7 +82,7 @@ def test_a_lease_of_many_files_names_every_stage(store: StageStore) -> None:
     assert claim(store).alive
 
 
-def test_what_a_lease_names_already_is_not_written_again(store: StageStore, disk: Refusing) -> None:
+def test_known_stages_are_not_written_again(store: StageStore, disk: Refusing) -> None:
     holder = Leaseholder(store, "now", KEYS[:2])
     disk.bytes = 0
     holder.extend([KEYS[1], KEYS[0]])

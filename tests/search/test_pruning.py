@@ -30,7 +30,7 @@ def test_the_least_recently_used_go_first_until_the_rest_fits(store: StageStore,
     assert bytes_left == len(left) * size
 
 
-def test_an_old_stage_that_a_later_search_used_is_young(store: StageStore) -> None:
+def test_an_old_stage_used_by_a_later_search_stays(store: StageStore) -> None:
     size = keep(store, 30, 20, 10)
     lease(store, "later", [KEYS[0]], hours=1, running=False)
     prune(store, 2 * size)
@@ -81,7 +81,7 @@ def test_a_lease_holds_while_its_search_may_be_alive(
     assert there(store) == (["0"] if safe else [])
 
 
-def test_one_running_search_is_enough(store: StageStore) -> None:
+def test_one_running_search_protects_a_stage(store: StageStore) -> None:
     keep(store, 1)
     lease(store, "a", [KEYS[0]], running=False)
     lease(store, "b", [KEYS[0]])
@@ -94,14 +94,14 @@ def test_one_running_search_is_enough(store: StageStore) -> None:
     "text",
     ["", "{", "[]", "null", "7", '{"search": "s"}', '{"keys": 3}', '{"keys": [], "more": 1}', "\0\xff"],
 )
-def test_a_damaged_lease_is_as_good_as_none(store: StageStore, text: str) -> None:
+def test_a_damaged_lease_protects_nothing(store: StageStore, text: str) -> None:
     keep(store, 1)
     lease(store, "s", [KEYS[0]])
     store.storage.write("leases/s.lease", text.encode("latin-1"))
     assert [kept.needed for kept in stages(store)] == [False]
 
 
-def test_a_damaged_lease_with_fields_of_other_kinds_is_as_good_as_none(store: StageStore) -> None:
+def test_a_lease_with_fields_of_wrong_types_protects_nothing(store: StageStore) -> None:
     keep(store, 1)
     for number, changes in enumerate(({"pid": "seven"}, {"keys": [3, None]}, {"pid": 0}, {"pid": -1}, {"pid": 10**30})):
         lease(store, f"s{number}", [KEYS[0]])
@@ -112,12 +112,12 @@ def test_a_damaged_lease_with_fields_of_other_kinds_is_as_good_as_none(store: St
         assert [kept.needed for kept in found] == [False], changes
 
 
-def test_an_empty_or_missing_store_is_no_trouble(store: StageStore) -> None:
+def test_an_empty_or_missing_store_is_not_an_error(store: StageStore) -> None:
     assert stages(store) == []
     assert prune(store, 0) == ([], 0)
 
 
-def test_a_stage_that_vanishes_meanwhile_is_no_trouble(store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_vanishes_meanwhile_is_not_an_error(store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(store, 2, 1)
     drop = store.drop
 

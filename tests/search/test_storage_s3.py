@@ -81,7 +81,7 @@ def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
     assert final_weights(store.uri, KEYS[0]).keys() == stage.state.weights.keys()
 
 
-def test_what_is_not_there_is_none_and_its_removal_nothing(store: StageStore) -> None:
+def test_a_missing_stage_is_none_and_can_be_deleted(store: StageStore) -> None:
     assert store.get(KEYS[0]) is None
     store.drop(KEYS[0])
     assert names(store) == []
@@ -97,7 +97,7 @@ def test_a_second_stage_replaces_the_first(store: StageStore) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10, 300, -1], ids=["empty", "10 bytes", "300 bytes", "all but one byte"])
-def test_a_torn_stage_is_thrown_away(store: StageStore, kept: int) -> None:
+def test_a_torn_stage_is_deleted(store: StageStore, kept: int) -> None:
     store.put(KEYS[0], made_stage())
     whole = store.storage.read(StageStore.name(KEYS[0]))
     assert whole is not None

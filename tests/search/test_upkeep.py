@@ -37,12 +37,12 @@ def store(tmp_path: Path) -> StageStore:
         (" 3M ", 3_000_000),
     ],
 )
-def test_sizes_as_people_write_them(text: str, size: int) -> None:
+def test_sizes_are_parsed(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "1,5GB", "1e9", "5 apples", "1.GB", ".5G", "2GiB", "inf", "1G 1M"])
-def test_what_is_no_size_is_one_line(text: str) -> None:
+def test_an_invalid_size_is_a_one_line_error(text: str) -> None:
     with pytest.raises(SettingsError, match="--max-size") as caught:
         parse_size(text)
     assert "expected for instance 500MB" in str(caught.value)
