@@ -1,9 +1,9 @@
-"""The training clips, batch by batch, and how much each of them counts.
+"""The training clips in batches, and the weight of each clip in the loss.
 
     train_set = TrainingSet.of(data, split, settings, device)
     for pictures, labels, weights in train_set.batches(epoch_order(split.train, seed, index), index): ...
 
-What chance decides is drawn from the seed and the epoch alone, so that a trial may go on from any epoch.
+All random numbers depend on the seed and the epoch alone, so that training can continue from any epoch.
 """
 
 from __future__ import annotations
@@ -28,33 +28,45 @@ from agr.variation import NONE, drawn, vary
 if TYPE_CHECKING:
     from agr.training import Settings
 
-ONE_SIDED = 0.01  # how much a corpus of a single gender counts: hardly, see docs/experiments.md
+ONE_SIDED = 0.01  # the weight of a corpus with a single gender, beside 1; docs/experiments.md says why
 
 
 def epoch_order(train: Indices, seed: int, index: int) -> Indices:
-    """The order in which epoch `index` (from 0) visits the training clips; drawn from (seed, index) alone."""
+    """The training clips, (n,), in the random order of epoch `index` (from 0), which depends on (seed, index) alone."""
     return np.random.default_rng([seed, index]).permutation(train)
 
 
 def epoch_noise(seed: int, index: int) -> torch.Generator:
-    """What dropout draws its masks from in epoch `index` (from 0), on the CPU; seeded by (seed, index) alone."""
+    """The generator of dropout masks, on the CPU, for epoch `index` (from 0); seeded by (seed, index) alone."""
     (mixed,) = np.random.SeedSequence([seed, index, 2]).generate_state(1, np.uint64).tolist()
     return torch.Generator().manual_seed(mixed)
 
 
 def class_weights(labels: NDArray[np.int64]) -> Tensor:
-    """Weights that make both genders count the same: (2,), float32, of mean 1 over the clips."""
+    """Weights with which both classes count the same.
+
+    Args:
+        labels: (n,), int64, with clips of both classes.
+
+    Returns:
+        (2,), float32, with mean 1 over the clips.
+    """
     counts = np.bincount(labels, minlength=len(CLASSES))
     return torch.tensor(len(labels) / (len(CLASSES) * counts), dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training clips as the loop reads them.
+    """The training clips as the epoch loop reads them; n counts all clips of the image set.
 
-    source: evidence where clips are varied, else pixels. weights: (n,), float32, 0 for clips that do not train.
-    moved: (n,), how far each clip's pitch is moved in every epoch alike, see `agr.population`.
-    home: on a GPU, `source` in its memory, zero for clips that do not train.
+    Attributes:
+        data: All images.
+        source: Voice features if clips are augmented, else images, (n, ...), uint8.
+        weights: Weight of each clip in the loss, (n,), float32; 0 for clips outside the training set.
+        moved: Shift of the logarithm of each clip's pitch, the same in every epoch, (n,), as in `agr.population`.
+        settings: Of the trial.
+        device: Where the model is trained.
+        home: On a GPU, `source` in its memory with zeros for clips outside the training set; None on a CPU.
     """
 
     data: ImageSet
@@ -67,7 +79,11 @@ class TrainingSet:
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:
-        """Raises: SettingsError if clips are to be varied that hold no evidence."""
+        """Collect what training with these settings reads.
+
+        Raises:
+            SettingsError: If clips are to be augmented that hold no voice features.
+        """
         if settings.variation != NONE and data.evidence is None:
             raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to vary them")
         source = data.pixels if settings.variation == NONE or data.evidence is None else data.evidence
@@ -79,7 +95,12 @@ class TrainingSet:
         return cls(data, source, clip_weights(data, split.train), moved, settings, device, home)
 
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pictures (batch, 12, 98, 3), labels and weights (batch,) of epoch `index` (from 0), in this order."""
+        """The batches of epoch `index` (from 0), in the order of the clips `order`.
+
+        Yields:
+            Images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; weights, (batch,), float32: all on
+            `device`.
+        """
         strength, size = self.settings.variation, self.settings.batch_size
         draws = drawn(len(self.data), self.settings.seed, index) if strength != NONE else None
         for start in range(0, len(order), size):
@@ -91,18 +112,25 @@ class TrainingSet:
             yield pictures, labels, self.weights[rows].to(self.device)
 
     def _kept(self, rows: Indices) -> Tensor:
-        """The evidence of clips where they are varied, else their pictures, on the device."""
+        """The rows of `source` for some clips, on the device."""
         if self.home is not None:
             return self.home[torch.from_numpy(rows).to(self.device)]
         return torch.from_numpy(self.source[rows])
 
 
 def clip_weights(data: ImageSet, train: Indices) -> Tensor:
-    """How much each clip counts: (n,), float32, of mean 1 over the training clips, 0 for the others.
+    """The weight of each clip in the loss.
 
-    Both genders count the same, over all and within each corpus that has both, so that how a corpus was recorded tells
-    nothing of a gender. A corpus counts by the square root of its speakers, one of a single gender by ONE_SIDED of
-    that; within a corpus and gender every clip counts the same.
+    Both genders weigh the same, in all and within each corpus that has both, so that the sound of a corpus says nothing
+    about the gender. A corpus weighs as much as the square root of its number of speakers, or ONE_SIDED of that if it
+    has a single gender. The clips of one gender in one corpus weigh the same.
+
+    Args:
+        data: All images.
+        train: The clips of the training set.
+
+    Returns:
+        (n,), float32, with mean 1 over the training clips, 0 for the others.
     """
     corpora, labels = joint.corpora(data)[train], data.labels[train]
     shares = np.zeros(len(train))
@@ -121,9 +149,13 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
 
 
 def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits (n, 2), averaged by weights (n,).
+    """The weighted mean of the cross-entropy, in nats.
 
-    smoothing: the share of each label that is spread over both classes (Szegedy et al., CVPR 2016).
+    Args:
+        output: Logits, (n, 2).
+        y: Labels, (n,), int64.
+        weights: (n,), float32.
+        smoothing: Share of each label that is spread over both classes (Szegedy et al., CVPR 2016).
     """
     each = nn.functional.cross_entropy(output, y, reduction="none", label_smoothing=smoothing)
     return (each * weights).sum() / weights.sum()

@@ -1,10 +1,10 @@
-"""How far a model's probabilities can be believed, and the one number that sets them right.
+"""Calibration: measure how reliable a model's probabilities are, and correct them by a temperature.
 
-    found = fitted(logits, labels)                    # of validation clips: temperature, and what it did to them
+    found = fitted(logits, labels)                    # of validation clips
     probabilities = softmax(logits / found["temperature"])
 
-Dividing all logits by one temperature changes how sure a model is and never what it answers (Guo, Pleiss, Sun and
-Weinberger, On Calibration of Modern Neural Networks, ICML 2017). It is fitted on validation speakers, on none other.
+Dividing all logits by one temperature changes how confident a model is, but not what it answers (Guo, Pleiss, Sun and
+Weinberger, On Calibration of Modern Neural Networks, ICML 2017). It is fitted on validation speakers alone.
 """
 
 from __future__ import annotations
@@ -23,70 +23,89 @@ from agr.confidence import bins as bins
 
 LOWEST, HIGHEST = 0.05, 50.0  # of the temperature
 TOLERANCE = 1e-6  # of its logarithm
-THRESHOLDS = (0.7, 0.8, 0.9)  # below which a cautious reader might want no answer
+THRESHOLDS = (0.7, 0.8, 0.9)  # of confidence, at which coverage and accuracy are reported
 
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """The temperature, LOWEST to HIGHEST, that makes the labels likeliest: logits (n, 2), labels (n,), n > 0.
+    """The temperature that minimises the negative log likelihood in which both genders count the same.
 
-    It minimises the negative log likelihood in which both genders count the same. A gender of n clips is taken to be
-    answered rightly n + 1 times of n + 2 (Platt, Probabilistic Outputs for Support Vector Machines, 1999): clips
-    without a single mistake would otherwise ask for a temperature of 0.
+    The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
+    Support Vector Machines, 1999). Otherwise a model without mistakes would get a temperature of 0.
+
+    Args:
+        logits: (n, 2), n > 0.
+        labels: (n,), int64.
+
+    Returns:
+        LOWEST to HIGHEST.
     """
     counts = np.bincount(labels, minlength=2)[labels]  # (n,)
-    wanted = (counts + 1) / (counts + 2)  # the probability that each label should have
+    wanted = (counts + 1) / (counts + 2)  # the target probability of each label
     rows = np.arange(len(labels))
     margin = logits[rows, labels].astype(np.float64) - logits[rows, 1 - labels]
 
     def slope(log_temperature: float) -> float:
-        """Of the likelihood's logarithm over 1 / temperature, in which it is concave."""
+        """The derivative of the log likelihood by 1 / temperature, in which it is concave."""
         return float(np.sum((wanted - expit(margin / np.exp(log_temperature))) * margin / counts))
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
-    while high - low > TOLERANCE:  # halving: scipy.optimize would take longer to import than to find it
+    while high - low > TOLERANCE:  # bisection, because importing scipy.optimize takes longer
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return float(np.exp((low + high) / 2))
 
 
 def fitted(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
-    """`temperature` of validation clips, and `ece_val_*` and `nll_val_*` before and after it."""
+    """Fit a temperature to the logits, (n, 2), and labels, (n,), of validation clips.
+
+    Returns:
+        `temperature`, `bins`, and `ece_*` and `nll_*` of `val_before` and `val_after` it.
+    """
     found = temperature(logits, labels)
     before, after = measured(logits, labels, "val_before"), measured(logits / found, labels, "val_after")
     return {"temperature": found, "bins": BINS} | before | after
 
 
 def measured(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
-    """`ece_SIDE`, of BINS bins, and `nll_SIDE`, in which both genders count the same."""
+    """The expected calibration error and the negative log likelihood of logits, (n, 2), for labels, (n,).
+
+    Returns:
+        `ece_SIDE`, 0..1, over BINS bins, and `nll_SIDE` in nats, in which both genders count the same.
+    """
     return {f"ece_{side}": bins(softmax(logits, axis=1), labels).ece, f"nll_{side}": balanced_nll(logits, labels)}
 
 
 def balanced_nll(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """Negative log likelihood, in nats, of labels (n,) under logits (n, 2): the mean of the genders' means."""
+    """The negative log likelihood, in nats, of labels (n,) under logits (n, 2): the mean of both genders' means."""
     each = -log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
     return _balanced(each[np.arange(len(labels)), labels], labels)
 
 
 def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> Coverage:
-    """What is answered, and how well, as the threshold falls: probabilities (n, 2), labels (n,), n > 0."""
+    """The share of clips answered and their accuracy for every threshold of confidence.
+
+    Args:
+        probabilities: (n, 2), n > 0.
+        labels: (n,), int64.
+    """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = np.cumsum((probabilities.argmax(axis=1) == labels)[order])
     clips = np.arange(1, len(labels) + 1)
-    last = np.append(np.diff(confidence[order]) != 0, True)  # clips equally sure are answered together
+    last = np.append(np.diff(confidence[order]) != 0, True)  # clips of equal confidence are answered together
     marks = tuple((threshold, *answered(probabilities, labels, threshold)) for threshold in THRESHOLDS)
     return Coverage(clips[last] / len(labels), right[last] / clips[last], marks)
 
 
 def answered(probabilities: Floats, labels: NDArray[np.int64], threshold: float) -> tuple[float, float]:
-    """The share of clips whose confidence reaches the threshold, and their accuracy, NaN if there is none."""
+    """The share of clips whose confidence reaches the threshold, and their accuracy, NaN if there are none."""
     sure = probabilities.max(axis=1) >= threshold
     right = probabilities.argmax(axis=1)[sure] == labels[sure]
     return float(sure.mean()), float(right.mean()) if sure.any() else float("nan")
 
 
 def describe(found: Mapping[str, float]) -> str:
-    """What `fitted` of validation clips and `measured` of test clips gave, for a person to read."""
+    """Sentences for people about what `fitted` returned for validation clips and `measured` for test clips."""
     v = {key: f"{value:.4f}" for key, value in found.items()}
     return (
         f"Temperature {v['temperature']}, fitted on validation speakers. Expected calibration error over {BINS} "

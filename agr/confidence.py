@@ -1,8 +1,8 @@
-"""How often a model is right when it is so and so sure.
+"""How often a model is right at each level of confidence.
 
     bins(probabilities, labels).ece
 
-Apart from `agr.calibration`, which fits a temperature, so that training measures this without an optimiser.
+This is apart from `agr.calibration`, so that training does not have to import scipy.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 15  # as many as Guo et al. (On Calibration of Modern Neural Networks, ICML 2017) take
+BINS = 15  # as in Guo et al., On Calibration of Modern Neural Networks, ICML 2017
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Clips by how sure the model is. confidence, accuracy: (k,), means of each bin that holds clips; share: (k,)."""
+    """Clips in bins of confidence; bins without clips are left out.
+
+    Attributes:
+        confidence: The mean confidence in each bin, (k,), 0..1.
+        accuracy: The share of clips answered correctly in each bin, (k,), 0..1.
+        share: The share of all clips in each bin, (k,), 0..1.
+    """
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -28,15 +34,18 @@ class Bins:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, 0..1: the mean gap between confidence and accuracy, weighed by the share."""
+        """Expected calibration error, 0..1: the mean gap between confidence and accuracy, weighted by share."""
         return float(self.share @ np.abs(self.accuracy - self.confidence))
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of the clips answered, when only those at least so sure are: share, accuracy: (k,), the surest alone first.
+    """How many clips are answered, and how well, if only those above a threshold of confidence are.
 
-    marks: of some thresholds of confidence, the threshold, share and accuracy (NaN where no clip reaches it).
+    Attributes:
+        share: The share of clips answered, (k,), for falling thresholds.
+        accuracy: The accuracy on these clips, (k,).
+        marks: For a few thresholds: threshold, share and accuracy (NaN if no clip reaches it).
     """
 
     share: NDArray[np.float64]
@@ -45,10 +54,13 @@ class Coverage:
 
 
 def bins(probabilities: Floats, labels: NDArray[np.int64]) -> Bins:
-    """Clips in BINS equally wide bins of confidence, each with its upper edge.
+    """Sort clips into BINS bins of confidence of equal width; each bin includes its upper edge.
 
-    probabilities: (n, 2). labels: (n,), n > 0.
-    Of two classes the likelier has 0.5 and more, so that only the upper bins hold clips.
+    With two classes, confidence is at least 0.5, so that only the upper bins hold clips.
+
+    Args:
+        probabilities: (n, 2), n > 0.
+        labels: (n,), int64.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     inner = np.linspace(0, 1, BINS + 1)[1:-1]

@@ -1,15 +1,15 @@
-"""The models: pictures in, logits out.
+"""The models: voice images in, logits out.
 
 logits = build("cnn", seed=0)(to_input(torch.from_numpy(images)))
 
 cnn      the study's: conv 3 -> 32, ReLU, pool, conv 32 -> 64, ReLU, pool, linear to 128, ReLU, linear to 2:
          609,602 parameters
-pooled   three convolutions with group norm, then mean and maximum over time, so that it does not matter when a
-         sound comes: 62,882 parameters
+pooled   three convolutions with group norm, then mean and maximum over time, so that the time at which a sound
+         comes does not matter: 62,882 parameters
 
-`width` multiplies the channels and hidden units of either: pooled has 4,202 parameters at 0.25 and 248,642 at 2, cnn
-38,354 at 0.25 and 975,134 at 1.28; at 1.3 they exceed MOST.
-Dropout (Srivastava et al., JMLR 2014) stands before the last layer.
+`width` multiplies the channels and hidden units of both: pooled has 4,202 parameters at 0.25 and 248,642 at 2, cnn
+38,354 at 0.25 and 975,134 at 1.28; from 1.3 on it has more than MOST.
+Dropout (Srivastava et al., JMLR 2014) comes before the last layer.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from agr.recipe import CHANNELS, COEFFICIENTS, FRAMES
 
 MODELS = ("cnn", "pooled")
 NARROWEST, WIDEST = 0.25, 2.0  # of width
-MOST = 1_000_000  # parameters
-GROUPS = 4  # of channels that group norm takes together; channels and hidden units come in multiples of it
-LATENCY_SECONDS = 0.05  # for how long `latency_ms` measures
+MOST = 1_000_000  # parameters that a model may have
+GROUPS = 4  # of channels in group norm; the numbers of channels and hidden units are multiples of it
+LATENCY_SECONDS = 0.05  # how long `latency_ms` measures
 
 
 class Cnn(nn.Module):
-    """3x3 kernels with padding 1, 2x2 max-pooling; input (batch, 3, 12, 98), output (batch, 2) logits.
+    """The study's model: two convolutions of 3x3 with 2x2 max-pooling, and two linear layers.
 
-    The input may come from `feed` or from `to_input`.
+    Its input is (batch, 3, 12, 98), float32, from `feed` or `to_input`; its output (batch, 2) logits.
     """
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
-        """Weights as torch initialises them, from its global generator."""
+        """Initialise the weights as torch does, from its global generator; `width` and `dropout` as in `build`."""
         super().__init__()
         first, second, hidden = (scaled(count, width) for count in (32, 64, 128))
         self.conv1 = nn.Conv2d(CHANNELS, first, kernel_size=3, padding=1)
@@ -50,7 +50,10 @@ class Cnn(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; shapes in comments are those of width 1. noise: see `thin`."""
+        """Logits, (batch, 2), in the order of CLASSES; `noise` draws the dropped features.
+
+        The shapes in comments are those of width 1.
+        """
         x = halved(self.conv1(x))  # (batch, 32, 6, 49)
         x = halved(self.conv2(x))  # (batch, 64, 3, 24)
         x = functional.relu(self.hidden(strided(x).flatten(1)))  # (batch, 4608) -> (batch, 128)
@@ -59,10 +62,13 @@ class Cnn(nn.Module):
 
 
 class Pooled(nn.Module):
-    """As `Cnn` in what goes in and comes out; all rows are read together, time is pooled (Wu and He, 2018)."""
+    """Three convolutions with group norm (Wu and He, ECCV 2018), and two linear layers after pooling over time.
+
+    Its input and output are those of `Cnn`.
+    """
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
-        """Weights as torch initialises them, from its global generator."""
+        """Initialise the weights as torch does, from its global generator; `width` and `dropout` as in `build`."""
         super().__init__()
         first, second, hidden = (scaled(count, width) for count in (32, 48, 64))
         self.conv1, self.norm1 = nn.Conv2d(CHANNELS, first, kernel_size=3, padding=1), nn.GroupNorm(GROUPS, first)
@@ -74,7 +80,10 @@ class Pooled(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; shapes in comments are those of width 1. noise: see `thin`."""
+        """Logits, (batch, 2), in the order of CLASSES; `noise` draws the dropped features.
+
+        The shapes in comments are those of width 1.
+        """
         x = functional.relu(functional.max_pool2d(self.norm1(self.conv1(x)), (1, 2)))  # (batch, 32, 12, 49)
         x = functional.relu(functional.max_pool2d(self.norm2(self.conv2(x)), (2, 2)))  # (batch, 48, 6, 24)
         x = functional.relu(self.norm3(self.conv3(x))).squeeze(2)  # (batch, 48, 24)
@@ -85,23 +94,32 @@ class Pooled(nn.Module):
 
 
 def halved(x: Tensor) -> Tensor:
-    """The study's ReLU and 2x2 max-pooling of (batch, channels, rows, frames), in whatever layout.
+    """Apply ReLU and 2x2 max-pooling to (batch, channels, rows, frames) in any memory layout.
 
     ReLU after the pool gives the same bits as before it, forward and backward, for a quarter of the work.
+
+    Returns:
+        (batch, channels, rows // 2, frames // 2).
     """
     return functional.relu(functional.max_pool2d(x, 2, 2))  # in oneDNN's layout the stride must be given
 
 
 def scaled(count: int, width: float) -> int:
-    """Channels or hidden units at a width: the nearest multiple of GROUPS, at least one."""
+    """The number of channels or hidden units at a width: the nearest multiple of GROUPS, at least GROUPS."""
     return GROUPS * max(1, round(count * width / GROUPS))
 
 
 def thin(x: Tensor, dropout: float, noise: torch.Generator | None) -> Tensor:
-    """Features (..., batch, n), each zeroed with probability `dropout` and else scaled by 1 / (1 - dropout).
+    """Apply dropout: zero features with probability `dropout`, and scale the others by 1 / (1 - dropout).
 
-    noise: on the CPU, so that every device draws the same mask (batch, n); without it, as when a model answers,
-    nothing is zeroed.
+    Args:
+        x: Features, (..., batch, n).
+        dropout: 0 to below 1.
+        noise: Draws the mask, (batch, n), on the CPU, so that it is the same on every device. With None, as in
+            prediction, nothing is zeroed.
+
+    Returns:
+        As `x`.
     """
     if noise is None or dropout == 0:
         return x
@@ -110,10 +128,16 @@ def thin(x: Tensor, dropout: float, noise: torch.Generator | None) -> Tensor:
 
 
 def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
-    """A model by name, its weights drawn from `seed`; torch's global generator is left as it was.
+    """Make a model. The state of torch's global generator does not change.
 
-    width: NARROWEST to WIDEST, multiplies channels and hidden units, see `scaled`. dropout: 0 to below 1, see `thin`.
-    Raises: ModelError for an unknown name, a width out of range, or a model of more than MOST parameters.
+    Args:
+        name: One of MODELS.
+        seed: Determines the initial weights; with None they come from torch's global generator.
+        width: Multiplies channels and hidden units, NARROWEST to WIDEST.
+        dropout: Probability of dropping a feature before the last layer, 0 to below 1.
+
+    Raises:
+        ModelError: If the name is unknown, the width out of range, or the model larger than MOST parameters.
     """
     check_size(name, width)
     with torch.random.fork_rng(devices=[]):
@@ -125,7 +149,11 @@ def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float
 
 
 def check_size(name: str, width: float) -> None:
-    """Raises: ModelError where `build` does."""
+    """Check that a model can be made at a width.
+
+    Raises:
+        ModelError: If the name is unknown, the width out of range, or the model larger than MOST parameters.
+    """
     if name not in MODELS:
         raise ModelError(f"model {name!r}: unknown; expected one of {', '.join(MODELS)}")
     if not NARROWEST <= width <= WIDEST:
@@ -136,16 +164,16 @@ def check_size(name: str, width: float) -> None:
 
 @lru_cache(maxsize=1024)
 def parameters(name: str, width: float) -> int:
-    """How many numbers training finds, of a model in MODELS."""
+    """The number of parameters of a model in MODELS."""
     with torch.random.fork_rng(devices=[]):
         model: nn.Module = {"cnn": Cnn, "pooled": Pooled}[name](width)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def latency_ms(model: nn.Module) -> float:
-    """Milliseconds in which a model answers one picture on one CPU thread: the shortest of all in LATENCY_SECONDS.
+    """The shortest time, in milliseconds, that the model took for one image on one CPU thread in LATENCY_SECONDS.
 
-    The model is left as it was, wherever it is.
+    A copy of the model is measured.
     """
     one = copy.deepcopy(model).cpu().eval()
     picture = to_input(torch.zeros(1, COEFFICIENTS, FRAMES, CHANNELS, dtype=torch.uint8))
@@ -164,26 +192,32 @@ def latency_ms(model: nn.Module) -> float:
 
 
 def feed(model: nn.Module, images: Tensor) -> Tensor:
-    """What `to_input` makes of images, in the layout in which `model` reads it fastest."""
+    """Convert images, (batch, 12, 98, 3) uint8, to the model's input, (batch, 3, 12, 98) float32 in -1..1.
+
+    The memory layout is the one that `model` reads fastest.
+    """
     x = to_input(images)
     return blocked(x) if isinstance(model, Cnn) else x
 
 
 def blocked(x: Tensor) -> Tensor:
-    """A tensor in the layout that oneDNN computes in, on a CPU that has it; elsewhere the tensor itself.
+    """Convert a tensor to oneDNN's own layout on a CPU that has oneDNN; elsewhere return it unchanged.
 
-    Convolutions and pools then pass through memory less often: a training step of `Cnn` takes a tenth less, a
-    validation a fifth. Logits and gradients agree with those of other layouts to rounding.
+    This saves conversions between layers: a training step of `Cnn` takes a tenth less, a validation a fifth less.
+    Logits and gradients agree with those of other layouts up to rounding.
     """
     cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return x.to_mkldnn() if cpu else x
 
 
 def strided(x: Tensor) -> Tensor:
-    """The same tensor as other operations read it, whatever `blocked` made of it."""
+    """Undo `blocked`, so that operations outside oneDNN can read the tensor."""
     return x.to_dense() if x.is_mkldnn else x
 
 
 def to_input(images: Tensor) -> Tensor:
-    """Bytes as stored, (batch, 12, 98, 3) uint8, to (batch, 3, 12, 98) float32 in -1..1, laid out channels last."""
+    """Convert stored images, (batch, 12, 98, 3) uint8, to (batch, 3, 12, 98) float32 in -1..1.
+
+    The memory layout is channels last.
+    """
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)

@@ -1,9 +1,9 @@
-"""AdamW (Loshchilov and Hutter, ICLR 2019), by torch's own function, without torch's class.
+"""AdamW (Loshchilov and Hutter, ICLR 2019) by torch's function, without torch's class.
 
     optimizer = AdamW(model, weight_decay=0.01)
     optimizer.zero_grad(); loss.backward(); optimizer.step(lr=0.001)
 
-The first object of any class of `torch.optim` imports torch's compiler, 1.3 s before the first batch of every worker.
+The first object of any optimizer class in torch imports its compiler, which takes each worker 1.3 s.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class AdamW:
-    """The optimiser of one model, all of whose parameters take part in every step."""
+    """The optimizer of a model whose parameters all get a gradient in every step."""
 
     def __init__(self, model: nn.Module, weight_decay: float = 0.0) -> None:
-        """weight_decay: the share of every parameter that a step takes off, times lr."""
+        """Begin with moments of zero.
+
+        Args:
+            model: Already on its device.
+            weight_decay: Times lr, the share of every parameter that a step removes.
+        """
         self._parameters = dict(model.named_parameters())
         self._weight_decay = weight_decay
         self._steps = {name: torch.zeros((), device=p.device) for name, p in self._parameters.items()}
@@ -34,12 +39,12 @@ class AdamW:
         self._fused = device in ("cpu", "cuda") or None
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Delete the gradients of all parameters."""
         for parameter in self._parameters.values():
             parameter.grad = None
 
     def step(self, lr: float) -> None:
-        """Change every parameter by its gradient, of which there has to be one."""
+        """Update every parameter in place from its gradient, with learning rate `lr`."""
         first, second = (list(self._moments[key].values()) for key in MOMENTS)
         parameters: list[Tensor] = list(self._parameters.values())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -62,13 +67,17 @@ class AdamW:
             )
 
     def state(self) -> dict[str, Tensor]:
-        """`step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of every parameter: copies, on the CPU."""
+        """Copies of `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` for every parameter NAME, on the CPU."""
         every = {"step": self._steps} | self._moments
         pairs = ((key, name) for name in self._parameters for key in every)
         return {f"{key}.{name}": every[key][name].detach().cpu().clone() for key, name in pairs}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave, bit for bit. Raises: KeyError for what is missing."""
+        """Restore what `state` returned, to the bit.
+
+        Raises:
+            KeyError: If a tensor is missing.
+        """
         every = {"step": self._steps} | self._moments
         for key, part in every.items():
             for name, tensor in part.items():

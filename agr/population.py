@@ -1,16 +1,16 @@
-"""Where the voices of a corpus lie beside those of people at large, and how far training moves their pitch.
+"""Pitch targets: shift the pitch of each training corpus towards that of people at large.
 
-    moved = moves(data, split.train)                  # (n,), of the logarithm of pitch, up is positive
+    moved = moves(data, split.train)                  # (n,), added to the logarithm of pitch
 
-Corpora disagree: where women of one speak at 220 to 280 Hz, a model of it calls another's women of 170 Hz men. The
-labels of several corpora together say little of where women and men part, but it has been measured for people at
-large: 210 and 120 Hz in speech (Traunmueller and Eriksson, 1995, "The frequency range of the voice fundamental in the
-speech of male and female adults"), 220 and 131 Hz in words read one by one (Hillenbrand et al., 1995, JASA 97(5),
-3099-3111). A second of speech is a few words: the middle of both is taken. So where several corpora train, each one's
-women and men are moved by a factor that brings the mean of their pitches there; how much they differ from each other
-stays. A corpus that trains alone stays as it is: the next person is taken to be of its kind.
+Corpora disagree about pitch: a model trained where women speak at 220 to 280 Hz takes women of another corpus, at
+170 Hz, for men. Several corpora together do not show where the voices of women and men part, but it has been measured
+for people at large: 210 and 120 Hz in speech (Traunmueller and Eriksson, 1995, "The frequency range of the voice
+fundamental in the speech of male and female adults"), 220 and 131 Hz in single words (Hillenbrand et al., 1995, JASA
+97(5), 3099-3111). A second of speech is a few words, so the targets lie between the two. If several corpora are used
+for training, the pitch of the women and of the men of each is multiplied by a factor that brings their mean to the
+target; differences between speakers stay. A single corpus is not changed: new speakers are expected to resemble it.
 
-Only training clips are looked at, and only they are moved.
+Only training clips are measured and shifted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,20 @@ from agr.images import ImageSet
 from agr.splits import Indices
 
 TYPICAL_HZ = {"female": 215.0, "male": 125.0}
-CLIPS_A_SPEAKER = 10  # that a speaker's pitch is taken from
+CLIPS_A_SPEAKER = 10  # from which the pitch of a speaker is measured, at most
 
 
 def moves(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArray[np.float64]:
-    """How far each clip's pitch is moved: (n,), of its logarithm, 0 for clips that do not train.
+    """The shift of each clip's pitch towards the target of its gender.
 
-    strength: the share of the way. The same for all clips of one gender and corpus. 0 everywhere with images that hold
-    no evidence, or of one corpus.
+    Args:
+        data: All images.
+        train: The clips of the training set.
+        strength: The share of the way to the target, 0..1.
+
+    Returns:
+        (n,), float64, added to the natural logarithm of pitch; the same for all training clips of a gender in a
+        corpus. 0 for clips outside the training set, and everywhere without voice features or with one corpus alone.
     """
     moved = np.zeros(len(data))
     corpora = joint.corpora(data)[train]
@@ -47,7 +53,7 @@ def moves(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArray[np.f
 
 
 def told(data: ImageSet, train: Indices, strength: float) -> str:
-    """What was moved and by which factor, for a person to read; empty if nothing was."""
+    """A sentence for people about the factors by which pitch is multiplied; "" if it is not."""
     if not (moved := moves(data, train, strength)).any():
         return ""
     corpora = joint.corpora(data)
@@ -61,7 +67,15 @@ def told(data: ImageSet, train: Indices, strength: float) -> str:
 
 
 def mean_pitch(data: ImageSet, rows: Indices) -> float:
-    """The geometric mean of the pitches of the speakers of these clips, in Hz; NaN if none of them can be told."""
+    """The geometric mean of the pitches of these clips' speakers, in Hz.
+
+    Args:
+        data: All images, with voice features.
+        rows: The clips.
+
+    Returns:
+        NaN if no clip has a pitch that can be measured.
+    """
     assert data.evidence is not None
     speakers = []
     for speaker in np.unique(data.speakers[rows]):

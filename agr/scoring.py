@@ -1,4 +1,4 @@
-"""How good an answer is, clip by clip and person by person.
+"""Scores of a model's answers, over clips and for each speaker.
 
 scores = score(labels, probabilities, speakers)
 scores.balanced_accuracy, scores.balanced_accuracy_ci95
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from agr.corpus import CLASSES
 
 RESAMPLES = 2_000
-TIE_DIGITS = 9  # the mean of two recalls carries rounding errors, which must not decide
+TIE_DIGITS = 9  # to which means of recalls are compared, so that rounding errors do not decide
 
 
 @dataclass(frozen=True)
 class SpeakerScore:
-    """One person's clips: how many, and the share answered rightly."""
+    """One speaker: gender, number of clips, and the share of them answered correctly."""
 
     gender: str
     clips: int
@@ -30,11 +30,17 @@ class SpeakerScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one model on one set of clips.
+    """Scores of a model on a set of clips.
 
-    balanced_accuracy: the mean of the recalls of the genders that are there. balanced_accuracy_ci95: from
-    resampling speakers, not clips. recall: None for a gender that is not there.
-    confusion: rows are the true gender, columns the answer, in the order of CLASSES.
+    Attributes:
+        clips: Their number.
+        speakers: The number of their speakers.
+        accuracy: The share of clips answered correctly, 0..1.
+        balanced_accuracy: The mean recall of the genders that occur, 0..1.
+        balanced_accuracy_ci95: Its 95 % interval, from resampling speakers.
+        recall: By gender; None for one that does not occur.
+        per_speaker: By the speaker's name.
+        confusion: Numbers of clips; rows are the true gender, columns the answer, in the order of CLASSES.
     """
 
     clips: int
@@ -48,17 +54,23 @@ class Scores:
 
     @property
     def measure(self) -> str:
-        """What `balanced_accuracy` is: of one gender alone, its recall."""
+        """What to call `balanced_accuracy`: if one gender alone occurs, it is its recall."""
         there = [name for name, value in self.recall.items() if value is not None]
         return "balanced accuracy" if len(there) > 1 else f"recall of {there[0]} voices alone"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """All scores as plain values, ready for JSON."""
         return asdict(self)
 
 
 def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], speakers: NDArray[np.str_]) -> Scores:
-    """Score answers. labels: (n,). probabilities: (n, 2), in the order of CLASSES. speakers: (n,). n > 0."""
+    """Score a model's answers.
+
+    Args:
+        labels: (n,), int64, n > 0.
+        probabilities: (n, 2), in the order of CLASSES; the larger one is the answer.
+        speakers: Names, (n,).
+    """
     answers = probabilities.argmax(axis=1)
     right = answers == labels
     confusion = np.zeros((2, 2), dtype=np.int64)
@@ -83,17 +95,27 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], s
 def interval(
     labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_], seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the balanced accuracy: percentiles over speakers redrawn with replacement, by gender.
+    """The 95 % percentile interval of the balanced accuracy, from RESAMPLES bootstrap samples of speakers.
 
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; the speaker is the unit,
-    since clips of one person are not independent. With one speaker of a gender it cannot see between people.
+    Speakers are drawn with replacement within each gender, because clips of one person are not independent (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Known limit: with a single speaker of a gender, the
+    interval says nothing about differences between the speakers of that gender.
+
+    Args:
+        labels: (n,), int64, n > 0.
+        right: Whether each clip was answered correctly, (n,).
+        speakers: Names, (n,).
+        seed: Of the random draws.
+
+    Returns:
+        The lower and the upper end, 0..1.
     """
     rng = np.random.default_rng(seed)
     recalls = []
     for label in np.unique(labels):
         names, owner = np.unique(speakers[labels == label], return_inverse=True)
-        hits = np.bincount(owner, weights=right[labels == label])  # (people,)
-        clips = np.bincount(owner)  # (people,)
+        hits = np.bincount(owner, weights=right[labels == label])  # (speakers,)
+        clips = np.bincount(owner)  # (speakers,)
         drawn = rng.integers(len(names), size=(RESAMPLES, len(names)))
         recalls.append(hits[drawn].sum(axis=1) / clips[drawn].sum(axis=1))  # (RESAMPLES,)
     low, high = np.percentile(np.mean(recalls, axis=0), [2.5, 97.5])
@@ -112,7 +134,7 @@ def _per_speaker(
 
 
 def by_corpus(per_speaker: Mapping[str, SpeakerScore]) -> dict[str, float]:
-    """Balanced accuracy on each corpus's speakers, who are named `corpus/speaker`."""
+    """The balanced accuracy of each corpus, whose speakers are named `corpus/speaker`."""
     cells: dict[str, dict[str, list[SpeakerScore]]] = {}
     for name, who in per_speaker.items():
         cells.setdefault(name.split("/", 1)[0], {}).setdefault(who.gender, []).append(who)

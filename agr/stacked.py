@@ -1,9 +1,10 @@
-"""One model many times over: parameters in rows, a forward pass and an Adam step for all rows at once.
+"""Train several copies of a model at once: one row of parameters a copy, one pass and one Adam step for all rows.
 
     layout = Layout.of(build("cnn", seed=0))
     logits = FORWARDS["cnn"](layout.unpack(rows), x)  # rows (lanes, parameters) -> (lanes, batch, 2)
 
-Rows never mix: whatever one holds, infinities too, the others get what they would get alone, up to rounding.
+Rows do not influence each other: whatever one holds, even infinities, the others get what they would get alone, up to
+rounding. A copy is called a lane.
 """
 
 from __future__ import annotations
@@ -18,27 +19,31 @@ from torch.nn import functional
 
 from agr.model import blocked, halved, strided, thin, to_input
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model's parameters lie end to end in one row. Models with buffers have no such row."""
+    """How a model's parameters are laid out, one after the other, in a row. Models with buffers are not supported.
+
+    Attributes:
+        shapes: The shape of each parameter by name, in the order of the row.
+    """
 
     shapes: Mapping[str, torch.Size]
 
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
-        """The parameters in the model's own order."""
+        """The layout of a model, in the order of its `named_parameters`."""
         return cls({name: parameter.shape for name, parameter in model.named_parameters()})
 
     def pack(self, tensors: Mapping[str, Tensor], prefix: str = "") -> Tensor:
-        """Tensors by prefixed name, to one row: (parameters,)."""
+        """Join the tensors named `prefix` + NAME into one row, (parameters,)."""
         return torch.cat([tensors[prefix + name].detach().reshape(-1) for name in self.shapes])
 
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
-        """Rows (lanes, parameters) to views by name: (lanes, *shape)."""
+        """Split rows, (lanes, parameters), into views by name, (lanes, *shape)."""
         parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=1)
         named = zip(self.shapes.items(), parts, strict=True)
         return {name: part.view(len(rows), *shape) for (name, shape), part in named}
@@ -47,10 +52,16 @@ class Layout:
 def cnn(
     parameters: Mapping[str, Tensor], images: Tensor, dropout: float = 0.0, noise: torch.Generator | None = None
 ) -> Tensor:
-    """`agr.model.Cnn` with other weights in each lane, on the same images: (lanes, batch, 2) logits.
+    """Run `agr.model.Cnn` with different weights in each lane on the same images.
 
-    parameters: (lanes, *shape) by name. images: (batch, 12, 98, 3), uint8. dropout, noise: see `agr.model.thin`; all
-    lanes drop the same features, those that a trial alone would.
+    Args:
+        parameters: (lanes, *shape) by name, float32.
+        images: (batch, 12, 98, 3), uint8.
+        dropout: Probability of dropping a feature before the last layer.
+        noise: Draws the dropped features, the same in all lanes and as in a single trial; None drops nothing.
+
+    Returns:
+        Logits, (lanes, batch, 2), float32; the shapes in comments are those of width 1.
     """
     lanes = len(parameters["conv1.weight"])
 
@@ -64,17 +75,17 @@ def cnn(
         return torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
 
     h = to_input(images)  # (batch, 3, 12, 98)
-    if h.device.type != "cpu":  # channels last is faster on a CPU; on a GPU grouped convolutions expect channels first
+    if h.device.type != "cpu":  # on a GPU grouped convolutions expect channels first
         h = h.contiguous()
-    h = blocked(h)  # as separate trials have it: near ties in a pool are decided alike
-    h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49): one input for all lanes, so no groups yet
+    h = blocked(h)  # the layout of single trials, so that near ties in a pool are decided alike
+    h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49); all lanes have the same input, so no groups
     h = convolve("conv2", h, groups=lanes)  # (batch, lanes * 64, 3, 24)
     h = strided(h).reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
     h = functional.relu(multiply("hidden", h))  # (lanes, batch, 128)
     return multiply("out", thin(h, dropout, noise))  # (lanes, batch, 2)
 
 
-FORWARDS = {"cnn": cnn}  # of agr.model.MODELS, those that can be trained in lanes
+FORWARDS = {"cnn": cnn}  # the models of agr.model.MODELS that can be trained in lanes
 
 
 @torch.no_grad()
@@ -87,9 +98,16 @@ def adam(
     step: int,
     weight_decay: float = 0.0,
 ) -> None:
-    """Step `step` (from 1) of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay, in place.
+    """Make one step of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay, in place.
 
-    rates: (lanes, 1), each row's own learning rate; all other tensors (lanes, parameters), float32.
+    Args:
+        rows: The parameters, (lanes, parameters), float32; changed.
+        exp_avg: First moments, as `rows`; changed.
+        exp_avg_sq: Second moments, as `rows`; changed.
+        gradient: As `rows`.
+        rates: The learning rate of each row, (lanes, 1), float32.
+        step: Counted from 1.
+        weight_decay: Times the learning rate, the share of every parameter that a step removes.
     """
     if weight_decay:
         rows.mul_(1 - rates * weight_decay)

@@ -1,10 +1,10 @@
-"""One trial: the epoch loop, and everything that determines it.
+"""Train one model: the settings of a trial and its epoch loop.
 
     state = fit(data, split, Settings(epochs=5, lr=0.001, gamma=0.7), device, report=print)
 
-Epoch k depends on the data, the split, the seed and the learning rates up to k, and on nothing else: not on how
-many epochs were planned, nor on what ran before in this process. On CPU with one thread it repeats to the bit.
-Training knows nothing of Ray or MLflow; it hands each epoch to `report`.
+The result of epoch k depends on the data, the split, the settings and the learning rates up to epoch k, but not on the
+number of epochs or on what ran before in this process. On a CPU with one thread, results repeat to the bit. Training
+knows nothing of Ray or MLflow; it passes each epoch to `report`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,28 @@ from agr.splits import Indices, Split
 from agr.variation import Variation
 
 OPTIMIZER = "adam"
-VERSION = 5  # to be raised whenever the same settings would give other weights or metrics
-PLANNED = ("epochs", "lr", "gamma")  # settings that say no more than the learning rates do
+VERSION = 5  # raise it whenever the same settings would give other weights or metrics
+PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The hyperparameters of one trial; `lr` is Adam's, `gamma` multiplies it every STEP_SIZE epochs.
+    """The hyperparameters of one trial.
 
-    weight_decay: the share of every weight and bias that a step takes off, times lr (AdamW, Loshchilov and Hutter,
-    ICLR 2019). dropout: of the features before the last layer. label_smoothing: see `agr.batches.weighted_loss`; the
-    losses that an epoch reports are without it. width: see `agr.model.build`.
-    vary_speed to vary_population: how strongly the training clips are varied, see `agr.variation.Variation`.
+    Attributes:
+        lr: Adam's learning rate in the first STEP_SIZE epochs.
+        gamma: Multiplies the learning rate every STEP_SIZE epochs.
+        seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
+        weight_decay: Times lr, the share of every weight and bias that a step removes (AdamW, Loshchilov and Hutter,
+            ICLR 2019).
+        dropout: Probability of dropping a feature before the last layer.
+        label_smoothing: Share of each label that is spread over both classes, in the training loss alone; the losses
+            that an epoch reports are without it (Szegedy et al., CVPR 2016).
+        width: Multiplies the channels and hidden units of the model.
+        vary_speed, vary_pitch, vary_formants, vary_colour, vary_line, vary_noise, vary_room, vary_shift,
+            vary_population: How strongly the training clips are augmented, as in `agr.variation.Variation`.
     """
 
     epochs: int
@@ -68,12 +76,16 @@ class Settings:
 
     @property
     def variation(self) -> Variation:
-        """The strengths of variation together."""
+        """The strengths of augmentation together."""
         return Variation(**{item.name: getattr(self, f"vary_{item.name}") for item in fields(Variation)})
 
     def __post_init__(self) -> None:
-        """Raises: SettingsError for a value outside its range, or a width at which the model is too large."""
-        self.variation  # noqa: B018  its own ranges
+        """Check all values.
+
+        Raises:
+            SettingsError: If a value is outside its range, or the model is too large at this width.
+        """
+        self.variation  # noqa: B018  checks its own ranges
         for name, value, low, high in (
             ("epochs", self.epochs, 1, 10_000),
             ("lr", self.lr, 0.0, 10.0),
@@ -94,15 +106,15 @@ class Settings:
                 raise SettingsError(str(error)) from error
 
     def rates(self) -> tuple[float, ...]:
-        """The learning rate of each epoch: StepLR's closed form."""
+        """The learning rate of each epoch, by the closed form of torch's StepLR."""
         return tuple(self.lr * self.gamma ** (epoch // STEP_SIZE) for epoch in range(self.epochs))
 
     def config(self) -> dict[str, Any]:
-        """Every setting by name."""
+        """All settings by name."""
         return asdict(self)
 
     def prefix(self) -> tuple[Any, ...]:
-        """For each epoch what determines it besides those before; two trials share as many as their prefixes do."""
+        """What determines each epoch besides those before; trials share as many epochs as their prefixes agree."""
         others = tuple(value for name, value in self.config().items() if name not in PLANNED)
         first, *rest = self.rates()
         return ((others, first), *rest)
@@ -110,9 +122,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave; `epoch` counts from 1, `seconds` is its own duration.
+    """The metrics of one epoch.
 
-    val_ece: expected calibration error of the softmax on the validation clips, 0..1, see `agr.confidence.Bins`.
+    Attributes:
+        epoch: Counted from 1.
+        lr: Its learning rate.
+        train_loss, val_loss: Cross-entropy in nats, in which both classes count the same.
+        train_accuracy, val_accuracy: Share of clips answered correctly, 0..1.
+        train_balanced_accuracy, val_balanced_accuracy: Mean of the recalls of both classes, 0..1.
+        val_ece: Expected calibration error on the validation clips, 0..1 (Guo et al., ICML 2017).
+        seconds: Its duration.
     """
 
     epoch: int
@@ -129,7 +148,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class State:
-    """A trial after some epochs: all that the next one needs. Tensors are on the CPU."""
+    """All that the next epoch of a trial needs.
+
+    Attributes:
+        weights: The model's parameters by name, on the CPU.
+        optimizer: The optimizer's tensors by name, on the CPU.
+        history: The epochs so far.
+    """
 
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -147,11 +172,19 @@ def fit(
     report: Report | None = None,
     resume: State | None = None,
 ) -> State:
-    """Train on `split.train`, validate on `split.val` after each epoch; test clips are never read.
+    """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
 
-    resume: the state of a trial with the same seed and the same learning rates so far.
-    report: called after each epoch with what it gave and a copy of the state.
-    Raises: TrainingError if the loss stops being a number.
+    Args:
+        data: All images.
+        split: Indices of the training and validation clips.
+        settings: The hyperparameters.
+        device: Where the model is trained.
+        report: Called after each epoch with its metrics and a copy of the state.
+        resume: Where to continue: the state of a trial with the same settings and learning rates so far.
+
+    Raises:
+        SettingsError: If clips are to be augmented that hold no voice features.
+        TrainingError: If the loss is no longer finite.
     """
     model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
     optimizer = AdamW(model, settings.weight_decay)
@@ -175,7 +208,11 @@ def fit(
 
 
 def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
-    """Raises: TrainingError if the loss of an epoch (from 1) is not a number."""
+    """Check the losses of an epoch, counted from 1.
+
+    Raises:
+        TrainingError: If one of them is infinite or NaN.
+    """
     if not np.isfinite([train_loss, val_loss]).all():
         raise TrainingError(f"epoch {epoch}: loss {train_loss:g} in training, {val_loss:g} in validation; diverged")
 
@@ -189,7 +226,7 @@ def _train_epoch(
     order: Indices,
     index: int,
 ) -> tuple[float, float, float]:
-    """One pass over the training clips; loss, accuracy and balanced accuracy as they were along the way."""
+    """Train for one pass, epoch `index` (from 0), and measure the logits that the training steps computed."""
     model.train()
     settings, logits = train_set.settings, []
     noise = epoch_noise(settings.seed, index)
@@ -204,18 +241,25 @@ def _train_epoch(
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
-    """Logits of the images `pixels[rows]`: (len(rows), 2), float32, on the CPU."""
+    """The logits of images `pixels[rows]` in evaluation mode, (len(rows), 2), float32, on the CPU.
+
+    Args:
+        model: On `device`.
+        pixels: (n, 12, 98, 3), uint8.
+        rows: Indices, (m,).
+        device: Where the logits are computed.
+    """
     model.eval()
     logits = []
     with torch.inference_mode():
         for start in range(0, len(rows), EVALUATION_BATCH):
-            batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])
-            logits.append(model(feed(model, batch.to(device))).cpu())
+            batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])  # (batch, 12, 98, 3)
+            logits.append(model(feed(model, batch.to(device))).cpu())  # (batch, 3, 12, 98) -> (batch, 2)
     return torch.cat(logits) if logits else torch.zeros(0, len(CLASSES))
 
 
 def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
-    """Class-weighted loss, accuracy, balanced accuracy of logits (n, 2)."""
+    """Cross-entropy in nats, weighted as in `criterion`, accuracy and balanced accuracy of logits, (n, 2), n > 0."""
     weight = criterion.weight
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())
     right = logits.argmax(dim=1).numpy() == labels
@@ -226,11 +270,11 @@ def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntrop
 def validate(
     labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
 ) -> tuple[float, float, float, float]:
-    """What `measure` gives of logits (n, 2), n > 0, and the expected calibration error of their softmax."""
+    """The three numbers of `measure`, and the expected calibration error of the logits' softmax."""
     return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 
 def capture(model: nn.Module, optimizer: AdamW, history: list[Epoch]) -> State:
-    """A copy of everything that the next epoch needs."""
+    """Copy everything that the next epoch needs to the CPU."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     return State(weights, optimizer.state(), tuple(history))

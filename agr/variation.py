@@ -1,11 +1,12 @@
-"""How training varies a voice: other pitches and tracts, microphones, rooms, lines, noises; new ones every epoch.
+"""Augmentation: change pitch, vocal tract, microphone, room, line and noise of the training clips in every epoch.
 
     draws = drawn(len(data), seed=0, epoch=3)
     pictures = vary(evidence, draws[rows], Variation())
 
-What a clip meets depends on (seed, epoch, clip) and on nothing else. Validation and test clips are never varied.
-All of it happens on the evidence (`agr.evidence`), where pitch and vocal tract can be moved apart: speed moves both
-by one factor, as a tape does. Loudness needs no variation, the picture does not depend on it.
+The changes of a clip depend on (seed, epoch, clip) alone. Validation and test clips are never changed. The voice
+features (`agr.evidence`) are changed, not the recording: there, pitch and the resonances of the vocal tract can be
+shifted separately; speed shifts both by one factor, as on a tape. Loudness is not changed, because images do not depend
+on it.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ from agr.picture import LAG_STEP, WARP_RANGE, WARPS, Change
 from agr.recipe import FRAMES
 
 Floats = NDArray[np.float64]
-COLUMNS = 19  # random numbers of one clip in one epoch
-FIELD_FRAMES = 4096
+COLUMNS = 19  # random numbers for each clip in each epoch
+FIELD_FRAMES = 4096  # of the noise that all clips take their noise from
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How strongly training varies; 0 switches a part off.
+    """The strengths of augmentation; 0 switches a part off.
 
-    speed, pitch, formants: the greatest change of the logarithm of all frequencies, of the pitch alone, of the
-    resonances alone (0.2 is 22 % up or 18 % down). colour: dB, of a microphone's curve. line, noise, room: the share
-    of clips that come through a telephone line, with noise 0 to 35 dB below the voice, from a room that rings 0.1 to
-    0.7 s. shift: the greatest move in time, in frames of 10 ms. population: how far the mean pitch of each corpus's
-    women and men is moved to that of people at large where several corpora train, see `agr.population`.
+    Attributes:
+        speed: The greatest change of the logarithm of all frequencies, 0..0.3 (0.2 is 22 % up or 18 % down).
+        pitch: The greatest change of the logarithm of pitch alone, 0..0.6.
+        formants: The greatest change of the logarithm of the resonances alone, 0..0.3.
+        colour: Size of the changes of a microphone's frequency response, 0..20 dB.
+        line: The share of clips that pass through a telephone line.
+        noise: The share of clips with noise, 0 to 35 dB below the voice.
+        room: The share of clips in a room with a reverberation time of 0.1 to 0.7 s.
+        shift: The greatest shift in time, in frames of 10 ms.
+        population: How far the mean pitch of each corpus's women and men is shifted towards that of people at large if
+            there are several corpora, 0..1, as in `agr.population`.
     """
 
     speed: float = 0.05
@@ -53,7 +60,11 @@ class Variation:
     population: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raises: SettingsError for a value outside its range."""
+        """Check all values.
+
+        Raises:
+            SettingsError: If a value is outside its range.
+        """
         highest = {"speed": 0.3, "pitch": 0.6, "formants": 0.3, "colour": 20, "line": 1, "noise": 1, "room": 1}
         for name, high in (highest | {"shift": FRAMES // 2, "population": 1}).items():
             value = getattr(self, name)
@@ -66,7 +77,14 @@ NONE = Variation(**{field.name: 0 for field in fields(Variation)})
 
 
 def parse(strengths: Sequence[str]) -> Variation:
-    """The default strengths with some others, given as `name=value`. Raises: SettingsError."""
+    """The default strengths, some of which are replaced.
+
+    Args:
+        strengths: Replacements, each as `name=value`.
+
+    Raises:
+        SettingsError: If a name is unknown, or a value is no number or outside its range.
+    """
     kinds = {name: type(value) for name, value in asdict(DEFAULT).items()}
     values = {}
     for item in strengths:
@@ -79,25 +97,32 @@ def parse(strengths: Sequence[str]) -> Variation:
 
 
 def drawn(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
-    """The random numbers of every clip in one epoch: (clips, COLUMNS), uniform in 0..1."""
+    """The random numbers of all clips in one epoch: (clips, COLUMNS), float64, uniform in 0..1."""
     return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
 
 
 def vary(evidence: Tensor, draws: NDArray[np.float64], strength: Variation, moved: Floats | float = 0.0) -> Tensor:
-    """Pictures of varied windows: evidence, (n, ROWS, FRAMES) uint8, draws, (n, COLUMNS); (n, 12, FRAMES, 3) uint8.
+    """Augment clips and draw their images.
 
-    moved: (n,), of the logarithm of pitch, beside what the draws change.
+    Args:
+        evidence: Voice features, (n, ROWS, FRAMES), uint8.
+        draws: Random numbers, (n, COLUMNS), as `drawn` gives them.
+        strength: Of augmentation.
+        moved: Added to the logarithm of pitch besides the random changes, (n,).
+
+    Returns:
+        Images, (n, 12, FRAMES, 3), uint8, on the device of `evidence`.
     """
     return picture.draw(evidence, change(draws, strength, evidence.device, moved))
 
 
 def change(draws: Floats, strength: Variation, device: torch.device, moved: Floats | float = 0.0) -> Change:
-    """What these random numbers change; see `vary`."""
-    both = 2 * draws - 1  # -1..1
+    """The changes that random numbers stand for, on a device; the other arguments are those of `vary`."""
+    both = 2 * draws - 1  # (n, COLUMNS), -1..1
     speed = strength.speed * both[:, 0]
     pitch = np.rint((speed + strength.pitch * both[:, 1] + moved) / LAG_STEP)
     warp = np.clip(speed + strength.formants * both[:, 2], -WARP_RANGE, WARP_RANGE)
-    gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)
+    gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)  # (n, BANDS)
     gain *= _line(draws[:, 9:11], draws[:, 8] < strength.line)
     room, noise = draws[:, 11] < strength.room, draws[:, 14] < strength.noise
 
@@ -118,7 +143,7 @@ def change(draws: Floats, strength: Variation, device: torch.device, moved: Floa
 
 
 def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
-    """A smooth curve over the bands, as a factor on power: a slope and two waves, (n, BANDS)."""
+    """Smooth frequency responses, a slope and two waves, as factors on power, (n, BANDS); `strength` is in dB."""
     at = np.linspace(0, 1, BANDS)
     waves = [np.cos(2 * np.pi * (turns * at + phase[:, [turns - 1]])) for turns in (1, 2)]
     db = 1.7 * strength * (size[:, [0]] * (2 * at - 1) + size[:, [1]] * waves[0] + size[:, [2]] * waves[1])
@@ -126,24 +151,26 @@ def _colour(size: NDArray[np.float64], phase: NDArray[np.float64], strength: flo
 
 
 def _line(edges: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A telephone's pass band, from 150..350 Hz to 3,000..3,800 Hz, as a factor on power: (n, BANDS)."""
+    """Telephone lines from 150..350 Hz to 3,000..3,800 Hz as factors on power, (n, BANDS); 1 for clips not `on`."""
     low, high = 150 + 200 * edges[:, [0]], 3000 + 800 * edges[:, [1]]
     return np.where(on[:, None], pass_band(low, high), 1.0)
 
 
 def pass_band(low: float | NDArray[np.float64], high: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """A line that carries `low` to `high` Hz, as a factor on the power of each band: (..., BANDS) of (..., 1)."""
+    """The response of a line that carries `low` to `high` Hz, (..., 1), as factors on power, (..., BANDS)."""
     return np.asarray(np.minimum(1.0, (band_hz() / low) ** 6) * np.where(band_hz() > high, 0.003, 1.0))
 
 
 def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What each frame hears of earlier ones in a room: (n, FRAMES, FRAMES), earlier frames in rows.
+    """The share of each frame's power (rows) that a room adds to later frames (columns), (n, FRAMES, FRAMES).
 
-    The tail falls by 60 dB in 0.1..0.7 s (Sabine's reverberation time), and carries 0.05..1 times the direct power.
+    The echo falls by 60 dB in 0.1..0.7 s (Sabine's reverberation time), and has 0.05..1 times the direct power.
     """
-    keep = 10 ** (-6 * 0.01 / (0.1 + 0.6 * drawn[:, [0]]))  # (n, 1), of the power, from frame to frame
+    keep = 10 ** (-6 * 0.01 / (0.1 + 0.6 * drawn[:, [0]]))  # (n, 1), the share of power that is left a frame later
     ratio = on[:, None] * (0.05 + 0.95 * drawn[:, [1]])
-    heard = np.zeros((len(on), FRAMES + 1), dtype=np.float32)  # by frames later; the last stands for earlier
+    heard = np.zeros(
+        (len(on), FRAMES + 1), dtype=np.float32
+    )  # by delay in frames; the last column, 0, is for negative delays
     heard[:, :FRAMES] = ratio * (1 - keep) / keep * keep ** np.arange(FRAMES)
     heard[:, 0] = 1
     later = np.arange(FRAMES)[None, :] - np.arange(FRAMES)[:, None]
@@ -151,8 +178,8 @@ def _room(drawn: NDArray[np.float64], on: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def _noise(drawn: NDArray[np.float64], on: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Noise of one slope, 0..35 dB below the voice, as power in each band and frame: (n, BANDS, FRAMES)."""
-    slope = (15 * drawn[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # dB, -12..3 from the lowest band to the highest
+    """Noise with an even slope over the bands, 0..35 dB below the voice, as power, (n, BANDS, FRAMES), float32."""
+    slope = (15 * drawn[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # (n, BANDS), dB; -12..3 at the highest band
     shape = 10 ** (slope / 10)
     power = on[:, None] * 10 ** (-3.5 * drawn[:, [0]]) * shape / shape.mean(axis=1, keepdims=True)
     start = torch.from_numpy((drawn[:, 2] * (FIELD_FRAMES - FRAMES)).astype(np.int64)).to(device)
@@ -163,6 +190,6 @@ def _noise(drawn: NDArray[np.float64], on: NDArray[np.bool_], device: torch.devi
 
 @functools.cache
 def _field(device: torch.device) -> Tensor:
-    """How noise's power in a band wavers from frame to frame, with mean 1: (BANDS, FIELD_FRAMES), always the same."""
+    """Random power of noise in each band and frame, with mean 1: (BANDS, FIELD_FRAMES), float32, always the same."""
     values = np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, FIELD_FRAMES))
     return torch.from_numpy(values.astype(np.float32)).to(device)

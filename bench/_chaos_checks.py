@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from agr.training import Epoch
 from search.entries import LOCAL_ID
+from search.pruning import stages
 from search.stages import StageStore
 from search.storage import TEMPORARY
-from search.upkeep import stages
 
 TRIALS = 27
 METRICS = tuple(name for name in Epoch.__dataclass_fields__ if name not in ("epoch", "seconds"))

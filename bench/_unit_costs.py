@@ -24,10 +24,11 @@ from agr.training import Epoch, Settings, State, fit
 from search import display
 from search.clerk import Clerk
 from search.grid import grid
+from search.leases import Leaseholder
 from search.outbox import Outbox
+from search.pruning import stages
 from search.session import Session
 from search.stages import Stage, StageStore
-from search.upkeep import Leaseholder, stages
 from search.waiting import Waiting
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
@@ -144,7 +145,7 @@ def stage_costs(scratch: Path) -> dict[str, float]:
     for key in keys[STAGES:]:
         store.put(key, small)
     found["lease_s"] = each(lambda name: Leaseholder(store, name, keys), [f"lease{n}" for n in range(5)]) / LEASED
-    found["key_bytes"] = next(iter(store.storage.entries(".lease"))).size / LEASED
+    found["key_bytes"] = sum(entry.size for entry in store.storage.entries(".lease")) / (5 * LEASED)
     return found | {"list_s": each(lambda _: stages(store), range(3)) / LEASED}
 
 

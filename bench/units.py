@@ -100,7 +100,7 @@ def of_trials(costs: Costs, trials: int) -> Question:
         Row("suggest", f"{ms(suggest / 10_000)} a trial", share * suggest, TOO_LONG, "s"),
         Row("reading off, all known", f"{ms(costs.outline_s)} a trial", trials * costs.outline_s, TOO_LONG, "s"),
         Row("live table", f"{ms(draw)} with 10,000 trials", DRAWN_A_SECOND * share * draw, 1.0, "cores"),
-        Row("lease, every minute", f"{ms(costs.lease_s)} a stage", distinct * costs.lease_s, 60.0, "s"),
+        Row("lease, in all", f"{ms(costs.lease_s)} a stage", distinct * costs.lease_s, 60.0, "s"),
         Row("search.stages list", f"{ms(costs.list_s)} a stage", kept * costs.list_s, TOO_LONG, "s"),
     )
     return Question(trials, "trials", rows)

@@ -1,7 +1,7 @@
-"""A trial's stages on their way into the store.
+"""Write a trial's stages into the store, and go on when the store does not accept them.
 
-What the store does not take, because its disk is full or the line to it is cut, waits in memory and is tried again
-after the next epoch. Training goes on; all that is lost meanwhile is that other trials could have read these epochs.
+A stage that cannot be stored, because the disk is full or the network fails, stays in memory and is tried again after
+the next epoch. Training continues; until then, other trials cannot use these epochs.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from search.stages import Stage, StageStore
 
 
 class Keeper:
-    """The stages of one trial. `trouble` says why the store does not take them, "" while it does."""
+    """Writes the stages of one trial.
+
+    Attributes:
+        trouble: Why the store did not accept the last stage, or "".
+    """
 
     def __init__(self, store: StageStore, elsewhere: str) -> None:
-        """elsewhere: URI of the place for a stage whose weights the driver wants while the store does not take it."""
+        """`elsewhere` is the URI of a second store, for a stage that the driver needs while the first accepts none."""
         self.trouble = ""
         self._store = store
         self._elsewhere = elsewhere
         self._waiting: dict[str, Stage] = {}
 
     def keep(self, key: str, stage: Stage, spare: Iterable[str]) -> None:
-        """Store a stage, and then drop those that nobody needs any longer."""
+        """Store a stage, and then delete those whose keys are in `spare`."""
         names = list(spare)
         self._waiting = {name: kept for name, kept in self._waiting.items() if name not in names} | {key: stage}
         self.trouble = ""
@@ -39,7 +43,11 @@ class Keeper:
                 self._store.drop(name)
 
     def home(self, key: str) -> str:
-        """The URI of the store that has a stage. Raises: OSError if no place takes it."""
+        """The URI of the store that holds a stage, which is written to the second one if it still waits.
+
+        Raises:
+            OSError: If neither store accepts the stage.
+        """
         if key not in self._waiting:
             return self._store.uri
         StageStore(self._elsewhere).put(key, self._waiting[key])

@@ -1,17 +1,17 @@
-"""Whether the nodes of a cluster see one place: asked of each before the first trial.
+"""Check before the first trial that all nodes of a cluster share a folder or bucket.
 
-require("--stage-store", "s3://agr/stages", {"CPU": 1.0})
+    require("--stage-store", "s3://agr/stages", {"CPU": 1.0})
 
-The driver writes a file; a small task on every node that may run a trial reads it and writes one of its own, which
-the driver reads. A folder of the driver's disk fails this on any other machine, even where one of that name exists.
-Known limit: a node that joins later is not asked.
+The driver writes a file. A small task on every node that may run a trial reads it and writes a file of its own, which
+the driver reads. A folder on the driver's disk fails this check on every other machine, even if a folder of the same
+name exists there. Known limit: a node that joins the cluster later is not checked.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import ray
 from ray.exceptions import RayError
@@ -25,11 +25,25 @@ ANSWER_SECONDS = 90.0  # a worker process takes seconds to start, on a busy mach
 TROUBLES = (AgrError, OSError, RayError)
 
 
-def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
-    """Refuse a place that is not the same on all nodes that can hold a trial with these resources.
+class Node(TypedDict):
+    """What is read here of Ray's description of a node."""
 
-    flag: what the person typed it with. uri: a path from the root, or a URI that pyarrow.fs or fsspec opens.
-    Raises: SettingsError that names the first such node.
+    NodeID: str
+    NodeManagerAddress: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
+def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
+    """Check that all nodes that can run a trial see the same folder or bucket.
+
+    Args:
+        flag: The option of the command line that gave the place, for the message.
+        uri: An absolute path, or a URI that pyarrow.fs or fsspec can open.
+        resources: What a trial asks of Ray.
+
+    Raises:
+        SettingsError: If the driver cannot write there, or a node does not see it; names the first such node.
     """
     place, token = below(uri, f"reach-{uuid.uuid4().hex}"), uuid.uuid4().hex
     try:
@@ -48,17 +62,24 @@ def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
         raise SettingsError(f"{flag} {uri}: node {address} cannot see it{others}{reason}; {expected}")
 
 
-def nodes_for(resources: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The living nodes that can hold a trial: what Ray says of them."""
+def nodes_for(resources: Mapping[str, float]) -> list[Node]:
+    """The living nodes that can run a trial with these resources."""
+    nodes: list[Node] = ray.nodes()
     return [
         node
-        for node in ray.nodes()
+        for node in nodes
         if node["Alive"] and all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.items())
     ]
 
 
 def probe(place: str, token: str, name: str) -> str:
-    """What runs on a node: "" if it sees the driver's file there and wrote its own, else what went wrong."""
+    """Run on a node: read the driver's file and write another; returns "" or what went wrong.
+
+    Args:
+        place: URI of the folder to check.
+        token: What the driver's file must hold.
+        name: Of the file to write.
+    """
     try:
         storage = Storage(place)
         if storage.read(DRIVER) != token.encode():
@@ -69,8 +90,8 @@ def probe(place: str, token: str, name: str) -> str:
     return ""
 
 
-def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Address and reason of every node that does not see the place, or whose file the driver does not see."""
+def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Node]) -> list[tuple[str, str]]:
+    """Address and reason of every node that does not see the driver's file, or whose file the driver does not see."""
     task = ray.remote(probe)
     asked = {}
     for node in nodes:
@@ -92,6 +113,6 @@ def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Mapping[str
 
 
 def _line(error: BaseException) -> str:
-    """The last line of what went wrong: of Ray's errors, which quote tracebacks, the one that says it."""
+    """The last line of an error's message. Ray's errors quote a traceback; its last line gives the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

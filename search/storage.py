@@ -1,4 +1,9 @@
-"""Files by name, on this machine's disk or behind any URI that pyarrow.fs or fsspec opens (s3://..., gs://...)."""
+"""Whole files by name, on a local disk or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...).
+
+storage = Storage("s3://bucket/stages")
+storage.write("ab/x", b"data")
+storage.read("ab/x")
+"""
 
 from __future__ import annotations
 
@@ -20,13 +25,19 @@ from agr.errors import SettingsError
 
 TEMPORARY = ".tmp"
 HOST = socket.gethostname()
-PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before a store behind a network is asked again
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between two attempts to read from a network
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file: its name below the root, its bytes, the time of its last change in seconds since 1970."""
+    """A file in a storage.
+
+    Attributes:
+        name: Its path below the root.
+        size: In bytes.
+        changed: When it was last written, in seconds since 1970; 0 where the storage does not say.
+    """
 
     name: str
     size: int
@@ -34,15 +45,25 @@ class Entry:
 
 
 class Storage:
-    """Whole files below one root. A file is seen whole or not at all."""
+    """Whole files below one root; a reader sees a file whole or not at all.
+
+    The methods raise OSError if the storage does not answer.
+    """
 
     def __init__(self, uri: str) -> None:
-        """Raises: SettingsError for a URI that nothing here can open."""
+        """Open the storage without writing anything.
+
+        Args:
+            uri: A path, or a URI that pyarrow.fs or fsspec can open.
+
+        Raises:
+            SettingsError: If the URI cannot be opened.
+        """
         self._system, self._root = _open(uri)
         self._local = isinstance(self._system, arrow.LocalFileSystem)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file: on a disk by renaming a temporary one, in an object store by its own atomic put."""
+        """Write a file atomically: by renaming a temporary file on a disk, by one upload to an object store."""
         path = f"{self._root}/{name}"
         target = f"{path}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
         if self._local:
@@ -58,7 +79,7 @@ class Storage:
             raise
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
-        """A file's bytes, or its first `limit`; None if there is no such file."""
+        """Read a file, or its first `limit` bytes; None if there is no such file."""
 
         def read() -> bytes | None:
             try:
@@ -70,7 +91,7 @@ class Storage:
         return self._patiently(read)
 
     def head(self, name: str, limit: int) -> tuple[bytes, int] | None:
-        """A file's first `limit` bytes and how many it has in all; None if there is no such file."""
+        """Read a file's first `limit` bytes and its size in bytes; None if there is no such file."""
 
         def read() -> tuple[bytes, int] | None:
             try:
@@ -82,14 +103,14 @@ class Storage:
         return self._patiently(read)
 
     def delete(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Delete a file if it exists."""
         try:
             self._system.delete_file(f"{self._root}/{name}")
         except FileNotFoundError:
             return
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Repeat a call that a network may have kept from succeeding; a disk answers at once."""
+        """Repeat a call that fails on a network storage, with pauses; on a local disk it is made once."""
         for pause in () if self._local else PAUSES:
             try:
                 return call()
@@ -98,22 +119,23 @@ class Storage:
         return call()
 
     def clear(self) -> None:
-        """Remove every file, and the root itself."""
+        """Delete all files, and the root itself."""
         try:
             self._system.delete_dir(self._root)
         except FileNotFoundError:
             return
 
     def half_written(self) -> Iterator[tuple[str, int]]:
-        """Files that processes of this machine are writing, or died writing: name and process id."""
+        """Temporary files of processes of this machine, living or killed: their names and process ids."""
         for entry in self.entries(TEMPORARY) if self._local else ():
             writer = re.search(rf"\.{re.escape(HOST)}-(\d+)-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$", entry.name)
             if writer:
                 yield entry.name, int(writer[1])
 
-    def entries(self, suffix: str) -> Iterator[Entry]:
-        """Every file whose name ends so."""
-        selector = arrow.FileSelector(self._root, allow_not_found=True, recursive=True)
+    def entries(self, suffix: str, folder: str = "") -> Iterator[Entry]:
+        """All files, or all files of a folder, whose names end with `suffix`."""
+        top = f"{self._root}/{folder}" if folder else self._root
+        selector = arrow.FileSelector(top, allow_not_found=True, recursive=True)
         for info in self._system.get_file_info(selector):
             if info.is_file and info.path.endswith(suffix):
                 changed = info.mtime.timestamp() if info.mtime else 0.0
@@ -121,12 +143,12 @@ class Storage:
 
 
 def absolute(uri: str) -> str:
-    """A path as it is known from any folder of this machine; any other URI as it is."""
+    """An absolute path for a path; any other URI unchanged, less a slash at its end."""
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
 
 
 def below(uri: str, name: str) -> str:
-    """A place inside another, past the settings at the end of a URI (s3://bucket?region=...)."""
+    """The URI of `name` inside `uri`; a query such as ?region=... stays at the end."""
     head, mark, settings = uri.partition("?") if "://" in uri else (uri, "", "")
     return f"{head.rstrip('/')}/{name}{mark}{settings}"
 

@@ -24,13 +24,13 @@ from agr.terminal import INTERRUPTED, complain
 from search import report
 from search.clerk import Clerk
 from search.device import choose_device, device_name
+from search.leases import Leaseholder
 from search.opening import common_tags, open_session
 from search.session import FAILED, FINISHED, KILLED, Record, Session
 from search.stages import Lineage, Stage, StageStore, final_weights
 from search.storage import Storage, absolute, below
 from search.subject import Subject
 from search.task import Point, lineage_of
-from search.upkeep import Leaseholder
 
 if TYPE_CHECKING:
     from search.cluster import Slots

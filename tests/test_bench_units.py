@@ -50,7 +50,7 @@ def test_trials_multiply_what_each_of_them_and_of_their_epochs_costs(units: Modu
     assert part(answer, "MLflow, calls").asked == pytest.approx((27 + 315) * 1e-3)
     assert part(answer, "stage store, disk").asked == pytest.approx(30 * 1e3)
     assert part(answer, "suggest").asked == pytest.approx(5.0 * 27 / 10_000)
-    assert part(answer, "lease, every minute").asked == pytest.approx(150 * 1e-3)
+    assert part(answer, "lease, in all").asked == pytest.approx(150 * 1e-3)
 
 
 def test_a_limit_is_reached_in_proportion(units: ModuleType, costs: Any) -> None:

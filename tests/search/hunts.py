@@ -14,6 +14,7 @@ from agr.logged import Finished
 from agr.splits import inner
 from search import run_optuna
 from search.hunt import Hunt
+from search.leases import Leaseholder
 from search.ledger import Budget, Ledger
 from search.options import plan_of
 from search.outbox import Outbox
@@ -24,7 +25,6 @@ from search.stages import Stage, StageStore
 from search.study import Arena
 from search.subject import Subject
 from search.task import ACCURACY, VOICES, Kind, Point, Voices
-from search.upkeep import Leaseholder
 
 HUNTED = replace(VOICES, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})

@@ -42,14 +42,14 @@ def test_each_device_asks_for_its_own_resource(
     assert (slots.workers, slots.resources, slots.notice) == (fit, asked, "")
 
 
-def test_more_workers_than_fit_are_said_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_workers_than_fit_are_reduced_with_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=2.0)
     slots = cluster._slots("cpu", 99, 1.0)
     assert slots.workers == 2
     assert slots.notice == "99 workers asked for, 2 fit (2 CPU, 1 a trial): going on with 2"
 
 
-def test_fewer_workers_than_fit_are_taken_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_workers_than_fit_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=8.0)
     assert cluster._slots("cpu", 3, 1.0).workers == 3
 
@@ -61,7 +61,7 @@ def test_a_trial_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
-def test_a_share_that_makes_no_sense_is_refused_before_ray_starts(share: float) -> None:
+def test_an_invalid_share_of_a_gpu_is_refused_before_ray_starts(share: float) -> None:
     with (
         pytest.raises(SettingsError, match="--gpus-per-trial"),
         cluster.cluster(None, None, share, cuda=False, mps=False, store_bytes=0),
@@ -79,7 +79,7 @@ def test_a_share_that_makes_no_sense_is_refused_before_ray_starts(share: float) 
         ({"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, True, False, "cpu"),
     ],
 )
-def test_a_joined_cluster_is_asked_for_its_device(
+def test_the_device_of_a_joined_cluster_is_found(
     monkeypatch: pytest.MonkeyPatch, has: dict[str, float], cuda: bool, mps: bool, device: str
 ) -> None:
     resources(monkeypatch, **has)
@@ -107,7 +107,7 @@ def test_a_cluster_of_different_nodes_has_one_device(
     assert cluster._device_of_cluster(cuda, mps) == device
 
 
-def test_trials_go_to_nodes_with_the_device_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_without_the_device_are_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, GPU_NODE, {"CPU": 0.0}, CPU_NODE)
     slots = cluster._slots("cuda", None, 1.0)
     assert (slots.workers, slots.resources) == (2, {"CPU": 0.0, "GPU": 1.0})
@@ -120,7 +120,7 @@ def test_on_cpus_every_node_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (slots.workers, slots.notice) == (12, "")
 
 
-def test_no_trial_stands_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_never_spans_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"GPU": 3.0}, {"GPU": 3.0}, {"GPU": 1.0})
     assert cluster._slots("cuda", None, 2.0).workers == 2
     with pytest.raises(SettingsError, match="7 GPU on this cluster, 3 on one node; expected room for one trial"):
@@ -134,14 +134,14 @@ def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("module", ["ray.autoscaler._private.monitor", "ray._private.log_monitor"])
-def test_ray_has_spare_processes_under_the_names_by_which_they_are_ended(module: str) -> None:
+def test_ray_still_starts_the_processes_that_are_killed(module: str) -> None:
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None
     assert found.origin.endswith(cluster.SPARE_PROCESSES)
 
 
-def test_spare_processes_are_ended_and_no_others() -> None:
+def test_only_spare_processes_are_killed() -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     with ExitStack() as stack:
         spare = [stack.enter_context(subprocess.Popen([*sleep, f"/lib/{name}"])) for name in cluster.SPARE_PROCESSES]

@@ -39,14 +39,14 @@ def held(store: StageStore) -> list[str]:
     return [key for key in KEYS if store.get(key)]
 
 
-def test_stages_are_stored_and_those_to_spare_dropped(store: Full, keeper: Keeper) -> None:
+def test_a_stage_is_stored_and_those_no_longer_needed_are_deleted(store: Full, keeper: Keeper) -> None:
     keeper.keep(KEYS[0], STAGES[0], [])
     keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
     assert (held(store), keeper.trouble) == ([KEYS[1]], "")
     assert keeper.home(KEYS[1]) == store.uri
 
 
-def test_what_a_full_disk_did_not_take_is_stored_when_there_is_room(store: Full, keeper: Keeper) -> None:
+def test_a_stage_refused_by_a_full_disk_is_stored_later(store: Full, keeper: Keeper) -> None:
     store.full = True
     keeper.keep(KEYS[0], STAGES[0], [])
     keeper.keep(KEYS[1], STAGES[1], [])
@@ -58,14 +58,14 @@ def test_what_a_full_disk_did_not_take_is_stored_when_there_is_room(store: Full,
     assert found is not None and same(found, STAGES[0])
 
 
-def test_a_stage_to_spare_stays_until_the_next_is_stored(store: Full, keeper: Keeper) -> None:
+def test_an_old_stage_stays_until_the_next_is_stored(store: Full, keeper: Keeper) -> None:
     keeper.keep(KEYS[0], STAGES[0], [])
     store.full = True
     keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
     assert held(store) == [KEYS[0]], "it is the newest one that a new worker could start from"
 
 
-def test_a_final_stage_finds_another_place(store: Full, keeper: Keeper, tmp_path: Path) -> None:
+def test_a_refused_final_stage_goes_to_the_second_store(store: Full, keeper: Keeper, tmp_path: Path) -> None:
     store.full = True
     keeper.keep(KEYS[0], STAGES[0], [])
     assert keeper.home(KEYS[0]) == str(tmp_path / "elsewhere")

@@ -72,14 +72,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
 
 @pytest.mark.parametrize("resources, asked", [(CPU, ["1", "2"]), ({"CPU": 0.0, "GPU": 0.5}, ["2"]), ({"GPU": 2.0}, [])])
-def test_the_living_nodes_that_can_hold_a_trial_are_asked(
+def test_the_living_nodes_that_can_run_a_trial_are_checked(
     cluster: FakeRay, tmp_path: Path, resources: dict[str, float], asked: list[str]
 ) -> None:
     reach.require("--storage", str(tmp_path / "store"), resources)
     assert cluster.asked == asked
 
 
-def test_nothing_is_left_of_the_question(cluster: FakeRay, tmp_path: Path) -> None:
+def test_the_check_leaves_no_files(cluster: FakeRay, tmp_path: Path) -> None:
     Storage(str(tmp_path)).write("kept", b"")
     reach.require("--storage", str(tmp_path), CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -96,7 +96,7 @@ def test_a_node_with_a_disk_of_its_own_is_named(cluster: FakeRay, tmp_path: Path
     assert not (tmp_path / "yours").exists(), "nothing is written where the driver's file is not"
 
 
-def test_of_several_the_first_is_named_and_the_others_counted(cluster: FakeRay, tmp_path: Path) -> None:
+def test_of_several_blind_nodes_the_first_is_named_and_the_others_counted(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.see = dict.fromkeys("12", lambda place: f"memory://{uuid.uuid4().hex}")
     with pytest.raises(SettingsError, match=r"node 10\.0\.0\.1 cannot see it, nor do 1 more \("):
         reach.require("--storage", str(tmp_path), CPU)
@@ -126,9 +126,7 @@ def test_a_node_that_gives_no_answer_is_refused(cluster: FakeRay, tmp_path: Path
         reach.require("--storage", str(tmp_path), CPU)
 
 
-def test_a_place_that_the_driver_cannot_write_is_refused_before_anybody_is_asked(
-    cluster: FakeRay, tmp_path: Path
-) -> None:
+def test_a_place_that_cannot_be_written_is_refused_before_nodes_are_checked(cluster: FakeRay, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"--storage .*file: .*; expected a folder or bucket that can be written"):
         reach.require("--storage", str(tmp_path / "file"), CPU)

@@ -80,7 +80,7 @@ def test_a_second_put_replaces_the_first(store: StageStore) -> None:
     assert same(back, made_stage(epochs=4, seed=1))
 
 
-def test_what_was_never_kept_is_none(store: StageStore) -> None:
+def test_a_missing_stage_is_none(store: StageStore) -> None:
     assert store.get(KEY) is None
     store.drop(KEY)
     assert names(store) == []
@@ -93,7 +93,7 @@ def test_a_dropped_stage_is_gone(store: StageStore) -> None:
     assert names(store) == []
 
 
-def test_a_stage_says_what_it_is(store: StageStore) -> None:
+def test_a_stage_describes_its_trial(store: StageStore) -> None:
     store.put(KEY, made_stage(epochs=3))
     data = store.storage.read(StageStore.name(KEY))
     assert data is not None
@@ -122,24 +122,34 @@ def test_an_outline_reads_no_more_than_the_head(store: StageStore, monkeypatch: 
     assert store.outline(KEY) is not None
 
 
-def test_notes_too_long_for_the_head_are_read_with_the_whole_file(
-    store: StageStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("epochs", [150, 200, 1000])
+def test_an_outline_of_many_epochs_needs_no_more_than_the_header(
+    store: StageStore, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    store.put(KEY, made_stage(epochs=3))
-    monkeypatch.setattr("search.stages.HEAD_BYTES", 100)
+    stage = made_stage(epochs)
+    store.put(KEY, stage)
+    monkeypatch.setattr(store, "get", lambda key: pytest.fail("the whole file was read"))
     outline = store.outline(KEY)
     assert outline is not None
-    assert len(outline.state.history) == 3
+    assert outline.state.history == stage.state.history
+    assert store.about(KEY) == stage.about
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short", b"x" * 200, b"\xff" * 100_000])
+def test_a_damaged_stage_describes_nothing_and_is_not_deleted(store: StageStore, damaged: bytes) -> None:
+    store.storage.write(StageStore.name(KEY), damaged)
+    assert store.about(KEY) is None
+    assert names(store) == [StageStore.name(KEY)]
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1000])
-def test_a_stage_cut_short_has_no_outline_and_is_thrown_away(store: StageStore, cut: int) -> None:
+def test_a_stage_cut_short_has_no_outline_and_is_deleted(store: StageStore, cut: int) -> None:
     store.storage.write(StageStore.name(KEY), whole_file()[:-cut])
     assert store.outline(KEY) is None
     assert names(store) == []
 
 
-def test_a_stage_whose_notes_were_changed_has_no_outline_and_is_thrown_away(store: StageStore) -> None:
+def test_a_stage_whose_notes_were_changed_has_no_outline_and_is_deleted(store: StageStore) -> None:
     changed = whole_file().replace(b"made", b"fake")
     assert changed != whole_file()
     store.storage.write(StageStore.name(KEY), changed)
@@ -178,12 +188,12 @@ def assert_thrown_away(store: StageStore, damaged: bytes) -> None:
     assert names(store) == []
 
 
-def test_a_truncated_stage_is_thrown_away_wherever_it_ends(store: StageStore) -> None:
+def test_a_truncated_stage_is_deleted_wherever_it_ends(store: StageStore) -> None:
     for length in truncations():
         assert_thrown_away(store, WHOLE[:length])
 
 
-def test_a_stage_with_one_flipped_bit_is_thrown_away_wherever_it_is(store: StageStore) -> None:
+def test_a_stage_with_one_flipped_bit_is_deleted(store: StageStore) -> None:
     for at in flips():
         for mask in (0x01, 0x80):
             assert_thrown_away(store, WHOLE[:at] + bytes([WHOLE[at] ^ mask]) + WHOLE[at + 1 :])
@@ -201,7 +211,7 @@ def test_a_stage_with_one_flipped_bit_is_thrown_away_wherever_it_is(store: Stage
     ],
     ids=["a byte more", "shifted", "zeros", "no length", "no checksum", "text"],
 )
-def test_other_damage_is_thrown_away_too(store: StageStore, damage: Callable[[bytes], bytes]) -> None:
+def test_other_damaged_stages_are_deleted(store: StageStore, damage: Callable[[bytes], bytes]) -> None:
     assert_thrown_away(store, damage(WHOLE))
 
 
@@ -210,11 +220,11 @@ def test_other_damage_is_thrown_away_too(store: StageStore, damage: Callable[[by
     [b"", b"\0" * 8, b"not safetensors", (2).to_bytes(8, "little") + b"{}", (99).to_bytes(8, "little") + b"{}"],
     ids=["empty", "no header", "text", "no notes", "header too long"],
 )
-def test_a_file_of_another_kind_with_a_right_checksum_is_thrown_away(store: StageStore, body: bytes) -> None:
+def test_a_file_of_another_kind_with_a_right_checksum_is_deleted(store: StageStore, body: bytes) -> None:
     assert_thrown_away(store, hashlib.sha256(body).digest() + body)
 
 
-def test_a_stage_of_other_fields_with_a_right_checksum_is_thrown_away(store: StageStore) -> None:
+def test_a_stage_of_other_fields_with_a_right_checksum_is_deleted(store: StageStore) -> None:
     header = json.loads(WHOLE[CHECKSUM + 8 : HEADER])
     header["__metadata__"]["stage"] = json.dumps({"history": [{"epoch": 1}], "origins": ["x"], "about": {}})
     text = json.dumps(header).encode()
@@ -222,7 +232,7 @@ def test_a_stage_of_other_fields_with_a_right_checksum_is_thrown_away(store: Sta
     assert_thrown_away(store, hashlib.sha256(body).digest() + body)
 
 
-def test_after_damage_the_stage_can_be_kept_anew(store: StageStore) -> None:
+def test_after_damage_the_stage_can_be_stored_again(store: StageStore) -> None:
     assert_thrown_away(store, WHOLE[:-1])
     store.put(KEY, made_stage())
     assert store.get(KEY) is not None
@@ -320,7 +330,7 @@ def test_gamma_and_length_do_not_count_while_the_rates_agree(
 
 
 @pytest.mark.parametrize("kept", [(), (1,), (1, 2, 3), (2, 5), (6,), (1, 6)])
-def test_the_deepest_stage_is_the_last_one_kept(
+def test_the_deepest_stage_is_the_longest(
     store: StageStore, data: ImageSet, split: Split, kept: tuple[int, ...]
 ) -> None:
     lineage, rates = Lineage.of(data, split, BASE, "cpu"), BASE.rates()

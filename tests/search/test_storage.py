@@ -54,7 +54,7 @@ def test_only_the_first_bytes_are_read_when_asked(storage: Storage) -> None:
     assert storage.read("a/x", 99) == b"0123456789"
 
 
-def test_what_is_not_there_reads_as_none_and_deletes_as_nothing(storage: Storage) -> None:
+def test_a_missing_file_reads_as_none_and_can_be_deleted(storage: Storage) -> None:
     assert storage.read("no/such") is None
     storage.delete("no/such")
     assert names(storage) == []
@@ -76,6 +76,13 @@ def test_entries_tell_name_size_and_time(kind: str, tmp_path: Path) -> None:
     times = [entry.changed for entry in found.values()]
     assert times == [0.0, 0.0] if kind == "memory" else all(before - 5 <= each <= time.time() + 5 for each in times)
     assert names(storage, ".lease") == ["leases/s.lease"]
+
+
+def test_entries_of_one_folder(storage: Storage) -> None:
+    for name in ("a/one.x", "a/two.y", "a/b/three.x", "a-2/four.x", "five.x"):
+        storage.write(name, b"1")
+    assert sorted(entry.name for entry in storage.entries(".x", "a")) == ["a/b/three.x", "a/one.x"]
+    assert list(storage.entries(".x", "missing")) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,7 +135,7 @@ def test_clearing_removes_what_is_below_and_nothing_beside(kind: str, tmp_path: 
         ("/a b?c", "/a b?c/stages"),
     ],
 )
-def test_a_place_below_another_stands_before_the_settings_of_its_uri(uri: str, place: str) -> None:
+def test_below_keeps_the_query_at_the_end(uri: str, place: str) -> None:
     assert below(uri, "stages") == place
 
 
@@ -147,7 +154,7 @@ def test_an_unknown_scheme_is_one_line(uri: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_interrupted_write_leaves_the_old_content_and_no_rest(
+def test_an_interrupted_write_leaves_the_old_content_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = Storage(str(tmp_path))

@@ -14,9 +14,11 @@ import pytest
 from parts import made_stage, same
 from pyarrow.fs import FileSystem
 
+from search.leases import Leaseholder
+from search.pruning import prune
 from search.stages import Stage, StageStore, final_weights
 from search.storage import Storage
-from search.upkeep import Leaseholder, main, prune
+from search.upkeep import main
 
 KEYS = [digit * 64 for digit in "0123"]
 
@@ -79,7 +81,7 @@ def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
     assert final_weights(store.uri, KEYS[0]).keys() == stage.state.weights.keys()
 
 
-def test_what_is_not_there_is_none_and_its_removal_nothing(store: StageStore) -> None:
+def test_a_missing_stage_is_none_and_can_be_deleted(store: StageStore) -> None:
     assert store.get(KEYS[0]) is None
     store.drop(KEYS[0])
     assert names(store) == []
@@ -95,7 +97,7 @@ def test_a_second_stage_replaces_the_first(store: StageStore) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10, 300, -1], ids=["empty", "10 bytes", "300 bytes", "all but one byte"])
-def test_a_torn_stage_is_thrown_away(store: StageStore, kept: int) -> None:
+def test_a_torn_stage_is_deleted(store: StageStore, kept: int) -> None:
     store.put(KEYS[0], made_stage())
     whole = store.storage.read(StageStore.name(KEYS[0]))
     assert whole is not None
@@ -122,7 +124,7 @@ def test_pruning_spares_the_stages_of_a_running_search(store: StageStore) -> Non
     assert sorted(kept.key for kept in deleted) == KEYS[2:]
     holder.end()
     assert len(prune(store, 0)[0]) == 2
-    assert names(store) == ["leases/running.lease"]
+    assert names(store) == []
 
 
 def test_the_commands_take_the_uri(store: StageStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,14 +16,15 @@ from agr.errors import AgrError, SettingsError
 from agr.splits import inner
 from agr.training import Settings
 from search import run_grid
+from search.leases import Leaseholder
 from search.options import plan_of
 from search.outbox import Outbox
+from search.pruning import prune
 from search.session import FAILED, FINISHED, Session, ranked
 from search.stages import Stage, StageStore
 from search.study import Arena, Plan
 from search.subject import Subject
 from search.task import VOICES, Folded, Kind, Point, Voices
-from search.upkeep import Leaseholder, prune
 
 POINT = Settings(epochs=7, lr=0.01, gamma=0.5)
 HUNTED = replace(VOICES, best_epoch=True, prunes=True)
