@@ -1,11 +1,12 @@
 # make search   .venv, the demo corpus, the 27-trial grid, a registered champion
 # make test     .venv, the whole test suite, two files at a time
+# make docs     .venv, the documentation, in site/
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: search test check bench audit sbom lock clean
+.PHONY: search test check docs bench audit sbom lock clean
 
 search: $(INSTALLED)
 	$(BIN)/python search/run_grid.py
@@ -17,6 +18,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED) # a broken link is an error
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/prepare.py
@@ -43,6 +47,6 @@ lock: # in a new environment, so that nothing installed by hand gets in
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-audit .venv-sbom data
+	rm -rf .venv .venv-audit .venv-sbom data site
 	rm -rf mlflow_store/mlflow.db mlflow_store/artifacts mlflow_store/stages mlflow_store/ray mlflow_store/outbox
 	rm -rf mlflow_store/studies.journal*
