@@ -31,9 +31,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import NormalDist
@@ -43,7 +42,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from agr import __version__
-from agr.errors import AgrError, SettingsError
+from agr.errors import SettingsError
 from agr.files import write_atomic
 from agr.phonemes import WORDS as WORDS
 from agr.phonemes import Tracks, lay_out, seconds_of
@@ -202,20 +201,20 @@ def _require(name: str, value: int, least: int) -> None:
         raise SettingsError(f"{name} is {value}, expected {least} or more")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command of this module; an AgrError becomes one line and exit status 1."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.synth", description="Write the synthetic corpus.")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--speakers", type=int, default=24)
-    parser.add_argument("--repetitions", type=int, default=5, help="of each digit by each speaker")
-    parser.add_argument("--seed", type=int, default=0)
-    flags = parser.parse_args(argv)
-    try:
-        write_demo(flags.out, flags.speakers, flags.repetitions, flags.seed)
-    except AgrError as error:
-        sys.exit(str(error))
-    print(f"{flags.out}: {flags.speakers * len(WORDS) * flags.repetitions} synthetic clips")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--speakers", type=int, default=24, help="half women, half men (default: 24)")
+    parser.add_argument("--repetitions", type=int, default=5, help="of each digit by each speaker (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other voices (default: 0)")
+    options = parser.parse_args(arguments)
+    write_demo(options.out, options.speakers, options.repetitions, options.seed)
+    print(f"{options.out}: {options.speakers * len(WORDS) * options.repetitions} synthetic clips")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    from agr.terminal import run
+
+    run(main)
