@@ -10,7 +10,6 @@ Speakers train or test, never both. A clip on which a rival has no answer counts
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 from collections import Counter
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from agr import audio, contest, corpus, rivals, splits
 from agr.corpus import CLASSES
 from agr.errors import AudioError, CorpusError, SplitError
+from agr.files import content_digest
 from agr.progress import terminal_progress
 from agr.rivals import Rival
 from agr.splits import Split
@@ -86,7 +86,7 @@ def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
             try:
                 data = audio.read_bytes(clip.path)
                 audio.decode(data, str(clip.path))
-                good.append((clip, hashlib.sha256(data).hexdigest()[:32]))
+                good.append((clip, content_digest(data)))
             except AudioError as error:
                 bad.append(str(error))
             advance(1)

@@ -58,7 +58,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Seen:
-    """Whom a model has met in training or in its selection: `corpus/speaker` names and recordings' digests."""
+    """What a model was trained or chosen on: `corpus/speaker` names, and `content_digest`s of recordings.
+
+    `recordings` is empty for bundles that do not list them.
+    """
 
     speakers: frozenset[str]
     recordings: frozenset[str]
@@ -150,12 +153,12 @@ def read_card(folder: Path) -> Card:
 
 
 def read_seen(folder: Path) -> Seen:
-    """Whom the model has met. Raises: ModelError."""
+    """What the model was trained or chosen on. Raises: ModelError."""
     path = locate(folder) / SEEN
     try:
         values = json.loads(_read(path))
-        return Seen(frozenset(values["speakers"]), frozenset(values["recordings"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Seen(frozenset(values["speakers"]), frozenset(values.get("recordings", ())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error
 
 

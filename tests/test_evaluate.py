@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,61 @@ def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: li
     assert "LEAKY" not in evaluate.describe(stranger)
 
 
+def copied(root: Path, to: Path) -> Path:
+    shutil.copytree(root, to)
+    return to
+
+
+def test_training_people_are_marked_under_another_folder_name(
+    bundle_folder: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    named = evaluate.evaluate(loaded, seen, str(demo_root), tmp_path)
+    renamed = evaluate.evaluate(loaded, seen, str(copied(demo_root, tmp_path / "renamed")), tmp_path)
+    assert len(named.met) == 6
+    assert renamed.met == tuple(name.replace("voices/", "renamed/") for name in named.met)
+    assert renamed.met_recordings == named.met_recordings == len(seen.recordings) == 60
+    assert "LEAKY: the model was trained or chosen on 6 of these speakers (60 of these recordings)" in (
+        evaluate.describe(renamed)
+    )
+    assert evaluate.as_dict(renamed, {})["recordings_met_in_training"] == 60
+
+
+def test_training_people_are_marked_in_a_prepared_folder_of_another_name(
+    bundle_folder: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    source = corpus.open_corpus(str(copied(demo_root, tmp_path / "renamed")), tmp_path)
+    prepare.prepare(source, tmp_path / "prepared", MFC)
+    result = evaluate.evaluate(loaded, seen, str(tmp_path / "prepared"), tmp_path)
+    assert (len(result.met), result.met_recordings) == (6, 60)
+
+
+def test_other_recordings_of_a_renamed_corpus_are_not_marked(
+    bundle_folder: Path, people: list[Row], tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
+    result = evaluate.evaluate(loaded, seen, str(manifest(tmp_path / "two.csv", strangers)), tmp_path)
+    assert (result.met, result.met_recordings, result.content_checked) == ((), 0, True)
+    assert "LEAKY" not in evaluate.describe(result)
+
+
+def test_bundle_without_recordings_says_what_could_not_be_checked(
+    bundle_folder: Path, people: list[Row], tmp_path: Path
+) -> None:
+    folder = copied(bundle.locate(bundle_folder), tmp_path / "older")
+    seen = json.loads((folder / bundle.SEEN).read_text())
+    (folder / bundle.SEEN).write_text(json.dumps({"speakers": seen["speakers"]}))
+    source = manifest(tmp_path / "voices.csv", people)
+    result = evaluate.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
+    assert (len(result.met), result.met_recordings, result.content_checked) == (6, 0, False)
+    shown = evaluate.describe(result)
+    assert "LEAKY: the model was trained or chosen on 6 of these speakers\n" in shown
+    assert "only names were compared" in shown
+    assert evaluate.as_dict(result, {})["recordings_met_in_training"] is None
+
+
 def test_the_command_prints_one_json_object(
     bundle_folder: Path,
     demo_root: Path,
@@ -154,6 +210,7 @@ def test_the_command_prints_one_json_object(
     assert set(values) == {
         *("clips", "speakers", "accuracy", "balanced_accuracy", "balanced_accuracy_ci95", "recall", "per_speaker"),
         *("confusion", "corpus", "model", "no_speech", "skipped", "speakers_met_in_training", "synthetic"),
+        "recordings_met_in_training",
         *("abstain_below", "answered", "accuracy_answered"),
     }
     assert (values["clips"], values["speakers"], values["corpus"]) == (80, 8, "voices")
