@@ -22,15 +22,10 @@ Skipped = tuple[str, str]  # the clip's name, and why it is left out
 
 
 def read_clips(table: Path, file_column: str, allow_outside: bool) -> tuple[tuple[Clip, ...], tuple[Skipped, ...]]:
-    """The clips of a table and those that are skipped; columns other than file, speaker and gender are kept as extra.
+    """The clips of a CSV table, and those that are skipped.
 
-    Args:
-        table: a CSV file in UTF-8.
-        file_column: the column that names the file, relative to the table.
-        allow_outside: whether files may lie outside the table's folder.
-
-    Raises:
-        CorpusError: if the table cannot be read or lacks a column, and as `check_files` does.
+    `file_column` names each clip's file, relative to the table; columns other than that, speaker and gender are extra.
+    Raises: CorpusError, as `read_rows` and `check_files` do.
     """
     columns = (file_column, *PERSON_COLUMNS)
     clips, skipped = [], []
@@ -78,9 +73,8 @@ def has_column(table: Path, column: str) -> bool:
 def check_files(table: Path, names: Iterable[str], allow_outside: bool = False) -> None:
     """Check the files that a table names, as it names them. A file that is absent passes: its reader will say so.
 
-    Raises:
-        CorpusError: for a pipe or a device, and unless allowed for a file outside the table's folder, whether it is
-            named by `..`, by its full path or through a link.
+    Raises: CorpusError for a pipe or a device and, unless allowed, for a file outside the table's folder, be it named
+    by `..`, by its full path or through a link.
     """
     root = os.path.join(os.path.realpath(table.parent), "")
     real = functools.cache(os.path.realpath)  # of folders: there are few

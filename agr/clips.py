@@ -13,15 +13,7 @@ from agr.errors import CorpusError
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording (or study image) and what is known of it.
-
-    Attributes:
-        path: the file.
-        name: unique within the corpus.
-        speaker: the person's name or number in the corpus.
-        gender: one of `agr.labels.CLASSES`.
-        extra: everything else the corpus says of the clip, by column.
-    """
+    """One recording (or study image): its file, a name unique in the corpus, its speaker and gender, and the rest."""
 
     path: Path
     name: str
@@ -32,15 +24,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips of one source.
+    """The clips of one source; `skipped` lists (name, reason) of those without a speaker or gender.
 
-    Attributes:
-        name: the first part of a speaker's full name, `corpus/speaker`.
-        root: the folder the clips lie in.
-        clips: those that have a speaker and a gender.
-        skipped: (name, reason) of the others.
-        ready_images: whether the clips are images that the study published, not recordings.
-        synthetic: whether the voices are.
+    `ready_images` tells images that the study published from recordings, `synthetic` that the voices are.
     """
 
     name: str
@@ -54,25 +40,18 @@ class Corpus:
 class Layout(Protocol):
     """A module that reads corpora laid out on disk in one way; `agr.corpus.LAYOUTS` lists them all.
 
-    Attributes:
-        EXPECTED: what such a folder holds, for the message about a folder that no layout recognises.
+    EXPECTED names what such a folder holds, for the message about a folder that no layout recognises.
     """
 
     EXPECTED: str
 
     def recognises(self, folder: Path) -> bool:
-        """Whether a folder is laid out so; looks at names and at the first line of a file at most."""
+        """Whether a folder is laid out so, judged by names and at most the first line of a file."""
 
     def read(self, folder: Path, name: str, allow_outside: bool = False) -> Corpus:
-        """List the clips of a folder that `recognises` accepts, without opening them.
+        """The corpus in a folder that `recognises` accepts, its clips listed without opening them.
 
-        Args:
-            folder: the corpus.
-            name: what to call it.
-            allow_outside: whether its files may name clips outside the folder.
-
-        Raises:
-            CorpusError: as `verified` does, and for a list of clips that cannot be read.
+        `allow_outside` lets a list of clips name files outside the folder. Raises: CorpusError, as `verified` does too.
         """
 
 

@@ -11,7 +11,6 @@ or without Range support, a cut download starts over. Only one download at a tim
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from agr.errors import FetchError
 BLOCK_BYTES = 256 * 1024
 STALL_SECONDS = 30.0
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 TEMPORARY_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 
 Report = Callable[[int, int | None], None]
@@ -66,8 +66,8 @@ def download(
     """Download `url` to `target`, which appears only when it is complete and its hash is right.
 
     Args:
-        url: https, or plain http to this machine.
-        target: the file to write. One that is there and has the known hash is kept without a request.
+        url: as `require_https` allows it.
+        target: the file to write; one that is there and has the known hash is kept without a request.
         progress: called with the bytes received so far and the total, None if the server does not say.
         known_hash: hex digits, with pooch's prefix (`md5:`) if not SHA-256; None checks nothing.
         advice: ends the message when the server does not give the file.
@@ -112,15 +112,8 @@ def require_https(url: str) -> None:
     pieces = urlsplit(url)
     if pieces.scheme == "https" and pieces.hostname:
         return
-    if pieces.scheme != "http" or not _is_loopback(pieces.hostname or ""):
+    if pieces.scheme != "http" or pieces.hostname not in THIS_MACHINE:
         raise FetchError(f"{url}: found a {pieces.scheme or 'relative'} URL, expected https")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _failure(url: str, part: Path, error: _Interrupted, attempts: int, advice: str) -> str:

@@ -69,14 +69,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers to n clips of one corpus.
+    """The answers to n clips of one corpus, entry k of each attribute for clip k.
 
-    Attributes:
-        labels: (n,), indices into CLASSES.
-        probabilities: (n, 2), in the order of CLASSES; of a clip without speech, 1 for the wrong class.
-        speakers: n times `corpus/speaker`.
-        recordings: n content digests.
-        spoken: (n,), whether the clip has speech.
+    `labels` are indices into CLASSES; `probabilities`, (n, 2), are in their order, and 1 for the wrong class where a
+    clip has no speech (`spoken`); `speakers` are `corpus/speaker`, `recordings` content digests.
     """
 
     labels: Integers
@@ -87,18 +83,9 @@ class Answered:
 
 
 def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, sure: float = 0.0) -> Evaluation:
-    """Score a bundle on any SOURCE.
+    """Score a bundle on any SOURCE or prepared folder; corpora that are made or fetched are kept in `workspace`.
 
-    Args:
-        loaded: the model.
-        seen: what trained or chose it.
-        source: as `agr.corpus.open_corpus` takes it, or a prepared folder.
-        workspace: where corpora that have to be made or fetched are kept.
-        sure: the probability that an answer has to reach, 0.5 to 1; 0 takes any.
-
-    Raises:
-        CorpusError: if the source cannot be used.
-        RecipeError: if its images were made by another recipe than the model's.
+    Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
     """
     path = Path(source)
     if path.is_dir() and images.is_prepared(path):
@@ -108,7 +95,7 @@ def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: P
         return _on_images(loaded, seen, prepare.ensure(source, workspace), sure)
     answered = _on_recordings(loaded, found)
     skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
-    return _evaluation(answered, seen, sure, found.name, skipped, found.synthetic)
+    return _evaluation(answered, seen, sure, found.name, found.synthetic, skipped)
 
 
 def score_images(loaded: bundle.Bundle, data: images.ImageSet, rows: Integers) -> Scores:
@@ -126,7 +113,7 @@ def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: images.ImageSet, 
     probabilities = _of_images(loaded, data, np.arange(len(data)))
     spoken = np.ones(len(data), dtype=np.bool_)
     answered = Answered(data.labels, probabilities, data.speakers.tolist(), data.recordings.tolist(), spoken)
-    return _evaluation(answered, seen, sure, data.name, 0, data.synthetic)
+    return _evaluation(answered, seen, sure, data.name, data.synthetic)
 
 
 def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
@@ -151,13 +138,10 @@ def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
 
 
 def _evaluation(
-    answered: Answered, seen: bundle.Seen, sure: float, name: str, skipped: int, synthetic: bool
+    answered: Answered, seen: bundle.Seen, sure: float, name: str, synthetic: bool, skipped: int = 0
 ) -> Evaluation:
-    by_content = [
-        speaker
-        for speaker, recording in zip(answered.speakers, answered.recordings, strict=True)
-        if recording in seen.recordings
-    ]
+    whose = zip(answered.speakers, answered.recordings, strict=True)
+    by_content = [speaker for speaker, recording in whose if recording in seen.recordings]
     given = answered.spoken & (answered.probabilities.max(axis=1) >= sure)
     right = answered.probabilities.argmax(axis=1) == answered.labels
     return Evaluation(

@@ -143,7 +143,7 @@ def test_corpora_that_share_a_person_or_a_recording_are_refused(
     (tmp_path / "other").mkdir()
     other = listen([manifest(tmp_path / "other" / name, people[49:])], Path("data"))
     what = "speaker one/" if name == "one.csv" else "recording "
-    with pytest.raises(SplitError, match=f"^{what}.* is in both --data and --test; expected strangers$"):
+    with pytest.raises(SplitError, match=f"^{what}.* is in both --data and --test; expected different ones$"):
         across(one, other)
 
 
