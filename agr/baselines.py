@@ -188,13 +188,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     source = "demo, audiomnist, a corpus folder or a CSV manifest"
     parser.add_argument("--data", nargs="+", required=True, metavar="SOURCE", help=source)
     parser.add_argument("--test", nargs="+", metavar="SOURCE", help="train on all of --data, test on these")
-    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds")
-    parser.add_argument(
-        "--folds", type=int, default=4, help="groups of speakers, each of which tests once (default: 4)"
-    )
-    parser.add_argument("--fold", type=int, help="only the one that this group tests (default: all, one by one)")
+    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds", help="default: folds")
+    parser.add_argument("--folds", type=int, default=4, help="groups of speakers, each tests once (default: 4)")
+    parser.add_argument("--fold", type=int, help="compare only where this group tests (default: all, in turn)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds, as in the search (default: 0)")
-    parser.add_argument("--rivals", nargs="+", choices=tuple(rivals.RIVALS), default=tuple(rivals.RIVALS))
+    names = tuple(rivals.RIVALS)
+    parser.add_argument("--rivals", nargs="+", choices=names, default=names, help="the tools (default: all)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
@@ -235,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(results: Sequence[contest.Result], voices: Voices, sides: Sequence[Split]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # brackets in the name of a corpus are no markup
     console.width = console.width if console.is_terminal else WIDTH
     tested, how = results[0].together, sides[0].name if len(sides) == 1 else f"{len(sides)} folds"
     console.print(table(results, f"{voices.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers"))

@@ -72,7 +72,7 @@ class Phoneme:
     Attributes:
         place: a row of the formant tables.
         seconds: how long it lasts at tempo 1.
-        voicing, aspiration, noise: amplitudes, 0 to 1, of glottal pulses, noise at the glottis, noise at a constriction.
+        voicing, aspiration, noise: amplitudes, 0 to 1, of glottal pulses, noise at the glottis and at a constriction.
         noise_hz, noise_width: centre (a man's) and bandwidth of the noise at the constriction, in Hz.
         nasal: 1 with the velum open.
     """

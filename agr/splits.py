@@ -60,7 +60,7 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of clips, each (k,), int64, ascending; `name` says how they were chosen, `leaky` that sides share people."""
+    """Indices of clips, each (k,), int64, ascending; `leaky`: sides may share speakers."""
 
     name: str
     train: Indices

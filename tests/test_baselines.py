@@ -214,6 +214,14 @@ def test_a_table_for_a_person(demo_root: Path, capsys: pytest.CaptureFixture[str
     assert "synthetic: the result proves nothing about people" in out
 
 
+def test_brackets_in_the_name_of_a_corpus_are_printed(
+    people: Sequence[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = manifest(tmp_path / "[red]voices[bold].csv", people)
+    assert main(["--data", source, "--rivals", "tuner", "--workers", "1"]) == 0
+    assert "[red]voices[bold], 4 folds: 80 test clips" in capsys.readouterr().out
+
+
 def test_a_missing_library_is_one_line_and_the_others_still_run(
     demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
