@@ -49,7 +49,7 @@ def measure(loaded: bundle.Bundle, source: Path, tmp_path: Path, met: Sequence[s
     return evaluate.evaluate(loaded, bundle.Seen(frozenset(met), frozenset()), str(source), tmp_path)
 
 
-def test_the_numbers_are_those_of_predicts_answers(
+def test_scores_are_those_of_the_answers_of_predict(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict.main(["--json", "--model-uri", str(bundle_folder), *(str(row[0]) for row in people)]) == 0
@@ -71,9 +71,7 @@ def test_the_numbers_are_those_of_predicts_answers(
     assert result.scores == scoring.score(labels, table, speakers)
 
 
-def test_a_prepared_folder_scores_as_its_recordings_do(
-    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
-) -> None:
+def test_prepared_folder_scores_like_its_recordings(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     source = manifest(tmp_path / "two.csv", people)
     prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
     recordings, images = measure(loaded, source, tmp_path), measure(loaded, tmp_path / "prepared", tmp_path)
@@ -88,7 +86,7 @@ def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: Ima
     assert evaluate.score_images(loaded, images, rows).clips == 3
 
 
-def test_ready_images_are_taken_for_the_studys(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     prepare.prepare(corpus.open_corpus(str(manifest(tmp_path / "two.csv", people)), tmp_path), ready, MFC)
     (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
@@ -197,7 +195,7 @@ def test_bundle_without_recordings_says_what_could_not_be_checked(
     assert evaluate.as_dict(result, {})["recordings_met_in_training"] is None
 
 
-def test_the_command_prints_one_json_object(
+def test_command_prints_one_json_object(
     bundle_folder: Path,
     demo_root: Path,
     tmp_path: Path,
@@ -224,7 +222,7 @@ def test_the_command_prints_one_json_object(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_tells_a_person_and_ends_with_status_1_when_clips_were_skipped(
+def test_command_exits_1_when_clips_were_skipped(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = manifest(tmp_path / "few.csv", [*people, ("gone.wav", "77", "f")])
@@ -281,7 +279,9 @@ def test_abstaining_from_everything_leaves_no_accuracy(
     assert values["accuracy"] > 0
 
 
-def test_images_are_abstained_from_as_recordings_are(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+def test_abstaining_is_the_same_for_images_and_recordings(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
+) -> None:
     source = manifest(tmp_path / "two.csv", people)
     prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
     seen = bundle.Seen(frozenset(), frozenset())
@@ -290,7 +290,7 @@ def test_images_are_abstained_from_as_recordings_are(loaded: bundle.Bundle, peop
     assert both[0].accuracy_answered == both[1].accuracy_answered
 
 
-def test_synthetic_voices_are_said_to_prove_nothing(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
+def test_synthetic_voices_are_marked(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
     assert "synthetic: the result proves nothing about people" in evaluate.describe(
         measure(loaded, demo_root, tmp_path)
     )
