@@ -1,16 +1,15 @@
-"""The rivals in the same table: public tools on the very folds that the search uses.
+"""Compares public tools on the folds that the search uses.
 
     python -m agr.baselines --data SOURCE [SOURCE ...] [--folds 4] [--fold K] [--rivals praat egemaps] [--json]
     python -m agr.baselines --data SOURCE --test OTHER          # train on all of one corpus, test on another
 
-Speakers train or test, never both. A clip on which a rival has no answer counts as wrong. The libraries come with
-`pip install 'agr[baselines]'`; what they measured is kept in data/rivals.
+No speaker both trains and tests. A clip to which a tool has no answer counts as wrong. The libraries come with
+`pip install 'agr[baselines]'`; their features are kept in data/rivals.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 from collections import Counter
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from agr import audio, contest, corpus, rivals, splits
 from agr.corpus import CLASSES
 from agr.errors import AudioError, CorpusError, SplitError
+from agr.files import content_digest
 from agr.progress import terminal_progress
 from agr.rivals import Rival
 from agr.splits import Split
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WORKSPACE, CACHE = Path("data"), Path("data/rivals")
-UNTRAINED_HZ = 155.0  # between the usual pitch of men and of women
-WIDTH = 150  # columns of a table that does not go to a terminal
+UNTRAINED_HZ = 155.0  # between the usual pitches of men and women
+WIDTH = 150  # columns of a table that is not printed to a terminal
 
 
 @dataclass(frozen=True)
 class Voices:
-    """Labelled recordings that can be read; a `splits.Labelled`."""
+    """Labelled recordings that can be read; implements `splits.Labelled`."""
 
     name: str
     labels: NDArray[np.int64]
@@ -56,9 +56,9 @@ class Voices:
 
 
 def listen(sources: Sequence[str], workspace: Path) -> Voices:
-    """The readable recordings of some SOURCEs, each corpus in the order in which `prepare` has its images.
+    """The readable recordings of one or more SOURCEs, each corpus in the order in which `prepare` puts its images.
 
-    Raises: CorpusError for ready images, for two corpora of one name, or when no clip can be read.
+    Raises: CorpusError for study images, for two corpora with one name, or if no clip of a corpus can be read.
     """
     found = [corpus.open_corpus(source, workspace) for source in sources]
     for one, count in Counter(one.name for one in found).items():
@@ -77,16 +77,16 @@ def listen(sources: Sequence[str], workspace: Path) -> Voices:
 
 
 def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
-    """The clips that `prepare` would use, by name, with their digests; the others are told of on stderr."""
+    """The clips that `prepare` would use, sorted by name, with their digests; the others get a line on stderr."""
     if found.ready_images:
-        raise CorpusError(f"{found.root}: holds images; expected recordings, which the rivals can hear")
+        raise CorpusError(f"{found.root}: holds images; expected recordings")
     good, bad = [], [reason for _, reason in found.skipped]
     with terminal_progress(f"reading {found.name}", len(found.clips), unit="clips") as advance:
         for clip in sorted(found.clips, key=lambda clip: clip.name):
             try:
                 data = audio.read_bytes(clip.path)
                 audio.decode(data, str(clip.path))
-                good.append((clip, hashlib.sha256(data).hexdigest()[:32]))
+                good.append((clip, content_digest(data)))
             except AudioError as error:
                 bad.append(str(error))
             advance(1)
@@ -98,7 +98,7 @@ def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
 
 
 def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
-    """Two corpora as one, split so that the first trains and the second tests.
+    """Join two corpora and split them so that the first trains and the second tests.
 
     Raises: SplitError if they share a speaker or a recording, or if `train` has clips of one gender only.
     """
@@ -108,7 +108,7 @@ def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
     ):
         shared = np.intersect1d(ours, theirs)
         if len(shared):
-            raise SplitError(f"{what} {shared[0]} is in both --data and --test; expected strangers")
+            raise SplitError(f"{what} {shared[0]} is in both --data and --test; expected different ones")
     if len(set(train.labels.tolist())) < len(CLASSES):
         raise SplitError(f"{train.name}: clips of one gender only; expected both to train on")
     both = Voices(
@@ -125,7 +125,7 @@ def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
 
 
 def rows(chosen: Sequence[Rival], voices: Voices, sides: Sequence[Split], workers: int) -> list[contest.Result]:
-    """The rows of the table; Praat has a second one, its threshold given instead of trained."""
+    """A result for each tool; Praat has a second one, with a given threshold instead of a trained one."""
     clips = [rivals.Recording(*clip) for clip in zip(voices.paths, voices.recordings.tolist(), strict=True)]
     results = []
     for rival in chosen:
@@ -138,7 +138,7 @@ def rows(chosen: Sequence[Rival], voices: Voices, sides: Sequence[Split], worker
 
 
 def table(results: Sequence[contest.Result], title: str) -> Table:
-    """A row a rival. The interval and the recalls are those of all folds' test clips together."""
+    """One row for each tool; interval and recalls are of the test clips of all folds together."""
     from rich.table import Table
 
     shown = Table(title=title)
@@ -157,7 +157,7 @@ def table(results: Sequence[contest.Result], title: str) -> Table:
 
 
 def as_dict(results: Sequence[contest.Result], voices: Voices, sides: Sequence[Split]) -> dict[str, Any]:
-    """The object that --json prints, but for the missing rivals."""
+    """The object that --json prints, without the missing tools."""
     return {
         "data": voices.name,
         "clips": len(voices),
@@ -184,15 +184,16 @@ def _row(result: contest.Result) -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m agr.baselines", description="Public tools on AGR's own folds.")
-    source = "demo, audiomnist, a folder, a CSV manifest"
+    parser = argparse.ArgumentParser(prog="python -m agr.baselines", description="Compare public tools on AGR's folds.")
+    source = "demo, audiomnist, a corpus folder or a CSV manifest"
     parser.add_argument("--data", nargs="+", required=True, metavar="SOURCE", help=source)
     parser.add_argument("--test", nargs="+", metavar="SOURCE", help="train on all of --data, test on these")
-    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds")
-    parser.add_argument("--folds", type=int, default=4, help="groups of speakers (default: 4)")
-    parser.add_argument("--fold", type=int, help="only the one that this group tests (default: all, one by one)")
+    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds", help="default: folds")
+    parser.add_argument("--folds", type=int, default=4, help="groups of speakers, each tests once (default: 4)")
+    parser.add_argument("--fold", type=int, help="compare only where this group tests (default: all, in turn)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds, as in the search (default: 0)")
-    parser.add_argument("--rivals", nargs="+", choices=tuple(rivals.RIVALS), default=tuple(rivals.RIVALS))
+    names = tuple(rivals.RIVALS)
+    parser.add_argument("--rivals", nargs="+", choices=names, default=names, help="the tools (default: all)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
@@ -202,7 +203,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _sides(options: argparse.Namespace) -> tuple[Voices, list[Split]]:
-    """What is compared on: the voices, and every split of them."""
+    """The voices, and every split of them to compare on."""
     voices = listen(options.data, WORKSPACE)
     if options.test:
         voices, split = across(voices, listen(options.test, WORKSPACE))
@@ -213,7 +214,7 @@ def _sides(options: argparse.Namespace) -> tuple[Voices, list[Split]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 if the library of some rival is missing."""
+    """The command line; returns the exit status: 1 if the library of a tool is missing."""
     options = _parse(arguments)
     wanted = [rivals.RIVALS[name] for name in dict.fromkeys(options.rivals)]
     absent = {rival.name: line for rival in wanted if (line := rivals.missing(rival))}
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(results: Sequence[contest.Result], voices: Voices, sides: Sequence[Split]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # brackets in the name of a corpus are no markup
     console.width = console.width if console.is_terminal else WIDTH
     tested, how = results[0].together, sides[0].name if len(sides) == 1 else f"{len(sides)} folds"
     console.print(table(results, f"{voices.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers"))

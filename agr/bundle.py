@@ -1,4 +1,4 @@
-"""A model as files: weights as safetensors, everything else as JSON. Reading one runs no code from it.
+"""Saves and loads models: weights as safetensors, everything else as JSON. Loading one runs no code from it.
 
 save(folder, weights, card, seen)
 bundle = load(folder)                             # a model ready to predict, its recipe and its card
@@ -29,16 +29,26 @@ from agr.registry import BUNDLE
 
 FORMAT = 2
 WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
-LARGEST = {CARD: 2**20, SEEN: 2**28, WEIGHTS: 2**32}  # bytes that are read of a file
+LARGEST = {CARD: 2**20, SEEN: 2**28, WEIGHTS: 2**32}  # bytes; a larger file is refused
 
 
 @dataclass(frozen=True)
 class Card:
     """What a model is and where its numbers come from.
 
-    settings: the trial's hyperparameters. data: name, digest and whether the voices are synthetic. split: name,
-    digest, leaky, and the digest of its test set. val, test: scores. environment: versions and device.
-    temperature: what logits are divided by; calibration: how that was fitted and what it gave.
+    Attributes:
+        model: the name of its architecture.
+        recipe: how its images are made.
+        settings: the trial's hyperparameters.
+        data: name and digest of the data, and whether the voices are synthetic.
+        split: name and digest of the split, whether it is leaky, and the digest of its test set.
+        val, test: scores.
+        environment: versions and device.
+        temperature: what logits are divided by.
+        calibration: how the temperature was fitted, and its effect.
+        weights_sha256: hex digest of the weights' file.
+        classes: what the model's outputs stand for, in their order.
+        format: of the bundle's files.
     """
 
     model: str
@@ -58,7 +68,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Seen:
-    """Whom a model has met in training or in its selection: `corpus/speaker` names and recordings' digests."""
+    """What a model was trained or chosen on: `corpus/speaker` names, and `content_digest`s of recordings.
+
+    `recordings` is empty for bundles that do not list them.
+    """
 
     speakers: frozenset[str]
     recordings: frozenset[str]
@@ -82,10 +95,10 @@ def save(folder: Path, weights: Mapping[str, Tensor], card: Card, seen: Seen) ->
 
 
 def load(folder: Path) -> Bundle:
-    """Read a bundle, or an MLflow model that carries one.
+    """Read a bundle, or an MLflow model that contains one.
 
-    Raises: ModelError if a file is missing or damaged, the weights are not the ones the card names, or the recipe
-    or model is not known to this AGR.
+    Raises: ModelError if a file is missing or damaged, the weights have another digest than the card says, or this AGR
+    does not know the recipe or the model.
     """
     folder = locate(folder)
     card = read_card(folder)
@@ -109,7 +122,7 @@ def load(folder: Path) -> Bundle:
 
 
 def _width(card: Card) -> float:
-    """The model's width; cards older than that setting are of width 1. Raises: ModelError if it is no number."""
+    """The model's width; 1 for cards that predate the setting. Raises: ModelError if it is not a number."""
     width = card.settings.get("width", 1.0)
     if isinstance(width, bool) or not isinstance(width, int | float):
         raise ModelError(f"settings: width {width!r:.40}; expected a number")
@@ -130,7 +143,7 @@ def locate(folder: Path) -> Path:
 
 
 def read_card(folder: Path) -> Card:
-    """The card alone. Raises: ModelError, also for a card that this AGR does not understand."""
+    """Read only the card. Raises: ModelError if it is damaged or of another format."""
     path = folder / CARD
     try:
         values = json.loads(_read(path))
@@ -150,17 +163,17 @@ def read_card(folder: Path) -> Card:
 
 
 def read_seen(folder: Path) -> Seen:
-    """Whom the model has met. Raises: ModelError."""
+    """What the model was trained or chosen on. Raises: ModelError."""
     path = locate(folder) / SEEN
     try:
         values = json.loads(_read(path))
-        return Seen(frozenset(values["speakers"]), frozenset(values["recordings"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Seen(frozenset(values["speakers"]), frozenset(values.get("recordings", ())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error
 
 
 def _read(path: Path) -> bytes:
-    """A file of a bundle. Raises: OSError; ModelError for what is no plain file, or larger than any that AGR writes."""
+    """Read a file of a bundle. Raises: OSError; ModelError if it is not a plain file or larger than AGR writes any."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST[path.name]:
         what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "no plain file"
@@ -169,7 +182,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_kinds(path: Path, values: Mapping[str, Any]) -> None:
-    """Raises: ModelError for a card whose values are not of the kinds that the rest of AGR takes them for."""
+    """Check the types of a card's values. Raises: ModelError."""
     for name in ("settings", "data", "split", "val", "test", "environment", "calibration"):
         if not isinstance(values[name], dict):
             raise ModelError(f"{path}: {name} is {values[name]!r:.40}; expected an object")

@@ -1,9 +1,9 @@
-"""A model's card: how well it does on each kind of clip, where it fails, what its answers mean, what it is not for.
+"""Model cards: the scores of a model on each kind of clip, where it fails, what its answers mean, and its limits.
 
     python -m agr.card --model-uri models:/agr/best   # the card of a registered version, in Markdown
 
-`tables` scores every kind of test clip; `of` writes them up with what the run knows. The card is made with the
-version, from its own test, and stays beside its weights as `card.md`.
+`tables` scores every kind of test clip; `of` writes the card. It is made when a version is registered, from that
+version's test, and kept beside its weights as `card.md`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from agr.scoring import interval, score
 from agr.splits import SIDES, Indices, Split
 
 FILE = "card.md"
-DESCRIPTION_LETTERS = 5000  # as many as MLflow's databases keep
-LANGUAGE_COLUMNS = ("language", "accent", "native speaker")  # of the manifest, where it has them
+DESCRIPTION_LETTERS = 5000  # MLflow's databases keep no more
+LANGUAGE_COLUMNS = ("language", "accent", "native speaker")  # of the manifest, if it has them
 PITCH_EDGES = (130, 155, 180, 210)  # Hz
 _BETWEEN = (f"{low} to {high} Hz" for low, high in pairwise(PITCH_EDGES))
 PITCH_NAMES = (f"below {PITCH_EDGES[0]} Hz", *_BETWEEN, f"{PITCH_EDGES[-1]} Hz and above", "pitch unknown")
@@ -57,7 +57,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of clip. speakers: of each of CLASSES. value: balanced accuracy if both are there, else accuracy."""
+    """The score of one kind of clip; `speakers` of each of CLASSES, `value` as `measure` says."""
 
     name: str
     clips: int
@@ -68,7 +68,7 @@ class Row:
 
     @property
     def measure(self) -> str:
-        """What `value` is."""
+        """What `value` is: accuracy if the clips are of one class only."""
         return "balanced accuracy" if all(self.speakers) else "accuracy"
 
 
@@ -76,9 +76,13 @@ Tables = dict[str, list[Row]]  # by title
 
 
 def tables(data: ImageSet, rows: Indices, probabilities: Floats, changed: Mapping[str, Floats]) -> Tables:
-    """Scores of the clips `rows` by kind: corpus, language, gender, pitch; and of all of them, as they were changed.
+    """Score clips by corpus, language, gender and pitch, and all of them with noise and through a telephone's band.
 
-    probabilities, and each of changed: (len(rows), 2), in the order of CLASSES.
+    Args:
+        data: the images.
+        rows: which of them to score.
+        probabilities: (len(rows), 2), in the order of CLASSES.
+        changed: as `changed_answers` returns it.
     """
     labels, speakers = data.labels[rows], data.speakers[rows]
     genders = np.array(CLASSES)[labels]
@@ -106,10 +110,10 @@ def tables(data: ImageSet, rows: Indices, probabilities: Floats, changed: Mappin
 
 
 def changed_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> dict[str, Floats]:
-    """What a model answers to the same clips in noise and through a telephone's band: (len(rows), 2) each.
+    """What a model answers to the same clips with noise and through a telephone's band: (len(rows), 2) each.
 
-    Noise is measured beside the loudest 0.15 s of the voice, its power the same in all mel bands. Empty where the
-    recipe has no evidence.
+    The noise has the same power in all mel bands; its level is relative to the loudest 0.15 s of the voice. Empty if
+    the recipe keeps no voice features.
     """
     answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.evidence is not None}
     for start in range(0, len(rows), AT_ONCE):
@@ -122,7 +126,7 @@ def changed_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> dic
 
 
 def change(clips: int, noise_db: float | None, line: bool, seed: int) -> picture.Change:
-    """Noise so many dB below the voice, or None, and a telephone's band or not; nothing else is changed."""
+    """A change that adds noise `noise_db` below the voice (None: no noise) and, with `line`, a telephone's band."""
     changed = picture.unchanged(clips)
     if line:
         gain = torch.tensor(variation.pass_band(*LINE_HZ), dtype=torch.float32)
@@ -164,10 +168,10 @@ def _headline(card: bundle.Card, data: ImageSet, rows: Indices) -> str:
 
 
 def description(text: str) -> str:
-    """As much of a card as MLflow keeps of a version's description: whole sections, and where the rest is."""
+    """The first sections of a card, as many as MLflow keeps in a description, and a line on where the rest is."""
     if len(text) <= DESCRIPTION_LETTERS:
         return text
-    rest = f"\n\nThe rest stands in `{FILE}`, beside the model's weights."
+    rest = f"\n\nThe rest is in `{FILE}`, beside the model's weights."
     room = DESCRIPTION_LETTERS - len(rest)
     end = text.rfind("\n\n#", 0, room)
     return text[: end if end > 0 else room] + rest
@@ -213,7 +217,7 @@ def _hardest(data: ImageSet, rows: Indices, probabilities: Floats) -> str:
     return (
         _markdown(("speaker", "recorded as", "clips", "accuracy"), cells)
         if cells
-        else "Of no test speaker was a clip answered wrongly."
+        else "Every clip of every test speaker was answered correctly."
     )
 
 
@@ -232,7 +236,7 @@ def _data(data: ImageSet, split: Split) -> str:
         for name in np.unique(joint.corpora(data)[np.concatenate(sides)]).tolist()
     ]
     twice = sum(map(len, owners)) - len(set().union(*owners))
-    audit = f"LEAKY: speakers stand on two sides, {twice} times." if twice else "No speaker stands on two sides."
+    audit = f"LEAKY: speakers are on two sides, {twice} times." if twice else "No speaker is on two sides."
     table = _markdown(("corpus", "voices", "trains", "chooses the model", "tests it"), cells)
     return f"Data `{data.name}`, digest {data.digest}; split `{split.name}`, digest {split.digest}. {audit}\n\n{table}"
 

@@ -1,9 +1,10 @@
-"""A rival trained on one side of a split and scored on the other.
+"""Trains a classifier on the features of a public tool and scores it on the test side of splits.
 
     result = compete(RIVALS["praat"], features, voices, [split])
     result.balanced_accuracy, result.together.balanced_accuracy_ci95
 
-A median pitch meets a threshold, any other features logistic regression; both learn from training clips alone.
+A median pitch is compared with a threshold, other features get
+logistic regression; both learn from training clips only.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ Answers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Result:
-    """How one rival did: in each fold, and with the test clips of all folds put together.
+    """The scores of one tool: of each fold, and of the test clips of all folds together.
 
-    unanswered: the share of test clips without an answer. hz: the threshold of each fold, if it has one.
+    `unanswered` is the share of test clips without an answer, `hz` the threshold of each fold, if it has one.
     """
 
     rival: Rival
@@ -45,10 +46,14 @@ class Result:
 
 
 def threshold(pitch: Vector, labels: NDArray[np.int64]) -> float:
-    """The pitch that parts women (from it upwards) from men best, by balanced accuracy; the lowest of equals.
+    """The pitch in Hz from which upwards a voice is best called a woman's, by balanced accuracy; the lowest of equals.
 
-    Args: pitch: (n,) in Hz, NaN where none was found, which is wrong whatever the threshold; labels: (n,).
-    Raises: CorpusError if there is no pitch at all.
+    Args:
+        pitch: (n,) in Hz; NaN, where none was found, is wrong with any threshold.
+        labels: (n,).
+
+    Raises:
+        CorpusError: if all are NaN.
     """
     known = np.unique(pitch[np.isfinite(pitch)])  # ascending
     if not len(known):
@@ -62,15 +67,23 @@ def threshold(pitch: Vector, labels: NDArray[np.int64]) -> float:
 
 
 def by_threshold(pitch: Vector, hz: float) -> Answers:
-    """(n,) pitches in Hz to (n,) indices into CLASSES: women from `hz` upwards, NO_ANSWER for NaN."""
+    """Classify pitches, (n,) in Hz: returns (n,) indices into CLASSES, women from `hz` upwards, NO_ANSWER for NaN."""
     return np.where(np.isfinite(pitch), np.where(pitch >= hz, 0, 1), NO_ANSWER)
 
 
 def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Answers:
-    """Logistic regression on standardised features, both genders of one weight.
+    """Logistic regression on standardised features, with both genders weighted equally.
 
-    Args: train: (n, d); labels: (n,); test: (m, d). Returns: (m,), NO_ANSWER where a feature is no number.
-    Raises: CorpusError if a gender has no training clip with features.
+    Args:
+        train: (n, d).
+        labels: (n,).
+        test: (m, d).
+
+    Returns:
+        (m,) indices into CLASSES, NO_ANSWER where a feature is NaN.
+
+    Raises:
+        CorpusError: if a gender has no training clip with features.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -88,7 +101,7 @@ def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Ans
 
 
 def compete(rival: Rival, features: Vector, voices: Labelled, sides: Sequence[Split]) -> Result:
-    """Train a rival on each split's training clips and score it on the test clips. features: (n, d)."""
+    """Train on each split's training clips and score its test clips; `features` is (n, d)."""
     rounds = [_answers(rival, features, voices.labels, split) for split in sides]
     tested = np.concatenate([split.test for split in sides])
     given = np.concatenate([answers for answers, _ in rounds])
@@ -111,7 +124,7 @@ def _answers(rival: Rival, features: Vector, labels: NDArray[np.int64], split: S
 
 
 def _score(answers: Answers, voices: Labelled, rows: Indices) -> Scores:
-    """Scores in which no answer is the wrong one."""
+    """Scores in which NO_ANSWER counts as the wrong answer."""
     labels = voices.labels[rows]
     counted = np.where(answers == NO_ANSWER, 1 - labels, answers)
     return score(labels, np.eye(len(CLASSES))[counted], voices.speakers[rows])

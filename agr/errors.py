@@ -1,4 +1,4 @@
-"""Every error AGR raises on purpose.
+"""All errors that AGR raises on purpose.
 
     AgrError                  one line for the person at the terminal; no traceback
     ├── AudioError            a recording that cannot be used
@@ -8,12 +8,12 @@
     │   ├── SilentAudio       every sample is the same value
     │   ├── NonFiniteAudio    NaN or infinity among the samples
     │   └── ShortAudio        shorter than MIN_SECONDS
-    ├── CorpusError           a source, manifest or metadata file that does not hold together
+    ├── CorpusError           a source, manifest or metadata file that cannot be used
     │   └── FetchError        a corpus that could not be downloaded or that arrived damaged
     ├── RecipeError           an unknown recipe, or images made by another one
     ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
     ├── ModelError            a model folder or URI that cannot be used
-    ├── StoreError            a call that an MLflow store did not take
+    ├── StoreError            a call that an MLflow store rejected
     ├── OutageError           an MLflow store that stopped answering
     ├── TrainingError         a trial that diverged
     └── SettingsError         a flag or setting outside its range
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class AgrError(Exception):
-    """Root of the tree; ``str(error)`` is one line."""
+    """Root of the tree; `str(error)` is one line."""
 
 
 class AudioError(AgrError):
@@ -57,7 +57,7 @@ class ShortAudio(AudioError):
 
 
 class CorpusError(AgrError):
-    """A source, manifest or metadata file that does not hold together."""
+    """A source, manifest or metadata file that cannot be used."""
 
 
 class FetchError(CorpusError):
@@ -77,10 +77,10 @@ class ModelError(AgrError):
 
 
 class StoreError(AgrError):
-    """A call that an MLflow store did not take; ``passing`` if the same call may succeed later."""
+    """A call that an MLflow store rejected; `passing` if the same call may succeed later."""
 
     def __init__(self, reason: str, passing: bool) -> None:
-        """``reason``: what the store said, in a few words."""
+        """`reason`: the store's answer, in a few words."""
         super().__init__(reason, passing)
         self.reason = reason
         self.passing = passing

@@ -2,18 +2,20 @@
 
     python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--json]
 
-Recordings are answered just as `agr.predict` answers them; of ready images, and of a folder that `agr.prepare`
-made, the images are scored. --json prints one object: clips, speakers, accuracy, balanced_accuracy,
-balanced_accuracy_ci95 (from resampling speakers), recall {female, male}, per_speaker, and more. A clip that is
-answered `no speech` counts as answered wrongly. All scores are of all clips, also with --abstain-below P; beside them
-`answered` is the share of clips that are neither without speech nor less sure than P, `accuracy_answered` theirs.
+Recordings are answered as `agr.predict` answers them; of study images, and of a folder that `agr.prepare` made, the
+images are scored. All scores are of all clips: a clip answered `no speech` counts as wrong, and --abstain-below P only
+adds `answered`, the share of clips that have speech and an answer of probability P or more, and `accuracy_answered`,
+the accuracy among them. --json prints one object: clips, speakers, accuracy, balanced_accuracy, balanced_accuracy_ci95
+(from resampling speakers), recall {female, male}, per_speaker, and more.
+
+A result on clips that trained or chose the model is marked LEAKY. Speakers are known by name, and by the content of
+their recordings, which finds them in a folder of another name too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr import bundle, corpus, images, inference, prepare, registry
+from agr import audio, bundle, corpus, images, inference, prepare, registry
 from agr.errors import CorpusError, RecipeError
+from agr.files import content_digest
 from agr.predict import add_abstain_argument, add_model_arguments, answer
 from agr.progress import terminal_progress
 from agr.scoring import Scores, score
+from agr.terminal import complain
 
 Integers = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
@@ -34,10 +38,20 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one model on one corpus; `skipped` clips could not be read, `met` speakers it trained on.
+    """The scores of one model on one corpus.
 
-    no_speech: clips that were answered so; they are in the scores as wrong answers. answered: the share of the others
-    of which the model is as sure as `sure`, and accuracy_answered theirs, None where there are none.
+    Attributes:
+        scores: of all clips that could be read.
+        skipped: clips that could not be read or have no label.
+        met: `corpus/speaker` of the speakers that trained or chose the model, by name or by a recording.
+        synthetic: whether the voices are.
+        corpus: its name.
+        no_speech: clips that were answered so; in the scores they are wrong answers.
+        sure: the probability that an answer has to reach; 0 takes any.
+        answered: the share of clips that have speech and such an answer.
+        accuracy_answered: the accuracy among them, None if there are none.
+        met_recordings: clips whose recordings trained or chose the model.
+        content_checked: whether the bundle lists recordings, without which only names can be compared.
     """
 
     scores: Scores
@@ -49,17 +63,39 @@ class Evaluation:
     sure: float = 0.0
     answered: float = 1.0
     accuracy_answered: float | None = None
+    met_recordings: int = 0
+    content_checked: bool = True
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers to n clips of one corpus, entry k of each attribute for clip k.
+
+    `labels` are indices into CLASSES; `probabilities`, (n, 2), are in their order, and 1 for the wrong class where a
+    clip has no speech (`spoken`); `speakers` are `corpus/speaker`, `recordings` content digests.
+    """
+
+    labels: Integers
+    probabilities: Probabilities
+    speakers: Sequence[str]
+    recordings: Sequence[str]
+    spoken: NDArray[np.bool_]
 
 
 def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, sure: float = 0.0) -> Evaluation:
-    """Score a bundle on any SOURCE. Raises: CorpusError, RecipeError if images were made by another recipe."""
+    """Score a bundle on any SOURCE or prepared folder; corpora that are made or fetched are kept in `workspace`.
+
+    Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
+    """
     path = Path(source)
     if path.is_dir() and images.is_prepared(path):
         return _on_images(loaded, seen, images.load(path), sure)
     found = corpus.open_corpus(source, workspace)
     if found.ready_images:
         return _on_images(loaded, seen, prepare.ensure(source, workspace), sure)
-    return _on_recordings(loaded, seen, found, sure)
+    answered = _on_recordings(loaded, found)
+    skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
+    return _evaluation(answered, seen, sure, found.name, found.synthetic, skipped)
 
 
 def score_images(loaded: bundle.Bundle, data: images.ImageSet, rows: Integers) -> Scores:
@@ -74,44 +110,53 @@ def _of_images(loaded: bundle.Bundle, data: images.ImageSet, rows: Integers) -> 
 
 
 def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: images.ImageSet, sure: float) -> Evaluation:
-    given = _of_images(loaded, data, np.arange(len(data)))
-    scores = score(data.labels, given, data.speakers)
-    met = tuple(sorted(set(data.speakers.tolist()) & seen.speakers))
-    share, right = _among_answered(data.labels, given, np.ones(len(data), dtype=np.bool_), sure)
-    return Evaluation(scores, 0, met, data.synthetic, data.name, 0, sure, share, right)
+    probabilities = _of_images(loaded, data, np.arange(len(data)))
+    spoken = np.ones(len(data), dtype=np.bool_)
+    answered = Answered(data.labels, probabilities, data.speakers.tolist(), data.recordings.tolist(), spoken)
+    return _evaluation(answered, seen, sure, data.name, data.synthetic)
 
 
-def _on_recordings(loaded: bundle.Bundle, seen: bundle.Seen, found: corpus.Corpus, sure: float) -> Evaluation:
-    labels, speakers, probabilities, spoken = [], [], [], []
+def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
+    """Answer the clips of a corpus; those that cannot be read are left out, each with a line on stderr."""
+    labels, speakers, recordings, probabilities, spoken = [], [], [], [], []
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
         answers = answer((str(clip.path) for clip in found.clips), loaded)
         for clip, result in zip(found.clips, answers, strict=True):
             advance(1)
             if result.error is not None:
-                print(f"agr: {result.error}", file=sys.stderr)
+                complain(result.error)
                 continue
             labels.append(corpus.CLASSES.index(clip.gender))
             speakers.append(f"{found.name}/{clip.speaker}")
+            recordings.append(content_digest(audio.read_bytes(clip.path)))
             wrong = [float(name != clip.gender) for name in corpus.CLASSES]
             probabilities.append(list(result.probability.values()) if result.probability else wrong)
             spoken.append(result.probability is not None)
     if not labels:
         raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
-    scores = score(np.array(labels), np.array(probabilities), np.array(speakers))
-    skipped = len(found.clips) - len(labels) + len(found.skipped)
-    met = tuple(sorted(set(speakers) & seen.speakers))
-    share, right = _among_answered(np.array(labels), np.array(probabilities), np.array(spoken), sure)
-    mute = spoken.count(False)
-    return Evaluation(scores, skipped, met, found.synthetic, found.name, mute, sure, share, right)
+    return Answered(np.array(labels), np.array(probabilities), speakers, recordings, np.array(spoken))
 
 
-def _among_answered(
-    labels: Integers, probabilities: Probabilities, spoken: NDArray[np.bool_], sure: float
-) -> tuple[float, float | None]:
-    """The share of clips that are spoken and answered as surely as `sure`, and the accuracy among them."""
-    given = spoken & (probabilities.max(axis=1) >= sure)
-    right = probabilities.argmax(axis=1) == labels
-    return float(given.mean()), float(right[given].mean()) if given.any() else None
+def _evaluation(
+    answered: Answered, seen: bundle.Seen, sure: float, name: str, synthetic: bool, skipped: int = 0
+) -> Evaluation:
+    whose = zip(answered.speakers, answered.recordings, strict=True)
+    by_content = [speaker for speaker, recording in whose if recording in seen.recordings]
+    given = answered.spoken & (answered.probabilities.max(axis=1) >= sure)
+    right = answered.probabilities.argmax(axis=1) == answered.labels
+    return Evaluation(
+        scores=score(answered.labels, answered.probabilities, np.array(answered.speakers)),
+        skipped=skipped,
+        met=tuple(sorted(set(by_content) | seen.speakers.intersection(answered.speakers))),
+        synthetic=synthetic,
+        corpus=name,
+        no_speech=int((~answered.spoken).sum()),
+        sure=sure,
+        answered=float(given.mean()),
+        accuracy_answered=float(right[given].mean()) if given.any() else None,
+        met_recordings=len(by_content),
+        content_checked=bool(seen.recordings),
+    )
 
 
 def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
@@ -120,11 +165,12 @@ def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
     extra |= {"abstain_below": result.sure or None}
     extra |= {"answered": result.answered, "accuracy_answered": result.accuracy_answered}
     extra |= {"speakers_met_in_training": list(result.met), "corpus": result.corpus, "model": model}
-    return result.scores.as_dict() | extra
+    met_recordings = result.met_recordings if result.content_checked else None
+    return result.scores.as_dict() | extra | {"recordings_met_in_training": met_recordings}
 
 
 def describe(result: Evaluation) -> str:
-    """The scores for a person to read."""
+    """The scores, for a person to read."""
     s = result.scores
     low, high = s.balanced_accuracy_ci95
     recall = ", ".join(f"{name} {value:.4f}" for name, value in s.recall.items() if value is not None)
@@ -142,7 +188,10 @@ def describe(result: Evaluation) -> str:
         among = "" if result.accuracy_answered is None else f", of these rightly {result.accuracy_answered:.4f}"
         lines.append(f"answered           {result.answered:.4f} of the clips are as sure as {result.sure:g}{among}")
     if result.met:
-        lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers")
+        clips = f" ({result.met_recordings} of these recordings)" if result.content_checked else ""
+        lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers{clips}")
+    if not result.content_checked:
+        lines.append("not checked        recordings: this model does not list its own, so only names were compared")
     if result.synthetic:
         lines.append("These voices are synthetic: the result proves nothing about people.")
     return "\n".join(lines)
@@ -151,8 +200,8 @@ def describe(result: Evaluation) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if some clip could not be read."""
     parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
-    parser.add_argument("--data", required=True, help="demo, audiomnist, a folder, a CSV manifest")
-    add_abstain_argument(parser, "also report the clips of which the model is at least so sure, 0.5 to 1")
+    parser.add_argument("--data", required=True, help="demo, audiomnist, a corpus folder or a CSV manifest")
+    add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     found = registry.resolve(options.model_uri, options.tracking_uri)

@@ -1,13 +1,14 @@
 """Fetches AudioMNIST: 30,000 recordings of 60 speakers saying the digits 0 to 9, about 1 GB, MIT licence.
 
-Afterwards ``root`` holds what the archive holds below its top folder ``AudioMNIST-master``:
+Afterwards `root` holds what the archive holds below its top folder `AudioMNIST-master`:
 
     root/data/audioMNIST_meta.txt     who the speakers are
     root/data/SS/D_SS_R.wav           speaker SS (01 to 60), digit D (0 to 9), repetition R (0 to 49)
 
-The archive is downloaded (:mod:`agr.download`), unpacked beside its destination, counted, moved into place in
-one step and deleted; ``root/data`` is therefore complete or absent. Two fetches into one root at the same
-time are not supported: the later one clears the earlier one's temporary folder.
+The archive is downloaded, unpacked beside its destination, checked, moved into place in one step and deleted:
+`root/data` is complete or absent. GitHub composes the archive anew for each request and promises no digest of it, so
+the check is the CRC-32 of every member and the number of each speaker's clips; a mirror of fixed bytes can be held to
+a `known_hash`. Only one fetch at a time may write to a root.
 
 Source: S. Becker et al., "AudioMNIST: Exploring Explainable Artificial Intelligence for audio analysis on a
 simple benchmark", Journal of the Franklin Institute 361 (2024); https://github.com/soerenab/AudioMNIST.
@@ -34,7 +35,7 @@ ARCHIVE_NAME = "AudioMNIST-master.zip"
 META_NAME = "audioMNIST_meta.txt"
 MAX_UNPACKED_BYTES = 8 * 10**9
 MAX_MEMBERS = 200_000
-MAX_RATIO, RATIO_COUNTS_FROM = 50, 10**7  # recordings shrink to half at best; and bytes below which it does not matter
+MAX_RATIO, RATIO_COUNTS_FROM = 50, 10**7  # unpacked to packed (recordings reach 2), and the bytes from which it counts
 TEMPORARY_PREFIX = ".unpacking-"
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError)
 
@@ -47,31 +48,37 @@ def fetch_audiomnist(
     progress: Progress | None = None,
     speakers: int = 60,
     clips_per_speaker: int = 500,
+    known_hash: str | None = None,
 ) -> Path:
-    """Return ``root`` once ``root/data`` holds the whole corpus; without a request if it already does.
+    """Return `root` once `root/data` holds the whole corpus; without a request if it already does.
 
-    An archive that lies at ``root/AudioMNIST-master.zip`` is used instead of downloading one. ``root/data``
-    is never written over: if it is there and not complete, it is left for a person to look at.
+    An archive that lies at `root/AudioMNIST-master.zip` is used instead of downloading one (but replaced if it has
+    not the known hash). A `root/data` that is incomplete is left for a person to look at.
 
-    Raises :class:`FetchError` if the corpus cannot be downloaded, if the archive is damaged, unsafe, too
-    large or short of clips (it is then removed), if ``root/data`` lacks clips, or if the disk refuses.
+    Raises:
+        FetchError: if the download fails; if the archive is damaged, unsafe, too large or short of clips (it is then
+            removed); if `root/data` lacks clips; or if the disk refuses.
     """
     try:
         if _holds_anything(root / "data"):
             check(root, speakers, clips_per_speaker)
         else:
-            _download_and_unpack(root, url, progress or silent_progress, speakers, clips_per_speaker)
+            _download_and_unpack(root, url, progress or silent_progress, speakers, clips_per_speaker, known_hash)
     except OSError as error:
         raise FetchError(f"{error.filename or root}: {error.strerror or error}") from error
     return root
 
 
-def _download_and_unpack(root: Path, url: str, progress: Progress, speakers: int, clips_per_speaker: int) -> None:
+def _download_and_unpack(
+    root: Path, url: str, progress: Progress, speakers: int, clips_per_speaker: int, known_hash: str | None
+) -> None:
     root.mkdir(parents=True, exist_ok=True)
     archive = root / ARCHIVE_NAME
-    if not archive.exists():
+    if known_hash or not archive.exists():
+        wav = root / "data" / "01" / "0_01_0.wav"
+        by_hand = f"download {url} elsewhere and unpack it so that {wav} exists, then run the same command again"
         with progress("downloading AudioMNIST", None, unit="bytes") as meter:
-            download(url, archive, meter.at, advice=_by_hand(root, url))
+            download(url, archive, meter.at, known_hash=known_hash, advice=by_hand)
     try:
         unpack(archive, root / "data", lambda data: shortfall(data, speakers, clips_per_speaker), progress)
     except FetchError as error:
@@ -80,26 +87,21 @@ def _download_and_unpack(root: Path, url: str, progress: Progress, speakers: int
     archive.unlink()
 
 
-def _by_hand(root: Path, url: str) -> str:
-    wav = root / "data" / "01" / "0_01_0.wav"
-    return f"download {url} elsewhere and unpack it so that {wav} exists, then run the same command again"
-
-
 def _holds_anything(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
 def check(root: Path, speakers: int = 60, clips_per_speaker: int = 500) -> None:
-    """Raise :class:`FetchError` unless ``root/data`` has the metadata and every speaker's clips."""
+    """Raise FetchError unless `root/data` has the metadata and every speaker's clips."""
     problem = shortfall(root / "data", speakers, clips_per_speaker)
     if problem:
         raise FetchError(f"{root / 'data'}: {problem}; complete the folder or move it away to fetch it anew")
 
 
 def shortfall(data: Path, speakers: int, clips_per_speaker: int) -> str | None:
-    """What the folder ``data`` lacks, in words that say what was found and expected; ``None`` if nothing.
+    """What the folder `data` lacks, as a message with what was found and expected; None if nothing.
 
-    Counts names of the form ``D_SS_R.wav`` without opening the clips; further speakers are ignored.
+    Counts names of the form `D_SS_R.wav` without opening the clips; further speakers are ignored.
     """
     if not (data / META_NAME).is_file():
         return f"{META_NAME} not found"
@@ -119,15 +121,22 @@ def unpack(
     progress: Progress = silent_progress,
     limit_bytes: int = MAX_UNPACKED_BYTES,
 ) -> Path:
-    """Unpack the folder ``TOP/NAME`` of a zip (any ``TOP``, ``NAME`` from ``out``) as ``out``, wholly or not.
+    """Unpack the folder `TOP/NAME` of a zip (any TOP, NAME from `out`) as `out`: all of it or nothing.
 
-    The files are written to a temporary folder beside ``out``; ``problem`` looks at it there and may object;
-    then it is renamed. ``out`` must be absent or an empty folder. Temporary folders that killed runs left
-    behind are removed first.
+    The files are written to a temporary folder beside `out`, which is renamed at the end; those that killed runs
+    left behind are removed first.
 
-    Raises :class:`FetchError` if the archive is damaged or lacks the folder, if a name in it leads outside,
-    if a member to unpack is a link or appears twice, if there are too many, if more than ``limit_bytes`` are declared
-    or more than such an archive can hold, if a member is not as long as declared, or if ``problem`` objects.
+    Args:
+        archive: the zip file.
+        out: absent, or an empty folder.
+        problem: looks at the temporary folder and returns why it is not to be used, or None.
+        progress: opened for the files to write.
+        limit_bytes: how large the files may be together.
+
+    Raises:
+        FetchError: if the archive is damaged or lacks the folder; if a member is a link, appears twice, has another
+            size than declared or a path that leads outside; if the files are too many, larger than `limit_bytes` or
+            than such an archive can hold; or if `problem` returns one.
     """
     for stale in out.parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(stale)
@@ -135,12 +144,15 @@ def unpack(
         folder = Path(temporary) / out.name
         try:
             with zipfile.ZipFile(archive) as source:
-                _extract_all(source, members_of(source, out.name, limit_bytes), folder, progress)
+                members = members_of(source, out.name, limit_bytes)
+                with progress("unpacking AudioMNIST", len(members), unit="files") as advance:
+                    for path, info in members.items():
+                        _extract(source, info, folder / path)
+                        advance(1)
         except DAMAGED as error:
             raise FetchError(f"{archive}: not a whole zip archive ({error})") from error
-        objection = problem(folder)
-        if objection:
-            raise FetchError(f"{archive}: {objection}")
+        if found := problem(folder):
+            raise FetchError(f"{archive}: {found}")
         if out.exists():
             out.rmdir()
         os.rename(folder, out)
@@ -148,9 +160,9 @@ def unpack(
 
 
 def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Members:
-    """The files below ``TOP/inside/`` by their path there, after looking at the name of every member.
+    """The files below `TOP/inside/`, by their path there; all names and sizes are checked before anything is written.
 
-    Raises :class:`FetchError` as :func:`unpack` describes; nothing has been written by then.
+    Raises: FetchError as `unpack` does.
     """
     members: Members = {}
     if (count := len(source.infolist())) > MAX_MEMBERS:
@@ -178,7 +190,7 @@ def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Member
 
 
 def _safe_parts(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, ...]:
-    """The parts of a member's name; :class:`FetchError` if it is absolute, climbs, or means a drive."""
+    """The parts of a member's name. Raises: FetchError if it is absolute, contains `..` or names a drive."""
     name = info.orig_filename
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or any(sign in name for sign in "\\:\0"):
@@ -186,15 +198,8 @@ def _safe_parts(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, ..
     return parts
 
 
-def _extract_all(source: zipfile.ZipFile, members: Members, folder: Path, progress: Progress) -> None:
-    with progress("unpacking AudioMNIST", len(members), unit="files") as advance:
-        for path, info in members.items():
-            _extract(source, info, folder / path)
-            advance(1)
-
-
 def _extract(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """Write one member; zipfile hands out no more bytes than declared and compares their CRC-32."""
+    """Write one member; zipfile returns no more bytes than declared and compares their CRC-32."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open(info) as stream, target.open("xb") as out:
         shutil.copyfileobj(stream, out)

@@ -1,4 +1,4 @@
-"""Files that nobody ever sees half of, and one digest for all files of a folder."""
+"""Atomic writes, and digests of files and folders."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import os
 from pathlib import Path
 
 
+def content_digest(data: bytes) -> str:
+    """32 hex digits of SHA-256 by which a recording is known, whatever its file is called."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def tree_digest(folder: Path) -> str:
-    """SHA-256, in hex, of the names and the contents of all plain files below a folder. Raises: OSError."""
+    """SHA-256, in hex, of the names and contents of all plain files below a folder. Raises: OSError."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(files):
         with files[name].open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{content} {name}\n".encode("utf-8", "surrogateescape"))
-    return whole.hexdigest()
+        digest.update(f"{content} {name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -31,7 +36,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Plain calls of the system: images are written by the ten thousand, and pathlib costs more than the disk."""
+    """Write with plain system calls: for ten thousands of images pathlib would cost more than the disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
         file = os.open(path, flags, 0o666)

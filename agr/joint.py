@@ -1,9 +1,9 @@
-"""Several corpora as one: their images joined, their speakers split, one of them left out to test on.
+"""Combines several corpora into one set of images and splits its speakers; one corpus may be left out to test on.
 
     data = join([load(Path("data/az")), load(Path("data/demo"))])
     part = split(data, "speakers", seed=0, leave_out="fsdd")
 
-Synthetic voices train beside people, and neither choose nor test; alone, they do all three.
+Beside people, synthetic voices are on the training side only. Without people they are on all three sides.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from agr.splits import Indices, Split
 
 
 def join(sets: Sequence[ImageSet]) -> ImageSet:
-    """One set of all, in the order of the corpora's names; of a single one, that.
+    """Combine sets into one, in the order of their names; a single set is returned as it is.
 
-    Raises: CorpusError if two have one name or different recipes.
+    Raises: CorpusError if two have the same name or different recipes.
     """
     if len(sets) == 1:
         return sets[0]
@@ -56,7 +56,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
 
 
 def corpora(data: ImageSet) -> NDArray[np.str_]:
-    """The corpus of each clip: (n,)."""
+    """The name of each clip's corpus, (n,)."""
     return np.array([speaker.split("/", 1)[0] for speaker in data.speakers.tolist()])
 
 
@@ -68,9 +68,14 @@ def split(
     fold: int | None = None,
     leave_out: str | None = None,
 ) -> Split:
-    """As `splits.make`, for one corpus or several; with `leave_out`, that one tests and a fifth of the others chooses.
+    """Split one corpus or several as `splits.make` does; arguments not listed here are passed on to it.
 
-    Raises: SplitError, also for a corpus to leave out that is not there or is synthetic.
+    Args:
+        data: the clips.
+        leave_out: the corpus whose clips all test; a fifth of the other corpora's speakers validates.
+
+    Raises:
+        SplitError: as `splits.make` does, and if the corpus to leave out is absent or synthetic.
     """
     owner = corpora(data)
     made_up = np.isin(owner, sorted(data.made_up)) & (not data.synthetic)
@@ -85,7 +90,7 @@ def split(
     if leave_out in data.made_up and not data.synthetic:
         raise SplitError(f"--leave-out {leave_out}: synthetic voices; expected people to test on")
     people = np.flatnonzero(~left & ~made_up)
-    if not len(people):  # only synthetic voices are left to learn from: some of them have to choose
+    if not len(people):  # only synthetic voices are left: some of them have to validate
         people, made_up = np.flatnonzero(~left), np.zeros(len(data), dtype=np.bool_)
     inner = splits.make(_part(data, people), "speakers", seed)
     train = np.sort(np.concatenate([inner.train, inner.test]))
@@ -97,7 +102,7 @@ def split(
 
 
 def _part(data: ImageSet, rows: Indices) -> ImageSet:
-    """Only what a split asks of these clips; all of them as they are."""
+    """The clips `rows` without their pixels, which a split does not need; `data` itself if that is all of it."""
     if len(rows) == len(data):
         return data
     named = [data.rows[row] for row in rows] if data.rows else ()
@@ -106,7 +111,7 @@ def _part(data: ImageSet, rows: Indices) -> ImageSet:
 
 
 def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:
-    """A split of some clips as one of all; the extra ones train."""
+    """Turn a split of the clips `rows` into one of all clips, in which the `extra` ones train."""
     if len(rows) == len(data):
         return inner
     train = np.sort(np.concatenate([rows[inner.train], np.flatnonzero(extra)])).astype(np.int64)

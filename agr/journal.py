@@ -1,4 +1,4 @@
-"""What a preparation has already dealt with: a line of JSON for each clip, written as soon as its image stands."""
+"""The journal of a preparation: a line of JSON for each clip that is done, written as soon as its image is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JOURNAL = "journal.jsonl"
 class Outcome:
     """What became of one clip: its image and its recording's digest, or the `reason` why there is none.
 
-    `stamp` is the recording's `stat`, `recipe` the digest of the recipe: both unchanged, it need not be redone.
+    `stamp` is the recording's `stat` and `recipe` the recipe's digest; while both stay the same, so does the outcome.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Outcome:
 
 
 def stamp(path: Path) -> str:
-    """Size and times of a file, as `make` and git use them to see that it changed; empty if it is not there."""
+    """Size and times of a file, which `make` and git also compare to find changes; empty if there is no file."""
     try:
         stat = path.stat()
     except OSError:
@@ -51,7 +51,7 @@ def still_valid(source: Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]
 
 
 def read(path: Path) -> Iterator[Outcome]:
-    """The clips dealt with, oldest first; a line torn by a kill is passed over."""
+    """The outcomes in a journal, oldest first; a line that a kill cut short is skipped."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

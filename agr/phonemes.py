@@ -4,7 +4,7 @@ The vowel means are Table V of Hillenbrand, Getty, Clark & Wheeler (1995), "Acou
 American English vowels", JASA 97(5), 3099-3111 (45 men, 48 women, h-V-d syllables). Consonant loci are close
 to the male values of Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3),
 971-995; a woman's are those times the mean women-to-men ratio of the vowel table. Durations and levels are
-this module's own, set by looking at spectrograms.
+this module's own, set by inspecting spectrograms.
 
 Limit: one accent, one citation-form pronunciation for each digit.
 """
@@ -69,10 +69,12 @@ WOMEN_TO_MEN = float(np.exp(np.mean([np.log(WOMEN[vowel]) - np.log(MEN[vowel]) f
 class Phoneme:
     """One stretch of steady articulation.
 
-    ``place`` names a row of the formant tables. ``voicing``, ``aspiration`` and ``noise`` are amplitudes
-    from 0 to 1 of the glottal pulses, of noise at the glottis and of noise at the constriction; ``noise_hz``
-    is the man's centre of the last one and ``noise_width`` its bandwidth, in Hz. ``nasal`` is 1 with the
-    velum open.
+    Attributes:
+        place: a row of the formant tables.
+        seconds: how long it lasts at tempo 1.
+        voicing, aspiration, noise: amplitudes, 0 to 1, of glottal pulses, noise at the glottis and at a constriction.
+        noise_hz, noise_width: centre (a man's) and bandwidth of the noise at the constriction, in Hz.
+        nasal: 1 with the velum open.
     """
 
     place: str
@@ -127,7 +129,7 @@ WORDS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise at the constriction from ``start`` to ``stop``, in seconds; the rest as in `Phoneme`."""
+    """Noise at the constriction from `start` to `stop`, in seconds; the rest as in `Phoneme`."""
 
     start: float
     stop: float
@@ -138,9 +140,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class Tracks:
-    """A word laid out in time, one row for each frame of ``FRAME_SECONDS``.
+    """A word laid out in time, one row for each frame of `FRAME_SECONDS`.
 
-    ``formants`` (frames, 4) in Hz; ``voicing``, ``aspiration`` and ``nasal`` (frames,), from 0 to 1.
+    `formants` (frames, 4) in Hz; `voicing`, `aspiration` and `nasal` (frames,), from 0 to 1.
     """
 
     formants: Floats
@@ -151,7 +153,7 @@ class Tracks:
 
 
 def targets(place: str, gender: str) -> Formants:
-    """F1 to F4 in Hz of one row of the tables, for ``"female"`` or ``"male"``."""
+    """F1 to F4 in Hz of one row of the tables, for `"female"` or `"male"`."""
     table = WOMEN if gender == "female" else MEN
     if place in table:
         return table[place]
@@ -161,7 +163,7 @@ def targets(place: str, gender: str) -> Formants:
 
 
 def smooth(track: Floats, seconds: float) -> Floats:
-    """Average over a Hann window of ``seconds``; ``track`` is (frames,), its ends held."""
+    """Average `track`, (frames,), over a Hann window of `seconds`; its ends are extended."""
     half = round(seconds / FRAME_SECONDS / 2)
     window = np.hanning(2 * half + 3)[1:-1]  # (2 * half + 1,), without the zeros at both ends
     padded = np.pad(track, half, mode="edge")
@@ -174,10 +176,10 @@ def seconds_of(word: tuple[str, ...]) -> float:
 
 
 def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, noise_scale: float) -> Tracks:
-    """The word's articulation in time: held targets, then smoothed so that neighbours flow into each other.
+    """The word's articulation in time: constant targets, smoothed so that neighbours blend.
 
-    ``stretch`` multiplies every duration; ``shifts`` (phonemes, 4) multiplies each phoneme's formants;
-    ``noise_scale`` multiplies the centres of the noises.
+    `stretch` multiplies every duration; `shifts` (phonemes, 4) multiplies each phoneme's formants;
+    `noise_scale` multiplies the centres of the noises.
     """
     phonemes = [PHONEMES[name] for name in word]
     frames = [max(1, round(phoneme.seconds * stretch / FRAME_SECONDS)) for phoneme in phonemes]

@@ -1,12 +1,12 @@
-"""Tell whether clips hold a woman's or a man's voice.
+"""Tell whether clips contain a woman's or a man's voice.
 
     python -m agr.predict --model-uri models:/agr/best [--json] clip.wav folder/ -
 
-Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is
-read in windows. A clip without speech, or with too little, is answered `no speech`; with --abstain-below P one of
-which the model is less sure than P is answered `unsure`. Exit status: 0 all answered, 1 some clip could not be read,
-or explained (the others were answered), 2 wrong usage or no such model. With --json, one object a line: path, label,
-probability {female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
+Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is read
+in windows. The answer is `no speech` for a clip with too little speech or none, and with --abstain-below P `unsure` if
+neither probability reaches P. Exit status: 0 all clips were answered; 1 some clip could not be read, or not explained
+(the others were answered); 2 wrong usage or no such model. --json prints one object a line: path, label, probability
+{female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
 """
 
 from __future__ import annotations
@@ -36,17 +36,21 @@ if TYPE_CHECKING:
 
     Loaded = NDArray[np.float32] | AudioError
 
-BATCH, BATCH_SAMPLES = 32, 2**22  # clips that are answered at once, and after how many samples no further one
+BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
 NO_SPEECH, UNSURE = "no speech", "unsure"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One clip's probabilities, in the order of CLASSES, or the error that says why there are none.
+    """The answer to one clip.
 
-    speech: seconds of it. Without speech there are neither probabilities nor an error. sure: what a probability has to
-    reach to be an answer.
+    Attributes:
+        path: the clip, as it was named.
+        probability: of each class, in the order of CLASSES; None without speech and for a clip that could not be read.
+        error: why the clip could not be read.
+        speech: seconds of speech.
+        sure: the probability that an answer has to reach.
     """
 
     path: str
@@ -57,7 +61,7 @@ class Answer:
 
     @property
     def label(self) -> str:
-        """The likelier gender of the voice, `no speech` or `unsure`; empty where the clip could not be read."""
+        """The more probable class, `no speech` or `unsure`; empty if the clip could not be read."""
         if self.error is not None:
             return ""
         if self.probability is None:
@@ -73,15 +77,15 @@ class Answer:
         return said | {"speech_seconds": round(self.speech, 2), "model": model}
 
     def as_line(self) -> str:
-        """What a person reads: path, label and how likely, between tabs."""
+        """A line for a person: path, label and its probability, separated by tabs."""
         likely = f"{max(self.probability.values()):.3f}" if self.probability else "-"
         return f"{self.path}\t{self.label}\t{likely}"
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
-    """Clips as named; a folder's sound files in sorted order; an Answer with an error where there are none.
+    """Yield each clip as it is named, and the sound files of folders in sorted order.
 
-    Standard input is one clip, so a second `-` is such an Answer too.
+    A folder without sound files, and a second `-`, yield an Answer with an error: standard input is one clip.
     """
     for place, argument in enumerate(arguments):
         if argument == STDIN and STDIN in arguments[:place]:
@@ -101,9 +105,13 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
 def answer(
     clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0, decoder: Decoder | None = None
 ) -> Iterator[Answer]:
-    """Answers in the order of the clips, made in batches; `unsure` where no probability reaches `sure`.
+    """Answer clips in batches, in their order.
 
-    decoder: the process that decodes; without one it is done in this process.
+    Args:
+        clips: as `expand` yields them.
+        bundle: the model.
+        sure: the probability below which an answer is `unsure`.
+        decoder: the process that decodes recordings; this process does if it is None.
     """
     names, sources = itertools.tee(clips)
     load = in_process if decoder is None else decoder.load_all
@@ -139,7 +147,7 @@ def _answer_batch(batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, 
 
 
 def _source(clip: str | Answer) -> Clip | AudioError:
-    """What to decode. Standard input, pipes and devices are read here: they may not be there for another process."""
+    """What to decode. Standard input, pipes and devices are read here: another process may not have them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     try:
@@ -157,7 +165,7 @@ def _source(clip: str | Answer) -> Clip | AudioError:
 
 
 def _is_special(path: str) -> bool:
-    """Whether a path is there, but is no plain file that another process would find under the same name."""
+    """Whether a path exists but is not a plain file that another process finds under the same name."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
     except (OSError, ValueError):
@@ -168,8 +176,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
-    parser.add_argument("--explain", type=png_path, metavar="PNG", help="of one clip: draw what moved the answer")
-    add_abstain_argument(parser, "answer `unsure` where the model is less sure than this, 0.5 to 1")
+    parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what moved the answer to a single clip")
+    add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     if options.explain and (len(options.clips) != 1 or options.clips == [STDIN] or os.path.isdir(options.clips[0])):
@@ -178,16 +186,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that `predict` and `evaluate` share."""
+    """Add the flags that `predict`, `evaluate` and `explain` share."""
     uris = "models:/agr/best (default), models:/agr/3, models:/agr/latest, runs:/..., or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
     store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
-    parser.add_argument("--json", action="store_true", help="print JSON: one object a clip, or one in all")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def add_abstain_argument(parser: argparse.ArgumentParser, says: str) -> None:
-    """The flag --abstain-below, of `predict` and `evaluate`."""
+    """Add the flag --abstain-below."""
     parser.add_argument("--abstain-below", type=_sureness, default=0.0, metavar="P", help=says)
 
 
@@ -204,7 +212,7 @@ def _sureness(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
-    with Decoder() as decoder:  # it imports what it needs while this process does
+    with Decoder() as decoder:  # it imports its modules while this process imports others
         with quick_imports():
             from agr import bundle, registry
 
@@ -234,9 +242,9 @@ def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle
 
 
 def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
-    """Draw what moved the answer, if there is one; say what became of it, and return whether it was drawn."""
+    """Draw what moved the answer, if there is one, say so on stderr, and return whether it was drawn."""
     if result.probability is None:
-        complain(f"{result.path}: no speech in it, so that nothing moved an answer; {png} was not drawn")
+        complain(f"{result.path}: no speech found, so there is no answer to explain; {png} was not drawn")
         return False
     from agr.explain import explain_clip
 

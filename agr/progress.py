@@ -132,7 +132,7 @@ def _bar(description: str, total: int | None, unit: str, stream: TextIO) -> Iter
         else [rich_progress.MofNCompleteColumn(), rich_progress.TextColumn(unit)]
     )
     columns = [
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),  # it may name a folder with brackets
         rich_progress.BarColumn(),
         *counts,
         rich_progress.TimeRemainingColumn(),

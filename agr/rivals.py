@@ -1,9 +1,9 @@
-"""The rivals that AGR is measured against: public tools, each as one vector of features a recording.
+"""Public tools that AGR is compared with: each turns a recording into a vector of features.
 
     vectors = measure(RIVALS["praat"], recordings, Path("data/rivals"), workers=4)
 
-Every rival hears the same: mono at 16 kHz, the constant offset removed, then a 60 Hz high-pass; an offset alone
-drives pitch trackers to their upper limit. What was measured once is kept, a file a recording.
+All tools get the same samples: mono at 16 kHz, without their mean and what lies below 60 Hz, because a constant offset
+drives pitch trackers to their upper limit. Features are kept, one file for each recording.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAMPLE_RATE = 16_000  # Hz
 HIGH_PASS = 60.0  # Hz
 PITCH_RANGE = (65.0, 500.0)  # Hz
 PYIN_FRAME = 1_024  # samples; holds four periods of the lowest pitch
-REVISION = 1  # of this file's settings; another number measures everything anew
+REVISION = 1  # of this file's settings; with another number all features are computed again
 INSTALL = "pip install 'agr[baselines]'"
 
 Vector = NDArray[np.float64]
@@ -37,12 +37,18 @@ Extract = Callable[[NDArray[np.float32]], Vector]
 
 @dataclass(frozen=True)
 class Rival:
-    """One rival.
+    """One tool.
 
-    load: imports its library and returns what turns samples, (n,) float32 at SAMPLE_RATE, into features, (d,)
-    float64, NaN where it has no answer. library: the package whose version marks what was measured.
-    needs: modules that must be there. pitch: its one feature is a pitch in Hz and meets a threshold; otherwise
-    logistic regression. hz: a threshold that is given, not trained.
+    Attributes:
+        name: for flags and folders.
+        title: for tables.
+        library: the package whose version is part of the folder that keeps the features.
+        needs: modules that must be installed.
+        load: imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,)
+            float64, NaN where it has no answer.
+        pitch: whether its only feature is a pitch in Hz, compared with a threshold; others get logistic regression.
+        hz: a given threshold; None trains one.
+        install: the command that installs the library.
     """
 
     name: str
@@ -65,7 +71,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class _Measure:
-    """Measures one recording and keeps the result; picklable, so that it can be sent to worker processes."""
+    """Computes the features of one recording and keeps them; picklable, for worker processes."""
 
     rival: Rival
     kept: Path
@@ -82,7 +88,7 @@ class _Measure:
 def measure(
     rival: Rival, recordings: Sequence[Recording], cache: Path, workers: int = 1, progress: Progress = silent_progress
 ) -> Vector:
-    """A rival's features of recordings, (n, d) float64; those in `cache` are read, the others measured and kept.
+    """A tool's features of n recordings, (n, d) float64; those in `cache` are read, the others computed and kept.
 
     Raises: AudioError if a recording cannot be decoded.
     """
@@ -100,13 +106,13 @@ def measure(
 
 
 def missing(rival: Rival) -> str | None:
-    """One line that names the modules which a rival lacks here, None if it can run."""
+    """A line that names the missing modules of a tool, None if it can run."""
     lacking = [name for name in rival.needs if importlib.util.find_spec(name) is None]
     return f"{', '.join(lacking)}: not installed; {rival.install}" if lacking else None
 
 
 def cleaned(y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Samples without their mean and without what lies below HIGH_PASS; (n,) at SAMPLE_RATE to the same.
+    """Remove the mean of samples, (n,) at SAMPLE_RATE, and what lies below HIGH_PASS.
 
     A Butterworth filter of second order, run forwards and backwards: no delay, 24 dB an octave.
     """
@@ -121,7 +127,7 @@ def _place(kept: Path, digest: str) -> Path:
 
 
 def _read(path: Path) -> Vector | None:
-    """A vector that was kept, None if there is none or the file is damaged."""
+    """The features in a file, None if it is absent or damaged."""
     try:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     except (OSError, ValueError, EOFError):
@@ -134,7 +140,7 @@ def _extractor(rival: Rival) -> Extract:
 
 
 def _median(pitch: NDArray[np.floating]) -> Vector:
-    """The median of the frames that have a pitch, (1,) in Hz; NaN without any."""
+    """The median of voiced frames, (1,) in Hz; NaN if there are none."""
     return np.array([np.median(pitch) if len(pitch) else np.nan], dtype=np.float64)
 
 

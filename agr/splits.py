@@ -1,7 +1,7 @@
-"""Who trains, who chooses, who tests: splits in which no speaker stands on two sides.
+"""Splits a corpus into training, validation and test clips, so that no speaker is on two sides.
 
 split = make(data, kind="speakers", seed=0)
-audit(split, data)                                # refuses a leak
+audit(split, data)                                # raises SplitError if it leaks
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Indices = NDArray[np.int64]
 
 
 class Labelled(Protocol):
-    """What a split needs to know of n clips, be they images or recordings; entry k of each is clip k's."""
+    """What a split needs to know of n clips, images or recordings; entry k of each attribute belongs to clip k."""
 
     @property
     def name(self) -> str:
-        """What messages call them."""
+        """The name used in messages."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -49,7 +49,7 @@ class Labelled(Protocol):
 
     @property
     def recordings(self) -> NDArray[np.str_]:
-        """(n,), a digest of each recording."""
+        """(n,), `content_digest` of each recording."""
 
     @property
     def rows(self) -> Sequence[Mapping[str, str]]:
@@ -60,7 +60,7 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of clips, each shape (k,), int64, ascending; `name` says how they came about."""
+    """Indices of clips, each (k,), int64, ascending; `leaky`: sides may share speakers."""
 
     name: str
     train: Indices
@@ -70,7 +70,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the three sides' content."""
+        """16 hex digits that identify the three sides."""
         hasher = hashlib.sha256()
         for side in (self.train, self.val, self.test):
             hasher.update(side.astype("<i8").tobytes() + b"|")
@@ -82,10 +82,17 @@ def make(
 ) -> Split:
     """Split a corpus and audit the result.
 
-    kind: `speakers` (60/20/20 of the speakers of each gender), `folds` (`folds` groups of speakers: group `fold`
-    tests, the next one validates, the others train), `audiomnist-4fold` (the publication's own groups),
-    `random` (the study's: clips at random, leaky; of ready images their own train and val folders).
-    Raises: SplitError if the corpus has too few speakers, `fold` is out of range, or the split leaks.
+    Args:
+        data: the clips.
+        kind: `speakers` (60/20/20 of the speakers of each gender), `folds` (groups of speakers: group `fold` tests, the
+            next one validates, the others train), `audiomnist-4fold` (the groups published with AudioMNIST) or `random`
+            (the study's, leaky: clips at random, or the study images' own train and val folders).
+        seed: shuffles the speakers, or the clips of `random`.
+        folds: how many groups, 3 or more; for `folds` only.
+        fold: which group tests, from 0.
+
+    Raises:
+        SplitError: if there are too few speakers, `fold` is out of range, or the split leaks.
     """
     if kind == "random":
         split = _random(data, seed)
@@ -104,7 +111,7 @@ def make(
 
 
 def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Split, ...]:
-    """Cross-validation among the speakers that do not test: each group of them validates once, the others train.
+    """Cross-validation among the speakers that do not test: each group validates once while the others train.
 
     Raises: SplitError if there are fewer speakers of a gender than folds, or if the split leaks.
     """
@@ -130,10 +137,15 @@ def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Spli
 
 
 def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
-    """Refuse a split that leaks. Raises: SplitError naming the speaker or the recording that two sides share.
+    """Check that a split does not leak: no speaker on two sides unless it is marked `leaky`, and never a recording.
 
-    both: the sides that need clips of both genders.
-    A split marked `leaky` may share speakers; one and the same recording may stand on two sides of none.
+    Args:
+        split: what to check.
+        data: the clips it splits.
+        both: the sides that need clips of both genders.
+
+    Raises:
+        SplitError: naming the speaker or recording that two sides share, or the side that lacks a gender.
     """
     for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
         if what == "speaker" and split.leaky:
@@ -150,7 +162,7 @@ def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
 
 
 def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
-    """Clips, and speakers of each gender, on each side."""
+    """How many clips and how many speakers of each gender are on each side."""
     return {side: _count(data, getattr(split, side)) for side in SIDES}
 
 
@@ -210,7 +222,7 @@ def _audiomnist(data: Labelled, fold: int) -> Split:
 
 
 def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
-    """The split that puts all clips of a speaker on that speaker's side; speakers not named are left out."""
+    """The split that puts all clips of a speaker on the side given for that speaker; other speakers are left out."""
     sides = np.array([side_of.get(str(speaker), "") for speaker in data.speakers])
     train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
     return Split(name, train, val, test)

@@ -1,7 +1,7 @@
 """python -m agr.synth OUT [--speakers 24] [--repetitions 5] [--seed 0]
 
-AGR's demo corpus: ten digit-like words in synthetic voices, laid out on disk as AudioMNIST is. No person
-spoke any of it, so a score on it shows that the pipeline runs and says nothing about people.
+AGR's demo corpus: ten digit-like words in synthetic voices, in AudioMNIST's layout. No person spoke any of it, so a
+score on it shows that the pipeline runs and says nothing about people.
 
 Each voice is a source-filter synthesiser: glottal pulses and breath noise through a cascade of formant
 resonators, noise for fricatives and bursts beside it, then a room and a microphone. The numbers rest on:
@@ -31,9 +31,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import NormalDist
@@ -43,7 +42,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from agr import __version__
-from agr.errors import AgrError, SettingsError
+from agr.errors import SettingsError
 from agr.files import write_atomic
 from agr.phonemes import WORDS as WORDS
 from agr.phonemes import Tracks, lay_out, seconds_of
@@ -55,16 +54,16 @@ METADATA = "audioMNIST_meta.txt"
 NOTE = "SYNTHETIC.txt"
 MEAN_F0 = {"female": 220.0, "male": 131.0}  # Hz
 LOG_F0_SD = {"female": 0.12, "male": 0.155}
-SLOW = 1.15  # the tables' durations are for fluent speech; a digit read alone is slower
+SLOW = 1.15  # the tables' durations are of fluent speech; a single digit is read more slowly
 SPEECH_SECONDS = (0.335, 0.84)
 PAD_SECONDS = (0.02, 0.06)
 
 
 def voices(speakers: int = 24, seed: int = 0) -> list[Voice]:
-    """Half women, half men, in random order, named "01", "02", ...; of an odd number one more is a man.
+    """Half women, half men, in random order, named "01", "02", ...; of an odd number, one more is a man.
 
-    Pitch is drawn from equally likely slices of its distribution, one speaker each, so that a small corpus
-    still holds low women and high men. Raises SettingsError for fewer than 2 speakers or a negative seed.
+    Pitch is drawn from equally likely slices of its distribution, one for each speaker, so that a small corpus has low
+    women and high men too. Raises: SettingsError for fewer than 2 speakers or a negative seed.
     """
     _require("speakers", speakers, 2)
     _require("seed", seed, 0)
@@ -77,7 +76,7 @@ def voices(speakers: int = 24, seed: int = 0) -> list[Voice]:
 
 
 def _sliced_normal(count: int, rng: np.random.Generator) -> list[float]:
-    """One standard normal value from each of ``count`` equally likely slices, none beyond 2.2 in size."""
+    """One standard normal value from each of `count` equally likely slices, none beyond 2.2 in size."""
     chances = (np.arange(count) + rng.random(count)) / count
     return [NormalDist().inv_cdf(float(p)) for p in np.clip(chances, 0.014, 0.986)]
 
@@ -111,9 +110,9 @@ def _draw_voice(speaker: str, gender: str, z: float, rng: np.random.Generator) -
 
 
 def utterance(voice: Voice, word: int, repetition: int, seed: int) -> NDArray[np.float32]:
-    """``voice`` says ``WORDS[word]``: (samples,) mono at ``SAMPLE_RATE``, 0.35 to 0.98 s, within -1 to 1.
+    """`voice` says `WORDS[word]`: (samples,) mono at `SAMPLE_RATE`, 0.35 to 0.98 s, within -1 to 1.
 
-    A function of its arguments alone. Raises SettingsError for a word outside 0 to 9 or a negative number.
+    Depends on its arguments only. Raises: SettingsError for a word outside 0 to 9 or a negative number.
     """
     if not 0 <= word < len(WORDS):
         raise SettingsError(f"word is {word}, expected 0 to {len(WORDS) - 1}")
@@ -140,12 +139,13 @@ def write_demo(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes out/data/NN/DIGIT_NN_REP.wav, out/data/audioMNIST_meta.txt and out/SYNTHETIC.txt.
+    """Write out/data/NN/DIGIT_NN_REP.wav, out/data/audioMNIST_meta.txt and out/SYNTHETIC.txt.
 
-    WAV files are 16-bit PCM, mono, 16 kHz. Same settings, machine and versions: same bytes. A run that was
-    stopped is completed by the same call: finished files are kept, and the metadata comes last. ``progress``
-    is called with the clips done and the clips in all. Raises SettingsError for fewer than 2 speakers or 1
-    repetition, a negative seed, or an ``out`` made with other settings.
+    WAV files are 16-bit PCM, mono, 16 kHz. The same settings, machine and versions give the same bytes. A run that was
+    stopped is completed by the same call: finished files are kept, and the metadata comes last. `progress` is called
+    with the clips done and all clips.
+
+    Raises: SettingsError for fewer than 2 speakers or 1 repetition, a negative seed, or an `out` with other settings.
     """
     _require("repetitions", repetitions, 1)
     people = voices(speakers, seed)
@@ -162,7 +162,7 @@ def write_demo(
 
 
 def _claim(out: Path, settings: str) -> None:
-    """Writes SYNTHETIC.txt, or checks that the one already there names the same settings."""
+    """Write SYNTHETIC.txt, or check that the existing one names the same settings."""
     note = out / NOTE
     text = (
         "Every voice in this folder is synthetic; results on it prove nothing about people.\n"
@@ -176,7 +176,7 @@ def _claim(out: Path, settings: str) -> None:
 
 
 def _describe(voice: Voice) -> dict[str, object]:
-    """AudioMNIST's keys for one speaker, then how the voice was made."""
+    """AudioMNIST's keys for one speaker, and the settings of the voice."""
     return {
         "accent": "synthetic",
         "age": "-",
@@ -191,7 +191,7 @@ def _describe(voice: Voice) -> dict[str, object]:
 
 
 def _wav(samples: NDArray[np.float32]) -> bytes:
-    """A 16-bit PCM WAV file of ``samples`` (samples,)."""
+    """A 16-bit PCM WAV file of `samples` (samples,)."""
     buffer = io.BytesIO()
     sf.write(buffer, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     return buffer.getvalue()
@@ -202,20 +202,20 @@ def _require(name: str, value: int, least: int) -> None:
         raise SettingsError(f"{name} is {value}, expected {least} or more")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command of this module; an AgrError becomes one line and exit status 1."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.synth", description="Write the synthetic corpus.")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--speakers", type=int, default=24)
-    parser.add_argument("--repetitions", type=int, default=5, help="of each digit by each speaker")
-    parser.add_argument("--seed", type=int, default=0)
-    flags = parser.parse_args(argv)
-    try:
-        write_demo(flags.out, flags.speakers, flags.repetitions, flags.seed)
-    except AgrError as error:
-        sys.exit(str(error))
-    print(f"{flags.out}: {flags.speakers * len(WORDS) * flags.repetitions} synthetic clips")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--speakers", type=int, default=24, help="half women, half men (default: 24)")
+    parser.add_argument("--repetitions", type=int, default=5, help="of each digit by each speaker (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other voices (default: 0)")
+    options = parser.parse_args(arguments)
+    write_demo(options.out, options.speakers, options.repetitions, options.seed)
+    print(f"{options.out}: {options.speakers * len(WORDS) * options.repetitions} synthetic clips")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    from agr.terminal import run
+
+    run(main)

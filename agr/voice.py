@@ -1,6 +1,6 @@
-"""One synthetic speaker, and the sound of that speaker's source, vocal tract and microphone.
+"""Synthesises one speaker: glottal source, vocal tract and microphone.
 
-The papers behind the numbers stand in `agr.synth`. Random numbers come only from the generator handed in.
+The papers behind the numbers are named in `agr.synth`. All random numbers come from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ FRAME = round(FRAME_SECONDS * SAMPLE_RATE)
 class Voice:
     """One synthetic speaker with a microphone.
 
-    ``f0`` is the mean pitch in Hz and ``f0_range`` its fall through a word in semitones. ``tract`` and
-    ``f1`` to ``f4`` multiply the formant means. ``open_quotient`` is a share of the period, ``tilt`` the
-    source's loss in dB at 3 kHz, ``breathiness`` the breath noise relative to the pulses, ``jitter`` and
-    ``shimmer`` the mean relative change of period and amplitude from one cycle to the next, ``tempo`` a
-    factor on speed, ``loudness`` the peak in dB re full scale, ``snr`` in dB, and ``room_tilt`` the
-    microphone's slope in dB per octave.
+    Attributes:
+        f0, f0_range: mean pitch in Hz, and its fall through a word in semitones.
+        tract, f1, f2, f3, f4: factors on the mean formants.
+        open_quotient: the open share of a glottal period.
+        tilt: the source's loss in dB at 3 kHz.
+        breathiness: breath noise relative to the pulses.
+        jitter, shimmer: mean relative change of period and amplitude from one cycle to the next.
+        tempo: factor on speed.
+        loudness, snr: peak in dB re full scale, and signal to noise in dB.
+        room_tilt: the microphone's slope in dB per octave.
     """
 
     speaker: str
@@ -54,7 +58,7 @@ def tract_scale(voice: Voice) -> float:
 
 
 def speak(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
-    """The word as it leaves the lips, (samples,), its voiced part near an effective value of 1."""
+    """The word at the lips, (samples,), with its voiced part near an RMS of 1."""
     speech = _vocal_tract(voice, tracks, _source(voice, tracks, rng))
     speech /= np.sqrt(np.mean(speech[_per_sample(tracks.voicing) > 0.5] ** 2))
     for noise in tracks.noises:
@@ -68,7 +72,7 @@ def _source(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
     phase = _phase(_pitch(voice, tracks.voicing, rng), voice.jitter, rng)
     cycle = phase.astype(np.int64)
     x = (phase - cycle) / voice.open_quotient
-    # KLGLOTT88 flow; its steps from sample to sample are averages of its derivative, which alias less
+    # KLGLOTT88 flow; differences between samples average its derivative, which aliases less
     loud = 1 + voice.shimmer / 1.13 * rng.standard_normal(int(cycle[-1]) + 1)  # E|a - b| = 1.13 sd
     flow = np.where(x < 1, x**2 - x**3, 0.0) * loud[cycle]
     pulses = np.diff(flow, prepend=0.0)
@@ -84,17 +88,17 @@ def _source(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
 
 
 def _pitch(voice: Voice, voicing: Floats, rng: np.random.Generator) -> Floats:
-    """Pitch in Hz, (samples,): a fall and a slow wave round the voice's own, each time a little off."""
+    """Pitch in Hz, (samples,): a fall and a slow wave around the voice's own, slightly different each time."""
     u = np.linspace(0, 1, voicing.size)
     wave = 0.6 * rng.standard_normal() * np.sin(2 * np.pi * (u * rng.uniform(0.5, 1.5) + rng.random()))
     semitones = -voice.f0_range * u + wave
     semitones -= np.average(semitones, weights=voicing)
-    semitones += 0.5 * rng.standard_normal()  # this repetition as a whole
+    semitones += 0.5 * rng.standard_normal()  # shifts this repetition as a whole
     return voice.f0 * np.exp2(_per_sample(semitones) / 12)
 
 
 def _phase(f0: Floats, jitter: float, rng: np.random.Generator) -> Floats:
-    """Cycles since the start, (samples,), never falling; each cycle's ends are moved at random."""
+    """Cycles since the start, (samples,), 0 or more; the ends of each cycle are moved at random."""
     phase = np.cumsum(f0) / SAMPLE_RATE
     moved = jitter / 1.95 * rng.standard_normal(int(phase[-1]) + 2)  # E|d0 - 2 d1 + d2| = 1.95 sd
     shifted = phase + np.interp(phase, np.arange(moved.size), moved)
@@ -102,7 +106,7 @@ def _phase(f0: Floats, jitter: float, rng: np.random.Generator) -> Floats:
 
 
 def _one_pole(loss: float) -> float:
-    """Pole of a one-pole low-pass that loses ``loss`` dB at 3 kHz; 0 for no loss."""
+    """Pole of a one-pole low-pass that loses `loss` dB at 3 kHz; 0 for no loss."""
     gain = 10 ** (-max(loss, 0.0) / 10)
     if gain >= 1:
         return 0.0
@@ -111,10 +115,10 @@ def _one_pole(loss: float) -> float:
 
 
 def _vocal_tract(voice: Voice, tracks: Tracks, source: Floats) -> Floats:
-    """``source`` (samples,) through the nose and a cascade of F7 to F1.
+    """`source` (samples,) through the nose and a cascade of F7 to F1.
 
-    What stands still is filtered at once; F4 to F1 get new coefficients each frame. They come last, so that
-    what is left of a step between frames meets no resonance above it.
+    Constant resonances are filtered at once; F4 to F1 get new coefficients in each frame. They come last, so that the
+    residue of a step between frames passes no higher resonance.
     """
     scale = tract_scale(voice)
     out = _nose(source, tracks.nasal, scale)
@@ -136,10 +140,10 @@ def _nose(source: Floats, nasal: Floats, scale: float) -> Floats:
 
 
 def _moving(sections: Floats, source: Floats) -> Floats:
-    """``source`` (samples,) through ``sections`` (frames, sections, 6) without zeros, a set for each frame.
+    """`source` (samples,) through `sections` (frames, sections, 6) without zeros, a set for each frame.
 
-    The state of `sosfilt` is past outputs times coefficients. At each new frame it is rewritten for the same
-    past outputs and the new coefficients; carried over as it is, every step would click.
+    The state of `sosfilt` is past outputs times coefficients. At each new frame it is rewritten for the same past
+    outputs and the new coefficients; without that, every step would click.
     """
     a1, a2 = sections[..., 4], sections[..., 5]
     ratio = a2[1:] / a2[:-1]  # (frames - 1, sections)
@@ -156,7 +160,7 @@ def _moving(sections: Floats, source: Floats) -> Floats:
 
 
 def _widths(hz: Floats, voice: Voice) -> Floats:
-    """Bandwidths in Hz of resonances at ``hz``: about 60 Hz at F1, 200 and more above F4, wider for women."""
+    """Bandwidths in Hz of resonances at `hz`: about 60 Hz at F1, 200 and more above F4, wider for women."""
     return (1.5 if voice.gender == "female" else 1.2) * 50 * (1 + hz**2 / 6e6)
 
 
@@ -169,14 +173,14 @@ def _sections(hz: Floats, width: Floats) -> Floats:
 
 
 def _resonators(hz: Floats, width: Floats) -> Floats:
-    """Denominators (..., 3) of two-pole resonators at ``hz``, ``width`` Hz wide; sum: 1 / gain at 0 Hz."""
+    """Denominators (..., 3) of two-pole resonators at `hz`, `width` Hz wide; sum: 1 / gain at 0 Hz."""
     radius = np.exp(-np.pi * width / SAMPLE_RATE)
     middle = -2 * radius * np.cos(2 * np.pi * hz / SAMPLE_RATE)
     return np.stack([np.ones_like(middle), middle, np.broadcast_to(radius**2, middle.shape)], axis=-1)
 
 
 def _add_frication(speech: Floats, noise: Noise, rng: np.random.Generator) -> None:
-    """Adds noise round one frequency to ``speech`` in place, faded in and out within 15 ms."""
+    """Add noise around one frequency to `speech` in place, faded in and out within 15 ms."""
     start, stop = round(noise.start * SAMPLE_RATE), round(noise.stop * SAMPLE_RATE)
     poles = _resonators(np.array(min(noise.hz, 7200.0)), np.array(noise.width))
     shaped = lfilter([1, -1], poles, rng.standard_normal(stop - start))
@@ -186,7 +190,7 @@ def _add_frication(speech: Floats, noise: Noise, rng: np.random.Generator) -> No
 
 
 def record(voice: Voice, speech: Floats, rng: np.random.Generator) -> Floats:
-    """``speech`` (samples,) through room and microphone: noise floor, slope, level; within -1 to 1."""
+    """`speech` (samples,) through room and microphone: noise floor, slope, level; within -1 to 1."""
     power = np.mean(speech**2) * 10 ** (-voice.snr / 10)
     noisy = speech + np.sqrt(power) * rng.standard_normal(speech.size)
     hz = np.fft.rfftfreq(noisy.size, 1 / SAMPLE_RATE)

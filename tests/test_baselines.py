@@ -143,7 +143,7 @@ def test_corpora_that_share_a_person_or_a_recording_are_refused(
     (tmp_path / "other").mkdir()
     other = listen([manifest(tmp_path / "other" / name, people[49:])], Path("data"))
     what = "speaker one/" if name == "one.csv" else "recording "
-    with pytest.raises(SplitError, match=f"^{what}.* is in both --data and --test; expected strangers$"):
+    with pytest.raises(SplitError, match=f"^{what}.* is in both --data and --test; expected different ones$"):
         across(one, other)
 
 
@@ -212,6 +212,14 @@ def test_a_table_for_a_person(demo_root: Path, capsys: pytest.CaptureFixture[str
     assert cells[9].endswith("%")
     assert "no answer counts as wrong" in out
     assert "synthetic: the result proves nothing about people" in out
+
+
+def test_brackets_in_the_name_of_a_corpus_are_printed(
+    people: Sequence[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = manifest(tmp_path / "[red]voices[bold].csv", people)
+    assert main(["--data", source, "--rivals", "tuner", "--workers", "1"]) == 0
+    assert "[red]voices[bold], 4 folds: 80 test clips" in capsys.readouterr().out
 
 
 def test_a_missing_library_is_one_line_and_the_others_still_run(

@@ -242,7 +242,7 @@ def test_a_card_says_it_all(tested: Tested) -> None:
         f"Temperature {tested[0].card.temperature:.4f}, fitted on validation speakers",
         "| 0.9 | 100.0 % | 0.667 |",
         "split `by-hand`, digest ",
-        "No speaker stands on two sides.",
+        "No speaker is on two sides.",
         "| a | people | 12 clips: 2 female, 1 male | 16 clips: 2 female, 2 male | 8 clips: 1 female, 1 male |",
         "| b | people | 0 clips: none | 0 clips: none | 4 clips: 1 male |",
         "Recipe voice version 2. Settings: lr 0.001. Made with agr 0.",
@@ -272,7 +272,7 @@ def test_a_card_without_failures_promises_nothing(tested: Tested, monkeypatch: p
     monkeypatch.setattr(card, "changed_answers", lambda *_: {})
     text = card.of(model, data, split, answered(data, {})[split.test], "s")
     assert "No row above is below 0.9. Voices that are in none of them may be." in text
-    assert "Of no test speaker was a clip answered wrongly." in text
+    assert "Every clip of every test speaker was answered correctly." in text
 
 
 def test_synthetic_voices_that_test_are_said_before_all(tested: Tested) -> None:
@@ -303,7 +303,7 @@ def test_a_test_of_men_alone_has_no_balanced_accuracy(tested: Tested) -> None:
 def test_a_leak_is_said(tested: Tested) -> None:
     model, data, split, given = tested
     text = card.of(model, data, replace(split, val=split.train), given, "s")
-    assert "LEAKY: speakers stand on two sides, 3 times." in text
+    assert "LEAKY: speakers are on two sides, 3 times." in text
 
 
 # What MLflow shows
@@ -320,7 +320,7 @@ def test_a_long_card_is_cut_between_two_sections(letters: int) -> None:
     assert len(found) <= card.DESCRIPTION_LETTERS
     whole, said = found.rsplit("\n\n", 1)
     assert whole == "\n\n".join(sections[: len(whole.split("## ")) - 1])
-    assert said == "The rest stands in `card.md`, beside the model's weights."
+    assert said == "The rest is in `card.md`, beside the model's weights."
 
 
 def test_a_card_of_one_endless_section_is_cut_all_the_same() -> None:

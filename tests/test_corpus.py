@@ -13,6 +13,7 @@ import pytest
 from agr import corpus
 from agr.corpus import METADATA, Clip, Corpus, normalise_gender, open_corpus
 from agr.errors import CorpusError
+from agr.progress import terminal_progress
 
 # The blemishes of AudioMNIST's own file, with made-up people: an age that is a number, one of 1234, trailing spaces.
 BLEMISHED: dict[str, Any] = {
@@ -112,8 +113,26 @@ def test_other_sources_are_refused_with_what_was_expected(tmp_path: Path, kind: 
         path.mkdir()
     elif kind == "a sound file":
         path.touch()
-    found = {"absent": "no such file", "empty folder": "neither", "a sound file": "a file"}[kind]
+    found = {"absent": "no such file", "empty folder": "no known corpus layout", "a sound file": "a file"}[kind]
     assert found in refusal(path)
+
+
+def test_unknown_folder_is_told_what_each_layout_expects(tmp_path: Path) -> None:
+    message = refusal(tmp_path)
+    assert all(layout.EXPECTED in message for layout in corpus.LAYOUTS)
+    assert "data/audioMNIST_meta.txt" in message
+
+
+def test_audiomnist_is_fetched_into_the_workspace_with_its_progress_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(root: Path, progress: object) -> Path:
+        assert progress is terminal_progress
+        return layout(root, NAMES)
+
+    monkeypatch.setattr("agr.fetch.fetch_audiomnist", fetched)
+    found = open_corpus("audiomnist", tmp_path)
+    assert (found.name, found.root, len(found.clips)) == ("audiomnist", tmp_path / "audiomnist" / "data", 4)
 
 
 # --- gender, age and accent

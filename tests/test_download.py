@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -284,3 +285,31 @@ def test_redirect_away_from_https_is_refused(server: Server, target: Path) -> No
     server.statuses, server.location = [302], "http://example.com/file"
     with pytest.raises(FetchError, match=r"^http://example\.com/file: found a http URL, expected https$"):
         download(server.url, target)
+
+
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.mark.parametrize("known", [DIGEST, f"sha256:{DIGEST}", f"md5:{hashlib.md5(BODY).hexdigest()}"])
+def test_file_with_the_known_hash_is_kept(server: Server, target: Path, known: str) -> None:
+    server.cuts = [CUT]
+    for _ in range(2):
+        download(server.url, target, known_hash=known, sleep=no_sleep)
+    assert target.read_bytes() == BODY
+    assert len(server.seen) == 2, "the file that is there is not requested again"
+
+
+def test_file_with_another_hash_is_one_line_and_leaves_nothing(server: Server, target: Path) -> None:
+    server.body = OTHER
+    with pytest.raises(FetchError) as caught:
+        download(server.url, target, known_hash=DIGEST)
+    assert str(caught.value) == f"{server.url}: hash {hashlib.sha256(OTHER).hexdigest()}; expected {DIGEST}"
+    assert list(target.parent.iterdir()) == []
+    server.body = BODY
+    download(server.url, target, known_hash=DIGEST)
+    assert target.read_bytes() == BODY
+
+
+def test_download_prints_nothing_of_its_own(server: Server, target: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    download(server.url, target)
+    assert capfd.readouterr() == ("", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def measure(loaded: bundle.Bundle, source: Path, tmp_path: Path, met: Sequence[s
     return evaluate.evaluate(loaded, bundle.Seen(frozenset(met), frozenset()), str(source), tmp_path)
 
 
-def test_the_numbers_are_those_of_predicts_answers(
+def test_scores_are_those_of_the_answers_of_predict(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict.main(["--json", "--model-uri", str(bundle_folder), *(str(row[0]) for row in people)]) == 0
@@ -70,9 +71,7 @@ def test_the_numbers_are_those_of_predicts_answers(
     assert result.scores == scoring.score(labels, table, speakers)
 
 
-def test_a_prepared_folder_scores_as_its_recordings_do(
-    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
-) -> None:
+def test_prepared_folder_scores_like_its_recordings(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     source = manifest(tmp_path / "two.csv", people)
     prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
     recordings, images = measure(loaded, source, tmp_path), measure(loaded, tmp_path / "prepared", tmp_path)
@@ -87,7 +86,7 @@ def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: Ima
     assert evaluate.score_images(loaded, images, rows).clips == 3
 
 
-def test_ready_images_are_taken_for_the_studys(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     prepare.prepare(corpus.open_corpus(str(manifest(tmp_path / "two.csv", people)), tmp_path), ready, MFC)
     (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
@@ -141,7 +140,62 @@ def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: li
     assert "LEAKY" not in evaluate.describe(stranger)
 
 
-def test_the_command_prints_one_json_object(
+def copied(root: Path, to: Path) -> Path:
+    shutil.copytree(root, to)
+    return to
+
+
+def test_training_people_are_marked_under_another_folder_name(
+    bundle_folder: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    named = evaluate.evaluate(loaded, seen, str(demo_root), tmp_path)
+    renamed = evaluate.evaluate(loaded, seen, str(copied(demo_root, tmp_path / "renamed")), tmp_path)
+    assert len(named.met) == 6
+    assert renamed.met == tuple(name.replace("voices/", "renamed/") for name in named.met)
+    assert renamed.met_recordings == named.met_recordings == len(seen.recordings) == 60
+    assert "LEAKY: the model was trained or chosen on 6 of these speakers (60 of these recordings)" in (
+        evaluate.describe(renamed)
+    )
+    assert evaluate.as_dict(renamed, {})["recordings_met_in_training"] == 60
+
+
+def test_training_people_are_marked_in_a_prepared_folder_of_another_name(
+    bundle_folder: Path, demo_root: Path, tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    source = corpus.open_corpus(str(copied(demo_root, tmp_path / "renamed")), tmp_path)
+    prepare.prepare(source, tmp_path / "prepared", MFC)
+    result = evaluate.evaluate(loaded, seen, str(tmp_path / "prepared"), tmp_path)
+    assert (len(result.met), result.met_recordings) == (6, 60)
+
+
+def test_other_recordings_of_a_renamed_corpus_are_not_marked(
+    bundle_folder: Path, people: list[Row], tmp_path: Path
+) -> None:
+    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
+    strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
+    result = evaluate.evaluate(loaded, seen, str(manifest(tmp_path / "two.csv", strangers)), tmp_path)
+    assert (result.met, result.met_recordings, result.content_checked) == ((), 0, True)
+    assert "LEAKY" not in evaluate.describe(result)
+
+
+def test_bundle_without_recordings_says_what_could_not_be_checked(
+    bundle_folder: Path, people: list[Row], tmp_path: Path
+) -> None:
+    folder = copied(bundle.locate(bundle_folder), tmp_path / "older")
+    seen = json.loads((folder / bundle.SEEN).read_text())
+    (folder / bundle.SEEN).write_text(json.dumps({"speakers": seen["speakers"]}))
+    source = manifest(tmp_path / "voices.csv", people)
+    result = evaluate.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
+    assert (len(result.met), result.met_recordings, result.content_checked) == (6, 0, False)
+    shown = evaluate.describe(result)
+    assert "LEAKY: the model was trained or chosen on 6 of these speakers\n" in shown
+    assert "only names were compared" in shown
+    assert evaluate.as_dict(result, {})["recordings_met_in_training"] is None
+
+
+def test_command_prints_one_json_object(
     bundle_folder: Path,
     demo_root: Path,
     tmp_path: Path,
@@ -154,6 +208,7 @@ def test_the_command_prints_one_json_object(
     assert set(values) == {
         *("clips", "speakers", "accuracy", "balanced_accuracy", "balanced_accuracy_ci95", "recall", "per_speaker"),
         *("confusion", "corpus", "model", "no_speech", "skipped", "speakers_met_in_training", "synthetic"),
+        "recordings_met_in_training",
         *("abstain_below", "answered", "accuracy_answered"),
     }
     assert (values["clips"], values["speakers"], values["corpus"]) == (80, 8, "voices")
@@ -167,7 +222,7 @@ def test_the_command_prints_one_json_object(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_tells_a_person_and_ends_with_status_1_when_clips_were_skipped(
+def test_command_exits_1_when_clips_were_skipped(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = manifest(tmp_path / "few.csv", [*people, ("gone.wav", "77", "f")])
@@ -224,7 +279,9 @@ def test_abstaining_from_everything_leaves_no_accuracy(
     assert values["accuracy"] > 0
 
 
-def test_images_are_abstained_from_as_recordings_are(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+def test_abstaining_is_the_same_for_images_and_recordings(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
+) -> None:
     source = manifest(tmp_path / "two.csv", people)
     prepare.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFC)
     seen = bundle.Seen(frozenset(), frozenset())
@@ -233,7 +290,7 @@ def test_images_are_abstained_from_as_recordings_are(loaded: bundle.Bundle, peop
     assert both[0].accuracy_answered == both[1].accuracy_answered
 
 
-def test_synthetic_voices_are_said_to_prove_nothing(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
+def test_synthetic_voices_are_marked(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
     assert "synthetic: the result proves nothing about people" in evaluate.describe(
         measure(loaded, demo_root, tmp_path)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import stat
 import threading
@@ -295,3 +296,28 @@ def test_interrupted_unpack_shows_no_half_folder(archive: Path, tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, tmp_path / "data", interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.zip"]
+
+
+def test_archive_is_held_to_a_known_hash(root: Path, url: str, tmp_path: Path) -> None:
+    served = write_zip(tmp_path / "web" / "master.zip", CORPUS)
+    right, wrong = hashlib.sha256(served.read_bytes()).hexdigest(), 64 * "0"
+    with pytest.raises(FetchError, match=f"^{url}: hash {right}; expected {wrong}$"):
+        fetch_audiomnist(root, url, None, SPEAKERS, CLIPS, wrong)
+    assert list(root.iterdir()) == []
+    (root / fetch.ARCHIVE_NAME).write_bytes(b"another archive")
+    fetch_audiomnist(root, url, None, SPEAKERS, CLIPS, right)
+    assert files_below(root) == CORPUS
+
+
+def test_disk_error_while_unpacking_keeps_the_archive(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device", "clip.wav")
+
+    root.mkdir(parents=True)
+    archive.rename(root / fetch.ARCHIVE_NAME)
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(FetchError, match=r"^clip\.wav: No space left on device$"):
+        small_fetch(root, "https://host.invalid/master.zip")
+    assert [path.name for path in root.iterdir()] == [fetch.ARCHIVE_NAME]

@@ -1,4 +1,4 @@
-"""A file is there whole, or not at all."""
+"""Atomic writes, and the digest that recordings are known by."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agr.files import write_atomic
+from agr.files import content_digest, write_atomic
 
 
-def test_it_writes_replaces_and_makes_folders(tmp_path: Path) -> None:
+def test_content_digest_is_the_one_that_bundles_and_manifests_hold() -> None:
+    assert content_digest(b"") == "e3b0c44298fc1c149afbf4c8996fb924"
+
+
+def test_write_replaces_the_file_and_makes_folders(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.bin"
     write_atomic(path, b"first, and longer")
     write_atomic(path, b"second")
@@ -19,7 +23,7 @@ def test_it_writes_replaces_and_makes_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["fdopen", "replace"])
-def test_a_failure_leaves_the_old_file_and_no_debris(
+def test_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path = tmp_path / "c.bin"
@@ -35,9 +39,7 @@ def test_a_failure_leaves_the_old_file_and_no_debris(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_while_it_is_written_the_file_has_another_name_in_the_same_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_file_is_in_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def look(source: str, target: Path) -> None:

@@ -255,7 +255,7 @@ def test_where_nobody_speaks_there_is_nothing_to_explain(say: Say, tmp_path: Pat
     path = spoil(tmp_path / "hum.wav", [0.25] * 16_000)
     status, (line,), err = say(path, "--explain", tmp_path / "why.png")
     assert (status, line["label"]) == (1, "no speech")
-    assert err.startswith(f"agr: {path}: no speech in it")
+    assert err.startswith(f"agr: {path}: no speech found")
     assert err.endswith("why.png was not drawn\n")
     assert err.count("\n") == 1
     assert not (tmp_path / "why.png").exists()

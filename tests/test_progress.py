@@ -70,6 +70,16 @@ def test_terminal_gets_a_bar(unit: str, total: int | None, monkeypatch: pytest.M
     assert ("2000/3000" if unit == "clips" else "kB" if total is None else "0.0/2.0 MB") in screen.getvalue()
 
 
+@pytest.mark.parametrize("name", ["[proj]", "a[/data]"])
+def test_bar_shows_brackets_of_a_name_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    screen = Terminal()
+    with terminal_progress(f"preparing {name}", 2, "clips", screen) as advance:
+        advance(2)
+    assert f"preparing {name}" in screen.getvalue()
+
+
 def test_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     screen = Terminal()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -245,14 +247,17 @@ def test_a_folder_made_with_other_settings_is_refused(
     assert tree(tmp_path) == before
 
 
-def test_the_command_writes_a_corpus_and_reports_a_bad_flag_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    synth.main([str(tmp_path), "--speakers", "2", "--repetitions", "1"])
+def test_command_writes_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert synth.main([str(tmp_path), "--speakers", "2", "--repetitions", "1"]) == 0
     assert "20 synthetic clips" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("*.wav"))) == 20
-    with pytest.raises(SystemExit, match="repetitions is 0, expected 1 or more"):
-        synth.main([str(tmp_path / "other"), "--repetitions", "0"])
+
+
+def test_command_exits_2_for_a_value_out_of_range_with_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "agr.synth", str(tmp_path), "--repetitions", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "agr: repetitions is 0, expected 1 or more\n"
 
 
 def test_there_are_ten_words_no_two_alike() -> None:
