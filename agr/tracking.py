@@ -11,13 +11,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agr.faults import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+from agr.faults import STORE_ERRORS, first_line, root_cause  # before MLflow, which it tells to be quiet
 
 # isort: split
 import mlflow.pyfunc
@@ -27,14 +25,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from agr import aliases, environment, moved, newstore
 from agr.corpus import CLASSES
-from agr.credentials import hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
 from agr.logged import Finished, Point, Version, points_of
-from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, resolve
+from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri, resolve
 
 PROBE_SECONDS = 20
 POINTS_A_BATCH = 1000  # as many as MLflow takes at once
@@ -47,20 +46,28 @@ DOCUMENTED = (
 class Tracker:
     """An experiment of a tracking store; created there if need be."""
 
-    def __init__(self, uri: str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
-        """Open the store. model: under which name versions are registered. Raises: ModelError if it is out of reach."""
+    def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
+        """Open the store.
+
+        Args:
+            uri: of an MLflow tracking store.
+            experiment: whose runs these are.
+            model: the name under which versions are registered.
+
+        Raises: ModelError if the store is out of reach.
+        """
         self.model = model
-        self.uri = uri = log_in(uri)
+        self.uri = store = StoreUri.of(uri).log_in()
         try:
-            if uri.startswith(("http://", "https://")):
-                _probe(uri)
-            newstore.create(uri)
-            moved.follow(uri, experiment)
-            self._client = MlflowClient(uri, uri)
+            if store.is_server:
+                _probe(store)
+            newstore.create(store)
+            moved.follow(store, experiment)
+            self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = f"{uri}: {first_line(error)}; expected an MLflow tracking store"
-            raise ModelError(hide(why, uri)) from None
+            why = store.hide(first_line(error))
+            raise ModelError(f"{store}: {why}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -231,12 +238,14 @@ def _save_model(folder: Path, path: Path) -> None:
     model.save(str(path / "MLmodel"))
 
 
-def _probe(uri: str) -> None:
-    """MLflow would try an unreachable server for minutes without a word. Raises: ModelError."""
+def _probe(store: StoreUri) -> None:
+    """Make one request as MLflow makes them, but without its retries, which take minutes and say nothing.
+
+    Raises: ModelError if no answer comes.
+    """
+    creds = get_default_host_creds(store.whole)
     try:
-        urllib.request.urlopen(uri, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it says MLflow understands better
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ModelError(f"{uri}: {reason}; expected an MLflow tracking server that answers") from error
+        http_request(creds, "/health", "GET", max_retries=0, timeout=PROBE_SECONDS, raise_on_status=False)
+    except (MlflowException, OSError) as error:
+        why = store.hide(root_cause(error))
+        raise ModelError(f"{store}: {why}; expected an MLflow tracking server that answers") from error

@@ -323,11 +323,11 @@ def test_a_run_that_goes_on_is_sent_again(server: str, tmp_path: Path, template:
     tracker = Tracker(f"sqlite:///{tmp_path}/going/mlflow.db")
     run = tracker.start_run("going", {"lr": 1}, {})
     tracker.log_epochs(run, HISTORY[:2])
-    migrate(tracker.uri, server)
+    migrate(tracker.uri.whole, server)
     assert runs_of(server)["going"].info.status == "RUNNING"
     tracker.log_epochs(run, HISTORY[2:])
     tracker.end_run(run, "FINISHED")
-    migrate(tracker.uri, server)
+    migrate(tracker.uri.whole, server)
     (moved,) = runs_of(server).values()
     assert moved.info.status == "FINISHED"
     points = client_of(server).get_metric_history(moved.info.run_id, "val_loss")

@@ -40,7 +40,7 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
 def client(tracker: Tracker) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(tracker.uri, tracker.uri)
+    return MlflowClient(tracker.uri.whole, tracker.uri.whole)
 
 
 def test_runs_nest_with_params_and_tags_as_text(tracker: Tracker, client: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_folder_becomes_artifacts_beside_the_database(tracker: Tracker, client
     tracker.log_folder(run, pictures)
     tracker.log_folder(run, pictures, "again")
     assert [item.path for item in client.list_artifacts(run)] == ["again", "grid.png"]
-    root = Path(tracker.uri.removeprefix("sqlite:///")).parent / "artifacts"
+    root = Path(tracker.uri.whole.removeprefix("sqlite:///")).parent / "artifacts"
     assert client.get_run(run).info.artifact_uri.startswith(root.as_uri())
     assert [path.read_bytes() for path in root.rglob("grid.png")] == [b"png", b"png"]
 
@@ -150,12 +150,12 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
         assert bundle.load(best.folder).card == bundle.read_card(bundle_folder)
     version = client.get_model_version("agr", "2")
     assert version.run_id == run
-    digest = tree_digest(registry.resolve("models:/agr/2", tracker.uri).folder / registry.BUNDLE)
+    digest = tree_digest(registry.resolve("models:/agr/2", tracker.uri.whole).folder / registry.BUNDLE)
     assert version.tags == {"data": "demo", "synthetic": "True", registry.DIGEST_TAG: digest}
     assert client.get_registered_model("agr").aliases == {BEST: 2}
-    found = download("models:/agr/best", tracker.uri)
+    found = download("models:/agr/best", tracker.uri.whole)
     assert (found.name, found.version, found.sha256) == ("agr", 2, digest)
-    assert registry.resolve("models:/agr/latest", tracker.uri).version == 2
+    assert registry.resolve("models:/agr/latest", tracker.uri.whole).version == 2
     folder = found.folder
     text = (folder / "MLmodel").read_text()
     assert "loader_module: agr.serving" in text
@@ -172,7 +172,7 @@ def test_trackers_that_create_the_experiment_at_once_share_it(tracker: Tracker, 
 
     def start(number: int) -> str:
         barrier.wait()
-        return Tracker(tracker.uri, "race").start_run(f"r{number}", {}, {})
+        return Tracker(tracker.uri.whole, "race").start_run(f"r{number}", {}, {})
 
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(start, range(4)))
@@ -189,7 +189,7 @@ def test_a_tracker_that_comes_second_uses_the_first_ones_experiment(
 
     answers = [None, client.get_experiment_by_name("agr")]  # not there yet, and a moment later it is
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda self, name: answers.pop(0))
-    run = Tracker(tracker.uri).start_run("late", {}, {})
+    run = Tracker(tracker.uri.whole).start_run("late", {}, {})
     assert answers == []
     assert client.get_run(run).info.artifact_uri.startswith("file://")
 
@@ -203,3 +203,13 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
             Tracker(uri)
         assert str(caught.value).startswith(uri)
         assert "\n" not in str(caught.value)
+
+
+def test_a_version_is_registered_in_a_sqlite_store_with_parameters(bundle_folder: Path, tmp_path: Path) -> None:
+    from agr.tracking import Tracker
+
+    tracker = Tracker(f"sqlite:///{tmp_path}/new/mlflow.db?timeout=30")
+    run = tracker.start_run("trial", {}, {})
+    assert tracker.register(run, bundle_folder, {}) == 1
+    assert {path.name for path in (tmp_path / "new").iterdir()} >= {"mlflow.db", "artifacts"}
+    assert registry.resolve("models:/agr/1", tracker.uri).version == 1
