@@ -55,8 +55,13 @@ def log_in(uri: str) -> str:
     return uri.replace(f"{user}:{password}@" if f"{user}:" in uri else f"{user}@", "", 1)
 
 
+def is_harmless(uri: str) -> bool:
+    """Whether a URI holds no password, neither before its @ nor in its query."""
+    return not user_and_password(uri)[1] and not SECRET_SETTING.search(uri.partition("?")[2])
+
+
 def harmless(uri: str) -> str:
     """A URI from a command line, for argparse's `type`. Raises: SettingsError if it holds a password."""
-    if user_and_password(uri)[1] or SECRET_SETTING.search(uri.partition("?")[2]):
+    if not is_harmless(uri):
         raise SettingsError(f"{hide(uri, uri)}: a password on the command line; {INSTEAD}")
     return uri

@@ -19,7 +19,7 @@ FILE = "file://"
 
 def beside(store: StoreUri) -> str | None:
     """The URI of the folder for the files of runs: beside a SQLite file; None for a server, which chooses its own."""
-    return store.database and (store.database.resolve().parent / ARTIFACTS).as_uri()
+    return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
 
 
 def follow(store: StoreUri, experiment: str) -> None:

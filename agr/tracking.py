@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from agr.faults import STORE_ERRORS, first_line, root_cause  # before MLflow, which it tells to be quiet
 
@@ -106,7 +105,7 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> None:
+    def log_epochs(self, run_id: str, epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> None:
         """Every metric of every epoch, the step being the epoch, and single numbers with them, in batches."""
         self.log_points(run_id, points_of(epochs, totals), int(time.time() * 1000))
 
