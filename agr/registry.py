@@ -109,11 +109,6 @@ class StoreUri:
         return StoreUri(log_in(self.whole))
 
 
-def default_tracking_uri() -> str:
-    """The text of `StoreUri.default`."""
-    return StoreUri.default().whole
-
-
 def normalise(uri: str) -> str:
     """`models:/agr/best` to `models:/agr@best`: MLflow takes the first for one of its old stages."""
     match = ALIAS_AS_STAGE.fullmatch(uri)

@@ -1,6 +1,6 @@
-"""The one module that knows MLflow: runs, metrics, pictures, registered versions and their aliases.
+"""An experiment in an MLflow store: runs, metrics, files, registered versions and their aliases.
 
-    tracker = Tracker(default_tracking_uri())
+    tracker = Tracker(StoreUri.default())
     parent = tracker.start_run("grid", params={...}, tags={...})
 
 Everything goes through MLflow's client with explicit run ids; MLflow's global active run is never touched.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from agr import aliases, environment, moved, newstore
 from agr.corpus import CLASSES
 from agr.errors import ModelError
 from agr.files import tree_digest
-from agr.logged import Finished, Point, Version, points_of
+from agr.logged import Finished, Point, Version
 from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri, resolve
 
 PROBE_SECONDS = 20
@@ -97,7 +96,7 @@ class Tracker:
         return str(run.info.run_id)
 
     def set_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """What a run was told; once set, MLflow takes only the same again."""
+        """Set parameters of a run; MLflow takes no other value afterwards."""
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None:
@@ -105,19 +104,11 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_epochs(self, run_id: str, epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> None:
-        """Every metric of every epoch, the step being the epoch, and single numbers with them, in batches."""
-        self.log_points(run_id, points_of(epochs, totals), int(time.time() * 1000))
-
     def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None:
         """Numbers measured at one time, ms since 1970; MLflow keeps one of those that it is given twice."""
         metrics = [Metric(key, value, at, step) for key, value, step in points]
         for start in range(0, len(metrics), POINTS_A_BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + POINTS_A_BATCH])
-
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Single numbers of a run."""
-        self.log_epochs(run_id, (), metrics)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Add or change tags of a run."""

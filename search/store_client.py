@@ -27,7 +27,6 @@ def _sent(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[St
     def send(client: StoreClient, /, *values: P.args, **named: P.kwargs) -> T:
         return client.call(method, *values, **named)
 
-    send.__doc__ = method.__doc__
     return send
 
 
@@ -41,8 +40,6 @@ class StoreClient:
     start_run = _sent(Store.start_run)
     set_params = _sent(Store.set_params)
     log_dataset = _sent(Store.log_dataset)
-    log_epochs = _sent(Store.log_epochs)
-    log_metrics = _sent(Store.log_metrics)
     log_points = _sent(Store.log_points)
     set_tags = _sent(Store.set_tags)
     log_folder = _sent(Store.log_folder)

@@ -126,7 +126,7 @@ def test_the_store_is_named_by_the_environment_or_lies_in_mlflow_store(
     assert resolve("models:/agr/best").version == 1
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    assert registry.default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
+    assert registry.StoreUri.default().whole == f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
     assert f"no store at {tmp_path / 'mlflow_store' / 'mlflow.db'}; run a search first" in refusal("models:/agr/best")
 
 

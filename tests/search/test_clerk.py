@@ -44,7 +44,7 @@ def test_a_store_takes_the_calls_of_a_tracker(store: Store) -> None:
     parent = store.start_run("grid", {"lr": "0.1"}, {"driver": "here:1"})
     run = store.start_run("trial", {"epochs": 3}, {"kind": "test"}, parent)
     store.log_dataset(run, name="made", digest="0123", source="somewhere", profile="{}")
-    store.log_metrics(run, {"loss": 0.25})
+    store.log_points(run, [("loss", 0.25, 0)], 1000)
     store.end_run(run, "FINISHED")
     (found,) = store.finished({"kind": "test"})
     assert (found.run_id, dict(found.params), dict(found.metrics)) == (run, {"epochs": "3"}, {"loss": 0.25})
