@@ -1,10 +1,10 @@
-"""Where a model URI leads, found without importing MLflow when its store is a local SQLite file.
+"""Store URIs and model URIs, resolved without importing MLflow when the store is a local SQLite file.
 
     found = resolve("models:/agr/best")               # a folder, the model's name and version
 
-MLflow takes longer to import than torch does. A prediction only needs two rows of the registry, so these are
-read straight from SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client.
-A version is registered with a digest of its bundle's files; when they are no longer those, it is refused.
+MLflow takes longer to import than torch. A prediction only needs two rows of the registry, which are read directly from
+SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client. A version is registered
+with a digest of its bundle's files; it is refused when the files have changed.
 """
 
 from __future__ import annotations

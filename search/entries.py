@@ -65,7 +65,7 @@ class Journal:
         self._pending: deque[Entry] = deque()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
-        self._lock.acquire(blocking=False)
+        self._lock.acquire(timeout=0)
         self._file = path.open("x", encoding="utf-8")
         self._write({"uri": None if any(user_and_password(uri.whole)) else uri.whole})
 
@@ -169,7 +169,7 @@ def taken_over(path: Path) -> Iterator[Left]:
     read(path)  # refuses any other file before a lock is made beside it
     lock = _lock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=0)
     except Timeout:
         raise SettingsError(f"{path}: its search is running; expected one that has ended") from None
     try:

@@ -138,7 +138,7 @@ def test_what_a_search_logs_arrives_and_leaves_no_file(box: Outbox, client: Mlfl
     assert left_files(tmp_path) == []
 
 
-def test_a_number_that_is_none_arrives_too(box: Outbox, client: MlflowClient) -> None:
+def test_nan_and_infinite_metrics_are_logged(box: Outbox, client: MlflowClient) -> None:
     run = box.start_run("diverged", {}, {})
     box.log_metrics(run, {"loss": math.nan})
     box.log_metrics(run, {"high": math.inf})
@@ -148,7 +148,7 @@ def test_a_number_that_is_none_arrives_too(box: Outbox, client: MlflowClient) ->
     assert found["high"] > 1e300
 
 
-def test_during_an_outage_calls_return_at_once_and_are_made_up_for(
+def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
     box: Outbox, flaky: Flaky, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flaky.mode = DOWN
@@ -176,7 +176,7 @@ def test_a_call_whose_answer_is_lost_leaves_no_double(
     assert_arrived(client, box, parent, trial)
 
 
-def test_a_run_that_was_made_behind_our_back_and_again_is_deleted_in_the_end(
+def test_a_run_that_the_server_created_twice_is_deleted_once(
     box: Outbox, flaky: Flaky, client: MlflowClient, store: Tracker
 ) -> None:
     """A server that takes its time may carry a call out after it was repeated."""
@@ -189,7 +189,7 @@ def test_a_run_that_was_made_behind_our_back_and_again_is_deleted_in_the_end(
     assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
 
 
-def test_what_mlflow_refuses_for_good_is_named_and_the_rest_goes_on(
+def test_a_refused_entry_is_named_and_the_rest_is_delivered(
     box: Outbox, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box.end_run("0" * 32, "FINISHED")
@@ -200,7 +200,7 @@ def test_what_mlflow_refuses_for_good_is_named_and_the_rest_goes_on(
     assert "refused: " in line and "(end_run)" in line
 
 
-def test_files_are_kept_though_their_folder_goes(
+def test_logged_files_are_copied_before_their_folder_is_deleted(
     box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path
 ) -> None:
     flaky.mode = DOWN
@@ -305,7 +305,7 @@ def test_a_file_that_another_search_has_just_delivered_stops_none(
     box.close()
 
 
-def test_whatever_goes_wrong_at_the_beginning_is_said_to_those_who_wait(store: Tracker, tmp_path: Path) -> None:
+def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_path: Path) -> None:
     def first(store: Store) -> None:
         raise KeyError("a mistake of ours")
 
@@ -390,7 +390,9 @@ def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox
     box.end_run(run, "KILLED")
 
 
-def test_one_version_though_the_answer_is_lost(box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path) -> None:
+def test_a_lost_answer_registers_no_second_version(
+    box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path
+) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "weights").write_bytes(b"w")
     run = box.start_run("champion", {}, {})
