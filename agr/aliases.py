@@ -1,14 +1,14 @@
-"""An alias moves only from the version it was compared with: the compare-and-set that MLflow's registry lacks.
+"""Compare-and-set of an alias, which MLflow's registry lacks: it moves only from the version it was compared with.
 
     moved = compare_and_set(client, "agr", "best", expected=3, version=4)
 
-MLflow sets an alias without asking, but on every kind of store it creates a registered model of a given name only once.
-So a registered model `agr.best.moving` is the lock: who creates it looks at the alias, moves it, and deletes the lock
-again, four requests later. Its tag says whose it is. One that has been the same owner's for LEASE_SECONDS was left by a
-process that died, and whoever waits deletes it; no two clocks are compared.
+MLflow sets an alias without any check, but every kind of store creates a registered model of a given name only once. So
+a registered model `agr.best.moving` serves as the lock: its creator reads the alias, moves it, and deletes the lock,
+four requests later. A tag of the lock names its owner. A lock that keeps the same owner for LEASE_SECONDS was left by a
+process that died, and whoever waits deletes it; each waiter uses only its own clock.
 
-Known limit: a process that is suspended for that long between its last look at the lock and its next request still
-moves the alias, and so may two that delete a dead one's lock in the same instant.
+Known limit: a process that is suspended for that long between its last check of the lock and its next request still
+moves the alias, and so may two processes that delete a dead one's lock at the same instant.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Passwords in URIs: refused on a command line, handed to MLflow in its own way, never shown.
+"""Passwords in URIs: refused on a command line, passed to MLflow in its own variables, never shown.
 
-    uri = log_in("https://ann:secret@mlflow.example.org")     # without them; MLflow finds them in its variables
+    uri = log_in("https://ann:secret@mlflow.example.org")     # without user and password
     print(hide(str(error), uri))
 
-A command line is no place for a password: every user of the machine reads it in the list of processes.
+A command line is no place for a password: every user of the machine can read it in the list of processes.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from agr.errors import SettingsError
 
@@ -24,7 +24,7 @@ SECRET_SETTING = re.compile(r"(?i)(password|passwd|secret|token|(^|[&;_-])(key|s
 
 
 def user_and_password(uri: str) -> tuple[str, str]:
-    """What stands before the @ of a URI, as it stands there; empty where there is none."""
+    """The part before the @ of a URI, still percent-encoded; empty strings where there is none."""
     rest = uri.partition("://")[2]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" not in authority and ("@" not in rest or HOST.fullmatch(authority)):
@@ -35,16 +35,17 @@ def user_and_password(uri: str) -> tuple[str, str]:
 
 
 def hide(text: str, uri: str) -> str:
-    """A text in which the user, the password and the query of a URI are blotted out wherever they stand."""
+    """Replace the user, the password and the query of a URI by `***` wherever they stand in a text."""
     user, password = user_and_password(uri)
     query = uri.partition("?")[2]
-    for secret in (f"{user}:{password}", password, unquote(password), query):
+    settings = [value for key, value in parse_qsl(query) if SECRET_SETTING.search(f"{key}=")]
+    for secret in (f"{user}:{password}", password, unquote(password), query, *settings):
         text = text.replace(secret, "***") if secret.strip(":") else text
     return text
 
 
 def log_in(uri: str) -> str:
-    """Hand what stands before the @ of a server's URI to MLflow by its variables; returns the URI without it."""
+    """Put user and password of a server's URI into MLflow's own variables; returns the URI without them."""
     user, password = user_and_password(uri)
     if not user or not uri.startswith(("http://", "https://")):
         return uri
@@ -54,8 +55,13 @@ def log_in(uri: str) -> str:
     return uri.replace(f"{user}:{password}@" if f"{user}:" in uri else f"{user}@", "", 1)
 
 
+def is_harmless(uri: str) -> bool:
+    """Whether a URI holds no password, neither before its @ nor in its query."""
+    return not user_and_password(uri)[1] and not SECRET_SETTING.search(uri.partition("?")[2])
+
+
 def harmless(uri: str) -> str:
-    """A URI that was typed; made for argparse's `type`. Raises: SettingsError if it holds a password."""
-    if user_and_password(uri)[1] or SECRET_SETTING.search(uri.partition("?")[2]):
+    """A URI from a command line, for argparse's `type`. Raises: SettingsError if it holds a password."""
+    if not is_harmless(uri):
         raise SettingsError(f"{hide(uri, uri)}: a password on the command line; {INSTEAD}")
     return uri

@@ -1,4 +1,4 @@
-"""What a registered model needs to run, in the files in which MLflow's virtual environments and conda look for it."""
+"""The files of a registered model that list its requirements, for MLflow's virtual environments and conda."""
 
 from __future__ import annotations
 

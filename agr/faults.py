@@ -1,6 +1,6 @@
-"""How MLflow behaves here, quiet and without long waits, and what its errors mean.
+"""Makes MLflow quiet and impatient, and says what its errors mean.
 
-Imported before MLflow: what it tells MLflow stands in variables that MLflow reads once.
+To be imported before MLflow, which reads these environment variables once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, SQLAlchemyError | OSError) and not isinstance(error, LOCAL_FAULTS)
 
 
-def first_line(error: Exception) -> str:
-    """What it says first, without a full stop."""
+def first_line(error: BaseException) -> str:
+    """The first line of its message, without a full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def root_cause(error: BaseException) -> str:
+    """What the operating system says, however deep inside MLflow's error it stands; else the first line."""
+    says, inner = first_line(error), error
+    while (below := inner.__cause__ or inner.__context__) is not None:
+        inner = below
+        if isinstance(inner, OSError) and inner.strerror:
+            says = inner.strerror
+    return says

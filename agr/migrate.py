@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from agr.credentials import harmless, hide, log_in
 from agr.errors import ModelError, SettingsError
-from agr.faults import STORE_ERRORS  # before MLflow, which it tells to be quiet
+from agr.faults import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
 from agr.progress import Progress, silent_progress, terminal_progress
-from agr.registry import SQLITE, STORE
+from agr.registry import SQLITE, STORE, StoreUri
 from agr.terminal import complain
 from agr.tracking import Tracker
 
@@ -43,10 +42,12 @@ KINDS = ("experiments", "runs", "params", "metric points", "artifacts", "models"
 class Migration:
     """One store on its way into another: what was moved, what a person should know of it, and what was left."""
 
-    def __init__(self, source: str, target: str, overwrite: bool = False, progress: Progress = silent_progress) -> None:
+    def __init__(
+        self, source: StoreUri, target: StoreUri, overwrite: bool = False, progress: Progress = silent_progress
+    ) -> None:
         """Open both stores. Raises: ModelError if the target cannot be reached."""
         Tracker(target, Experiment.DEFAULT_EXPERIMENT_NAME)  # which every store has
-        self._source, self._target = MlflowClient(source, source), MlflowClient(target, target)
+        self._source, self._target = (MlflowClient(uri.whole, uri.whole) for uri in (source, target))
         self._uri, self._overwrite, self._progress = target, overwrite, progress
         self._runs: dict[str, str] = {}  # ids, the source's to the target's
         self._versions: dict[tuple[str, int], int] = {}  # name and number in the source to the number in the target
@@ -194,30 +195,36 @@ def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iter
         yield from _files(client, run_id, entry.path) if entry.is_dir else [(entry.path, entry.file_size)]
 
 
-def _file(uri: str) -> str:
-    return os.path.realpath(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri
+def _source(text: str) -> StoreUri:
+    """A store, or the folder of one."""
+    return StoreUri.from_option(text if "://" in text else f"{SQLITE}{text}/mlflow.db")
+
+
+def _place(uri: StoreUri) -> str:
+    return os.path.realpath(uri.database) if uri.database is not None else uri.whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
     where = "a folder or a URI (default: mlflow_store)"
-    parser.add_argument("--from", dest="source", type=harmless, metavar="URI", default=str(STORE), help=where)
+    home = StoreUri(f"{SQLITE}{STORE}/mlflow.db")
+    parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)
     to = "the store that is to have them"
-    parser.add_argument("--to", dest="target", type=harmless, metavar="URI", required=True, help=to)
+    parser.add_argument("--to", dest="target", type=StoreUri.from_option, metavar="URI", required=True, help=to)
     parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help="that differ (default: keep)")
     options = parser.parse_args(arguments)
-    source = options.source if "://" in options.source else f"{SQLITE}{options.source}/mlflow.db"
-    if source.startswith(SQLITE) and not os.path.isfile(_file(source)):
+    source, target = options.source, options.target
+    if source.database is not None and not source.database.is_file():
         raise ModelError(f"--from {source}: no such file; expected a store that a search has filled")
-    if "://" not in options.target or _file(source) == _file(options.target):
-        raise SettingsError(hide(f"--to {options.target}: expected the URI of another MLflow store", options.target))
+    if "://" not in target.whole or _place(source) == _place(target):
+        raise SettingsError(f"--to {target}: expected the URI of another MLflow store")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run
     try:
-        migration = Migration(source, log_in(options.target), options.aliases == "overwrite", terminal_progress)
+        migration = Migration(source, target.log_in(), options.aliases == "overwrite", terminal_progress)
         migration.run()
     except (*STORE_ERRORS, ModelError) as error:
-        raise ModelError(hide(hide(str(error).partition("\n")[0], source), options.target)) from None
+        raise ModelError(source.hide(target.hide(first_line(error)))) from None
     for kind in KINDS:
         said = [f"{n} {what}" for what in (MOVED, AGAIN, THERE) if (n := migration.counts[kind, what])]
         print(f"{kind}: {', '.join(said) or 'none'}")

@@ -1,6 +1,6 @@
-"""A SQLite store that was moved or copied together with its files: MLflow keeps whole paths, so these are set right.
+"""Corrects the paths in a SQLite store that was moved or copied with its files: MLflow keeps absolute paths.
 
-follow("sqlite:///mlflow_store/mlflow.db", "agr")     # before anything is logged there
+follow(StoreUri("sqlite:///mlflow_store/mlflow.db"), "agr")     # before anything is logged there
 """
 
 from __future__ import annotations
@@ -11,26 +11,24 @@ import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
 
-from agr.registry import ARTIFACTS, SQLITE
+from agr.registry import ARTIFACTS, StoreUri
 from agr.terminal import complain
 
 FILE = "file://"
 
 
-def beside(store: str) -> str | None:
-    """The URI of the folder in which runs have their files: beside a SQLite file; a server chooses its own."""
-    if not store.startswith(SQLITE):
-        return None
-    return (Path(store.removeprefix(SQLITE)).resolve().parent / ARTIFACTS).as_uri()
+def beside(store: StoreUri) -> str | None:
+    """The URI of the folder for the files of runs: beside a SQLite file; None for a server, which chooses its own."""
+    return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
 
 
-def follow(store: str, experiment: str) -> None:
-    """Let an experiment and its runs have their files beside the store, if that is where they are by now; say so.
+def follow(store: StoreUri, experiment: str) -> None:
+    """Point an experiment and its runs at the files beside the store, if that is where they are now, and say so.
 
     What is no such store is left for MLflow to refuse.
     """
-    database, new = Path(store.removeprefix(SQLITE)), beside(store)
-    if new is None or not database.is_file():
+    database, new = store.database, beside(store)
+    if database is None or new is None or not database.is_file():
         return
     before = None
     with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=20)) as connection, connection:
@@ -40,7 +38,7 @@ def follow(store: str, experiment: str) -> None:
 
 
 def _set_right(connection: sqlite3.Connection, experiment: str, new: str) -> Path | None:
-    """Write the new place over the old one; returns the old one, None if nothing was to be done."""
+    """Replace the old folder by the new one; returns the old one, None if there was nothing to do."""
     query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
     number, old = connection.execute(query, (experiment,)).fetchone() or (None, "")
     if not old.startswith(FILE) or not old.endswith(f"/{ARTIFACTS}") or old == new:

@@ -1,28 +1,26 @@
 """A new MLflow store in a SQLite file: there with all its tables, or not there.
 
-    create("sqlite:///mlflow_store/mlflow.db")
+    create(StoreUri("sqlite:///mlflow_store/mlflow.db"))
 
-MLflow makes the tables of a new file in some forty steps. Two processes that do so at once, or one that is killed
-meanwhile, leave a file that no MLflow opens again. So one process makes them, under another name.
+MLflow creates the tables of a new file in some forty steps. Two processes that do so at once, or one that is killed
+halfway, leave a file that MLflow cannot open again. So one process creates them, under a temporary name.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from agr.registry import SQLITE
+from agr.registry import SQLITE, StoreUri
 
 
-def create(uri: str) -> None:
+def create(uri: StoreUri) -> None:
     """Make the store of a URI that names a SQLite file, unless it is there. Raises: OSError, MlflowException."""
-    path = uri.removeprefix(SQLITE)
-    if not uri.startswith(SQLITE) or "?" in path or path in ("", ":memory:"):
+    database = uri.database
+    if database is None:
         return
-    database = Path(path)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_name(f".{database.name}.lock")):
         if database.exists() and database.stat().st_size:

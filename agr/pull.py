@@ -10,28 +10,26 @@ from agr.faults import STORE_ERRORS, first_line  # before MLflow, which it tells
 import mlflow.artifacts
 from mlflow import MlflowClient
 
-from agr.credentials import hide, log_in
 from agr.errors import ModelError
-from agr.registry import DIGEST_TAG, Found, normalise
+from agr.registry import DIGEST_TAG, Found, StoreUri, normalise
 
 
-def download(uri: str, tracking_uri: str) -> Found:
+def download(uri: str, tracking_uri: StoreUri | str) -> Found:
     """The files behind `models:/...` or `runs:/...`.
 
     Raises: ModelError if there is no such model.
     """
-    uri, tracking_uri = normalise(uri), log_in(tracking_uri)
+    uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
     name, version, digest = None, None, None
     try:
-        client = MlflowClient(tracking_uri, tracking_uri)
+        client = MlflowClient(store.whole, store.whole)
         if uri.startswith("models:/"):
             name, version = _name_and_version(client, uri)
             uri = client.get_model_version_download_uri(name, str(version))
             digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
-        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri)
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.whole)
     except STORE_ERRORS as error:
-        why = f"{uri}: {first_line(error)}; expected a model in {tracking_uri}"
-        raise ModelError(hide(why, tracking_uri)) from None
+        raise ModelError(f"{uri}: {store.hide(first_line(error))}; expected a model in {store}") from None
     return Found(Path(folder), name, version, digest)
 
 

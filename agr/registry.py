@@ -1,10 +1,10 @@
-"""Where a model URI leads, found without importing MLflow when its store is a local SQLite file.
+"""Store URIs and model URIs, resolved without importing MLflow when the store is a local SQLite file.
 
     found = resolve("models:/agr/best")               # a folder, the model's name and version
 
-MLflow takes longer to import than torch does. A prediction only needs two rows of the registry, so these are
-read straight from SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client.
-A version is registered with a digest of its bundle's files; when they are no longer those, it is refused.
+MLflow takes longer to import than torch. A prediction only needs two rows of the registry, which are read directly from
+SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client. A version is registered
+with a digest of its bundle's files; it is refused when the files have changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from agr.credentials import hide, log_in
+from agr.credentials import harmless, hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
 
@@ -46,15 +46,67 @@ class Found:
     sha256: str | None = None
 
 
-def default_tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
+@dataclass(frozen=True, repr=False)
+class StoreUri:
+    """The URI of an MLflow store. As text it shows no password and no query; only `whole` holds them.
 
-    A server's user and password are taken out of the variable and put into MLflow's own two.
+    Attributes:
+        whole: what MLflow is given.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        return f"{SQLITE}{(STORE / 'mlflow.db').resolve()}"
-    os.environ["MLFLOW_TRACKING_URI"] = uri = log_in(os.environ["MLFLOW_TRACKING_URI"])
-    return uri
+
+    whole: str
+
+    @classmethod
+    def of(cls, uri: StoreUri | str) -> StoreUri:
+        """The URI that a caller from outside passed as text."""
+        return cls(uri) if isinstance(uri, str) else uri
+
+    @classmethod
+    def from_option(cls, text: str) -> StoreUri:
+        """For argparse's `type`. Raises: SettingsError if the text holds a password."""
+        return cls(harmless(text))
+
+    @classmethod
+    def default(cls) -> StoreUri:
+        """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
+
+        A server's user and password are taken out of the variable and put into MLflow's own two.
+        """
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            return cls(f"{SQLITE}{(STORE / 'mlflow.db').resolve()}")
+        uri = cls(os.environ["MLFLOW_TRACKING_URI"]).log_in()
+        os.environ["MLFLOW_TRACKING_URI"] = uri.whole
+        return uri
+
+    def __str__(self) -> str:
+        return self.shown
+
+    __repr__ = __str__
+
+    @property
+    def shown(self) -> str:
+        """The URI as people may see it."""
+        return self.hide(self.whole)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether MLflow reaches it over HTTP."""
+        return self.whole.startswith(("http://", "https://"))
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file; None for any other store. Parameters like `?timeout=30` are no part of its name."""
+        path = self.whole.removeprefix(SQLITE).partition("?")[0]
+        plain = self.whole.startswith(SQLITE) and path not in ("", ":memory:") and not path.startswith("file:")
+        return Path(path) if plain else None
+
+    def hide(self, text: str) -> str:
+        """A text in which this URI's user, password and query are replaced by `***`."""
+        return hide(text, self.whole)
+
+    def log_in(self) -> StoreUri:
+        """The URI without a server's user and password, which MLflow finds in its own variables from now on."""
+        return StoreUri(log_in(self.whole))
 
 
 def normalise(uri: str) -> str:
@@ -65,7 +117,7 @@ def normalise(uri: str) -> str:
     return f"models:/{match[1]}@{match[2]}"
 
 
-def resolve(uri: str, tracking_uri: str | None = None) -> Found:
+def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
     """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
 
     Raises: ModelError if there is none, or if its files are not those that were registered.
@@ -76,22 +128,22 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Found:
         return Found(Path(uri))
     if NAME_ALONE.fullmatch(uri):
         raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
-    uri, store = normalise(uri), tracking_uri or default_tracking_uri()
-    if store.startswith(SQLITE) and not (database := Path(store.removeprefix(SQLITE))).is_file():
-        raise ModelError(f"{uri}: no store at {database}; run a search first, or name one with --tracking-uri")
+    uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
+    if store.database is not None and not store.database.is_file():
+        raise ModelError(f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri")
     found = _from_sqlite(uri, store) or _from_mlflow(uri, store)
     if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
         what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
-        raise ModelError(hide(f"{what}; its files were changed", store))
+        raise ModelError(store.hide(f"{what}; its files were changed"))
     return found
 
 
-def _from_sqlite(uri: str, store: str) -> Found | None:
+def _from_sqlite(uri: str, store: StoreUri) -> Found | None:
     """The registry's row, or None whenever MLflow itself should be asked."""
     match = MODEL_URI.fullmatch(uri)
-    if match is None or not store.startswith(SQLITE):
+    if match is None or store.database is None:
         return None
-    path = Path(store.removeprefix(SQLITE)).resolve()
+    path = store.database.resolve()
     try:
         with closing(
             sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=20)
@@ -140,7 +192,7 @@ def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
     return folder if parts.scheme in ("", "file") and folder.is_dir() else None
 
 
-def _from_mlflow(uri: str, store: str) -> Found:
+def _from_mlflow(uri: str, store: StoreUri) -> Found:
     from agr import pull
 
     return pull.download(uri, store)

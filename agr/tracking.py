@@ -1,6 +1,6 @@
-"""The one module that knows MLflow: runs, metrics, pictures, registered versions and their aliases.
+"""An experiment in an MLflow store: runs, metrics, files, registered versions and their aliases.
 
-    tracker = Tracker(default_tracking_uri())
+    tracker = Tracker(StoreUri.default())
     parent = tracker.start_run("grid", params={...}, tags={...})
 
 Everything goes through MLflow's client with explicit run ids; MLflow's global active run is never touched.
@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from agr.faults import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+from agr.faults import STORE_ERRORS, first_line, root_cause  # before MLflow, which it tells to be quiet
 
 # isort: split
 import mlflow.pyfunc
@@ -27,14 +23,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from agr import aliases, environment, moved, newstore
 from agr.corpus import CLASSES
-from agr.credentials import hide, log_in
 from agr.errors import ModelError
 from agr.files import tree_digest
-from agr.logged import Finished, Point, Version, points_of
-from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, resolve
+from agr.logged import Finished, Point, Version
+from agr.registry import BUNDLE, COLUMN, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri, resolve
 
 PROBE_SECONDS = 20
 POINTS_A_BATCH = 1000  # as many as MLflow takes at once
@@ -47,20 +44,28 @@ DOCUMENTED = (
 class Tracker:
     """An experiment of a tracking store; created there if need be."""
 
-    def __init__(self, uri: str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
-        """Open the store. model: under which name versions are registered. Raises: ModelError if it is out of reach."""
+    def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
+        """Open the store.
+
+        Args:
+            uri: of an MLflow tracking store.
+            experiment: whose runs these are.
+            model: the name under which versions are registered.
+
+        Raises: ModelError if the store is out of reach.
+        """
         self.model = model
-        self.uri = uri = log_in(uri)
+        self.uri = store = StoreUri.of(uri).log_in()
         try:
-            if uri.startswith(("http://", "https://")):
-                _probe(uri)
-            newstore.create(uri)
-            moved.follow(uri, experiment)
-            self._client = MlflowClient(uri, uri)
+            if store.is_server:
+                _probe(store)
+            newstore.create(store)
+            moved.follow(store, experiment)
+            self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = f"{uri}: {first_line(error)}; expected an MLflow tracking store"
-            raise ModelError(hide(why, uri)) from None
+            why = store.hide(first_line(error))
+            raise ModelError(f"{store}: {why}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -91,7 +96,7 @@ class Tracker:
         return str(run.info.run_id)
 
     def set_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """What a run was told; once set, MLflow takes only the same again."""
+        """Set parameters of a run; MLflow takes no other value afterwards."""
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None:
@@ -99,19 +104,11 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> None:
-        """Every metric of every epoch, the step being the epoch, and single numbers with them, in batches."""
-        self.log_points(run_id, points_of(epochs, totals), int(time.time() * 1000))
-
     def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None:
         """Numbers measured at one time, ms since 1970; MLflow keeps one of those that it is given twice."""
         metrics = [Metric(key, value, at, step) for key, value, step in points]
         for start in range(0, len(metrics), POINTS_A_BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + POINTS_A_BATCH])
-
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Single numbers of a run."""
-        self.log_epochs(run_id, (), metrics)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Add or change tags of a run."""
@@ -231,12 +228,14 @@ def _save_model(folder: Path, path: Path) -> None:
     model.save(str(path / "MLmodel"))
 
 
-def _probe(uri: str) -> None:
-    """MLflow would try an unreachable server for minutes without a word. Raises: ModelError."""
+def _probe(store: StoreUri) -> None:
+    """Make one request as MLflow makes them, but without its retries, which take minutes and say nothing.
+
+    Raises: ModelError if no answer comes.
+    """
+    creds = get_default_host_creds(store.whole)
     try:
-        urllib.request.urlopen(uri, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it says MLflow understands better
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ModelError(f"{uri}: {reason}; expected an MLflow tracking server that answers") from error
+        http_request(creds, "/health", "GET", max_retries=0, timeout=PROBE_SECONDS, raise_on_status=False)
+    except (MlflowException, OSError) as error:
+        why = store.hide(root_cause(error))
+        raise ModelError(f"{store}: {why}; expected an MLflow tracking server that answers") from error

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from agr import images, prepare, splits
 from agr.corpus import open_corpus
+from agr.logged import points_of
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from agr.tracking import Tracker
 from agr.training import Epoch, Settings, State, fit
@@ -165,7 +166,7 @@ def mlflow_costs(scratch: Path) -> dict[str, float]:
     found = {"mlflow_run_s": each(whole, range(TRIALS))}
     bare = path.stat().st_size
     pairs = [(run, made_up(number)) for run in runs for number in range(1, EPOCHS + 1)]
-    found["mlflow_epoch_s"] = each(lambda pair: tracker.log_epochs(pair[0], [pair[1]]), pairs)
+    found["mlflow_epoch_s"] = each(lambda pair: tracker.log_points(pair[0], points_of([pair[1]]), 0), pairs)
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT count(*) FROM metrics").fetchone()[0]
     found |= {"mlflow_run_bytes": (bare - before) / TRIALS, "mlflow_epoch_rows": rows / len(pairs)}

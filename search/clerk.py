@@ -2,14 +2,13 @@
 
     with Clerk() as clerk:                                # MLflow is on its way
         ...
-        store = clerk.open(tracking_uri, "agr", "agr")    # takes the calls of `agr.tracking.Tracker`
+        store = clerk.open(tracking_uri, "agr", "agr")    # a `Store`, as `agr.tracking.Tracker` is
 
 A call that MLflow does not take raises StoreError. The process may die: the next call has another one.
 """
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import re
@@ -21,16 +20,14 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Concatenate
 
-from agr import registry
-from agr.credentials import hide, log_in
 from agr.errors import AgrError, ModelError, StoreError
+from agr.logged import Store
 from agr.pool import ctrl_c_ignored
+from agr.registry import StoreUri
 from agr.terminal import quick_imports
-
-if TYPE_CHECKING:
-    from agr.tracking import Tracker
+from search.store_client import P, StoreClient, T
 
 ENDED = "its process ended"
 REASON_LENGTH = 160
@@ -42,7 +39,7 @@ class Clerk:
 
     def __init__(self) -> None:
         """Start it; it imports MLflow at once."""
-        self._opening: tuple[str | None, str, str] | None = None
+        self._opening: tuple[StoreUri | None, str, str] | None = None
         self._opened = self._left = False
         self._line, self._process = _started()
         self._thread = ThreadPoolExecutor(1, "clerk")  # Ctrl-C interrupts who waits for an answer, not its reading
@@ -57,24 +54,26 @@ class Clerk:
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._process.kill()
 
-    def open(self, uri: str | None, experiment: str, model: str) -> Tracker:
-        """A store, see `store`; None is that of `default_tracking_uri`. Returns at once, the first call opens it.
+    def open(self, uri: str | None, experiment: str, model: str) -> StoreClient:
+        """A store; None is `StoreUri.default`. Returns at once, the first call opens it.
 
         Calls raise ModelError if it could not be opened, until the first that was answered.
         """
-        self._opening = uri, experiment, model
-        return store(self._call, log_in(uri) if uri else registry.default_tracking_uri(), model)
+        named = StoreUri(uri) if uri else None
+        self._opening = named, experiment, model
+        return StoreClient(self._call, named.log_in() if named else StoreUri.default(), model)
 
-    def _call(self, name: str, /, *values: Any, **named: Any) -> Any:
+    def _call(self, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
         try:
-            answer, error = self._thread.submit(self._exchange, name, values, named).result()
+            answer, error = self._thread.submit(self._exchange, method.__name__, values, named).result()
         except (RuntimeError, CancelledError):  # this search is leaving
             raise StoreError(ENDED, passing=True) from None
         if error is not None:
             raise error
-        return answer
+        found: T = answer
+        return found
 
-    def _exchange(self, *call: Any) -> tuple[Any, AgrError | None]:
+    def _exchange(self, *call: object) -> tuple[Any, AgrError | None]:
         with suppress(EOFError, OSError):
             self._line.send((self._opening, *call))
             answer, error, opened = self._line.recv()
@@ -103,66 +102,49 @@ def _serve(line: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with quick_imports():
         import_module("agr.tracking")
-    tracker: Tracker | None = None
+    store: Store | None = None
     with suppress(EOFError, OSError):
         while True:
             opening, name, values, named = line.recv()
             answer, refusal = None, None
             try:
-                tracker = tracker or _opened(*opening)
-                answer = make(tracker, name, *values, **named)
+                store = store or _opened(*opening)
+                answer = make(store, getattr(Store, name), *values, **named)
             except AgrError as error:
                 refusal = error
-            line.send((answer, refusal, tracker is not None))
+            line.send((answer, refusal, store is not None))
     os._exit(0)  # without taking MLflow down object by object
 
 
-def _opened(uri: str | None, experiment: str, model: str) -> Tracker:
+def _opened(uri: StoreUri | None, experiment: str, model: str) -> Store:
     from agr.tracking import Tracker
 
-    tracker = Tracker(uri or registry.default_tracking_uri(), experiment, model)
+    tracker = Tracker(uri or StoreUri.default(), experiment, model)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # from here on a repeated call must be known as one
     return tracker
 
 
-class _Store:
-    """Hands on the calls that it takes."""
-
-    def __init__(self, call: Callable[..., Any], uri: str, model: str) -> None:
-        self.uri, self.model = uri, model
-        self._call = call
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return functools.partial(self._call, name)
-
-
-def store(call: Callable[..., Any], uri: str, model: str) -> Tracker:
-    """What has the methods of a `Tracker`, whose errors are StoreErrors. call: as `make` does, of some tracker."""
-    return cast("Tracker", _Store(call, uri, model))
-
-
-def make(tracker: Tracker, name: str, /, *values: Any, **named: Any) -> Any:
-    """Make a call of a tracker. Raises: StoreError, or ModelError that no failing call is behind."""
+def make(store: Store, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+    """Make a call of a store. Raises: StoreError, or ModelError that no failing call is behind."""
     from agr.faults import STORE_ERRORS, is_outage
 
     try:
-        return getattr(tracker, name)(*values, **named)
+        answer: T = getattr(store, method.__name__)(*values, **named)
+        return answer
     except ModelError as error:
         first = error.__context__
         if isinstance(first, STORE_ERRORS) and is_outage(first):
-            raise StoreError(reason(first, tracker.uri), passing=True) from error
+            raise StoreError(reason(first, store.uri), passing=True) from error
         raise
     except AgrError:
         raise
     except Exception as error:  # whatever it is, the other calls are still made
         passing = isinstance(error, STORE_ERRORS) and is_outage(error)
-        raise StoreError(reason(error, tracker.uri), passing) from error
+        raise StoreError(reason(error, store.uri), passing) from error
 
 
-def reason(error: Exception, uri: str) -> str:
+def reason(error: Exception, uri: StoreUri) -> str:
     """An error in a few words, without what the store's URI hides."""
-    text = hide(str(error) or type(error).__name__, uri)
+    text = uri.hide(str(error) or type(error).__name__)
     found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
     return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")

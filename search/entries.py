@@ -1,84 +1,133 @@
-"""What a search logs, as lines of JSON in a file, and how a line becomes a call of MLflow.
+"""The journal of a search: what it logs, as lines of JSON in a file, until MLflow has it.
 
     {"uri": "http://..."}                                       where it goes; null if its URI holds a password
     {"number": 0, "call": "start_run", "run": "5c3...", ...}    one entry
     {"done": 0, "id": "9f1..."}                                 delivered; the id that MLflow gave the run
 
-A run has an id of the search's own from the moment it begins, kept in its tag LOCAL_ID; MLflow's id for it is known
-once it is delivered. The tag finds a run that was made although nobody heard of it, and metrics carry the time at
-which they were measured, so that delivering an entry twice changes nothing.
+Beside FILE.jsonl stand a folder FILE with the files that were logged, and FILE.jsonl.lock, which is locked while the
+search lives. The operating system releases the lock when the process ends, whichever way.
 """
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from agr.credentials import user_and_password
-from agr.errors import SettingsError, StoreError
-from agr.terminal import complain
+from agr.errors import SettingsError
+from agr.registry import StoreUri
 
-if TYPE_CHECKING:
-    from agr.tracking import Tracker
-
-LOCAL_ID = "local_id"
 SUFFIX = ".jsonl"
+LOCAL_ID = "local_id"  # tag of a run: the id that its search gave it
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One call of `Tracker`: `run` is a local id, `at` the time of the call in ms since 1970."""
+    """One call of a `Store`: `run` is an id of the search's own, `at` the time of the call in ms since 1970."""
 
     number: int
     call: str
     run: str
     at: int
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
 
     @property
     def points(self) -> int:
         """How many numbers it carries."""
-        return len(self.values["points"]) if self.call == "log_points" else 0
+        points = self.values.get("points")
+        return len(points) if self.call == "log_points" and isinstance(points, list) else 0
 
 
 class Journal:
-    """The entries of one running search, in a file that is locked while the search lives."""
+    """What one running search has logged and MLflow does not have yet, in memory and in a file; for many threads.
 
-    def __init__(self, path: Path, uri: str) -> None:
-        """Make the file. A disk that takes no more is no reason to stop: the entries are in memory too."""
+    A full disk stops no search: what cannot be written is still in memory.
+    """
+
+    def __init__(self, path: Path, uri: StoreUri) -> None:
+        """Make the file and lock it."""
         self.path = path
+        self.changed = threading.Condition()
+        self.closed = threading.Event()
+        self._numbers = itertools.count()
+        self._pending: deque[Entry] = deque()
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        self._lock.acquire(timeout=0)
         self._file = path.open("x", encoding="utf-8")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._write({"uri": None if any(user_and_password(uri)) else uri})
+        self._write({"uri": None if any(user_and_password(uri.whole)) else uri.whole})
 
-    def append(self, entry: Entry) -> None:
+    def append(self, call: str, run: str, values: Mapping[str, object]) -> None:
         """Note what is to be delivered."""
-        self._write(asdict(entry))
+        with self.changed:
+            entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
+            self._write(asdict(entry))
+            self._pending.append(entry)
+            self.changed.notify_all()
+
+    def keep_files(self, folder: Path) -> Path:
+        """Copy a folder to beside the file, so that the original may go; returns the copy."""
+        return Path(shutil.copytree(folder, self.path.with_suffix("") / str(next(self._numbers))))
+
+    def next(self) -> Entry | None:
+        """Wait for the first entry that is not delivered; None once the journal is closed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._pending or self.closed.is_set())
+            return None if self.closed.is_set() else self._pending[0]
 
     def done(self, entry: Entry, run_id: str | None) -> None:
-        """Note that it was. run_id: MLflow's id of a run that it started."""
-        self._write({"done": entry.number} | ({"id": run_id} if run_id else {}))
+        """Note that the first entry is delivered. run_id: MLflow's id of a run that it started."""
+        with self.changed:
+            if self.closed.is_set():
+                return  # to deliver an entry twice does no harm
+            self._write({"done": entry.number} | ({"id": run_id} if run_id else {}))
+            self._pending.popleft()
+            self.changed.notify_all()
+
+    @property
+    def pending(self) -> int:
+        """How many entries are not delivered."""
+        return len(self._pending)
+
+    @property
+    def points(self) -> int:
+        """How many numbers are not delivered."""
+        with self.changed:
+            return sum(entry.points for entry in self._pending)
 
     def sync(self) -> None:
         """Make what was noted survive a power cut."""
-        os.fsync(self._file.fileno())
+        with self.changed, suppress(OSError):
+            if not self.closed.is_set():
+                os.fsync(self._file.fileno())
 
     def close(self, keep: bool) -> None:
-        """Let go of the file, and delete it if nothing of it is wanted any longer."""
+        """Let go of the file. keep: leave it to be delivered later; without it all is deleted."""
+        with self.changed:
+            self.closed.set()
+            self.changed.notify_all()
+            with suppress(OSError):
+                self._file.close()
         if not keep:
-            self.path.unlink(missing_ok=True)
-        self._file.close()
+            _delete(self.path)
+        _release(self._lock, self.path)
 
-    def _write(self, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+    def _write(self, values: Mapping[str, object]) -> None:
+        with suppress(OSError):
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
 
 
 @dataclass(frozen=True)
@@ -97,7 +146,7 @@ class Left:
 
 
 def read(path: Path) -> Left:
-    """Raises: SettingsError if it is no such file. A last line that is cut short is passed over."""
+    """Read a journal. A last line that is cut short is passed over. Raises: SettingsError if it is no such file."""
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines()
         uri = json.loads(head)["uri"]
@@ -111,73 +160,38 @@ def read(path: Path) -> Left:
     return Left(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
 
 
-def deliver_file(tracker: Tracker, path: Path) -> Left:
-    """Deliver what a search left and delete the file; returns what it held. tracker: of `clerk.store`.
+@contextmanager
+def taken_over(path: Path) -> Iterator[Left]:
+    """The journal of a search that has ended, locked meanwhile, and deleted unless an error is raised.
 
-    An entry that MLflow refuses for good is named on stderr. Raises: SettingsError if the search still runs or it is
-    no such file; StoreError if the store does not answer, and then the file stays as it was.
+    Raises: SettingsError if the search is running or it is no such file.
     """
-    left = read(path)
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(f"{path}: its search is running; expected one that has ended") from error
-        ids = dict(left.ids)
-        for entry in left.entries:
-            try:
-                deliver(tracker, entry, ids, again=True)
-            except StoreError as error:
-                if error.passing:
-                    raise
-                complain(f"{path}: {entry.call} refused: {error}")
-        for run in left.runs:
-            discard_doubles(tracker, run, ids)
-        path.unlink(missing_ok=True)
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-    return left
+    read(path)  # refuses any other file before a lock is made beside it
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SettingsError(f"{path}: its search is running; expected one that has ended") from None
+    try:
+        yield read(path)  # another process may have delivered it meanwhile
+        _delete(path)
+    finally:
+        _release(lock, path)
 
 
-def discard_doubles(tracker: Tracker, run: str, ids: Mapping[str, str]) -> None:
-    """Delete the other runs that were made of one, when an answer got lost and the call was repeated."""
-    found = tracker.tagged(LOCAL_ID, run)
-    for double in found:
-        if double != ids.get(run, found[0]):
-            tracker.discard(double)
+def _lock(path: Path) -> FileLock:
+    return FileLock(f"{path}.lock", thread_local=False)
 
 
-def deliver(tracker: Tracker, entry: Entry, ids: dict[str, str], again: bool) -> None:
-    """Make the call; `ids`, from local ids to MLflow's, learns of a run that it starts.
-
-    again: whether it may have been made before.
-    """
-    values = entry.values
-    if entry.call == "start_run":
-        ids[entry.run] = _start(tracker, entry, ids, again)
-        return
-    run = ids.get(entry.run, entry.run)
-    match entry.call:
-        case "log_points":
-            tracker.log_points(run, [(key, value, step) for key, value, step in values["points"]], entry.at)
-        case "set_tags":
-            tracker.set_tags(run, values)
-        case "log_dataset":
-            tracker.log_dataset(run, **values)
-        case "log_folder":
-            tracker.log_folder(run, Path(values["folder"]), values["name"])
-        case "end_run":
-            tracker.end_run(run, values["status"], entry.at)
-        case other:
-            raise SettingsError(f"entry {entry.number}: {other}; expected a call that a search makes")
+def _release(lock: FileLock, path: Path) -> None:
+    lock.release()
+    if not path.exists():  # whoever locks it in this moment finds no journal
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _start(tracker: Tracker, entry: Entry, ids: Mapping[str, str], again: bool) -> str:
-    name, params, tags, parent = (entry.values[key] for key in ("name", "params", "tags", "parent"))
-    if again and (found := tracker.tagged(LOCAL_ID, entry.run)):
-        tracker.set_params(found[0], params)
-        return found[0]
-    parent = ids.get(parent, parent)
-    return tracker.start_run(name, params, tags | {LOCAL_ID: entry.run}, parent, entry.at)
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

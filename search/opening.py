@@ -1,25 +1,26 @@
-"""The beginning of a search in MLflow: its own run, its tags, and what a killed driver left open."""
+"""Begins a search in MLflow: opens its own run with its tags, and ends the runs that a killed driver left open."""
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from agr import registry
+from agr.logged import Store
 from search.clerk import Clerk
 from search.outbox import Outbox
 from search.session import KILLED, Session
 from search.subject import Subject
 from search.task import Point, readable
 
-if TYPE_CHECKING:
-    from agr.tracking import Tracker
-
 SHOWN_VALUES = 10  # of an axis, in the parameters of the search's run
+CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a living process
 
 
 def open_session(
@@ -30,7 +31,7 @@ def open_session(
     tracking_uri: str | None,
     axes: Mapping[str, object],
 ) -> Session:
-    """The search's own run; the store opens meanwhile, see `Outbox.opened`. axes: what is searched, for people."""
+    """Begin the search's own run, while the store is being opened. axes: what is searched, for people to read."""
     store = clerk.open(tracking_uri, subject.experiment, subject.model)
     tracker = Outbox(store, registry.STORE / "outbox", close_abandoned)
     params = dict(axes) | dict(subject.params)
@@ -49,38 +50,45 @@ def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
     return found | {"trials": len(points)}
 
 
-def _order(value: Any) -> tuple[str, Any]:
-    """Numbers first, then what else there may be, each with its kind."""
-    return "" if isinstance(value, int | float) else str(type(value)), value
+def _order(value: object) -> tuple[str, float | str]:
+    """Numbers first, then everything else by type and text."""
+    return ("", value) if isinstance(value, int | float) else (str(type(value)), str(value))
 
 
-def close_abandoned(tracker: Tracker) -> None:
+def close_abandoned(store: Store) -> None:
     """End runs that a killed driver of this machine left open."""
-    open_runs = tracker.unfinished()
+    open_runs = store.unfinished()
     dead = {run for run, tags in open_runs if is_dead(tags.get("driver", ""))}
     for run, tags in open_runs:
         if run in dead or tags.get("mlflow.parentRunId") in dead:
-            tracker.set_tags(run, {"reason": "its driver was killed"})
-            tracker.end_run(run, KILLED)
+            store.set_tags(run, {"reason": "its driver was killed"})
+            store.end_run(run, KILLED)
 
 
+@functools.cache
 def driver() -> str:
-    """This process, as tags name it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """The tag that names this process: host, pid, and when it was started, in seconds since 1970."""
+    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
 
 
-def is_dead(driver: str) -> bool:
-    """Whether that process ran on this machine and is no more."""
-    host, _, pid = driver.rpartition(":")
+def is_dead(process: str) -> bool:
+    """Whether a process ran on this machine and is no more.
+
+    A container that is restarted gives the same host and pid again, so the time of the start tells two processes
+    apart. Tags of earlier versions lack it: they are never of this process.
+    """
+    host, pid, started, *_ = (*process.split(":"), "", "")
     if host != socket.gethostname() or not pid.isdecimal():
         return False
+    if int(pid) == os.getpid():
+        return process != driver()
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        born = psutil.Process(int(pid)).create_time()
+    except psutil.NoSuchProcess:
         return True
-    except OSError:
+    except psutil.Error:  # another user's
         return False
-    return False
+    return started.isdecimal() and abs(born - int(started)) > CLOCK_SECONDS
 
 
 def common_tags(name: str, script: str, device: str) -> dict[str, object]:

@@ -1,288 +1,136 @@
 """What a search logs, on its way to MLflow: training never waits for it, and an outage loses none of it.
 
-    tracker = Outbox(clerk.open(uri, "agr", "agr"), Path("mlflow_store/outbox"))   # takes its calls, returns at once
+    log = Outbox(clerk.open(uri, "agr", "agr"), Path("mlflow_store/outbox"))   # each call returns at once
     python -m search.outbox deliver mlflow_store/outbox/FILE.jsonl    # what a search could not deliver itself
 
-A thread makes the calls, in their order. While the store does not answer they wait, in memory and in a file that
-outlives the search; the next search in this folder delivers what a killed one left.
+Three parts: this one turns calls into entries, `Journal` keeps them in a file, `Deliverer` makes the calls of MLflow in
+a thread of its own. While MLflow does not answer, entries wait. The next search in this folder delivers what a killed
+one left.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-import threading
-import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from agr.credentials import hide
-from agr.errors import AgrError, ModelError, SettingsError, StoreError
-from agr.logged import Finished, Version, points_of
+from agr.errors import AgrError
+from agr.logged import Finished, Store, Version, points_of
 from agr.terminal import complain
-from search.entries import SUFFIX, Entry, Journal, deliver, deliver_file, discard_doubles, read
-from search.outage import Outage, grace
-
-if TYPE_CHECKING:
-    from agr.tracking import Tracker
+from search.deliverer import Deliverer
+from search.entries import SUFFIX, Journal
+from search.outage import grace
 
 CLOSING_SECONDS = 5.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
-T = TypeVar("T")
 
 
 class Outbox:
-    """Stands before a `clerk.store`. The ids that it hands out are the search's own; see `run_id` for MLflow's."""
+    """A `RunLog`. The ids of runs that it returns are the search's own; `run_id` tells MLflow's."""
 
-    def __init__(self, tracker: Tracker, folder: Path, first: Callable[[Tracker], None] | None = None) -> None:
-        """folder: where the file of this search is made, and where others may have left theirs, to be delivered first.
-
-        first: done after that and before anything of this search is delivered, by the thread that delivers.
-        """
-        self.uri = tracker.uri
+    def __init__(self, store: Store, folder: Path, first: Callable[[Store], None] | None = None) -> None:
+        """Begin to deliver. folder: of the journal. store, first: as for `Deliverer`."""
+        self.uri, self.model = store.uri, store.model
         self._id = uuid.uuid4().hex
-        self._tracker = tracker
-        self._folder = folder.resolve()
-        self._journal = Journal(self._folder / f"{self._id}{SUFFIX}", tracker.uri)
-        self._numbers = itertools.count()
-        self._ids: dict[str, str] = {}
-        self._doubtful: set[str] = set()  # runs whose beginning was sent more than once
-        self._queue: deque[Entry] = deque()
-        self._changed = threading.Condition()
-        self._outage = Outage(hide(tracker.uri, tracker.uri))
-        self._stopping = threading.Event()
-        self._first = first
-        self._begun = threading.Event()
-        self.failed = ""  # why the store could not be opened
-        threading.Thread(target=self._work, name="outbox", daemon=True).start()
+        self._journal = Journal(folder.resolve() / f"{self._id}{SUFFIX}", store.uri)
+        self._deliverer = Deliverer(store, self._journal, first)
+        self.opened, self.settle, self._ask = self._deliverer.opened, self._deliverer.settle, self._deliverer.ask
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None
     ) -> str:
-        """See `Tracker`; returns the run's local id."""
+        """Begin a run, nested under `parent` if given; returns its local id. The first run is the search's own."""
         run = self._id if parent is None else uuid.uuid4().hex
-        self._put("start_run", run, {"name": name, "params": _text(params), "tags": _text(tags), "parent": parent})
+        values = {"name": name, "params": _text(params), "tags": _text(tags), "parent": parent}
+        self._journal.append("start_run", run, values)
         return run
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None:
-        """See `Tracker`."""
-        self._put("log_dataset", run_id, {"name": name, "digest": digest, "source": source, "profile": profile})
+        """Record which data a run used."""
+        values = {"name": name, "digest": digest, "source": source, "profile": profile}
+        self._journal.append("log_dataset", run_id, values)
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Any], totals: Mapping[str, float] | None = None) -> None:
-        """See `Tracker`."""
-        self._put("log_points", run_id, {"points": points_of(epochs, totals)})
+    def log_epochs(self, run_id: str, epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> None:
+        """Log every metric of every epoch, and single numbers, see `points_of`."""
+        self._journal.append("log_points", run_id, {"points": points_of(epochs, totals)})
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Log single numbers of a run."""
         self.log_epochs(run_id, (), metrics)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """See `Tracker`."""
-        self._put("set_tags", run_id, _text(tags))
+        """Add or change tags of a run."""
+        self._journal.append("set_tags", run_id, _text(tags))
 
     def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
-        """See `Tracker`; the files are copied, so that theirs may go."""
-        kept = self._folder / self._id / str(next(self._numbers))
-        shutil.copytree(folder, kept)
-        self._put("log_folder", run_id, {"folder": str(kept), "name": name})
+        """Log a copy of every file of a folder as an artifact; the folder may go afterwards."""
+        self._journal.append("log_folder", run_id, {"folder": str(self._journal.keep_files(folder)), "name": name})
 
     def end_run(self, run_id: str, status: str) -> None:
-        """See `Tracker`."""
-        self._put("end_run", run_id, {"status": status})
+        """End a run: FINISHED, FAILED or KILLED."""
+        self._journal.append("end_run", run_id, {"status": status})
 
     def finished(self, tags: Mapping[str, str]) -> list[Finished]:
-        """See `Tracker`. Raises: OutageError."""
-        return self._ask(lambda tracker, again: tracker.finished(tags))
+        """Finished trials with these tags, the oldest first. Raises: OutageError."""
+        return self._ask(lambda store, again: store.finished(tags))
 
     def aliased(self, alias: str) -> Version | None:
-        """See `Tracker`. Raises: OutageError."""
-        return self._ask(lambda tracker, again: tracker.aliased(alias))
+        """The version that an alias names, None if there is no such alias. Raises: OutageError."""
+        return self._ask(lambda store, again: store.aliased(alias))
+
+    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
+        """Number and tags of the version that an alias names, None if there is none. Raises: OutageError."""
+        return self._ask(lambda store, again: store.marks_of(alias))
 
     def set_alias(self, alias: str, version: int) -> None:
-        """See `Tracker`. Raises: OutageError."""
-        self._ask(lambda tracker, again: tracker.set_alias(alias, version))
+        """Let an alias name a version. Raises: OutageError."""
+        self._ask(lambda store, again: store.set_alias(alias, version))
 
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
-        """See `Tracker`. Raises: OutageError."""
+        """Let an alias name a version if it names the expected one; returns whether it does. Raises: OutageError."""
 
-        def move(tracker: Tracker, again: bool) -> bool:
-            now = tracker.aliased(alias) if again else None
-            return (now is not None and now.version == version) or tracker.move_alias(alias, expected, version)
+        def move(store: Store, again: bool) -> bool:
+            now = store.aliased(alias) if again else None
+            return (now is not None and now.version == version) or store.move_alias(alias, expected, version)
 
         return self._ask(move)
 
     def register(self, run_id: str, folder: Path, tags: Mapping[str, object], description: str = "") -> int:
-        """See `Tracker`; one version for a run, however often the call is repeated. Raises: OutageError."""
-
-        def register(tracker: Tracker, again: bool) -> int:
-            run = self.run_id(run_id)
-            known = tracker.registered(run) if again else None
-            return known if known is not None else tracker.register(run, folder, tags, description)
-
-        return self._ask(register)
+        """Register a bundle, once for a run however often the call is repeated. Raises: OutageError."""
+        return self._register(run_id, lambda store, run: store.register(run, folder, tags, description))
 
     def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
-        """See `Tracker`; one version for a run, however often the call is repeated. Raises: OutageError."""
+        """Register a folder, once for a run however often the call is repeated. Raises: OutageError."""
+        return self._register(run_id, lambda store, run: store.register_files(run, folder, tags))
 
-        def register(tracker: Tracker, again: bool) -> int:
+    def _register(self, run_id: str, call: Callable[[Store, str], int]) -> int:
+        def register(store: Store, again: bool) -> int:
             run = self.run_id(run_id)
-            known = tracker.registered(run) if again else None
-            return known if known is not None else tracker.register_files(run, folder, tags)
+            known = store.registered(run) if again else None
+            return call(store, run) if known is None else known
 
         return self._ask(register)
 
-    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
-        """See `Tracker`. Raises: OutageError."""
-        return self._ask(lambda tracker, again: tracker.marks_of(alias))
-
     @property
-    def model(self) -> str:
-        """See `Tracker`."""
-        return self._tracker.model
+    def failed(self) -> str:
+        """Why the store could not be opened; empty if it could, or nobody knows yet."""
+        return self._deliverer.failed
 
     def run_id(self, run: str) -> str:
         """MLflow's id of a run; the local one until it is delivered."""
-        return self._ids.get(run, run)
-
-    def opened(self) -> None:
-        """Wait until the store takes calls. Raises: ModelError if it does not."""
-        self._begun.wait()
-        if self.failed:
-            raise ModelError(self.failed)
-
-    def settle(self, seconds: float | None = None) -> None:
-        """Wait until MLflow has everything. Raises: ModelError if the store could not be opened.
-
-        seconds: how long a store may not answer, AGR_OUTAGE_GRACE or 60 if it is None. Raises: OutageError after them.
-        """
-        self._drain(grace() if seconds is None else seconds)
-        while self._doubtful:
-            run = next(iter(self._doubtful))
-            self._ask(lambda tracker, again: discard_doubles(tracker, run, self._ids), seconds)  # noqa: B023
-            self._doubtful.discard(run)
+        return self._deliverer.ids.get(run, run)
 
     def close(self) -> None:
         """Deliver what is left; what cannot be stays in the file, and one line on stderr says so."""
         with suppress(AgrError):
-            self.settle(0.0 if self._outage.given_up else min(CLOSING_SECONDS, grace()))
-        self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
-            left = [] if self.failed else list(self._queue)
-            self._journal.close(keep=bool(left))
+            self.settle(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace()))
+        with self._journal.changed:
+            left, points = bool(self._journal.pending and not self.failed), self._journal.points
+            self._journal.close(keep=left)
         if left:
-            points, path = sum(entry.points for entry in left), os.path.relpath(self._journal.path)
+            path = os.path.relpath(self._journal.path)
             complain(f"{points} points are in {path}; `python -m search.outbox deliver {path}` delivers them")
-        else:
-            shutil.rmtree(self._folder / self._id, ignore_errors=True)
-
-    def _put(self, call: str, run: str, values: Mapping[str, Any]) -> None:
-        entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
-        with self._changed:
-            with suppress(OSError):  # a full disk; the entry is in memory
-                self._journal.append(entry)
-            self._queue.append(entry)
-            self._changed.notify_all()
-
-    def _work(self) -> None:
-        """Deliver one entry after the other, each until it is done."""
-        if not self._begin():
-            return
-        pause, again = FIRST_PAUSE, False
-        while (entry := self._next()) is not None:
-            try:
-                deliver(self._tracker, entry, self._ids, again)
-            except Exception as error:  # whatever it is, the other entries are still delivered
-                if isinstance(error, StoreError) and error.passing:
-                    self._wait(entry, error, pause)
-                    pause, again = min(2 * pause, LONGEST_PAUSE), True
-                    continue
-                complain(f"{self._refused(error)} ({entry.call})")
-            self._delivered(entry)
-            pause, again = FIRST_PAUSE, False
-
-    def _begin(self) -> bool:
-        """Deliver what killed searches left and do what comes first; returns whether the store takes calls."""
-        try:
-            self._recover()
-            if self._first is not None:
-                self._first(self._tracker)
-        except Exception as error:  # whatever it is, nobody waits for ever
-            self.failed = str(error) if isinstance(error, ModelError) else self._refused(error)
-        self._begun.set()
-        return not self.failed
-
-    def _recover(self) -> None:
-        """Deliver what killed searches left in this folder for the same store; what cannot be delivered stays.
-
-        Raises: ModelError if the store cannot be opened.
-        """
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with suppress(SettingsError, StoreError, OSError):  # its search runs, it is refused, another delivered it
-                if read(path).uri == self.uri:
-                    deliver_file(self._tracker, path)
-
-    def _refused(self, error: Exception) -> str:
-        return f"{hide(self.uri, self.uri)}: refused: {error}"
-
-    def _next(self) -> Entry | None:
-        with self._changed:
-            while not self._queue and not self._stopping.is_set():
-                self._changed.wait()
-            return None if self._stopping.is_set() else self._queue[0]
-
-    def _delivered(self, entry: Entry) -> None:
-        with self._changed:
-            if self._stopping.is_set():
-                return  # the file is closed; delivering an entry twice does no harm
-            with suppress(OSError):
-                self._journal.done(entry, self._ids.get(entry.run) if entry.call == "start_run" else None)
-            self._queue.popleft()
-            self._outage.ends(sum(entry.points for entry in self._queue))
-            self._changed.notify_all()
-
-    def _wait(self, entry: Entry, error: StoreError, pause: float) -> None:
-        if entry.call == "start_run":
-            self._doubtful.add(entry.run)
-        with self._changed:
-            self._outage.goes_on(error.reason)
-            if not self._stopping.is_set():
-                with suppress(OSError):
-                    self._journal.sync()
-        self._stopping.wait(pause)
-
-    def _drain(self, seconds: float) -> None:
-        self.opened()
-        began = time.monotonic()
-        with self._changed:
-            while self._queue:
-                self._outage.check(began, seconds)
-                self._changed.wait(0.1)
-
-    def _ask(self, call: Callable[[Tracker, bool], T], seconds: float | None = None) -> T:
-        """Make a call whose answer is needed, after all that were made before. Raises: OutageError."""
-        seconds = grace() if seconds is None else seconds
-        self._drain(seconds)
-        began, pause = time.monotonic(), FIRST_PAUSE
-        for attempt in itertools.count():
-            try:
-                answer = call(self._tracker, attempt > 0)
-            except StoreError as error:
-                if not error.passing:
-                    raise ModelError(self._refused(error)) from None
-                self._outage.goes_on(error.reason)
-                self._outage.check(began, seconds)
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                self._outage.ends(0)
-                break
-        return answer
 
 
 def _text(values: Mapping[str, object]) -> dict[str, str]:

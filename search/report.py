@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from agr.credentials import hide
-from agr.registry import REGISTERED_MODEL, SQLITE
+from agr.credentials import is_harmless
+from agr.registry import REGISTERED_MODEL, SQLITE, StoreUri
 from agr.scoring import by_corpus
 from search.display import clock
 from search.session import FAILED, Record, Session
@@ -70,7 +71,7 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
     else:
         console.print(f"registered  {ending.model} version {ending.version} as {ending.alias}: {ending.reason}")
     console.print("\nnext:")
-    for command in _next_commands(session.tracker.uri, ending):
+    for command in next_commands(session.tracker.uri, ending):
         console.print(f"  {command}")
 
 
@@ -98,15 +99,17 @@ def _named(record: Record) -> str:
     return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
 
 
-def _next_commands(uri: str, ending: Ending) -> list[str]:
-    if uri == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
+def next_commands(uri: StoreUri, ending: Ending) -> list[str]:
+    """What to type next: to see the runs, and to use the model. No password is printed."""
+    store = shlex.quote(uri.whole if is_harmless(uri.whole) else uri.shown)
+    if uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:
-        shown = hide(uri, uri)
-        show = f"open {shown}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown}"
+        show = f"open {store}" if uri.is_server else f"mlflow ui --backend-store-uri {store}"
     if ending.version is None or ending.model != REGISTERED_MODEL:
         return [show]
-    return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias} clip.wav"]
+    where = "" if uri == StoreUri.default() else f" --tracking-uri {store}"
+    return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias}{where} clip.wav"]
 
 
 def interrupted(session: Session, kept: bool) -> None:

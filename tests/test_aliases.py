@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+from agr.registry import StoreUri
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy"),
     pytest.mark.usefixtures("elsewhere"),
@@ -26,7 +28,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     from agr import newstore
 
     folder = tmp_path_factory.mktemp("aliases")
-    newstore.create(f"sqlite:///{folder}/mlflow.db")
+    newstore.create(StoreUri(f"sqlite:///{folder}/mlflow.db"))
     client = opened(f"sqlite:///{folder}/mlflow.db")
     client.create_registered_model("m")
     for _ in range(VERSIONS):

@@ -87,7 +87,7 @@ def test_a_servers_password_goes_where_mlflow_looks_for_it(
 
 def test_the_variable_that_names_the_store_may_hold_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cr%40t@127.0.0.1:1")
-    assert registry.default_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
+    assert registry.StoreUri.default().whole == os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
     assert (os.environ[USERNAME], os.environ[PASSWORD]) == ("ann", "s3cr@t")
 
 

@@ -29,7 +29,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> tuple
     scratch = tmp_path_factory.mktemp("environment")
     tracker = Tracker(f"sqlite:///{scratch / 'mlflow.db'}")
     tracker.register(tracker.start_run("champion", {}, {}), bundle_folder, {})
-    ours = registry.resolve("models:/agr/1", tracker.uri).folder
+    ours = registry.resolve("models:/agr/1", tracker.uri.whole).folder
     named = scratch / "bundle"
     named.symlink_to(bundle_folder, target_is_directory=True)
     theirs = scratch / "theirs"

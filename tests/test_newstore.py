@@ -9,6 +9,8 @@ from threading import Barrier
 
 import pytest
 
+from agr.registry import StoreUri
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic"),
     pytest.mark.usefixtures("elsewhere"),
@@ -34,7 +36,7 @@ def test_of_three_that_make_a_store_at_once_one_does(tmp_path: Path, monkeypatch
 
     def create(number: int) -> None:
         barrier.wait()
-        newstore.create(uri)
+        newstore.create(StoreUri(uri))
 
     monkeypatch.setattr(newstore, "MlflowClient", make)
     uri = f"sqlite:///{tmp_path}/a b/mlflow.db"
@@ -62,9 +64,9 @@ def test_what_a_killed_one_left_is_no_store(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(newstore, "MlflowClient", killed)
         with pytest.raises(KeyboardInterrupt):
-            newstore.create(uri)
+            newstore.create(StoreUri(uri))
     assert "mlflow.db" not in names(folder)
-    newstore.create(uri)
+    newstore.create(StoreUri(uri))
     assert names(folder) == REST
     assert len(MlflowClient(uri).search_experiments()) == 1
 
@@ -73,12 +75,14 @@ def test_a_store_that_is_there_is_left_alone(tmp_path: Path) -> None:
     from agr import newstore
 
     (tmp_path / "mlflow.db").write_bytes(b"whatever it is")
-    newstore.create(f"sqlite:///{tmp_path}/mlflow.db")
+    newstore.create(StoreUri(f"sqlite:///{tmp_path}/mlflow.db"))
     assert (tmp_path / "mlflow.db").read_bytes() == b"whatever it is"
 
 
-@pytest.mark.parametrize("uri", ["http://h:5000", "postgresql://h/d", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "uri", ["http://h:5000", "postgresql://h/d", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"]
+)
 def test_other_stores_are_made_by_their_own_servers(uri: str) -> None:
     from agr import newstore
 
-    newstore.create(uri)
+    newstore.create(StoreUri(uri))

@@ -12,7 +12,7 @@ import pytest
 
 from agr import bundle, registry
 from agr.errors import ModelError
-from agr.registry import Found, normalise, resolve
+from agr.registry import Found, StoreUri, normalise, resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
 
@@ -67,20 +67,24 @@ def test_an_alias_written_like_a_stage_becomes_an_alias(uri: str, expected: str)
 def test_sqlite_read_directly_gives_what_mlflow_gives(store: str, uri: str, version: int) -> None:
     import mlflow
 
+    from agr.pull import download
+
     found = resolve(uri, store)
     assert (found.name, found.version) == ("agr", version)
     client = mlflow.MlflowClient(store, store)
     source = client.get_model_version_download_uri("agr", str(found.version))
     theirs = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store))
     assert files(found.folder) == files(theirs)
-    asked = registry._from_mlflow(normalise(uri), store)
+    asked = download(normalise(uri), store)
     assert (asked.name, asked.version) == (found.name, found.version)
     assert files(asked.folder) == files(found.folder)
 
 
 @pytest.mark.parametrize("uri", ["models:/agr@best", "models:/agr@challenger", "models:/agr/2"])
 def test_a_known_version_is_found_without_mlflow(store: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_from_mlflow", None)
+    from agr import pull
+
+    monkeypatch.setattr(pull, "download", None)
     found = resolve(uri, store)
     assert database(store).parent / "artifacts" in found.folder.parents
     assert "a b#c 50%" in str(found.folder)
@@ -122,7 +126,7 @@ def test_the_store_is_named_by_the_environment_or_lies_in_mlflow_store(
     assert resolve("models:/agr/best").version == 1
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    assert registry.default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
+    assert registry.StoreUri.default().whole == f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
     assert f"no store at {tmp_path / 'mlflow_store' / 'mlflow.db'}; run a search first" in refusal("models:/agr/best")
 
 
@@ -183,10 +187,12 @@ def test_a_damaged_database_is_one_line(store: str, tmp_path: Path, keep: int) -
 
 
 def test_what_sqlite_cannot_read_is_left_to_mlflow(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agr import pull
+
     damaged = tmp_path / "mlflow.db"
     damaged.write_bytes(b"SQLite format 3\0" + bytes(5_000))
     asked = Found(tmp_path, "agr", 9)
-    monkeypatch.setattr(registry, "_from_mlflow", lambda uri, store: asked)
+    monkeypatch.setattr(pull, "download", lambda uri, store: asked)
     assert resolve("models:/agr/best", f"sqlite:///{damaged}") is asked
 
 
@@ -202,15 +208,44 @@ def test_a_version_whose_files_are_gone_is_one_line(store: str, tmp_path: Path) 
 def test_a_source_on_another_machine_is_left_to_mlflow(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from agr import pull
+
     moved = tmp_path / "mlflow.db"
     shutil.copy(database(store), moved)
     with sqlite3.connect(moved) as connection:
         connection.execute("UPDATE model_versions SET source = 's3://bucket/model' WHERE version = 1")
     connection.close()
-    monkeypatch.setattr(registry, "_from_mlflow", lambda uri, store: Found(tmp_path, "asked", 1))
+    monkeypatch.setattr(pull, "download", lambda uri, store: Found(tmp_path, "asked", 1))
     assert resolve("models:/agr/best", f"sqlite:///{moved}").name == "asked"
     assert resolve("models:/agr/2", f"sqlite:///{moved}").name == "agr"
 
 
 def test_the_resolved_folder_is_a_model(store: str, bundle_folder: Path) -> None:
     assert bundle.load(resolve("models:/agr/best", store).folder).card == bundle.read_card(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("uri", "database"),
+    [
+        ("sqlite:///a b/m.db", Path("a b/m.db")),
+        ("sqlite:////srv/m.db?timeout=30", Path("/srv/m.db")),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("sqlite:///file:m.db?mode=ro&uri=true", None),
+        ("https://ann:secret@host/m.db", None),
+    ],
+)
+def test_the_database_of_a_store_uri_has_no_parameters(uri: str, database: Path | None) -> None:
+    assert StoreUri(uri).database == database
+
+
+def test_a_store_uri_as_text_shows_no_secret() -> None:
+    for uri in ("https://ann:s3cr%40t@host", "postgresql://ann:s3cr%40t@host/d", "postgresql://h/d?password=s3cr%40t"):
+        store = StoreUri(uri)
+        for text in (str(store), repr(store), f"{store}", store.shown, store.hide(f"no login with s3cr@t at {uri}")):
+            assert "s3cr" not in text
+            assert "***" in text
+
+
+def test_a_sqlite_uri_with_parameters_finds_the_model(store: str) -> None:
+    assert resolve("models:/agr/best", f"{store}?timeout=30") == resolve("models:/agr/best", store)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+import ssl
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agr import __version__, bundle, registry
 from agr.errors import ModelError
 from agr.files import tree_digest
+from agr.logged import points_of
 from agr.training import Epoch
 
 if TYPE_CHECKING:
@@ -40,7 +50,7 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
 def client(tracker: Tracker) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(tracker.uri, tracker.uri)
+    return MlflowClient(tracker.uri.whole, tracker.uri.whole)
 
 
 def test_runs_nest_with_params_and_tags_as_text(tracker: Tracker, client: Any) -> None:
@@ -70,7 +80,7 @@ def test_no_run_becomes_mlflows_active_one(tracker: Tracker) -> None:
 
 def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("curves", {}, {})
-    tracker.log_epochs(run, HISTORY)
+    tracker.log_points(run, points_of(HISTORY), 1000)
     assert len(HISTORY) * (len(asdict(HISTORY[0])) - 1) > 2 * 1000
     for key in asdict(HISTORY[0]).keys() - {"epoch"}:
         points = client.get_metric_history(run, key)
@@ -81,14 +91,14 @@ def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, 
 def test_epochs_come_one_after_the_other(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("as they come", {}, {})
     for epoch in HISTORY[:3]:
-        tracker.log_epochs(run, [epoch])
-    tracker.log_epochs(run, [])
+        tracker.log_points(run, points_of([epoch]), 1000)
+    tracker.log_points(run, points_of([]), 1000)
     assert [point.step for point in client.get_metric_history(run, "val_loss")] == [1, 2, 3]
 
 
 def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("single", {}, {"kept": 1, "changed": "before"})
-    tracker.log_metrics(run, {"test_accuracy": 0.25, "count": 7})
+    tracker.log_points(run, points_of((), {"test_accuracy": 0.25, "count": 7}), 1000)
     tracker.set_tags(run, {"changed": "after", "new": True})
     found = client.get_run(run).data
     assert found.metrics == {"test_accuracy": 0.25, "count": 7.0}
@@ -98,7 +108,7 @@ def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
 
 def test_a_metric_that_is_no_number_stays_one(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("diverged", {}, {})
-    tracker.log_metrics(run, {"val_loss": math.nan})
+    tracker.log_points(run, points_of((), {"val_loss": math.nan}), 1000)
     assert math.isnan(client.get_metric_history(run, "val_loss")[0].value)
 
 
@@ -119,7 +129,7 @@ def test_a_folder_becomes_artifacts_beside_the_database(tracker: Tracker, client
     tracker.log_folder(run, pictures)
     tracker.log_folder(run, pictures, "again")
     assert [item.path for item in client.list_artifacts(run)] == ["again", "grid.png"]
-    root = Path(tracker.uri.removeprefix("sqlite:///")).parent / "artifacts"
+    root = Path(tracker.uri.whole.removeprefix("sqlite:///")).parent / "artifacts"
     assert client.get_run(run).info.artifact_uri.startswith(root.as_uri())
     assert [path.read_bytes() for path in root.rglob("grid.png")] == [b"png", b"png"]
 
@@ -150,12 +160,12 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
         assert bundle.load(best.folder).card == bundle.read_card(bundle_folder)
     version = client.get_model_version("agr", "2")
     assert version.run_id == run
-    digest = tree_digest(registry.resolve("models:/agr/2", tracker.uri).folder / registry.BUNDLE)
+    digest = tree_digest(registry.resolve("models:/agr/2", tracker.uri.whole).folder / registry.BUNDLE)
     assert version.tags == {"data": "demo", "synthetic": "True", registry.DIGEST_TAG: digest}
     assert client.get_registered_model("agr").aliases == {BEST: 2}
-    found = download("models:/agr/best", tracker.uri)
+    found = download("models:/agr/best", tracker.uri.whole)
     assert (found.name, found.version, found.sha256) == ("agr", 2, digest)
-    assert registry.resolve("models:/agr/latest", tracker.uri).version == 2
+    assert registry.resolve("models:/agr/latest", tracker.uri.whole).version == 2
     folder = found.folder
     text = (folder / "MLmodel").read_text()
     assert "loader_module: agr.serving" in text
@@ -172,7 +182,7 @@ def test_trackers_that_create_the_experiment_at_once_share_it(tracker: Tracker, 
 
     def start(number: int) -> str:
         barrier.wait()
-        return Tracker(tracker.uri, "race").start_run(f"r{number}", {}, {})
+        return Tracker(tracker.uri.whole, "race").start_run(f"r{number}", {}, {})
 
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(start, range(4)))
@@ -189,7 +199,7 @@ def test_a_tracker_that_comes_second_uses_the_first_ones_experiment(
 
     answers = [None, client.get_experiment_by_name("agr")]  # not there yet, and a moment later it is
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda self, name: answers.pop(0))
-    run = Tracker(tracker.uri).start_run("late", {}, {})
+    run = Tracker(tracker.uri.whole).start_run("late", {}, {})
     assert answers == []
     assert client.get_run(run).info.artifact_uri.startswith("file://")
 
@@ -203,3 +213,88 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
             Tracker(uri)
         assert str(caught.value).startswith(uri)
         assert "\n" not in str(caught.value)
+
+
+def test_a_version_is_registered_in_a_sqlite_store_with_parameters(bundle_folder: Path, tmp_path: Path) -> None:
+    from agr.tracking import Tracker
+
+    tracker = Tracker(f"sqlite:///{tmp_path}/new/mlflow.db?timeout=30")
+    run = tracker.start_run("trial", {}, {})
+    assert tracker.register(run, bundle_folder, {}) == 1
+    assert {path.name for path in (tmp_path / "new").iterdir()} >= {"mlflow.db", "artifacts"}
+    assert registry.resolve("models:/agr/1", tracker.uri).version == 1
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers every request as an MLflow server without experiments would."""
+
+    def do_GET(self) -> None:
+        if "/health" in self.path:
+            self.answer(200, b"OK")
+        else:
+            self.answer(404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, b'{"experiment_id": "7"}')
+
+    def answer(self, status: int, body: bytes) -> None:
+        seen.append(self.headers["Authorization"])
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+seen: list[str | None] = []
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificate and key of 127.0.0.1, which nobody has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now, address = datetime.now(UTC), x509.IPAddress(ip_address("127.0.0.1"))
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    signed = made.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    plain = PrivateFormat.PKCS8, NoEncryption()
+    path.write_bytes(key.private_bytes(Encoding.PEM, *plain) + signed.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[str]:
+    """The URI of a server with that certificate."""
+    seen.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_whose_certificate_nobody_knows_is_refused_in_one_line(tls_server: str) -> None:
+    from agr.tracking import Tracker
+
+    with pytest.raises(ModelError, match=r"certificate verify failed.*; expected an MLflow tracking server") as caught:
+        Tracker(tls_server)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_INSECURE_TLS"])
+def test_mlflows_tls_settings_hold_for_the_first_request_too(
+    tls_server: str, certificate: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agr.tracking import Tracker
+
+    monkeypatch.setenv(variable, str(certificate) if variable.endswith("PATH") else "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    assert Tracker(tls_server).uri.whole == tls_server
+    assert set(seen) == {"Bearer abc"}

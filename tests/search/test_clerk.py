@@ -18,11 +18,13 @@ import quiet  # noqa: F401
 from sqlalchemy.exc import OperationalError
 
 from agr.errors import ModelError, OutageError, StoreError
-from agr.tracking import Tracker
+from agr.logged import Store
+from agr.registry import StoreUri
 from search import clerk
 from search.clerk import ENDED, Clerk
 from search.opening import close_abandoned, driver
 from search.outbox import Outbox
+from search.store_client import StoreClient
 
 pytestmark = [pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")]
 
@@ -34,15 +36,15 @@ def busy() -> Iterator[Clerk]:
 
 
 @pytest.fixture(scope="module")
-def store(busy: Clerk, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def store(busy: Clerk, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return busy.open(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "agr", "voices")
 
 
-def test_a_store_takes_the_calls_of_a_tracker(store: Tracker) -> None:
+def test_a_store_takes_the_calls_of_a_tracker(store: Store) -> None:
     parent = store.start_run("grid", {"lr": "0.1"}, {"driver": "here:1"})
     run = store.start_run("trial", {"epochs": 3}, {"kind": "test"}, parent)
     store.log_dataset(run, name="made", digest="0123", source="somewhere", profile="{}")
-    store.log_metrics(run, {"loss": 0.25})
+    store.log_points(run, [("loss", 0.25, 0)], 1000)
     store.end_run(run, "FINISHED")
     (found,) = store.finished({"kind": "test"})
     assert (found.run_id, dict(found.params), dict(found.metrics)) == (run, {"epochs": "3"}, {"loss": 0.25})
@@ -51,7 +53,7 @@ def test_a_store_takes_the_calls_of_a_tracker(store: Tracker) -> None:
     assert store.model == "voices"
 
 
-def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Tracker) -> None:
+def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         store.end_run("0" * 32, "FINISHED")
     assert not caught.value.passing
@@ -114,7 +116,7 @@ def test_an_outbox_goes_on_though_the_process_is_killed_again_and_again(tmp_path
         assert all(len(store.tagged("local_id", run)) == 1 for run in runs)
 
 
-def failing(error: Exception, context: Exception | None = None) -> Tracker:
+def failing(error: Exception, context: Exception | None = None) -> Store:
     """A store whose one call raises."""
 
     def call() -> None:
@@ -124,9 +126,9 @@ def failing(error: Exception, context: Exception | None = None) -> Tracker:
         finally:
             raise error
 
-    uri = "http://ann:secret@host:5000"
+    uri = StoreUri("http://ann:secret@host:5000")
     tracker = SimpleNamespace(uri=uri, unfinished=call)
-    return clerk.store(functools.partial(clerk.make, cast(Tracker, tracker)), uri, "agr")
+    return StoreClient(functools.partial(clerk.make, cast(Store, tracker)), uri, "agr")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_errors_of_agr_stay_what_they_are(error: Exception) -> None:
     ],
 )
 def test_reasons_are_short_and_keep_the_password(text: str, shown: str) -> None:
-    assert clerk.reason(ValueError(text), "http://ann:secret@host:5000") == shown
+    assert clerk.reason(ValueError(text), StoreUri("http://ann:secret@host:5000")) == shown
 
 
 ALONE = """

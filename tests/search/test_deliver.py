@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agr.errors import AgrError, SettingsError
+from agr.registry import StoreUri
 from search import deliver
-from search.entries import Entry, Journal
+from search.entries import Journal
 
 
 def test_as_typed_a_file_that_is_not_there_is_one_line_and_status_2(tmp_path: Path) -> None:
@@ -32,10 +33,15 @@ def test_what_no_search_left_is_not_delivered(tmp_path: Path) -> None:
 
 def test_while_the_store_is_away_the_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "left.jsonl"
-    journal = Journal(path, "http://127.0.0.1:1")
-    journal.append(Entry(0, "set_tags", "run", 0, {"kept": "yes"}))
+    journal = Journal(path, StoreUri("http://127.0.0.1:1"))
+    journal.append("set_tags", "run", {"kept": "yes"})
     journal.close(keep=True)
     before = path.read_bytes()
     with pytest.raises(AgrError, match=r"http://127\.0\.0\.1:1"):
         deliver.main(["deliver", str(path)])
     assert path.read_bytes() == before
+
+
+def test_a_tracking_uri_with_a_password_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a password on the command line"):
+        deliver.main(["deliver", str(tmp_path / "left.jsonl"), "--tracking-uri", "http://ann:secret@host"])

@@ -9,11 +9,12 @@ import sys
 from dataclasses import dataclass
 from typing import cast
 
+import psutil
 import pytest
 import quiet  # noqa: F401
 from parts import FakeTracker
 
-from agr.tracking import Tracker
+from agr.logged import Store
 from agr.training import Settings
 from search import opening
 from search.grid import grid
@@ -65,9 +66,26 @@ def test_no_points_take_no_values() -> None:
 
 
 def test_this_process_is_not_dead_and_one_that_ended_is() -> None:
-    assert driver() == f"{HERE}:{os.getpid()}"
+    assert driver().startswith(f"{HERE}:{os.getpid()}:")
     assert not is_dead(driver())
-    assert is_dead(f"{HERE}:{dead_pid()}")
+    for pid in (f"{dead_pid()}", f"{dead_pid()}:1700000000"):
+        assert is_dead(f"{HERE}:{pid}")
+
+
+def test_an_earlier_process_with_the_same_host_and_pid_is_dead() -> None:
+    """A restarted container: host and pid are those of the driver before."""
+    started = int(driver().rpartition(":")[2])
+    for tag in (f"{HERE}:{os.getpid()}:{started - 1}", f"{HERE}:{os.getpid()}"):
+        assert is_dead(tag)
+
+
+def test_another_living_process_is_the_same_only_if_it_started_then() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started = int(psutil.Process(other.pid).create_time())
+        assert not is_dead(f"{HERE}:{other.pid}:{started}")
+        assert not is_dead(f"{HERE}:{other.pid}"), "a tag of an earlier version"
+        assert is_dead(f"{HERE}:{other.pid}:{started - 3600}")
+        other.kill()
 
 
 @pytest.mark.parametrize(
@@ -89,11 +107,11 @@ def test_who_cannot_be_judged_from_here_is_not_called_dead(told: str) -> None:
 
 
 def test_a_process_of_another_user_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, signal: int) -> None:
-        raise PermissionError
+    def refuse(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
 
-    monkeypatch.setattr(os, "kill", refuse)
-    assert not is_dead(f"{HERE}:1")
+    monkeypatch.setattr(psutil, "Process", refuse)
+    assert not is_dead(f"{HERE}:{os.getpid() + 1}:1")
 
 
 @pytest.fixture
@@ -119,7 +137,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
 
 
 def test_only_what_a_dead_driver_of_this_machine_left_open_is_closed(tracker: FakeTracker) -> None:
-    close_abandoned(cast(Tracker, tracker))
+    close_abandoned(cast(Store, tracker))
     killed = {run_id for run_id, run in tracker.runs.items() if run["status"] == "KILLED"}
     assert killed == {"run0", "run1"}
     assert all(tracker.runs[run_id]["tags"]["reason"] == "its driver was killed" for run_id in killed)

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import quiet  # noqa: F401
@@ -22,17 +22,20 @@ from mlflow import MlflowClient
 from parts import epoch
 
 from agr.errors import ModelError, OutageError, SettingsError
+from agr.logged import Store
+from agr.registry import StoreUri
 from agr.tracking import Tracker
-from search import clerk, deliver, entries, outage, outbox
+from search import clerk, deliver, deliverer, outage
 from search.entries import LOCAL_ID, Journal, read
 from search.outbox import Outbox
+from search.store_client import StoreClient
 
 pytestmark = [pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")]
 
 
-def told(tracker: Any) -> Tracker:
-    """A tracker of this process, as a clerk's store."""
-    return clerk.store(functools.partial(clerk.make, tracker), tracker.uri, "agr")
+def told(tracker: Any) -> StoreClient:
+    """A tracker of this process, as MLflow's own process would offer it."""
+    return StoreClient(functools.partial(clerk.make, tracker), tracker.uri, "agr")
 
 
 UP, DOWN, LOST = "up", "down", "lost"  # lost: the answer, after the call was carried out
@@ -44,6 +47,7 @@ class Flaky:
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.uri, self.mode, self.calls = tracker, tracker.uri, UP, Counter[str]()
+        self.lost = 0  # call whose answer gets lost, counted from 1
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*values: Any, **named: Any) -> Any:
@@ -51,7 +55,7 @@ class Flaky:
             if self.mode == DOWN:
                 raise ConnectionError("connection refused")
             answer = getattr(self.tracker, name)(*values, **named)
-            if self.mode == LOST:
+            if self.mode == LOST or self.calls.total() == self.lost:
                 self.mode = UP
                 raise TimeoutError("no answer")
             return answer
@@ -71,8 +75,8 @@ def flaky(store: Tracker) -> Flaky:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(deliverer, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(deliverer, "LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(outage, "SAID_AFTER", 0.0)
     monkeypatch.setenv("AGR_OUTAGE_GRACE", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -88,7 +92,7 @@ def box(flaky: Flaky, tmp_path: Path) -> Iterator[Outbox]:
 
 @pytest.fixture
 def client(store: Tracker) -> MlflowClient:
-    return MlflowClient(store.uri, store.uri)
+    return MlflowClient(store.uri.whole, store.uri.whole)
 
 
 def logged(box: Outbox) -> tuple[str, str]:
@@ -134,7 +138,7 @@ def test_what_a_search_logs_arrives_and_leaves_no_file(box: Outbox, client: Mlfl
     assert left_files(tmp_path) == []
 
 
-def test_a_number_that_is_none_arrives_too(box: Outbox, client: MlflowClient) -> None:
+def test_nan_and_infinite_metrics_are_logged(box: Outbox, client: MlflowClient) -> None:
     run = box.start_run("diverged", {}, {})
     box.log_metrics(run, {"loss": math.nan})
     box.log_metrics(run, {"high": math.inf})
@@ -144,7 +148,7 @@ def test_a_number_that_is_none_arrives_too(box: Outbox, client: MlflowClient) ->
     assert found["high"] > 1e300
 
 
-def test_during_an_outage_calls_return_at_once_and_are_made_up_for(
+def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
     box: Outbox, flaky: Flaky, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flaky.mode = DOWN
@@ -165,39 +169,27 @@ def test_a_call_whose_answer_is_lost_leaves_no_double(
     box: Outbox, flaky: Flaky, client: MlflowClient, number: int
 ) -> None:
     """Each call of a search in turn is carried out, and its answer lost."""
-    inner, count = flaky.tracker, iter(range(1000))
-
-    class Losing:
-        def __getattr__(self, name: str) -> Callable[..., Any]:
-            def call(*values: Any, **named: Any) -> Any:
-                answer = getattr(inner, name)(*values, **named)
-                if next(count) == number:
-                    raise TimeoutError("no answer")
-                return answer
-
-            return call
-
-    flaky.tracker = cast(Tracker, Losing())
+    flaky.lost = 1 + number
     parent, trial = logged(box)
     box.settle()
-    assert next(count) > 9
+    assert flaky.calls.total() > 9
     assert_arrived(client, box, parent, trial)
 
 
-def test_a_run_that_was_made_behind_our_back_and_again_is_deleted_in_the_end(
+def test_a_run_that_the_server_created_twice_is_deleted_once(
     box: Outbox, flaky: Flaky, client: MlflowClient, store: Tracker
 ) -> None:
     """A server that takes its time may carry a call out after it was repeated."""
     flaky.mode = LOST
     run = box.start_run("late", {}, {})
-    box._drain(10)
+    box.marks_of("best")  # a question, answered after what was logged before
     late = store.start_run("late", {}, {LOCAL_ID: run})
     box.settle()
     assert client.get_run(late).info.lifecycle_stage == "deleted"
     assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
 
 
-def test_what_mlflow_refuses_for_good_is_named_and_the_rest_goes_on(
+def test_a_refused_entry_is_named_and_the_rest_is_delivered(
     box: Outbox, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box.end_run("0" * 32, "FINISHED")
@@ -208,7 +200,7 @@ def test_what_mlflow_refuses_for_good_is_named_and_the_rest_goes_on(
     assert "refused: " in line and "(end_run)" in line
 
 
-def test_files_are_kept_though_their_folder_goes(
+def test_logged_files_are_copied_before_their_folder_is_deleted(
     box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path
 ) -> None:
     flaky.mode = DOWN
@@ -272,15 +264,15 @@ def test_a_running_search_and_another_stores_points_are_left_alone(
 ) -> None:
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {})
-    other = Journal(tmp_path / "outbox" / "other.jsonl", "http://elsewhere")
+    other = Journal(tmp_path / "outbox" / "other.jsonl", StoreUri("http://elsewhere"))
     other.close(keep=True)
     second = Outbox(told(store), tmp_path / "outbox")
     second.opened()
     second.close()
-    assert len(left_files(tmp_path)) == 2
+    assert [name for name in left_files(tmp_path) if name.endswith(".jsonl")] == sorted([f"{run}.jsonl", "other.jsonl"])
     assert store.tagged(LOCAL_ID, run) == []
     with pytest.raises(SettingsError, match="its search is running"):
-        entries.deliver_file(told(store), next((tmp_path / "outbox").glob(f"{run}*")))
+        deliverer.deliver_file(told(store), tmp_path / "outbox" / f"{run}.jsonl")
 
 
 @pytest.mark.parametrize("call", ["tagged", "discard", "log_points"])
@@ -304,17 +296,17 @@ def test_a_file_that_another_search_has_just_delivered_stops_none(
 ) -> None:
     abandoned(flaky, tmp_path)
 
-    def gone(tracker: Tracker, path: Path) -> None:
+    def gone(store: Store, path: Path) -> None:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(outbox, "deliver_file", gone)
+    monkeypatch.setattr(deliverer, "deliver_file", gone)
     box = Outbox(told(store), tmp_path / "outbox")
     box.opened()
     box.close()
 
 
-def test_whatever_goes_wrong_at_the_beginning_is_said_to_those_who_wait(store: Tracker, tmp_path: Path) -> None:
-    def first(tracker: Tracker) -> None:
+def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_path: Path) -> None:
+    def first(store: Store) -> None:
         raise KeyError("a mistake of ours")
 
     box = Outbox(told(store), tmp_path / "outbox", first)
@@ -326,17 +318,20 @@ def test_whatever_goes_wrong_at_the_beginning_is_said_to_those_who_wait(store: T
     assert left_files(tmp_path) == []
 
 
+START: dict[str, object] = {"name": "old", "params": {}, "tags": {}, "parent": None}
+
 KILLED = """
 import sys, time
 from pathlib import Path
 from agr.errors import StoreError
-from search import clerk
+from agr.registry import StoreUri
 from search.outbox import Outbox
+from search.store_client import StoreClient
 
 def down(*values, **named):
     raise StoreError("down", passing=True)
 
-box = Outbox(clerk.store(down, sys.argv[1], "agr"), Path(sys.argv[2]))
+box = Outbox(StoreClient(down, StoreUri(sys.argv[1]), "agr"), Path(sys.argv[2]))
 run = box.start_run("killed", {}, {})
 box.log_metrics(run, {"loss": 0.1})
 print(run, flush=True)
@@ -345,7 +340,7 @@ time.sleep(60)
 
 
 def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: MlflowClient, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, store.uri, str(tmp_path / "outbox")]
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, store.uri.whole, str(tmp_path / "outbox")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     run = process.stdout.readline().strip()
@@ -375,7 +370,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("uri", ["http://ann:secret@host:5000", "postgresql://ann:secret@host/db"])
 def test_a_password_is_not_written_down(tmp_path: Path, uri: str) -> None:
-    journal = Journal(tmp_path / "file.jsonl", uri)
+    journal = Journal(tmp_path / "file.jsonl", StoreUri(uri))
     journal.close(keep=True)
     assert "secret" not in (tmp_path / "file.jsonl").read_text()
     assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None}
@@ -384,39 +379,55 @@ def test_a_password_is_not_written_down(tmp_path: Path, uri: str) -> None:
 def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {"driver": "x:1"})
-    seen: list[str] = []
-
-    def question(tracker: Tracker, again: bool) -> list[str]:
-        return [each for each, _ in tracker.unfinished()]
-
-    asking = threading.Thread(target=lambda: seen.extend(box._ask(question)))
+    seen: list[object] = []
+    asking = threading.Thread(target=lambda: seen.append((box.marks_of("nobody"), box.run_id(run))))
     asking.start()
     time.sleep(0.05)
+    assert seen == []
     flaky.mode = UP
     asking.join(20)
-    assert box.run_id(run) in seen
+    assert seen == [(None, store.tagged(LOCAL_ID, run)[0])]
     box.end_run(run, "KILLED")
 
 
-def test_one_version_though_the_answer_is_lost(box: Outbox, flaky: Flaky, tmp_path: Path) -> None:
-    registered: list[str] = []
-
-    class Registry:
-        uri = flaky.uri
-
-        def register(self, run: str, *others: object) -> int:
-            registered.append(run)
-            raise TimeoutError("no answer")
-
-        def registered(self, run: str) -> int | None:
-            return len(registered) if run in registered else None
-
+def test_a_lost_answer_registers_no_second_version(
+    box: Outbox, flaky: Flaky, client: MlflowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "weights").write_bytes(b"w")
     run = box.start_run("champion", {}, {})
     box.settle()
-    box._tracker = told(Registry())
-    assert box.register(run, tmp_path, {}) == 1
-    assert registered == [box.run_id(run)]
-    box._tracker = told(flaky)
+    flaky.mode = LOST
+    version = box.register_files(run, tmp_path / "files", {})
+    assert flaky.calls["register_files"] == 1
+    assert [int(found.version) for found in client.search_model_versions(f"run_id = '{box.run_id(run)}'")] == [version]
+
+
+def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Path) -> None:
+    """It has no lock file, and its files lie in a folder of its name."""
+    folder = tmp_path / "outbox" / "old" / "1"
+    entries = [
+        {"number": 0, "call": "start_run", "run": "old", "at": 1, "values": START},
+        {"number": 2, "call": "log_points", "run": "old", "at": 2, "values": {"points": [["loss", 0.5, 1]]}},
+        {"number": 3, "call": "log_folder", "run": "old", "at": 3, "values": {"folder": str(folder), "name": None}},
+    ]
+    folder.mkdir(parents=True)
+    (folder / "grid.png").write_bytes(b"dots")
+    lines = [{"uri": store.uri.whole}, *entries]
+    path = tmp_path / "outbox" / "old.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    left = deliverer.deliver_file(told(store), path)
+    assert (left.points, left.runs) == (1, ("old",))
+    assert len(store.tagged(LOCAL_ID, "old")) == 1
+    assert left_files(tmp_path) == []
+
+
+def test_the_lock_of_a_journal_goes_with_it(store: Store, tmp_path: Path) -> None:
+    box = Outbox(told(store), tmp_path / "outbox")
+    box.opened()
+    assert len(left_files(tmp_path)) == 2, "the journal and its lock"
+    box.close()
+    assert left_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2.5", 2.5), ("", 60.0), ("soon", 60.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -248,7 +249,7 @@ def test_what_a_dead_driver_left_is_asked_again_and_what_it_trained_is_spent(tmp
 
 def test_what_a_living_driver_runs_is_left_to_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        living = f"{opening.driver().rpartition(':')[0]}:{other.pid}"
+        living = f"{socket.gethostname()}:{other.pid}"
         begin(arena(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
         book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
         assert [trial.state for trial in book.study.trials] == [TrialState.RUNNING]
