@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipe import FRAMES, VoiceRecipe
+from agr.recipe import FRAMES, Recipe
 
 BANDS, LAGS = 40, 72
 ROWS = BANDS + LAGS
@@ -42,10 +42,10 @@ COMPRESSION, STRETCH = 0.6, 1.25  # the power of the spectrum; what brings a cle
 _FAINTEST = 1e-9  # of a frame's strongest harmonic, the power under which its spectrum is not raised further
 _WINDOW_FLOOR = 0.15  # at the longest lags little of the window is left to divide by
 
-Measure = Callable[[NDArray[np.float32], VoiceRecipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
+Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
 
 
-def autocorrelation(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """Generalised autocorrelation at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     Of a Hann window, divided by the window's own (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
@@ -64,7 +64,7 @@ def autocorrelation(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.f
     return np.asarray(np.clip(STRETCH * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
 
 
-def sameness(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+def sameness(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     As in YIN (de Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean).
@@ -82,7 +82,7 @@ def sameness(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]
     return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
 
 
-def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
+def of_clip(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
     """Evidence of a whole clip: y, (n,), to (ROWS, frames), uint8, frames = n / hop rounded up.
 
     measure: of periodicity.
@@ -113,7 +113,7 @@ def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 
 def _measured(
-    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe, measure: Measure
+    y: NDArray[np.float32], part: slice, recipe: Recipe, measure: Measure
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Power in bands and periodicity of some of a clip's frames: (frames, BANDS) and (frames, LAGS)."""
     first = max(part.start - AROUND_FRAMES, 0)
@@ -179,7 +179,7 @@ def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
     return medians
 
 
-def _bands(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float32]:
+def _bands(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
     power = _power(_frames(y, length, recipe) * _hann(length), length)
@@ -192,7 +192,7 @@ def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:
     return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
-def _lags(recipe: VoiceRecipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _lags(recipe: Recipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Each lag in samples: its whole ones, and the part that is left, (LAGS,)."""
     lags = recipe.sample_rate / lag_hz()
     whole = lags.astype(np.intp)
@@ -219,7 +219,7 @@ def mel_to_hz(mel: Any) -> Any:
     return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
-def _frames(y: NDArray[np.float32], length: int, recipe: VoiceRecipe) -> NDArray[np.float32]:
+def _frames(y: NDArray[np.float32], length: int, recipe: Recipe) -> NDArray[np.float32]:
     """Stretches of `length` samples centred on every hop: (n,) to (frames, length); beyond the ends is silence."""
     count = -(-len(y) // recipe.hop_length)
     padded = np.pad(y, (length // 2, length + recipe.hop_length))

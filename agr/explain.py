@@ -3,9 +3,9 @@
     python -m agr.explain --model-uri models:/agr/best clip.wav --png out.png
 
 Each channel of the picture is drawn in grey, warm where it spoke for the answer and cold where against, as
-`agr.attribution` finds it; that needs captum. Of a clip longer than a second, the second with most speech is
-explained; the answer is the whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage, no such
-model, no captum. With --json, one object: path, label, probability, evidence, compared_with, png.
+`agr.attribution` finds it. Of a clip longer than a second, the second with most speech is explained; the answer is the
+whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage or no such model. With --json, one
+object: path, label, probability, evidence, compared_with, png.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from agr.bundle import Bundle
 from agr.errors import AudioError
 from agr.features import Section
 from agr.predict import add_model_arguments
-from agr.recipe import VoiceRecipe
 from agr.terminal import complain, png_path, run
 
 MOSTLY = 0.5  # a part with more of the evidence is called most of it
@@ -57,7 +56,7 @@ def reading(found: Attribution) -> str:
     words.append(f"{first} {', then '.join(spoke)}." if spoke else "Nothing in this second spoke for it.")
     if against:
         words.append(f"Against it: {', then '.join(against)}.")
-    if isinstance(found.section.recipe, VoiceRecipe) and not found.base.neutral:
+    if found.section.recipe.keeps_features and not found.base.neutral:
         words.append("Another pitch and vocal tract did not change it.")
     return " ".join(words)
 
@@ -123,7 +122,7 @@ def _name(below: Sequence[Axes], found: Attribution) -> None:
 def greys(shown: Section) -> NDArray[np.float64]:
     """How much there is in each cell, 0..1: (3, 12, 98), one of each channel, or (1, 12, 98) of a cepstrum."""
     values = shown.image / 255  # (12, 98, 3)
-    if not isinstance(shown.recipe, VoiceRecipe):
+    if not shown.recipe.channels:
         return np.asarray(values.mean(axis=2)[None])
     return np.stack([values[..., 0], np.abs(2 * values[..., 1] - 1), values[..., 2]])
 
@@ -137,7 +136,9 @@ def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
 def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
     """Explain the answer to one clip, `-` from standard input, and draw it.
 
-    Raises: AudioError for the clip, SettingsError without captum, OSError where the drawing cannot be written.
+    Raises:
+        AudioError: The clip cannot be read.
+        OSError: The drawing cannot be written.
     """
     found = attribute(features.read(str(clip), model.card.recipe), model)
     panels.save(draw(found), png)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,10 +20,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from agr import audio, evidence, mfc, panels, picture
+from agr import audio, panels, picture
 from agr.errors import AudioError
-from agr.imaging import pictures
-from agr.recipe import COEFFICIENTS, DEFAULT, FRAMES, RECIPES, MfcRecipe, Recipe, VoiceRecipe, by_name
+from agr.imaging import DEFAULT, RECIPES, by_name
+from agr.recipe import COEFFICIENTS, FRAMES, Recipe
 from agr.terminal import complain, png_path, run
 
 STDIN = "-"
@@ -59,15 +58,13 @@ class Section:
     def span(self) -> panels.Span:
         """The left edge of the first frame and the right edge of the last, in milliseconds of the clip."""
         hop = 1000 * self.recipe.hop_seconds
-        middle = 500 * self.recipe.window_seconds if isinstance(self.recipe, MfcRecipe) else 0.0
-        left = 1000 * self.start + middle - hop / 2
+        left = 1000 * (self.start + self.recipe.first_frame) - hop / 2
         return left, left + FRAMES * hop
 
     @property
     def pitch(self) -> float:
         """The median pitch in Hz; NaN where too little is voiced, or by a recipe that does not measure it."""
-        voice = isinstance(self.recipe, VoiceRecipe)
-        return float(evidence.pitch(self.stored[None])[0]) if voice else float("nan")
+        return self.recipe.pitch(self.stored)
 
     @property
     def place(self) -> str:
@@ -79,8 +76,7 @@ class Section:
     @property
     def title(self) -> str:
         """The clip's name and the place in it; where there was a choice, why this one."""
-        most = "most speech" if isinstance(self.recipe, VoiceRecipe) else "most sound"
-        why = "" if self.place.startswith("all") else f", the second with {most}"
+        why = "" if self.place.startswith("all") else f", the second with most {self.recipe.chosen_for}"
         return f"{panels.shorter(self.name)}: {self.place}{why}"
 
 
@@ -130,36 +126,14 @@ def read(clip: str, recipe: Recipe) -> Section:
 
 
 def section(y: NDArray[np.float32], recipe: Recipe, name: str) -> Section:
-    """The second of a clip with most speech in it; y: (n,), float32, at the recipe's rate."""
-    if isinstance(recipe, VoiceRecipe):
-        found = evidence.of_clip(y, recipe)
-        stored = evidence.best_window(found)
-        start = offset(found, stored) * recipe.hop_seconds
-        return Section(name, y, recipe, start, stored, pictures(stored[None], recipe)[0])
-    assert isinstance(recipe, MfcRecipe)
-    placed = mfc.place(y, recipe)
-    image = mfc.images([placed], recipe)[0]
-    return Section(name, y, recipe, offset(y, placed) / recipe.sample_rate, image, image)
-
-
-def offset(whole: NDArray[Any], part: NDArray[Any]) -> int:
-    """Where a part first begins in the whole, both (..., n), along the last axis.
-
-    Below 0 where the whole is shorter and lies in the part. Raises: ValueError where it does not occur.
-    """
-    if part.shape[-1] > whole.shape[-1]:
-        return -offset(part, whole)
-    starts = whole[..., : whole.shape[-1] - part.shape[-1] + 1]  # (..., places)
-    alike = (starts == part[..., :1]).reshape(-1, starts.shape[-1]).all(axis=0)
-    for start in np.flatnonzero(alike):
-        if np.array_equal(whole[..., start : start + part.shape[-1]], part):
-            return int(start)
-    raise ValueError("the part does not occur in the whole")
+    """The second of a clip that its image shows; y: (n,), float32, at the recipe's rate."""
+    start, stored = recipe.place(y)
+    return Section(name, y, recipe, start, stored, recipe.images(stored[None])[0])
 
 
 def draw(shown: Section) -> Figure:
     """The picture of a clip with the waveform above it."""
-    figure = _draw_voice(shown) if isinstance(shown.recipe, VoiceRecipe) else _draw_mfc(shown)
+    figure = _draw_voice(shown) if shown.recipe.channels else _draw_mfc(shown)
     figure.suptitle(shown.title, parse_math=False)
     return figure
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.evidence import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz, of_clip, sameness
-from agr.recipe import VoiceRecipe
+from agr.recipe import Recipe
 
 FRAME_SECONDS = 0.010
 LOUD_DB = 25.0  # frames further below the loudest one are background
@@ -61,7 +61,7 @@ class Signs:
     still: float
 
 
-def heard(y: NDArray[np.float32], recipe: VoiceRecipe) -> float:
+def heard(y: NDArray[np.float32], recipe: Recipe) -> float:
     """Seconds of voiced speech in a clip, (n,) at the recipe's rate; 0.0 where it does not sound like speech."""
     return seconds(of_clip(y, recipe, sameness))
 

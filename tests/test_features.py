@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agr import evidence, features, panels
-from agr.features import Section, draw, envelope_hz, main, offset, pitch_hz, section
-from agr.recipe import COEFFICIENTS, FRAMES, MFC, VOICE, Recipe
+from agr.features import Section, draw, envelope_hz, main, pitch_hz, section
+from agr.mfc import MFC
+from agr.recipe import COEFFICIENTS, FRAMES, Recipe
 from agr.terminal import run
+from agr.voice_recipe import VOICE
 
 RED, BLUE = 0, 2
 RECIPES = [VOICE, MFC]
@@ -113,27 +115,6 @@ def test_a_sound_stands_where_the_time_axis_says(recipe: Recipe, begins: float) 
     early = edges < 1000 * (begins + long / 2)
     assert edges[early][changes[early].argmax()] == pytest.approx(1000 * begins, abs=25)
     assert edges[~early][changes[~early].argmax()] == pytest.approx(1000 * (begins + long), abs=35)
-
-
-@pytest.mark.parametrize(
-    ("whole", "part", "expected"),
-    [
-        ([1, 2, 3, 4], [1, 2, 3, 4], 0),
-        ([1, 2, 3, 4], [3, 4], 2),
-        ([1, 2, 1, 2, 3], [1, 2, 3], 2),
-        ([1, 2, 1, 2], [1, 2], 0),
-        ([2, 3], [0, 0, 2, 3, 0], -2),
-        ([[1, 2, 3], [4, 5, 6]], [[2, 3], [5, 6]], 1),
-        ([[2, 2, 2], [4, 5, 6]], [[2], [6]], 2),
-    ],
-)
-def test_offset_finds_a_part_in_the_whole(whole: list[Any], part: list[Any], expected: int) -> None:
-    assert offset(np.array(whole), np.array(part)) == expected
-
-
-def test_offset_of_something_else_is_an_error() -> None:
-    with pytest.raises(ValueError, match="does not occur"):
-        offset(np.array([1, 2, 3]), np.array([2, 4]))
 
 
 @pytest.mark.parametrize("row", range(COEFFICIENTS))

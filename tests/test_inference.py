@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from agr import audio, bundle, imaging, inference
 from agr.images import ImageSet
 from agr.inference import of_clips, of_images, softmax
+from agr.mfc import MFC
 from agr.model import to_input
-from agr.recipe import MFC
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agr import audio, images, imaging, mfc, prepare
+from agr import audio, images, mfc, prepare
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, load
+from agr.imaging import RECIPES
 from agr.journal import JOURNAL
+from agr.mfc import MFC
 from agr.prepare import LOCK, SKIPPED, Summary
-from agr.recipe import MFC, RECIPES, VOICE, Recipe
+from agr.recipe import Recipe
 from agr.terminal import run
+from agr.voice_recipe import VOICE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPEAKERS = ("01", "02", "03")
@@ -98,12 +101,12 @@ def test_with_the_voice_recipe_the_evidence_of_the_pictures_is_there_too(voices:
     data = load(out)
     assert data.evidence is not None
     assert (data.recipe, data.evidence.shape) == (VOICE, (30, 112, 98))
-    np.testing.assert_array_equal(data.pixels, imaging.pictures(data.evidence, VOICE))
+    np.testing.assert_array_equal(data.pixels, VOICE.images(data.evidence))
     for found, row in zip(data.evidence, data.rows, strict=True):
         assert row["image"] == f"images/{row['source']}.png"
-        file = imaging.encode(audio.load(voices / "data" / row["source"], 8_000), VOICE)
+        file = VOICE.encode(audio.load(voices / "data" / row["source"], 8_000))
         assert (out / row["image"]).read_bytes() == file
-        np.testing.assert_array_equal(found, imaging.decode(file, VOICE))
+        np.testing.assert_array_equal(found, VOICE.decode(file))
     assert prepared(voices, out, VOICE) == Summary(made=0, kept=30, skipped=0)
 
 
@@ -346,7 +349,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     left = list(out.rglob("*.png"))
     assert 20 <= len(left) < 640
     for path in left:
-        imaging.decode(path.read_bytes(), VOICE, str(path))
+        VOICE.decode(path.read_bytes(), str(path))
     assert not images.is_prepared(out)
     with pytest.raises(CorpusError):
         load(out)
