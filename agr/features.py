@@ -27,6 +27,7 @@ from agr.recipe import COEFFICIENTS, FRAMES, Recipe
 from agr.terminal import complain, png_path, run
 
 STDIN = "-"
+SPECTROGRAM = "Mel spectrogram: how strong each frequency is; the lines are the voice's harmonics, a pitch apart"
 PICTURE = "What the model reads: red is the envelope, green the motion, blue the periodicity"
 ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
 MOTION = "how fast each band grows louder (+) or softer (-)"
@@ -139,8 +140,8 @@ def draw(shown: Section) -> Figure:
 
 
 def _draw_voice(shown: Section) -> Figure:
-    figure, (top, colours, *each), (_, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 4])
-    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    figure, (top, sound, colours, *each), (_, level, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 5])
+    _draw_sound(shown, top, sound, level)
     panels.cells(colours, shown.span, shown.image)
     panels.titled(colours, PICTURE)
     colours.set_yticks([0, 5, 11], ["1", "6", "12"])
@@ -157,6 +158,14 @@ def _draw_voice(shown: Section) -> Figure:
     return figure
 
 
+def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
+    """What people know a sound by: its waveform, and below that a spectrogram."""
+    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    drawn = panels.spectrogram(below, shown.span, shown.y, shown.recipe.sample_rate)
+    panels.titled(below, SPECTROGRAM)
+    panels.colour_bar(bar, drawn, "dB")
+
+
 def _mark_pitch(panel: Axes, hz: float) -> None:
     """Point at the row of the median pitch, and say how high it is."""
     if np.isnan(hz):
@@ -170,9 +179,9 @@ def _mark_pitch(panel: Axes, hz: float) -> None:
 
 
 def _draw_mfc(shown: Section) -> Figure:
-    figure, (top, panel), (_, bar) = panels.sheet([1.3, 2 * panels.ROWS])
-    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
-    panels.in_ms(top)
+    figure, (top, sound, panel), (_, level, bar) = panels.sheet([1.0, panels.ROWS, 2 * panels.ROWS])
+    _draw_sound(shown, top, sound, level)
+    panels.in_ms(sound)
     panels.cells(panel, shown.span, shown.image)
     panels.titled(panel, CEPSTRUM)
     panels.in_coefficients(panel)

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from agr import audio, images, mfc, prepare
+from agr import audio, images, mfc, mfc_reference, prepare
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, load
 from agr.imaging import RECIPES
 from agr.journal import JOURNAL
 from agr.mfc import MFC
+from agr.mfc_reference import jpeg
 from agr.prepare import LOCK, SKIPPED, Summary
 from agr.recipe import Recipe
 from agr.terminal import run
@@ -513,9 +515,41 @@ def test_the_command_says_what_it_did(voices: Path, out: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
 
 
+@pytest.mark.parametrize("recipe", ["mfc", "mfc48"])
+def test_the_reference_makes_the_same_images_through_librosa(
+    recipe: str, voices: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_librosa = []
+
+    def counted(window: NDArray[np.float64], wanted: mfc.MfcRecipe) -> bytes:
+        made_by_librosa.append(wanted.name)
+        return jpeg(window, wanted)
+
+    monkeypatch.setattr(mfc_reference, "jpeg", counted)
+    usual, command = out.with_name("usual"), [str(voices), "--recipe", recipe, "--workers", "1", "--out"]
+    assert prepare.main([*command, str(usual)]) == 0
+    assert not made_by_librosa
+    assert prepare.main([*command, str(out), "--reference"]) == 0
+    assert made_by_librosa == [recipe] * 30
+    np.testing.assert_array_equal(load(out).pixels, load(usual).pixels)
+    assert (load(out).recipe, load(out).digest) == (RECIPES[recipe], load(usual).digest)
+    before = times(out)
+    assert prepare.main([*command, str(out)]) == 0  # the same folder without --reference: all is kept
+    assert times(out) == before
+
+
+def test_the_reference_has_nothing_to_do_with_ready_images(ready: Path, out: Path) -> None:
+    with pytest.raises(RecipeError, match="ready images; expected recordings for --reference"):
+        prepare.choose_recipe(open_corpus(str(ready), out.parent), None, reference=True)
+
+
 MISTAKES = {
     "no such source": (["absent", "--out", "out"], "absent: no such file or folder"),
     "unknown recipe": (["voices", "--out", "out", "--recipe", "mel"], "recipe 'mel': unknown"),
+    "no reference": (
+        ["voices", "--out", "out", "--reference"],
+        "recipe 'voice': has no reference by librosa; expected mfc or mfc48",
+    ),
     "out is a file": (["voices", "--out", "voices.csv"], "voices.csv"),
     "out below a file": (["voices", "--out", "voices.csv/out"], "voices.csv"),
     "empty manifest": (["voices.csv", "--out", "out"], "voices.csv: columns nothing"),
