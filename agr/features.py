@@ -1,8 +1,8 @@
-"""The picture that the model reads of a clip, drawn large and with axes, for people to look at.
+"""What the model reads of a clip, drawn large and with axes, below the waveform and a mel spectrogram.
 
     python -m agr.features clip.wav --png out.png [--recipe voice|mfc|mfc48]
 
-Of a clip longer than a second it is the second with most speech. `-` reads standard input. Exit status: 0 drawn,
+Of a clip longer than a second, the second with most speech is drawn. `-` reads standard input. Exit status: 0 drawn,
 1 the clip could not be read, 2 wrong usage or a file that cannot be written.
 """
 
@@ -37,10 +37,15 @@ CEPSTRUM = "What the model reads, Mel-frequency cepstra: coefficient 1 is loudne
 
 @dataclass(frozen=True)
 class Section:
-    """The part of a clip that a picture is drawn of.
+    """The part of a clip that its image shows.
 
-    y: the whole clip, (n,), float32, at the recipe's rate. start: where the picture begins in it, in seconds; below
-    0 where a short clip stands inside the picture. stored: stored_shape(recipe), image: IMAGE_SHAPE, both uint8.
+    Attributes:
+        name: The clip, for people.
+        y: The whole clip, (n,), float32, at the recipe's rate.
+        recipe: What makes the image.
+        start: Where the image begins in the clip, in seconds; negative where a short clip is padded.
+        stored: What is stored of it, `recipe.stored_shape`, uint8.
+        image: What the model reads of it, IMAGE_SHAPE, uint8.
     """
 
     name: str
@@ -52,7 +57,7 @@ class Section:
 
     @property
     def seconds(self) -> float:
-        """How long the whole clip is."""
+        """The length of the whole clip."""
         return len(self.y) / self.recipe.sample_rate
 
     @property
@@ -69,23 +74,30 @@ class Section:
 
     @property
     def place(self) -> str:
-        """In words, from where to where."""
+        """Which part of the clip it is, in words."""
         left, right = (min(max(ms / 1000, 0.0), self.seconds) for ms in self.span)
         whole = right - left > self.seconds - 0.03
         return f"all of its {self.seconds:.2f} s" if whole else f"{left:.2f} to {right:.2f} s of {self.seconds:.2f} s"
 
     @property
     def title(self) -> str:
-        """The clip's name and the place in it; where there was a choice, why this one."""
+        """The clip's name, which part of it is shown, and why that one where there was a choice."""
         why = "" if self.place.startswith("all") else f", the second with most {self.recipe.chosen_for}"
         return f"{panels.shorter(self.name)}: {self.place}{why}"
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of the `voice` recipe's picture: what its rows and bytes stand for.
+    """One channel of an image by the recipe `voice`: what its rows and bytes stand for.
 
-    hz: (COEFFICIENTS,), each row's frequency. low, high: the values of the bytes 0 and 255, in `unit`.
+    Attributes:
+        name: What people call it.
+        says: What it shows.
+        hz: The frequency of each row, (COEFFICIENTS,).
+        low: The value of byte 0, in `unit`.
+        high: The value of byte 255.
+        unit: Of these values.
+        colours: The name of matplotlib's colour map.
     """
 
     name: str
@@ -109,18 +121,18 @@ def channels() -> tuple[Channel, Channel, Channel]:
 
 
 def envelope_hz() -> NDArray[np.float64]:
-    """The middle of the band that each row of envelope and motion stands for, rising: (COEFFICIENTS,)."""
+    """The centre of each row's band in envelope and motion, in Hz, rising: (COEFFICIENTS,)."""
     return picture.envelope_edges()[1:-1]
 
 
 def pitch_hz() -> NDArray[np.float64]:
-    """The middle of the pitches that each row of periodicity stands for, falling: (COEFFICIENTS,)."""
+    """The centre of each row's pitches in periodicity, in Hz, falling: (COEFFICIENTS,)."""
     edges = picture.pitch_edges()
     return np.sqrt(edges[1:] * edges[:-1])
 
 
 def read(clip: str, recipe: Recipe) -> Section:
-    """Decode a clip, `-` from standard input, and draw its picture. Raises: AudioError."""
+    """Decode a clip, `-` from standard input, and make its image. Raises AudioError where it cannot be read."""
     source = sys.stdin.buffer.read() if clip == STDIN else Path(clip)
     name = "standard input" if clip == STDIN else Path(clip).name
     return section(audio.load(source, recipe.sample_rate), recipe, name)
@@ -133,7 +145,7 @@ def section(y: NDArray[np.float32], recipe: Recipe, name: str) -> Section:
 
 
 def draw(shown: Section) -> Figure:
-    """The picture of a clip with the waveform above it."""
+    """The image of a clip below its waveform and spectrogram, with axes that say what each row and colour means."""
     figure = _draw_voice(shown) if shown.recipe.channels else _draw_mfc(shown)
     figure.suptitle(shown.title, parse_math=False)
     return figure
@@ -159,7 +171,7 @@ def _draw_voice(shown: Section) -> Figure:
 
 
 def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
-    """What people know a sound by: its waveform, and below that a spectrogram."""
+    """Draw the waveform and, below it, a spectrogram: views of a sound that people know."""
     panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
     drawn = panels.spectrogram(below, shown.span, shown.y, shown.recipe.sample_rate)
     panels.titled(below, SPECTROGRAM)
@@ -167,7 +179,7 @@ def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
 
 
 def _mark_pitch(panel: Axes, hz: float) -> None:
-    """Point at the row of the median pitch, and say how high it is."""
+    """Mark the row of the median pitch and say how high it is."""
     if np.isnan(hz):
         panels.titled(panel, f"{panel.get_title(loc='left')}; no steady pitch found")
         return

@@ -103,11 +103,11 @@ MFC48 = replace(MFC, name="mfc48", sample_rate=48_000)
 
 
 def place(y: NDArray[np.float32], recipe: MfcRecipe) -> NDArray[np.float32]:
-    """Bring a clip to exactly one window: shape (n,) to (n_samples,), both float32.
+    """Bring a clip to exactly one window: (n,) to (n_samples,), both float32.
 
-    A short clip gets zeros before and after; how many stand before is drawn from a hash of the clip's own
-    16-bit samples, so that the same clip always gives the same image. Of a long clip the window with the most
-    energy around its mean is kept, its start found to the hop.
+    A short clip is padded with zeros on both sides; how many come first is computed from a hash of the clip's own
+    16-bit samples, so that the same clip always gives the same image. Of a long clip, the window with the most
+    energy around the clip's mean is kept; it starts at a multiple of the hop.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
@@ -118,9 +118,10 @@ def place(y: NDArray[np.float32], recipe: MfcRecipe) -> NDArray[np.float32]:
 
 
 def windows(y: NDArray[np.float32], recipe: MfcRecipe) -> list[NDArray[np.float32]]:
-    """Cut a clip of any length into windows that overlap by half, the last one flush with the end.
+    """Cut a clip of any length into windows that overlap by half; the last one ends with the clip.
 
-    Returns at least one array of shape (n_samples,), float32. Windows in which nothing moves are left out.
+    Returns:
+        At least one array of shape (n_samples,), float32. Windows of constant samples are left out.
     """
     if len(y) <= recipe.n_samples:
         return [place(y, recipe)]
@@ -131,10 +132,7 @@ def windows(y: NDArray[np.float32], recipe: MfcRecipe) -> list[NDArray[np.float3
 
 
 def mfcc(y: NDArray[np.floating[Any]], recipe: MfcRecipe) -> NDArray[np.float64]:
-    """Mel-frequency cepstral coefficients of a batch of windows.
-
-    Args: y: shape (batch, n_samples). Returns: shape (batch, n_mfcc, frames), float64.
-    """
+    """Mel-frequency cepstral coefficients of windows: (batch, n_samples) to (batch, n_mfcc, frames), float64."""
     emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
     frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
@@ -145,10 +143,13 @@ def mfcc(y: NDArray[np.floating[Any]], recipe: MfcRecipe) -> NDArray[np.float64]
 
 
 def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale each matrix by its own minimum and maximum, and look the result up in viridis.
+    """Scale each matrix by its own minimum and maximum and look the result up in viridis.
 
-    Args: values: shape (batch, rows, columns). Returns: shape (batch, rows, columns, 3), uint8.
-    A matrix that is constant gets the lowest colour.
+    Args:
+        values: (batch, rows, columns).
+
+    Returns:
+        (batch, rows, columns, 3), uint8. A constant matrix gets the lowest colour.
     """
     low = values.min(axis=(1, 2), keepdims=True)
     span = values.max(axis=(1, 2), keepdims=True) - low
@@ -164,7 +165,7 @@ def to_jpeg(image: NDArray[np.uint8], recipe: MfcRecipe) -> bytes:
 
 
 def from_jpeg(data: bytes, name: str = "image") -> NDArray[np.uint8]:
-    """Decode one image to IMAGE_SHAPE, uint8. Raises: RecipeError for anything else than such a JPEG."""
+    """Decode one image to IMAGE_SHAPE, uint8. Raises RecipeError for anything but such a JPEG."""
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             found = f"{picture.width}x{picture.height} {picture.mode}"
@@ -183,14 +184,19 @@ def jpegs(y: NDArray[np.float32], recipe: MfcRecipe) -> list[bytes]:
 def images(clips: Sequence[NDArray[np.float32]], recipe: MfcRecipe) -> NDArray[np.uint8]:
     """What the model reads of a batch of clips, JPEG losses included: one image a clip.
 
-    Args: clips: mono, at the recipe's sample rate, of any length. Returns: (batch, *IMAGE_SHAPE), uint8.
+    Args:
+        clips: Mono, at the recipe's sample rate, of any length.
+        recipe: The settings.
+
+    Returns:
+        (batch, *IMAGE_SHAPE), uint8.
     """
     batch = np.stack([place(y, recipe) for y in clips])
     return np.stack([from_jpeg(data) for data in jpegs(batch, recipe)])
 
 
 def _loudest_hop(y: NDArray[np.float32], recipe: MfcRecipe) -> int:
-    """The hop at which the loudest run of as many hops as fill a window begins; y: (n,), n > n_samples."""
+    """The hop at which the window with the most energy begins; y: (n,), n > n_samples."""
     hops = -(-len(y) // recipe.hop_length)
     centred = np.zeros(hops * recipe.hop_length, dtype=np.float32)
     np.subtract(y, y.mean(), out=centred[: len(y)])
@@ -206,7 +212,7 @@ def _content_number(y: NDArray[np.float32]) -> int:
 
 
 def _pre_emphasis(y: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:
-    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated along a line."""
+    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated linearly."""
     before = np.concatenate([2 * y[:, :1] - y[:, 1:2], y[:, :-1]], axis=1)
     return y - coefficient * before
 
