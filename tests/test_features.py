@@ -208,7 +208,8 @@ def test_a_tone_stands_in_the_spectrogram_at_its_time_and_frequency(
     rate = recipe.sample_rate
     tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(round(long * rate)) / rate)
     shown = section(within(tone.astype(np.float32), begins, 0.2, rate) + np.float32(0.2), recipe, "a")  # and an offset
-    panel = draw(shown).axes[1]
+    figure = draw(shown)
+    panel = figure.axes[1]
     (mesh,) = panel.collections
     assert isinstance(mesh, QuadMesh)
     decibels, corners = np.asarray(mesh.get_array()), np.asarray(mesh.get_coordinates())
@@ -220,7 +221,7 @@ def test_a_tone_stands_in_the_spectrogram_at_its_time_and_frequency(
     assert heard[0] == pytest.approx(1000 * begins, abs=20)
     assert heard[-1] == pytest.approx(1000 * (begins + long), abs=20)
     assert panel.get_xlim() == pytest.approx(shown.span)
-    assert {"100", "500", "4,000"} <= set(words(panel.get_figure()).splitlines())
+    assert {"100", "500", "4,000"} <= set(words(figure).splitlines())
 
 
 @pytest.mark.parametrize("recipe", ["voice", "mfc", "mfc48"])
