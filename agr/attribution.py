@@ -3,12 +3,12 @@
     found = attribute(section, bundle)                # section: of agr.features
     found.parts                                       # {"vocal tract": 0.6, "motion": 0.1, "pitch": 2.7}, log odds
 
-Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017), by captum, give
-every cell a share of the answer's log odds; together the shares make up the odds' distance from a baseline's, which
-is checked. That paper wants a baseline on which the model is neutral. Here it is the same clip with its pitch and
-resonances moved until the model is undecided, on the way from a typical man's to a typical woman's, or back. Silence
-would not do: models lean one way on it, and what spoke for an answer on that side would seem to speak against it.
-Only where no moved voice turns the answer is silence taken, and with recipes other than `voice`.
+Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017) give every cell a
+share of the answer's log odds. The shares add up to the difference between the log odds of the image and those of a
+baseline; how exactly they do is checked. The paper asks for a baseline on which the model is neutral. Here that is the
+same clip with pitch and resonances moved until the model is undecided, towards a typical woman's voice or a typical
+man's. Silence does not serve: models lean one way on it, and evidence for that side would look like evidence against
+it. It is used only where no moved voice changes the answer, and with recipes that store no voice features.
 
 Known limit: this tells what the model read, not what makes a voice a woman's or a man's.
 """
@@ -26,28 +26,28 @@ from torch import Tensor
 from agr import inference, picture
 from agr.bundle import Bundle
 from agr.corpus import CLASSES
-from agr.errors import SettingsError
 from agr.features import Section
 from agr.model import to_input
-from agr.recipe import IMAGE_SHAPE, Recipe, VoiceRecipe
-from agr.viridis import VIRIDIS
+from agr.recipe import IMAGE_SHAPE, Recipe
 
-STEPS = (64, 256, 1024)  # points on the way from the baseline; more where fewer are not exact
-TOLERANCE = 0.02  # log odds, by which the sum of all shares may miss
-AT_ONCE = 128
+STEPS = (64, 256, 1024)  # points between baseline and image; the next number is tried where one is not exact
+TOLERANCE = 0.02  # log odds by which the sum of all shares may differ from what it should be
+AT_ONCE = 128  # points that go through the model together
 # From a typical man's voice to a typical woman's, in the logarithm of frequency (Hillenbrand et al., 1995, adults).
 PITCH, TRACT = float(np.log(1.68)), float(np.log(1.16))
-FARTHEST, PLACES = 1.5, 31  # how far off an undecided voice may be, in such ways, and how many are tried
-CHANNEL_PARTS = ("vocal tract", "motion", "pitch")  # what the channels of the `voice` recipe carry
+FARTHEST, PLACES = 1.5, 31  # how far a voice is moved at most, as a multiple of that; how many positions are tried
 
 Odds = Callable[[Tensor], Tensor]  # log odds of some inputs: (n, 3, 12, 98) to (n,)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a picture is compared with: image, (1, 3, 12, 98), float32, and in words.
+    """What an image is compared with.
 
-    neutral: whether the model is undecided on it.
+    Attributes:
+        image: (1, 3, 12, 98), float32, as the model reads it.
+        words: What it is, for people.
+        neutral: Whether the model is undecided on it.
     """
 
     image: Tensor
@@ -59,8 +59,14 @@ class Baseline:
 class Attribution:
     """Why a clip was answered as it was.
 
-    answer, probability: the whole clip's. odds, base_odds: log odds of that answer for the section's picture and for
-    the baseline. shares: what each cell added to them, IMAGE_SHAPE, float64, positive for the answer.
+    Attributes:
+        section: The second that is explained.
+        answer: The answer to the whole clip.
+        probability: Its probability for the whole clip.
+        odds: Log odds of that answer for the section's image.
+        base_odds: The same for the baseline.
+        base: The baseline.
+        shares: What each cell adds to the log odds, IMAGE_SHAPE, float64; positive for the answer.
     """
 
     section: Section
@@ -78,26 +84,26 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """By how much the sum of the shares misses what it should be, in log odds."""
+        """The sum of the shares less what it should be, in log odds."""
         return float(self.shares.sum()) - (self.odds - self.base_odds)
 
     @property
     def parts(self) -> dict[str, float]:
-        """Shares summed by what a person can name, in log odds: channels, or the coefficients of a cepstrum."""
-        if isinstance(self.section.recipe, VoiceRecipe):
-            return dict(zip(CHANNEL_PARTS, self.shares.sum(axis=(0, 1)).tolist(), strict=True))
+        """Shares summed by what has a name, in log odds: the recipe's channels, or cepstral coefficients."""
+        if channels := self.section.recipe.channels:
+            return dict(zip(channels, self.shares.sum(axis=(0, 1)).tolist(), strict=True))
         rows = self.shares.sum(axis=(1, 2)).tolist()
         return {f"coefficient {row}": value for row, value in enumerate(rows, start=1)}
 
     @property
     def evidence(self) -> dict[str, float]:
-        """Each part as a share of the sizes of all, -1..1, below 0 where it spoke against the answer."""
+        """Each part divided by the sum of all magnitudes, -1..1; negative where it spoke against the answer."""
         whole = sum(map(abs, self.parts.values())) or 1.0
         return {name: value / whole for name, value in self.parts.items()}
 
 
 def attribute(section: Section, model: Bundle) -> Attribution:
-    """Explain the answer to a clip. Raises: SettingsError without captum."""
+    """Explain the model's answer to a clip by the second of it that is shown."""
     probabilities = inference.of_clips([section.y], model)[0]
     answer = int(probabilities.argmax())
 
@@ -114,27 +120,44 @@ def attribute(section: Section, model: Bundle) -> Attribution:
 
 
 def integrated_gradients(odds: Odds, x: Tensor, base: Tensor) -> Tensor:
-    """Each value's share of odds(x) - odds(base): one picture, (1, ...), to the same shape.
+    """Each value's share of odds(x) - odds(base).
 
-    The integral is a sum over STEPS points, over more until the shares add up to within TOLERANCE.
-    Raises: SettingsError without captum.
+    The gradient is integrated along the straight line from the baseline to the image by Gauss-Legendre quadrature of
+    STEPS points, more of them until the shares add up to within TOLERANCE.
+
+    Args:
+        odds: A differentiable function of inputs, (n, ...) to (n,).
+        x: One input, (1, ...), float32.
+        base: Its baseline, of the same shape.
+
+    Returns:
+        Shares, of the shape of x.
     """
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise SettingsError('captum: not installed, explaining needs it; try: pip install "captum>=0.9"') from error
     expected = float(_read(odds, x) - _read(odds, base))
-    method = IntegratedGradients(odds)
     for steps in STEPS:
-        shares: Tensor = method.attribute(x, base, n_steps=steps, internal_batch_size=AT_ONCE).detach()
+        shares = (x - base) * _mean_gradient(odds, x, base, steps)
         if abs(float(shares.sum()) - expected) <= TOLERANCE:
             break
     return shares
 
 
+def _mean_gradient(odds: Odds, x: Tensor, base: Tensor, steps: int) -> Tensor:
+    """The mean of the gradient between a baseline and an input, both (1, ...), from so many points."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)  # between -1 and 1
+    shape = (-1, *[1] * (x.dim() - 1))
+    places, sizes = (torch.tensor(each / 2, dtype=x.dtype).reshape(shape) for each in (1 + nodes, weights))
+    total = torch.zeros_like(x)
+    for first in range(0, steps, AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        between = (base + places[some] * (x - base)).requires_grad_()  # (AT_ONCE, ...)
+        (gradients,) = torch.autograd.grad(odds(between).sum(), between)
+        total += (sizes[some] * gradients).sum(dim=0, keepdim=True)
+    return total
+
+
 def baseline(section: Section, odds: Odds, answer: str) -> Baseline:
-    """What to compare the section's picture with; odds: of that answer."""
-    if isinstance(section.recipe, VoiceRecipe):
+    """What to compare the section's image with; `odds` are those of `answer`."""
+    if section.recipe.keeps_features:
         found = undecided(section.stored, odds, answer)
         if found is not None:
             return found
@@ -142,16 +165,22 @@ def baseline(section: Section, odds: Odds, answer: str) -> Baseline:
 
 
 def silence(recipe: Recipe) -> NDArray[np.uint8]:
-    """The picture of no sound, IMAGE_SHAPE: nothing loud, moving or periodic; of a cepstrum, all of it lowest."""
-    colour = np.array([0, 128, 0]) if isinstance(recipe, VoiceRecipe) else VIRIDIS[0]
-    return np.broadcast_to(colour.astype(np.uint8), IMAGE_SHAPE)
+    """The image of no sound: IMAGE_SHAPE, uint8."""
+    return np.broadcast_to(np.array(recipe.silence, dtype=np.uint8), IMAGE_SHAPE)
 
 
 def undecided(stored: NDArray[np.uint8], odds: Odds, answer: str) -> Baseline | None:
-    """The nearest voice of which the model is undecided, saying the same; None if there is none within FARTHEST.
+    """The nearest voice saying the same words on which the model is undecided.
 
-    stored: (ROWS, FRAMES), uint8. odds: of `answer`; the voice is moved away from that gender's, or towards it
-    where this second alone is not answered so.
+    The voice is moved away from those of `answer`, or towards them where this second alone is answered otherwise.
+
+    Args:
+        stored: Voice features, (ROWS, FRAMES), uint8.
+        odds: Log odds of `answer`.
+        answer: One of CLASSES.
+
+    Returns:
+        That voice as a baseline; None if there is none within FARTHEST.
     """
     found = torch.tensor(stored)[None]
     for_answer = bool(_read(odds, to_input(picture.draw(found))) > 0)
@@ -168,7 +197,7 @@ def undecided(stored: NDArray[np.uint8], odds: Odds, answer: str) -> Baseline | 
 
 
 def _moved(ways: NDArray[np.float64]) -> picture.Change:
-    """Voices moved so far towards a woman's, (n,), 1 from a typical man's to a typical woman's, -1 back."""
+    """Move voices towards a woman's, by each of (n,); 1 leads from a typical man's to a typical woman's, -1 back."""
     warps = picture.WARPS // 2 * (1 + np.clip(ways * TRACT / picture.WARP_RANGE, -1, 1))
     return replace(
         picture.unchanged(len(ways)),

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from agr.corpus import CLASSES
 from agr.errors import ModelError, RecipeError
 from agr.files import write_atomic
+from agr.imaging import from_dict
 from agr.model import build
-from agr.recipe import Recipe, from_dict
+from agr.recipe import Recipe
 from agr.registry import BUNDLE
 
 FORMAT = 2

@@ -1,18 +1,18 @@
-"""What a clip says about its voice, finer than the picture that the model reads.
+"""Voice features of a clip, finer than the image that the model reads.
 
     found = of_clip(y, VOICE)                         # (112, frames) uint8, y: mono float32 at 8 kHz
     window = best_window(found)                       # (112, 98): the second with most speech in it
 
-Of every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame (which carry
-the vocal tract), and the strength of periodicity at 72 logarithmically spaced lags, of pitches from 520 down to 48 Hz
-(which carry the voice's pitch). Periodicity is a generalised autocorrelation of sound between 60 Hz and 1 kHz: its
-power spectrum is raised to a power below one, so that a harmonic that a resonance lifts does not pass for the pitch
-(Tolonen and Karjalainen, 2000, IEEE Transactions on Speech and Audio Processing 8(6), 708-716). The mean and all below
-60 Hz are removed first: many microphones add a constant. Nothing above 4 kHz is looked at, so that a telephone's clip
-looks as a studio's does. `agr.speech`, whose rules are older, looks at another periodicity, `sameness`.
+For every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
+the vocal tract; and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
+Periodicity is a generalised autocorrelation of the sound between 60 Hz and 1 kHz: the power spectrum is raised to a
+power below one, so that a harmonic amplified by a resonance is not taken for the pitch (Tolonen and Karjalainen, 2000,
+IEEE Transactions on Speech and Audio Processing 8(6), 708-716). The mean and everything below 60 Hz are removed first,
+because many microphones add a constant. Nothing above 4 kHz is used, so that recordings by telephone and in a studio
+look alike. `agr.speech`, whose rules are older, uses another measure of periodicity, `sameness`.
 
-Pitch moves the lower rows up or down, a longer or shorter tract the upper ones: training varies them there
-(`agr.variation`), and draws the picture from them (`agr.picture`).
+A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. Augmentation (`agr.variation`) changes
+the features there; `agr.picture` draws the image from them.
 """
 
 from __future__ import annotations
@@ -24,32 +24,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipe import FRAMES, VoiceRecipe
+from agr.recipe import FRAMES, Recipe
 
 BANDS, LAGS = 40, 72
 ROWS = BANDS + LAGS
 LOW_HZ, HIGH_HZ = 80.0, 3900.0  # of the mel bands
-TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches that the first and the last lag stand for
-RANGE_DB = 80.0  # below the loudest frame; 255 steps
-HEADROOM = 15.0 / RANGE_DB  # a band of a frame may be so much louder than the mean of the loudest frame's bands
-VOICED, NEARLY, FEWEST_VOICED = 0.75, 0.92, 4  # periodicity, its share, frames
-PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, some 60 MB, and beside that before and after
-SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest ones hold no speech
+TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches of the first and the last lag
+RANGE_DB = 80.0  # the range of the decibel rows, in 255 steps
+HEADROOM = 15.0 / RANGE_DB  # how much louder a band may be than the mean of the loudest frame's bands
+VOICED = 0.75  # the least periodicity of a voiced frame
+NEARLY = 0.92  # lags with this share of a frame's greatest periodicity count as equally periodic
+FEWEST_VOICED = 4  # frames that a pitch needs
+PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, about 60 MB, and the context before and after
+SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest one hold no speech
 
 _CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
 _SPECTRUM_SECONDS, _PERIOD_SECONDS, _SAME_SECONDS = 0.032, 0.042, 0.040
-COMPRESSION, STRETCH = 0.6, 1.25  # the power of the spectrum; what brings a clean voice back to nearly 1
-_FAINTEST = 1e-9  # of a frame's strongest harmonic, the power under which its spectrum is not raised further
-_WINDOW_FLOOR = 0.15  # at the longest lags little of the window is left to divide by
+COMPRESSION, STRETCH = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
+_FAINTEST = 1e-9  # the floor of a frame's power spectrum, as a share of its strongest harmonic
+_WINDOW_FLOOR = 0.15  # the least that is divided by where the window's autocorrelation is small, at the longest lags
 
-Measure = Callable[[NDArray[np.float32], VoiceRecipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
+Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
 
 
-def autocorrelation(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """Generalised autocorrelation at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
-    Of a Hann window, divided by the window's own (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
-    Amsterdam 17, 97-110), stretched by STRETCH and cut at 1.
+    That of a frame under a Hann window is divided by that of the window itself (Boersma, 1993, Proceedings of the
+    Institute of Phonetic Sciences Amsterdam 17, 97-110), multiplied by STRETCH and clipped at 1.
     """
     length = round(_PERIOD_SECONDS * recipe.sample_rate)
     window, size = _hann(length), 1 << (4 * length - 1).bit_length()
@@ -64,7 +66,7 @@ def autocorrelation(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.f
     return np.asarray(np.clip(STRETCH * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
 
 
-def sameness(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]:
+def sameness(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     As in YIN (de Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean).
@@ -82,12 +84,19 @@ def sameness(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float64]
     return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
 
 
-def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
-    """Evidence of a whole clip: y, (n,), to (ROWS, frames), uint8, frames = n / hop rounded up.
+def of_clip(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
+    """Voice features of a whole clip.
 
-    measure: of periodicity.
-    The first BANDS rows are decibels, 255 the loudest and 0 RANGE_DB below it; the others periodicity, 255 for 1. A
-    clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of what stands around it.
+    A clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of context on both sides.
+
+    Args:
+        y: Mono, (n,), float32.
+        recipe: Gives the sample rate and the hop.
+        measure: Of periodicity.
+
+    Returns:
+        (ROWS, frames), uint8, with frames = n / hop rounded up. The first BANDS rows are decibels, 255 for the loudest
+        and 0 for RANGE_DB below it; the others periodicity, 255 for 1.
     """
     frames = -(-len(y) // recipe.hop_length)
     found = np.empty((frames, ROWS), dtype=np.uint8)
@@ -108,14 +117,14 @@ def of_clip(y: NDArray[np.float32], recipe: VoiceRecipe, measure: Measure = auto
 
 
 def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """0..1 as 0..255; what lies outside is cut."""
+    """0..1 as 0..255, clipped."""
     return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
 def _measured(
-    y: NDArray[np.float32], part: slice, recipe: VoiceRecipe, measure: Measure
+    y: NDArray[np.float32], part: slice, recipe: Recipe, measure: Measure
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Power in bands and periodicity of some of a clip's frames: (frames, BANDS) and (frames, LAGS)."""
+    """Power in bands and periodicity of some frames of a clip: (frames, BANDS) and (frames, LAGS)."""
     first = max(part.start - AROUND_FRAMES, 0)
     around = y[first * recipe.hop_length : (part.stop + AROUND_FRAMES) * recipe.hop_length]
     centred = np.asarray(around - np.mean(around, dtype=np.float64))
@@ -125,9 +134,9 @@ def _measured(
 
 
 def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Evidence of a clip in windows of one second that overlap by half, (n, ROWS, FRAMES), the last flush with the end.
+    """Cut features into windows of one second that overlap by half: (ROWS, frames) to (n, ROWS, FRAMES).
 
-    A clip shorter than that stands in the middle of one window, with nothing around it.
+    The last window ends with the clip. A shorter clip is centred in one window and padded with zeros.
     """
     frames = evidence.shape[1]
     if frames <= FRAMES:
@@ -147,9 +156,9 @@ def best_window(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much each frame sounds like a voiced part of speech, 0..1: (..., ROWS, frames) to (..., frames).
+    """How much each frame sounds like voiced speech, 0..1: (..., ROWS, frames) to (..., frames).
 
-    The strength of its strongest periodicity, of frames loud enough beside the clip's loudest.
+    It is the frame's greatest periodicity, from 0.5 up, and 0 more than SPEECH_RANGE_DB below the loudest frame.
     """
     level = evidence[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
     loud = level > level.max(axis=-1, keepdims=True) - SPEECH_RANGE_DB
@@ -160,8 +169,8 @@ def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
 def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The median pitch of each window, in Hz, NaN where too little is voiced: (n, ROWS, frames) to (n,).
 
-    Of each well voiced frame the shortest lags nearly as periodic as the best one, and of them the middle: longer ones
-    are their multiples.
+    In each voiced frame it is the middle of the shortest run of lags that are nearly as periodic as the best one;
+    longer lags are multiples of it.
     """
     strength = evidence[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
     best = strength.max(axis=1)
@@ -179,7 +188,7 @@ def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
     return medians
 
 
-def _bands(y: NDArray[np.float32], recipe: VoiceRecipe) -> NDArray[np.float32]:
+def _bands(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
     power = _power(_frames(y, length, recipe) * _hann(length), length)
@@ -192,8 +201,8 @@ def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:
     return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
-def _lags(recipe: VoiceRecipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Each lag in samples: its whole ones, and the part that is left, (LAGS,)."""
+def _lags(recipe: Recipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Each lag in samples, as an integer and a fraction, (LAGS,) each."""
     lags = recipe.sample_rate / lag_hz()
     whole = lags.astype(np.intp)
     return whole, lags - whole
@@ -219,8 +228,8 @@ def mel_to_hz(mel: Any) -> Any:
     return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
-def _frames(y: NDArray[np.float32], length: int, recipe: VoiceRecipe) -> NDArray[np.float32]:
-    """Stretches of `length` samples centred on every hop: (n,) to (frames, length); beyond the ends is silence."""
+def _frames(y: NDArray[np.float32], length: int, recipe: Recipe) -> NDArray[np.float32]:
+    """Frames of `length` samples centred on every hop: (n,) to (frames, length); padded with zeros at both ends."""
     count = -(-len(y) // recipe.hop_length)
     padded = np.pad(y, (length // 2, length + recipe.hop_length))
     return np.lib.stride_tricks.sliding_window_view(padded, length)[:: recipe.hop_length][:count]
@@ -238,7 +247,7 @@ def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
 
 
 def triangles(edges: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
-    """Triangles between every third of some edges, (n + 2,), at some points, (m,): (n, m), 1 at their middles."""
+    """Triangles over neighbouring edges, (n + 2,), evaluated at points, (m,): (n, m); each is 1 at its middle edge."""
     rising = (points - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - points) / np.diff(edges)[1:, None]
     return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
@@ -252,10 +261,9 @@ def _hann(length: int) -> NDArray[np.float32]:
 def _filtered(
     y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
 ) -> NDArray[np.float32]:
-    """A clip, (n,), with each of its frequencies multiplied by a gain, without any delay.
+    """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay.
 
-    On the spectrum of the whole clip, behind which stands a tenth of a second of silence, so that its end does not run
-    into its start.
+    A tenth of a second of silence is appended first, so that the end does not wrap around to the start.
     """
     size = _fast_length(len(y) + sample_rate // 10)
     spectrum = np.fft.rfft(y.astype(np.float64), size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))
@@ -263,16 +271,16 @@ def _filtered(
 
 
 def _high_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Butterworth's gain of order 2 above _CUTOFF_HZ."""
+    """The gain of a Butterworth high-pass of order 2 at _CUTOFF_HZ."""
     return np.asarray(1 / np.sqrt(1 + (_CUTOFF_HZ / np.maximum(hz, 1e-3)) ** 4))
 
 
 def _low_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Butterworth's gain of order 4 below _PERIODIC_HZ."""
+    """The gain of a Butterworth low-pass of order 4 at _PERIODIC_HZ."""
     return np.asarray(1 / np.sqrt(1 + (hz / _PERIODIC_HZ) ** 8))
 
 
 def _fast_length(least: int) -> int:
-    """A length of at least so much whose Fourier transform is quick: a power of two, or three quarters of one."""
+    """A length of at least `least` with a fast Fourier transform: a power of two, or three quarters of one."""
     power = 1 << (least - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= least else power

@@ -1,11 +1,11 @@
-"""What in a clip's picture moved the model to its answer, drawn for people.
+"""Which parts of a clip's image led the model to its answer, drawn for people.
 
     python -m agr.explain --model-uri models:/agr/best clip.wav --png out.png
 
-Each channel of the picture is drawn in grey, warm where it spoke for the answer and cold where against, as
-`agr.attribution` finds it; that needs captum. Of a clip longer than a second, the second with most speech is
-explained; the answer is the whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage, no such
-model, no captum. With --json, one object: path, label, probability, evidence, compared_with, png.
+Each channel of the image is drawn in grey, in warm colours where it spoke for the answer and in cold ones where it
+spoke against it, as `agr.attribution` finds. Of a clip longer than a second, the second with most speech is explained;
+the answer is the whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage or no such model. With
+--json, one object: path, label, probability, evidence, compared_with, png.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from agr.bundle import Bundle
 from agr.errors import AudioError
 from agr.features import Section
 from agr.predict import add_model_arguments
-from agr.recipe import VoiceRecipe
 from agr.terminal import complain, png_path, run
 
-MOSTLY = 0.5  # a part with more of the evidence is called most of it
-LEAST, MOST_NAMED = 0.005, 3  # parts with less are not named, nor more of them
-STRONGEST = 99.0  # percentile of the cells' shares that gets full colour
-TITLE_LETTERS, LETTERS = 115, 165  # of a line above and below the drawing
+MOSTLY = 0.5  # a part with a greater share than this is introduced by "Mostly"
+LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no more parts than this
+STRONGEST = 99.0  # the percentile of the cells' shares that gets full colour
+TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
 COLOURS = LinearSegmentedColormap.from_list("evidence", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
 ABOUT = {
     "vocal tract": "how loud each band of frequencies is",
@@ -45,7 +44,7 @@ ABOUT = {
 
 
 def reading(found: Attribution) -> str:
-    """The answer, what spoke for it and what against, in a few short sentences."""
+    """The answer, what spoke for it and what spoke against it, in a few short sentences."""
     each = sorted(found.evidence.items(), key=lambda item: -abs(item[1]))
     named = [(name, share) for name, share in each if abs(share) >= LEAST][:MOST_NAMED]
     spoke, against = ([_named(found, *item) for item in named if (item[1] > 0) == side] for side in (True, False))
@@ -57,7 +56,7 @@ def reading(found: Attribution) -> str:
     words.append(f"{first} {', then '.join(spoke)}." if spoke else "Nothing in this second spoke for it.")
     if against:
         words.append(f"Against it: {', then '.join(against)}.")
-    if isinstance(found.section.recipe, VoiceRecipe) and not found.base.neutral:
+    if found.section.recipe.keeps_features and not found.base.neutral:
         words.append("Another pitch and vocal tract did not change it.")
     return " ".join(words)
 
@@ -69,7 +68,7 @@ def _named(found: Attribution, name: str, share: float) -> str:
 
 
 def footnote(found: Attribution) -> str:
-    """What the colours are, and what the picture was compared with."""
+    """What the colours mean and what the image was compared with."""
     absent = "; colour on white is something missing there, which spoke too" if found.base.neutral else ""
     second, base = (1 / (1 + np.exp(-odds)) for odds in (found.odds, found.base_odds))
     between = found.odds - found.base_odds
@@ -82,7 +81,7 @@ def footnote(found: Attribution) -> str:
 
 
 def draw(found: Attribution) -> Figure:
-    """The picture of a clip in grey, coloured where it spoke for the answer or against it."""
+    """The image of a clip in grey, coloured where it spoke for the answer or against it."""
     shown, each = found.section, greys(found.section)
     voice = len(each) > 1
     shares = np.moveaxis(found.shares, 2, 0) if voice else found.shares.sum(axis=2)[None]  # as each
@@ -101,14 +100,14 @@ def draw(found: Attribution) -> Figure:
 
 
 def _wrapped(words: str, letters: int) -> str:
-    """Words on as few lines of so many letters as will hold them, all about as long; a number keeps its sign."""
+    """Wrap words into as few lines of at most `letters` as possible, all about equally long; `5 %` stays together."""
     together = words.replace(" %", "\N{NO-BREAK SPACE}%")
     lines = len(textwrap.wrap(together, letters))
     return textwrap.fill(together, min(letters, len(together) // lines + 8))
 
 
 def _name(below: Sequence[Axes], found: Attribution) -> None:
-    """Say above each channel how much of the evidence it holds, and for whom."""
+    """Write above each channel its share of the evidence and which answer it spoke for."""
     if len(below) == 1:
         panels.titled(below[0], "Mel-frequency cepstra")
         panels.in_coefficients(below[0])
@@ -121,9 +120,9 @@ def _name(below: Sequence[Axes], found: Attribution) -> None:
 
 
 def greys(shown: Section) -> NDArray[np.float64]:
-    """How much there is in each cell, 0..1: (3, 12, 98), one of each channel, or (1, 12, 98) of a cepstrum."""
+    """How strong each cell is, 0..1: (3, 12, 98), a panel for each channel, or (1, 12, 98) without channels."""
     values = shown.image / 255  # (12, 98, 3)
-    if not isinstance(shown.recipe, VoiceRecipe):
+    if not shown.recipe.channels:
         return np.asarray(values.mean(axis=2)[None])
     return np.stack([values[..., 0], np.abs(2 * values[..., 1] - 1), values[..., 2]])
 
@@ -137,7 +136,9 @@ def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
 def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
     """Explain the answer to one clip, `-` from standard input, and draw it.
 
-    Raises: AudioError for the clip, SettingsError without captum, OSError where the drawing cannot be written.
+    Raises:
+        AudioError: The clip cannot be read.
+        OSError: The drawing cannot be written.
     """
     found = attribute(features.read(str(clip), model.card.recipe), model)
     panels.save(draw(found), png)

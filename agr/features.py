@@ -1,8 +1,8 @@
-"""The picture that the model reads of a clip, drawn large and with axes, for people to look at.
+"""What the model reads of a clip, drawn large and with axes, below the waveform and a mel spectrogram.
 
     python -m agr.features clip.wav --png out.png [--recipe voice|mfc|mfc48]
 
-Of a clip longer than a second it is the second with most speech. `-` reads standard input. Exit status: 0 drawn,
+Of a clip longer than a second, the second with most speech is drawn. `-` reads standard input. Exit status: 0 drawn,
 1 the clip could not be read, 2 wrong usage or a file that cannot be written.
 """
 
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,13 +20,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from agr import audio, evidence, mfc, panels, picture
+from agr import audio, panels, picture
 from agr.errors import AudioError
-from agr.imaging import pictures
-from agr.recipe import COEFFICIENTS, DEFAULT, FRAMES, RECIPES, MfcRecipe, Recipe, VoiceRecipe, by_name
+from agr.imaging import DEFAULT, RECIPES, by_name
+from agr.recipe import COEFFICIENTS, FRAMES, Recipe
 from agr.terminal import complain, png_path, run
 
 STDIN = "-"
+SPECTROGRAM = "Mel spectrogram: how strong each frequency is; the lines are the voice's harmonics, a pitch apart"
 PICTURE = "What the model reads: red is the envelope, green the motion, blue the periodicity"
 ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
 MOTION = "how fast each band grows louder (+) or softer (-)"
@@ -37,10 +37,15 @@ CEPSTRUM = "What the model reads, Mel-frequency cepstra: coefficient 1 is loudne
 
 @dataclass(frozen=True)
 class Section:
-    """The part of a clip that a picture is drawn of.
+    """The part of a clip that its image shows.
 
-    y: the whole clip, (n,), float32, at the recipe's rate. start: where the picture begins in it, in seconds; below
-    0 where a short clip stands inside the picture. stored: stored_shape(recipe), image: IMAGE_SHAPE, both uint8.
+    Attributes:
+        name: The clip, for people.
+        y: The whole clip, (n,), float32, at the recipe's rate.
+        recipe: What makes the image.
+        start: Where the image begins in the clip, in seconds; negative where a short clip is padded.
+        stored: What is stored of it, `recipe.stored_shape`, uint8.
+        image: What the model reads of it, IMAGE_SHAPE, uint8.
     """
 
     name: str
@@ -52,43 +57,47 @@ class Section:
 
     @property
     def seconds(self) -> float:
-        """How long the whole clip is."""
+        """The length of the whole clip."""
         return len(self.y) / self.recipe.sample_rate
 
     @property
     def span(self) -> panels.Span:
         """The left edge of the first frame and the right edge of the last, in milliseconds of the clip."""
         hop = 1000 * self.recipe.hop_seconds
-        middle = 500 * self.recipe.window_seconds if isinstance(self.recipe, MfcRecipe) else 0.0
-        left = 1000 * self.start + middle - hop / 2
+        left = 1000 * (self.start + self.recipe.first_frame) - hop / 2
         return left, left + FRAMES * hop
 
     @property
     def pitch(self) -> float:
         """The median pitch in Hz; NaN where too little is voiced, or by a recipe that does not measure it."""
-        voice = isinstance(self.recipe, VoiceRecipe)
-        return float(evidence.pitch(self.stored[None])[0]) if voice else float("nan")
+        return self.recipe.pitch(self.stored)
 
     @property
     def place(self) -> str:
-        """In words, from where to where."""
+        """Which part of the clip it is, in words."""
         left, right = (min(max(ms / 1000, 0.0), self.seconds) for ms in self.span)
         whole = right - left > self.seconds - 0.03
         return f"all of its {self.seconds:.2f} s" if whole else f"{left:.2f} to {right:.2f} s of {self.seconds:.2f} s"
 
     @property
     def title(self) -> str:
-        """The clip's name and the place in it; where there was a choice, why this one."""
-        most = "most speech" if isinstance(self.recipe, VoiceRecipe) else "most sound"
-        why = "" if self.place.startswith("all") else f", the second with {most}"
+        """The clip's name, which part of it is shown, and why that one where there was a choice."""
+        why = "" if self.place.startswith("all") else f", the second with most {self.recipe.chosen_for}"
         return f"{panels.shorter(self.name)}: {self.place}{why}"
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of the `voice` recipe's picture: what its rows and bytes stand for.
+    """One channel of an image by the recipe `voice`: what its rows and bytes stand for.
 
-    hz: (COEFFICIENTS,), each row's frequency. low, high: the values of the bytes 0 and 255, in `unit`.
+    Attributes:
+        name: What people call it.
+        says: What it shows.
+        hz: The frequency of each row, (COEFFICIENTS,).
+        low: The value of byte 0, in `unit`.
+        high: The value of byte 255.
+        unit: Of these values.
+        colours: The name of matplotlib's colour map.
     """
 
     name: str
@@ -112,61 +121,39 @@ def channels() -> tuple[Channel, Channel, Channel]:
 
 
 def envelope_hz() -> NDArray[np.float64]:
-    """The middle of the band that each row of envelope and motion stands for, rising: (COEFFICIENTS,)."""
+    """The centre of each row's band in envelope and motion, in Hz, rising: (COEFFICIENTS,)."""
     return picture.envelope_edges()[1:-1]
 
 
 def pitch_hz() -> NDArray[np.float64]:
-    """The middle of the pitches that each row of periodicity stands for, falling: (COEFFICIENTS,)."""
+    """The centre of each row's pitches in periodicity, in Hz, falling: (COEFFICIENTS,)."""
     edges = picture.pitch_edges()
     return np.sqrt(edges[1:] * edges[:-1])
 
 
 def read(clip: str, recipe: Recipe) -> Section:
-    """Decode a clip, `-` from standard input, and draw its picture. Raises: AudioError."""
+    """Decode a clip, `-` from standard input, and make its image. Raises AudioError where it cannot be read."""
     source = sys.stdin.buffer.read() if clip == STDIN else Path(clip)
     name = "standard input" if clip == STDIN else Path(clip).name
     return section(audio.load(source, recipe.sample_rate), recipe, name)
 
 
 def section(y: NDArray[np.float32], recipe: Recipe, name: str) -> Section:
-    """The second of a clip with most speech in it; y: (n,), float32, at the recipe's rate."""
-    if isinstance(recipe, VoiceRecipe):
-        found = evidence.of_clip(y, recipe)
-        stored = evidence.best_window(found)
-        start = offset(found, stored) * recipe.hop_seconds
-        return Section(name, y, recipe, start, stored, pictures(stored[None], recipe)[0])
-    assert isinstance(recipe, MfcRecipe)
-    placed = mfc.place(y, recipe)
-    image = mfc.images([placed], recipe)[0]
-    return Section(name, y, recipe, offset(y, placed) / recipe.sample_rate, image, image)
-
-
-def offset(whole: NDArray[Any], part: NDArray[Any]) -> int:
-    """Where a part first begins in the whole, both (..., n), along the last axis.
-
-    Below 0 where the whole is shorter and lies in the part. Raises: ValueError where it does not occur.
-    """
-    if part.shape[-1] > whole.shape[-1]:
-        return -offset(part, whole)
-    starts = whole[..., : whole.shape[-1] - part.shape[-1] + 1]  # (..., places)
-    alike = (starts == part[..., :1]).reshape(-1, starts.shape[-1]).all(axis=0)
-    for start in np.flatnonzero(alike):
-        if np.array_equal(whole[..., start : start + part.shape[-1]], part):
-            return int(start)
-    raise ValueError("the part does not occur in the whole")
+    """The second of a clip that its image shows; y: (n,), float32, at the recipe's rate."""
+    start, stored = recipe.place(y)
+    return Section(name, y, recipe, start, stored, recipe.images(stored[None])[0])
 
 
 def draw(shown: Section) -> Figure:
-    """The picture of a clip with the waveform above it."""
-    figure = _draw_voice(shown) if isinstance(shown.recipe, VoiceRecipe) else _draw_mfc(shown)
+    """The image of a clip below its waveform and spectrogram, with axes that say what each row and colour means."""
+    figure = _draw_voice(shown) if shown.recipe.channels else _draw_mfc(shown)
     figure.suptitle(shown.title, parse_math=False)
     return figure
 
 
 def _draw_voice(shown: Section) -> Figure:
-    figure, (top, colours, *each), (_, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 4])
-    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    figure, (top, sound, colours, *each), (_, level, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 5])
+    _draw_sound(shown, top, sound, level)
     panels.cells(colours, shown.span, shown.image)
     panels.titled(colours, PICTURE)
     colours.set_yticks([0, 5, 11], ["1", "6", "12"])
@@ -183,8 +170,16 @@ def _draw_voice(shown: Section) -> Figure:
     return figure
 
 
+def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
+    """Draw the waveform and, below it, a spectrogram: views of a sound that people know."""
+    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    drawn = panels.spectrogram(below, shown.span, shown.y, shown.recipe.sample_rate)
+    panels.titled(below, SPECTROGRAM)
+    panels.colour_bar(bar, drawn, "dB")
+
+
 def _mark_pitch(panel: Axes, hz: float) -> None:
-    """Point at the row of the median pitch, and say how high it is."""
+    """Mark the row of the median pitch and say how high it is."""
     if np.isnan(hz):
         panels.titled(panel, f"{panel.get_title(loc='left')}; no steady pitch found")
         return
@@ -196,9 +191,9 @@ def _mark_pitch(panel: Axes, hz: float) -> None:
 
 
 def _draw_mfc(shown: Section) -> Figure:
-    figure, (top, panel), (_, bar) = panels.sheet([1.3, 2 * panels.ROWS])
-    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
-    panels.in_ms(top)
+    figure, (top, sound, panel), (_, level, bar) = panels.sheet([1.0, panels.ROWS, 2 * panels.ROWS])
+    _draw_sound(shown, top, sound, level)
+    panels.in_ms(sound)
     panels.cells(panel, shown.span, shown.image)
     panels.titled(panel, CEPSTRUM)
     panels.in_coefficients(panel)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from agr.corpus import CLASSES
 from agr.errors import CorpusError
-from agr.evidence import ROWS
-from agr.recipe import FRAMES, IMAGE_SHAPE, Recipe, VoiceRecipe, from_dict
+from agr.imaging import from_dict
+from agr.recipe import IMAGE_SHAPE, Recipe
 
 MANIFEST, PIXELS, EVIDENCE, CARD = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
 
@@ -28,11 +28,19 @@ MANIFEST, PIXELS, EVIDENCE, CARD = "manifest.csv", "pixels.npy", "evidence.npy",
 class ImageSet:
     """The images of one corpus.
 
-    pixels: (n, *IMAGE_SHAPE), uint8. labels: (n,), int64, indices into CLASSES. speakers: (n,), `corpus/speaker`.
-    recordings: (n,), a digest of the recording (of the image where the recording is not at hand).
-    rows: the manifest's rows. digest: names pixels, labels and speakers together. evidence: what pixels were drawn
-    from, (n, ROWS, FRAMES), uint8, or None with a recipe that has none; training varies it. made_up: the corpora in
-    it whose voices are synthetic.
+    Attributes:
+        name: The corpus.
+        pixels: (n, *IMAGE_SHAPE), uint8.
+        labels: Indices into CLASSES, (n,), int64.
+        speakers: `corpus/speaker`, (n,).
+        recordings: A digest of each recording, or of the image where there is no recording, (n,).
+        rows: The rows of the manifest.
+        recipe: What made the images.
+        digest: Names pixels (or features), labels and speakers together.
+        synthetic: Whether these voices are synthetic.
+        evidence: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
+            with a recipe that keeps none.
+        made_up: The corpora in it whose voices are synthetic.
     """
 
     name: str
@@ -64,7 +72,7 @@ def load(folder: Path) -> ImageSet:
             rows = list(csv.DictReader(file))
         recipe = from_dict(card["recipe"])
         pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
-        found = _mapped(folder / EVIDENCE, (len(rows), ROWS, FRAMES)) if isinstance(recipe, VoiceRecipe) else None
+        found = _mapped(folder / EVIDENCE, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
         data = assemble(str(card["name"]), pixels, rows, recipe, bool(card["synthetic"]), found)
         if data.digest != card["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")

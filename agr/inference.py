@@ -23,7 +23,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Heard:
-    """What a model says of clips: probabilities, (n, 2), and the seconds of speech in each, (n,), both float64."""
+    """What a model says about n clips.
+
+    Attributes:
+        probabilities: In the order of CLASSES, (n, 2), float64.
+        speech: Seconds of voiced speech in each clip, (n,), float64.
+    """
 
     probabilities: NDArray[np.float64]
     speech: NDArray[np.float64]
@@ -35,10 +40,14 @@ def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np
 
 
 def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
-    """Probabilities, in the order of CLASSES, and seconds of speech of clips of any length.
+    """Probabilities and seconds of speech of clips of any length.
 
-    A clip longer than the recipe's window is read in windows. Their evidence is weighed, not counted: the log odds
-    of each window, by the share of the clip's speech that it holds.
+    A clip longer than a second is read in windows. Its logits are the mean of the windows' logits, weighted by how
+    much of the clip's speech each window holds.
+
+    Args:
+        clips: Mono float32, each (n,), at the recipe's rate.
+        bundle: The model.
     """
     with _one_thread():
         cut = list(imaging.of_clips(clips, bundle.card.recipe))
@@ -51,7 +60,7 @@ def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: its idle ones spin, and on small batches slow numpy's down several times over."""
+    """Keep torch to one thread: its idle threads busy-wait and make numpy several times slower on small batches."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,10 +1,10 @@
-"""The study's recipe: Mel-frequency cepstra of one second of sound, coloured by viridis, as JPEG.
+"""The study's recipes `mfc` and `mfc48`: Mel-frequency cepstra of one second, coloured by viridis, as JPEG.
 
-    image = images([y], RECIPES["mfc"])[0]            # y: mono float32 at the recipe's sample rate
+    images = MFC.images(MFC.decode(MFC.encode(y))[None])      # y: mono float32 at 16 kHz
 
 The steps follow librosa's and matplotlib's definitions: a Slaney mel scale and normalisation (Slaney, Auditory
 Toolbox, 1998), an orthonormal DCT-II, a sinusoidal lifter (Juang et al., 1987), the viridis colour map, JPEG at
-Pillow's default quality.
+Pillow's default quality. `agr.mfc_reference` makes the same images by those libraries themselves, several times slower.
 """
 
 from __future__ import annotations
@@ -12,24 +12,102 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from agr.errors import RecipeError
-from agr.recipe import COEFFICIENTS, FRAMES, MfcRecipe
+from agr.recipe import COEFFICIENTS, FRAMES, IMAGE_SHAPE, Bytes, Clip, Placed, Recipe, Weights, offset
 from agr.viridis import VIRIDIS
+
+AT_ONCE = 32  # images computed in one go: about 60 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class MfcRecipe(Recipe):
+    """Mel-frequency cepstra.
+
+    Attributes:
+        seconds: The length of a window.
+        pre_emphasis: The coefficient of the first-order filter.
+        window_seconds: The length of an analysis frame.
+        n_mels: Mel bands.
+        n_mfcc: Cepstral coefficients.
+        lifter: The length of the sinusoidal lifter, in coefficients.
+        top_db: The dynamic range kept below the loudest value, in decibels.
+        jpeg_quality: 1 to 95.
+    """
+
+    suffix: ClassVar[str] = ".jpg"
+    stored_shape: ClassVar[tuple[int, ...]] = IMAGE_SHAPE
+    chosen_for: ClassVar[str] = "sound"
+    silence: ClassVar[tuple[int, int, int]] = (68, 1, 84)  # the lowest colour of viridis
+
+    seconds: float = 0.9999583
+    pre_emphasis: float = 0.97
+    window_seconds: float = 0.025
+    n_mels: int = 40
+    n_mfcc: int = COEFFICIENTS
+    lifter: int = 22
+    top_db: float = 80.0
+    jpeg_quality: int = 75
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one window of `seconds`."""
+        return int(self.seconds * self.sample_rate)
+
+    @property
+    def win_length(self) -> int:
+        """Samples in one analysis frame; the FFT is as long."""
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def first_frame(self) -> float:
+        """Half an analysis frame: it starts with the second."""
+        return self.window_seconds / 2
+
+    def encode(self, y: Clip) -> bytes:
+        """A JPEG, 98 x 12 in colour, of the loudest second."""
+        return jpegs(place(y, self)[None], self)[0]
+
+    def decode(self, data: bytes, name: str = "image") -> Bytes:
+        """The image in a JPEG: IMAGE_SHAPE, uint8. Raises RecipeError for anything else."""
+        return from_jpeg(data, name)
+
+    def images(self, stored: Bytes) -> Bytes:
+        """The images themselves, which are what is stored: (n, *IMAGE_SHAPE), uint8."""
+        return stored.reshape(-1, *IMAGE_SHAPE)
+
+    def place(self, y: Clip) -> Placed:
+        """The loudest second."""
+        placed = place(y, self)
+        return Placed(offset(y, placed) / self.sample_rate, images([placed], self)[0])
+
+    def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
+        """Windows that all count alike; those of several clips are computed together."""
+        cuts = [windows(y, self) for y in clips]
+        every = [window for cut in cuts for window in cut]
+        drawn = [images(every[at : at + AT_ONCE], self) for at in range(0, len(every), AT_ONCE)]
+        ends = np.cumsum([len(cut) for cut in cuts])[:-1]
+        for own in np.split(np.concatenate(drawn), ends):
+            yield own, np.full(len(own), 1 / len(own))
+
+
+MFC = MfcRecipe(name="mfc", version=1, sample_rate=16_000)
+MFC48 = replace(MFC, name="mfc48", sample_rate=48_000)
 
 
 def place(y: NDArray[np.float32], recipe: MfcRecipe) -> NDArray[np.float32]:
-    """Bring a clip to exactly one window: shape (n,) to (n_samples,), both float32.
+    """Bring a clip to exactly one window: (n,) to (n_samples,), both float32.
 
-    A short clip gets zeros before and after; how many stand before is drawn from a hash of the clip's own
-    16-bit samples, so that the same clip always gives the same image. Of a long clip the window with the most
-    energy around its mean is kept, its start found to the hop.
+    A short clip is padded with zeros on both sides; how many come first is computed from a hash of the clip's own
+    16-bit samples, so that the same clip always gives the same image. Of a long clip, the window with the most
+    energy around the clip's mean is kept; it starts at a multiple of the hop.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
@@ -40,9 +118,10 @@ def place(y: NDArray[np.float32], recipe: MfcRecipe) -> NDArray[np.float32]:
 
 
 def windows(y: NDArray[np.float32], recipe: MfcRecipe) -> list[NDArray[np.float32]]:
-    """Cut a clip of any length into windows that overlap by half, the last one flush with the end.
+    """Cut a clip of any length into windows that overlap by half; the last one ends with the clip.
 
-    Returns at least one array of shape (n_samples,), float32. Windows in which nothing moves are left out.
+    Returns:
+        At least one array of shape (n_samples,), float32. Windows of constant samples are left out.
     """
     if len(y) <= recipe.n_samples:
         return [place(y, recipe)]
@@ -53,10 +132,7 @@ def windows(y: NDArray[np.float32], recipe: MfcRecipe) -> list[NDArray[np.float3
 
 
 def mfcc(y: NDArray[np.floating[Any]], recipe: MfcRecipe) -> NDArray[np.float64]:
-    """Mel-frequency cepstral coefficients of a batch of windows.
-
-    Args: y: shape (batch, n_samples). Returns: shape (batch, n_mfcc, frames), float64.
-    """
+    """Mel-frequency cepstral coefficients of windows: (batch, n_samples) to (batch, n_mfcc, frames), float64."""
     emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
     frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
@@ -67,10 +143,13 @@ def mfcc(y: NDArray[np.floating[Any]], recipe: MfcRecipe) -> NDArray[np.float64]
 
 
 def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale each matrix by its own minimum and maximum, and look the result up in viridis.
+    """Scale each matrix by its own minimum and maximum and look the result up in viridis.
 
-    Args: values: shape (batch, rows, columns). Returns: shape (batch, rows, columns, 3), uint8.
-    A matrix that is constant gets the lowest colour.
+    Args:
+        values: (batch, rows, columns).
+
+    Returns:
+        (batch, rows, columns, 3), uint8. A constant matrix gets the lowest colour.
     """
     low = values.min(axis=(1, 2), keepdims=True)
     span = values.max(axis=(1, 2), keepdims=True) - low
@@ -86,7 +165,7 @@ def to_jpeg(image: NDArray[np.uint8], recipe: MfcRecipe) -> bytes:
 
 
 def from_jpeg(data: bytes, name: str = "image") -> NDArray[np.uint8]:
-    """Decode one image to IMAGE_SHAPE, uint8. Raises: RecipeError for anything else than such a JPEG."""
+    """Decode one image to IMAGE_SHAPE, uint8. Raises RecipeError for anything but such a JPEG."""
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             found = f"{picture.width}x{picture.height} {picture.mode}"
@@ -105,14 +184,19 @@ def jpegs(y: NDArray[np.float32], recipe: MfcRecipe) -> list[bytes]:
 def images(clips: Sequence[NDArray[np.float32]], recipe: MfcRecipe) -> NDArray[np.uint8]:
     """What the model reads of a batch of clips, JPEG losses included: one image a clip.
 
-    Args: clips: mono, at the recipe's sample rate, of any length. Returns: (batch, *IMAGE_SHAPE), uint8.
+    Args:
+        clips: Mono, at the recipe's sample rate, of any length.
+        recipe: The settings.
+
+    Returns:
+        (batch, *IMAGE_SHAPE), uint8.
     """
     batch = np.stack([place(y, recipe) for y in clips])
     return np.stack([from_jpeg(data) for data in jpegs(batch, recipe)])
 
 
 def _loudest_hop(y: NDArray[np.float32], recipe: MfcRecipe) -> int:
-    """The hop at which the loudest run of as many hops as fill a window begins; y: (n,), n > n_samples."""
+    """The hop at which the window with the most energy begins; y: (n,), n > n_samples."""
     hops = -(-len(y) // recipe.hop_length)
     centred = np.zeros(hops * recipe.hop_length, dtype=np.float32)
     np.subtract(y, y.mean(), out=centred[: len(y)])
@@ -128,7 +212,7 @@ def _content_number(y: NDArray[np.float32]) -> int:
 
 
 def _pre_emphasis(y: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:
-    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated along a line."""
+    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated linearly."""
     before = np.concatenate([2 * y[:, :1] - y[:, 1:2], y[:, :-1]], axis=1)
     return y - coefficient * before
 

@@ -1,4 +1,4 @@
-"""What the drawings of one clip share: a sheet of panels over the same second, its waveform, its cells, its axes.
+"""What the drawings of one clip share: a sheet of panels over the same second, waveform, spectrogram, cells and axes.
 
 figure, panels, bars = sheet([1.0, 1.7])          # two panels, 1.0 and 1.7 inches high
 cells(panels[1], (230.0, 1210.0), values)         # (12, 98), from 230 to 1,210 ms
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import AutoLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from agr.files import write_atomic
@@ -26,6 +27,10 @@ from agr.recipe import COEFFICIENTS, FRAMES
 WIDTH, DPI = 12.0, 100  # inches, and pixels in each: 1,200 pixels wide
 ROWS = 1.7  # inches of a panel of COEFFICIENTS rows
 NAME_LETTERS = 60  # of a clip's name in a title; longer ones lose their middle
+OUTSIDE = "#dddddd"  # what lies before and after the clip
+WINDOW_SECONDS, STEP_SECONDS, N_FFT, N_MELS, TOP_DB = 0.035, 0.002, 4096, 160, 60.0  # of the spectrogram
+NAMED_HZ = (100, 500, 1000, 2000, 4000, 8000)
+LOWEST_HZ, HIGHEST_HZ = 60, NAMED_HZ[-1]
 
 Span = tuple[float, float]  # from where to where a panel reaches, in milliseconds of the clip
 
@@ -52,11 +57,62 @@ def waveform(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: int) 
     end = 1000 * len(y) / sample_rate
     first, last = (round(min(max(ms, 0.0), end) / 1000 * sample_rate) for ms in span)
     panel.plot(np.arange(first, last) / sample_rate * 1000, y[first:last], color="#444444", linewidth=0.6)
-    panel.axvspan(min(span[0], 0.0), 0.0, color="#dddddd", linewidth=0)
-    panel.axvspan(end, max(span[1], end), color="#dddddd", linewidth=0)
+    panel.axvspan(min(span[0], 0.0), 0.0, color=OUTSIDE, linewidth=0)
+    panel.axvspan(end, max(span[1], end), color=OUTSIDE, linewidth=0)
     panel.set(xlim=span, ylabel="amplitude")
     outside = span[0] < -10 or span[1] > end + 10
     titled(panel, "Waveform: the sound itself" + ("; grey is before and after the clip" if outside else ""))
+
+
+def spectrogram(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: int) -> ScalarMappable:
+    """A mel spectrogram of the sound by librosa over the same time as the image, in dB below its loudest value.
+
+    What lies outside the clip is grey.
+
+    Args:
+        panel: Where to draw.
+        span: From where to where, in milliseconds of the clip.
+        y: The whole clip, (n,).
+        sample_rate: In Hz; the panel reaches up to half of it, at most to HIGHEST_HZ.
+
+    Returns:
+        What a colour bar is made for.
+    """
+    from librosa.display import specshow  # takes a second to import, so only when something is drawn
+
+    margin, end = 1000 * WINDOW_SECONDS, len(y)
+    first, last = (round(min(max(ms / 1000 * sample_rate, 0), end)) for ms in (span[0] - margin, span[1] + margin))
+    highest = min(sample_rate // 2, HIGHEST_HZ)
+    decibels, seconds, hz = _mel_spectrogram(y[first:last], sample_rate, highest)
+    ms = first / sample_rate * 1000 + 1000 * seconds
+    drawn: ScalarMappable = specshow(decibels, x_coords=ms, y_coords=hz, y_axis="mel", cmap="magma", ax=panel)
+    panel.set_facecolor(OUTSIDE)
+    panel.xaxis.set_major_locator(AutoLocator())
+    panel.xaxis.set_major_formatter(ScalarFormatter())
+    ticks = [hz for hz in NAMED_HZ if hz <= highest]
+    panel.set_yticks(ticks, [f"{hz:,}" for hz in ticks])
+    panel.set(xlim=span, ylim=(LOWEST_HZ, highest), xlabel=None, ylabel="Hz")
+    return drawn
+
+
+def _mel_spectrogram(
+    y: NDArray[np.float32], sample_rate: int, highest: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Decibels, (N_MELS, steps), the time of each step in seconds and the centre of each band in Hz; y: (n,).
+
+    The window is long enough to resolve the harmonics of a voice.
+    """
+    import librosa
+
+    hop, window = round(STEP_SECONDS * sample_rate), round(WINDOW_SECONDS * sample_rate)
+    steps, padded = 1 + len(y) // hop, np.pad(y - np.mean(y), (0, max(N_FFT - len(y), 0)))
+    bands = {"n_mels": N_MELS, "fmin": LOWEST_HZ, "fmax": highest}
+    power = librosa.feature.melspectrogram(
+        y=padded, sr=sample_rate, n_fft=N_FFT, win_length=window, hop_length=hop, **bands
+    )
+    decibels = librosa.power_to_db(power[:, :steps], ref=np.max, top_db=TOP_DB)
+    edges = librosa.mel_frequencies(N_MELS + 2, fmin=LOWEST_HZ, fmax=highest)
+    return decibels, hop * np.arange(steps) / sample_rate, edges[1:-1]
 
 
 def cells(panel: Axes, span: Span, values: NDArray[Any], **options: Any) -> AxesImage:

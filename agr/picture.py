@@ -1,6 +1,6 @@
-"""The picture that the model reads, drawn from a window's evidence (`agr.evidence`), as found or varied.
+"""The image that the model reads, drawn from voice features (`agr.evidence`), as measured or augmented.
 
-    pictures = draw(torch.from_numpy(evidence))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
+    images = draw(torch.from_numpy(evidence))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
 
 Twelve rows, high at the bottom, and three channels:
 
@@ -8,7 +8,7 @@ Twelve rows, high at the bottom, and three channels:
     green   motion: the slope of the envelope over 50 ms; middle grey stands still
     blue    periodicity: its greatest strength at pitches of 410 to 64 Hz, in 12 bands; black in the pauses
 
-All scales are fixed: the picture of a clip does not depend on other clips, nor, but for its own level, on itself.
+All scales are fixed: an image does not depend on other clips and, apart from the clip's own level, is not normalised.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from agr.recipe import COEFFICIENTS, FRAMES
 
 ENVELOPE_HZ = (150.0, 3700.0)
 PITCH_HZ = (410.0, 64.0)
-LOWEST_DB, HIGHEST_DB = -45.0, 15.0  # of the envelope, beside the active level
-ACTIVE_FRAMES = 15  # the loudest ones, whose mean is the active level
-PAUSE_DB, FADE_DB = -40.0, 15.0  # frames below the first are silent, those FADE_DB above it fully heard
-NOISE_FLOOR = 0.3  # periodicity that noise has by chance
+LOWEST_DB, HIGHEST_DB = -45.0, 15.0  # of the envelope, relative to the active level
+ACTIVE_FRAMES = 15  # the loudest frames, whose mean is the active level
+PAUSE_DB, FADE_DB = -40.0, 15.0  # periodicity is faded out below the active level, over FADE_DB down to PAUSE_DB
+NOISE_FLOOR = 0.3  # the periodicity that noise has by chance
 SLOPE_DB = 7.5  # a slope of the envelope in dB per frame that fills the scale
 LOW_BANDS = 12  # mel bands below about 900 Hz, where periodicity is measured
 WARPS = 41
@@ -42,12 +42,15 @@ FIRST_POWER = 1e-9
 
 @dataclass(frozen=True)
 class Change:
-    """What to change in n windows before they are drawn; every tensor on the evidence's device.
+    """What to change in n windows before they are drawn; every tensor is on the features' device.
 
-    gain: (n, BANDS), factor on power. noise: (n, BANDS, FRAMES), power beside the active level, or None.
-    room: (n, FRAMES, FRAMES), the power that each frame hears of each, or None.
-    formants: (n,), warp of the envelope's frequencies, an index into `warps`; the middle one is none.
-    pitch: (n,), whole lag steps, up is positive. shift: (n,), frames, later is positive.
+    Attributes:
+        gain: Factor on power, (n, BANDS).
+        noise: Added power relative to the active level, (n, BANDS, FRAMES), or None.
+        room: How much power each frame receives from each frame, (n, FRAMES, FRAMES), or None.
+        formants: Warp of the envelope's frequencies, an index below WARPS, (n,); the middle one changes nothing.
+        pitch: Whole lag steps, (n,); positive is higher.
+        shift: Frames, (n,); positive is later.
     """
 
     gain: Tensor
@@ -59,24 +62,24 @@ class Change:
 
 
 def unchanged(clips: int) -> Change:
-    """A change of so many windows that changes nothing, on the CPU, to replace parts of."""
+    """A change of so many windows that changes nothing, on the CPU; callers replace parts of it."""
     still = torch.zeros(clips, dtype=torch.int64)
     return Change(torch.ones(clips, BANDS), None, None, formants=still + WARPS // 2, pitch=still, shift=still)
 
 
 def envelope_edges() -> NDArray[np.float64]:
-    """In Hz, rising: each row of the envelope lies between its neighbours' middles, (COEFFICIENTS + 2,)."""
+    """The edges of the envelope's overlapping rows, in Hz, rising: (COEFFICIENTS + 2,)."""
     low, high = (float(evidence.hz_to_mel(hz)) for hz in ENVELOPE_HZ)
     return np.asarray(evidence.mel_to_hz(np.linspace(low, high, COEFFICIENTS + 2)))
 
 
 def pitch_edges() -> NDArray[np.float64]:
-    """The pitches between which each row of periodicity lies, in Hz, falling: (COEFFICIENTS + 1,)."""
+    """The edges of the rows of periodicity, in Hz, falling: (COEFFICIENTS + 1,)."""
     return np.geomspace(*PITCH_HZ, COEFFICIENTS + 1)
 
 
 def draw(found: Tensor, change: Change | None = None) -> Tensor:
-    """Evidence, (n, ROWS, FRAMES) uint8, to pictures, (n, COEFFICIENTS, FRAMES, 3) uint8, on the same device."""
+    """Draw voice features, (n, ROWS, FRAMES) uint8, as images, (n, COEFFICIENTS, FRAMES, 3) uint8, on their device."""
     tables = _tables(found.device)
     power = tables.power[found[:, :BANDS].int()]  # (n, BANDS, FRAMES)
     periodic = found[:, BANDS:].to(torch.float32) / 255  # (n, LAGS, FRAMES)
@@ -103,7 +106,7 @@ def active_level(level: Tensor) -> Tensor:
 
 
 def _changed(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, Tensor]:
-    """Room, colour and noise: on power as they are, on periodicity by how much of the low bands stays periodic."""
+    """Apply room, gain and noise to power, and lower periodicity by the share of the low bands that they replace."""
     if change.room is not None:
         heard = power @ change.room
         share = power[:, :LOW_BANDS].sum(dim=1) / heard[:, :LOW_BANDS].sum(dim=1).clamp_min(FIRST_POWER)
@@ -117,7 +120,7 @@ def _changed(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, T
 
 
 def _pooled(periodic: Tensor, lags: Tensor, cuts: list[int]) -> Tensor:
-    """The greatest periodicity in each row's lags, without what noise has: (n, COEFFICIENTS, FRAMES), 0..1."""
+    """The greatest periodicity in each row's lags, rescaled above NOISE_FLOOR: (n, COEFFICIENTS, FRAMES), 0..1."""
     own = lags.expand(len(periodic), -1).unsqueeze(2)  # (n, rows, 1)
     chosen = periodic.gather(1, own.expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
     rows = [part.amax(dim=1) for part in torch.split(chosen, cuts, dim=1)]
@@ -132,14 +135,21 @@ def _motion(red: Tensor) -> Tensor:
 
 
 def _moved(picture: Tensor, shift: Tensor) -> Tensor:
-    """Each picture later by its own number of frames; what leaves at one end comes in at the other."""
+    """Rotate each image in time by its own number of frames."""
     columns = (torch.arange(FRAMES, device=picture.device) - shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
     return picture.gather(2, columns[:, None, :, None].expand_as(picture))
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """power: (256,), of a byte. warps: (WARPS, COEFFICIENTS, BANDS). rows: all rows' lags; cuts: how many each has."""
+    """Constants on one device.
+
+    Attributes:
+        power: The power that each byte stands for, (256,).
+        warps: For each warp, the weights of the mel bands in each row, (WARPS, COEFFICIENTS, BANDS).
+        rows: The lags of all rows, one after the other.
+        cuts: How many lags each row has.
+    """
 
     power: Tensor
     warps: Tensor
@@ -162,6 +172,6 @@ def _tables(device: torch.device) -> _Tables:
 
 
 def _rows(factor: float) -> NDArray[np.float64]:
-    """Weights of the mel bands in each row of the envelope when all resonances are `factor` times as high."""
+    """Weights of the mel bands in each envelope row, (COEFFICIENTS, BANDS), for resonances `factor` times as high."""
     weights = evidence.triangles(envelope_edges() / factor, evidence.band_hz())
     return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6))

@@ -1,12 +1,15 @@
 """Turn a corpus into images.
 
-    python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N]
+    python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference]
 
 SOURCE: demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest.
-DIR gets `images/` (with recipe `voice`, the evidence that pictures are drawn from), `manifest.csv`, `skipped.csv`
+DIR gets `images/` (with recipe `voice`, the voice features that images are drawn from), `manifest.csv`, `skipped.csv`
 (clips left out, and why), `pixels.npy` (all images decoded; with `voice` also `evidence.npy`) and `prepared.json`.
-Killed and run again it goes on where it was: `journal.jsonl` holds a line for each finished image. An image is made
-anew when the recipe or the recording changed.
+Killed and run again, it continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is
+made again only when the recipe or the recording changed.
+
+--reference makes the images of `mfc` and `mfc48` through librosa and matplotlib, whose definitions the study used,
+instead of AGR's own faster code; they are the same pixel by pixel.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agr import audio, corpus, images, imaging, recipe
+from agr import audio, corpus, images, imaging
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.files import write_atomic
 from agr.journal import JOURNAL, Outcome, stamp, still_valid
 from agr.pool import map_unordered
 from agr.progress import terminal_progress
-from agr.recipe import Recipe, VoiceRecipe
+from agr.recipe import Recipe
 
 SKIPPED, LOCK = "skipped.csv", ".lock"
 UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
@@ -68,18 +71,18 @@ class Maker:
             file = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
         except AgrError as error:
             return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
-        image = _image_name(clip.name, imaging.suffix(self.recipe))
+        image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
         recording = hashlib.sha256(data).hexdigest()[:32]
         outcome = Outcome(clip.name, made_of, self.recipe.digest, image, recording)
-        return outcome, imaging.decode(file, self.recipe).tobytes()
+        return outcome, self.recipe.decode(file).tobytes()
 
     def _drawn(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
-        return imaging.encode(y, self.recipe)
+        return self.recipe.encode(y)
 
     def _taken_in(self, data: bytes, path: Path) -> bytes:
-        imaging.decode(data, self.recipe, str(path))
+        self.recipe.decode(data, str(path))
         return data
 
 
@@ -149,14 +152,27 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
     return images.load(out)
 
 
-def choose_recipe(source: corpus.Corpus, name: str | None) -> Recipe:
-    """The recipe asked for; by default `voice`, or for ready images the one that the study made them with.
+def choose_recipe(source: corpus.Corpus, name: str | None, reference: bool = False) -> Recipe:
+    """The recipe for a corpus.
 
-    Raises: RecipeError for an unknown one, or one that ready images were not made by.
+    Args:
+        source: The corpus.
+        name: A recipe's name; by default `voice`, or for ready images the one that the study made them with.
+        reference: Whether librosa makes the images.
+
+    Raises:
+        RecipeError: The recipe is unknown, did not make these ready images, or has no reference by librosa.
     """
-    if source.ready_images and name == recipe.VOICE.name:
+    wanted = imaging.by_name(name or ("mfc48" if source.ready_images else imaging.DEFAULT))
+    if source.ready_images and wanted.keeps_features:
         raise RecipeError(f"{source.root}: ready images; expected recordings for recipe {name}, or --recipe mfc48")
-    return recipe.by_name(name or ("mfc48" if source.ready_images else recipe.DEFAULT))
+    if source.ready_images and reference:
+        raise RecipeError(f"{source.root}: ready images; expected recordings for --reference")
+    if not reference:
+        return wanted
+    from agr.mfc_reference import by_librosa
+
+    return by_librosa(wanted)
 
 
 def _image_name(name: str, suffix: str) -> str:
@@ -184,8 +200,8 @@ def _finish(
         return
     (out / images.CARD).unlink(missing_ok=True)
     stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
-    pixels = imaging.pictures(stored, wanted)
-    evidence = stored if isinstance(wanted, VoiceRecipe) else None
+    pixels = wanted.images(stored)
+    evidence = stored if wanted.keeps_features else None
     _save(out / images.PIXELS, pixels)
     (out / images.EVIDENCE).unlink(missing_ok=True)  # of another recipe
     if evidence is not None:
@@ -199,8 +215,8 @@ def _finish(
 
 def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
     if made:
-        return np.frombuffer(made, dtype=np.uint8).reshape(imaging.stored_shape(wanted))
-    return imaging.decode(image.read_bytes(), wanted, str(image))
+        return np.frombuffer(made, dtype=np.uint8).reshape(wanted.stored_shape)
+    return wanted.decode(image.read_bytes(), str(image))
 
 
 def _save(path: Path, values: NDArray[np.uint8]) -> None:
@@ -215,8 +231,8 @@ def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: byte
         data = images.load(out)
     except AgrError:
         return False
-    found = (data.name, data.recipe, data.synthetic, (out / images.MANIFEST).read_bytes())
-    return found == (source.name, wanted, source.synthetic, manifest)
+    found = (data.name, data.recipe.digest, data.synthetic, (out / images.MANIFEST).read_bytes())
+    return found == (source.name, wanted.digest, source.synthetic, manifest)
 
 
 def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
@@ -243,14 +259,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
     parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images")
-    names = ", ".join(recipe.RECIPES)
-    parser.add_argument("--recipe", help=f"one of {names} (default {recipe.DEFAULT}; ready images: mfc48)")
+    names = ", ".join(imaging.RECIPES)
+    parser.add_argument("--recipe", help=f"one of {names} (default {imaging.DEFAULT}; ready images: mfc48)")
+    parser.add_argument("--reference", action="store_true", help="make images of mfc or mfc48 through librosa")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
     options = parser.parse_args(arguments)
     found = corpus.open_corpus(options.source, options.out.parent, options.allow_outside)
-    summary = prepare(found, options.out, choose_recipe(found, options.recipe), options.workers)
+    wanted = choose_recipe(found, options.recipe, options.reference)
+    summary = prepare(found, options.out, wanted, options.workers)
     print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
     if summary.skipped:
         print(f"why they were skipped: {options.out / SKIPPED}")

@@ -1,14 +1,11 @@
-"""A recipe: everything that determines the picture of a clip, 98 frames x 12 rows x RGB, which the model reads.
+"""What every recipe has; a recipe turns a clip into the image that the model reads, 98 frames x 12 rows x RGB.
 
-    recipe = by_name("voice")
+    data = recipe.encode(y)                           # a clip's file; y: mono float32 at recipe.sample_rate
+    stored = recipe.decode(data)                      # recipe.stored_shape, uint8
+    images = recipe.images(stored[None])              # (1, 12, 98, 3), uint8
 
-A recipe is a frozen value with a name and a version; it travels with every model trained on its images.
-
-    voice   envelope, motion and periodicity on fixed scales, at 8 kHz: `agr.evidence`, `agr.picture`
-    mfc     the study's (AudioMNIST clips as Mel-frequency cepstra) at 16 kHz: `agr.mfc`
-    mfc48   the same at 48 kHz, the rate at which the study's published images were made
-
-`agr.imaging` makes images by any of them.
+A recipe is a frozen value with a name and a version; it travels with every model trained on its images. The recipes
+themselves are `agr.voice_recipe` and `agr.mfc`; `agr.imaging` lists them by name.
 """
 
 from __future__ import annotations
@@ -16,19 +13,58 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar, NamedTuple
 
-from agr.errors import RecipeError
+import numpy as np
+from numpy.typing import NDArray
 
 FRAMES, COEFFICIENTS, CHANNELS = 98, 12, 3
-IMAGE_SHAPE = (COEFFICIENTS, FRAMES, CHANNELS)  # rows, columns, RGB: the picture is 98 wide and 12 high
+IMAGE_SHAPE = (COEFFICIENTS, FRAMES, CHANNELS)  # rows, columns, RGB: the image is 98 wide and 12 high
+
+Bytes = NDArray[np.uint8]
+Clip = NDArray[np.float32]  # mono, (n,)
+Weights = NDArray[np.float64]
+
+
+class Placed(NamedTuple):
+    """The second of a clip that its image shows.
+
+    Attributes:
+        start: Where that second begins in the clip, in seconds; negative where a short clip is padded.
+        stored: What is stored of it, `stored_shape`, uint8.
+    """
+
+    start: float
+    stored: Bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What all recipes have. `sample_rate` in Hz, `hop_seconds` in seconds."""
+class Recipe(ABC):
+    """A way to turn clips into images. Only its fields, not the class variables, are in the digest and in JSON.
+
+    Attributes:
+        name: What `--recipe` calls it.
+        version: Goes up whenever the same settings would give other images.
+        sample_rate: Of the clips, in Hz.
+        hop_seconds: Between the starts of two frames.
+        suffix: How the names of its files end.
+        stored_shape: The shape of what is stored of a clip.
+        keeps_features: Whether that is features, from which images are drawn (and varied in training), rather than
+            the image itself.
+        channels: What red, green and blue carry; empty where the three together are the colour of one quantity.
+        chosen_for: What the second that is shown of a longer clip has most of.
+        silence: The colour of an image of no sound, RGB.
+    """
+
+    suffix: ClassVar[str]
+    stored_shape: ClassVar[tuple[int, ...]]
+    keeps_features: ClassVar[bool] = False
+    channels: ClassVar[tuple[str, ...]] = ()
+    chosen_for: ClassVar[str]
+    silence: ClassVar[tuple[int, int, int]]
 
     name: str
     version: int
@@ -40,67 +76,71 @@ class Recipe:
         """Samples between the starts of two frames."""
         return round(self.hop_seconds * self.sample_rate)
 
+    @property
+    def first_frame(self) -> float:
+        """Seconds from the start of the placed second to the middle of its first frame."""
+        return 0.0
+
     @functools.cached_property
     def digest(self) -> str:
-        """Sixteen hex digits of the recipe's content."""
+        """Sixteen hex digits that name the recipe's settings."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
+    @abstractmethod
+    def encode(self, y: Clip) -> bytes:
+        """The file of one clip of any length."""
 
-@dataclass(frozen=True, kw_only=True)
-class VoiceRecipe(Recipe):
-    """What a voice is told by; its settings are the constants of `agr.evidence` and `agr.picture`."""
+    @abstractmethod
+    def decode(self, data: bytes, name: str = "image") -> Bytes:
+        """What `encode` put into a file.
 
-    sample_rate: int = 8_000
+        Args:
+            data: The file's content.
+            name: What an error calls it.
 
+        Returns:
+            An array of `stored_shape`, uint8.
 
-@dataclass(frozen=True, kw_only=True)
-class MfcRecipe(Recipe):
-    """The study's. `seconds` and `window_seconds` in seconds, `top_db` in decibels."""
+        Raises:
+            RecipeError: The data are anything else.
+        """
 
-    seconds: float = 0.9999583
-    pre_emphasis: float = 0.97
-    window_seconds: float = 0.025
-    n_mels: int = 40
-    n_mfcc: int = COEFFICIENTS
-    lifter: int = 22
-    top_db: float = 80.0
-    jpeg_quality: int = 75
+    @abstractmethod
+    def images(self, stored: Bytes) -> Bytes:
+        """What the model reads of stored clips: (n, *stored_shape) to (n, *IMAGE_SHAPE), uint8."""
 
-    @property
-    def n_samples(self) -> int:
-        """Samples in one window of `seconds`."""
-        return int(self.seconds * self.sample_rate)
+    @abstractmethod
+    def place(self, y: Clip) -> Placed:
+        """The second of a clip that `encode` stores, and where it begins."""
 
-    @property
-    def win_length(self) -> int:
-        """Samples in one analysis frame; the FFT is as long."""
-        return round(self.window_seconds * self.sample_rate)
+    @abstractmethod
+    def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
+        """Cut clips of any length into windows that overlap by half.
 
+        Yields:
+            For each clip, in order, its images, (n, *IMAGE_SHAPE) uint8, and how much each counts, (n,); the weights
+            sum to 1.
+        """
 
-VOICE = VoiceRecipe(name="voice", version=2)
-MFC = MfcRecipe(name="mfc", version=1, sample_rate=16_000)
-MFC48 = replace(MFC, name="mfc48", sample_rate=48_000)
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, MFC, MFC48)}
-DEFAULT = VOICE.name
-
-
-def by_name(name: str) -> Recipe:
-    """The recipe of that name. Raises: RecipeError."""
-    if name not in RECIPES:
-        raise RecipeError(f"recipe {name!r}: unknown; expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    def pitch(self, stored: Bytes) -> float:
+        """The median pitch of a stored clip in Hz; NaN where too little is voiced, or where it is not measured."""
+        return float("nan")
 
 
-def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `asdict` wrote. Raises: RecipeError if this AGR does not make exactly that one."""
-    if "name" not in values:
-        raise RecipeError("recipe: no name; expected the settings of one")
-    recipe = by_name(str(values["name"]))
-    wrong = set(values) ^ {field.name for field in fields(recipe)}
-    if wrong:
-        raise RecipeError(f"recipe {recipe.name!r}: keys {sorted(wrong)} are missing or unknown")
-    if asdict(recipe) != dict(values):
-        raise RecipeError(
-            f"recipe {recipe.name!r}: version {values['version']}, other settings; expected version {recipe.version}"
-        )
-    return recipe
+def offset(whole: NDArray[np.generic], part: NDArray[np.generic]) -> int:
+    """Where a part first begins in the whole, both (..., n), along the last axis.
+
+    Returns:
+        The index; negative where the whole is shorter and lies inside the part.
+
+    Raises:
+        ValueError: The part does not occur.
+    """
+    if part.shape[-1] > whole.shape[-1]:
+        return -offset(part, whole)
+    starts = whole[..., : whole.shape[-1] - part.shape[-1] + 1]  # (..., places)
+    alike = (starts == part[..., :1]).reshape(-1, starts.shape[-1]).all(axis=0)
+    for start in np.flatnonzero(alike):
+        if np.array_equal(whole[..., start : start + part.shape[-1]], part):
+            return int(start)
+    raise ValueError("the part does not occur in the whole")

@@ -2,15 +2,15 @@
 
     heard(y, VOICE)                                   # seconds of voiced speech; 0.0 where there is too little, or none
 
-A few rules, read off from recordings of speech and from made-up sounds; nothing is trained. First the foreground is
-found: frames nearly as loud as the loudest, and louder than what sounds all the time, which a hum does. In it, runs of
-voiced frames are looked for, and nine `Signs` of them measured. Speech is voiced often and strongly, in several bands
-at once; its pitch glides, its level swells and its spectrum changes from syllable to syllable. A tone or a pipe stands
-still, noise is hardly periodic, and an instrument moves in some ways but not in all of them. The longer a sound is
-voiced, the more is asked of it.
+A few rules, set by hand from recordings of speech and from generated sounds; nothing is trained. First the foreground
+is found: frames nearly as loud as the loudest one and louder than any steady background, such as a hum. In it, runs of
+voiced frames are found and nine `Signs` measured. Speech is voiced often and strongly, in several bands at once; its
+pitch glides, its level swells and its spectrum changes from syllable to syllable. A tone does not change, noise is
+hardly periodic, and an instrument changes in some of these ways but not in all. The longer a sound is voiced, the
+stricter the rules.
 
-Known limits: drums, engines, voices sung or made by animals, and music of several instruments pass often, single
-instruments with vibrato now and then; whispering, which is not voiced, is not found.
+Known limits: drums, engines, singing, animals' voices and music of several instruments often pass as speech, single
+instruments with vibrato sometimes; whispering is not voiced and is not found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.evidence import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz, of_clip, sameness
-from agr.recipe import VoiceRecipe
+from agr.recipe import Recipe
 
 FRAME_SECONDS = 0.010
 LOUD_DB = 25.0  # frames further below the loudest one are background
@@ -42,12 +42,18 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Signs:
-    """What tells speech from other sounds; all but the last two of the voiced frames of a clip's foreground.
+    """What tells speech from other sounds. All but the last two are measured on the foreground's voiced frames.
 
-    voiced: frames. share: of the foreground. strength: median periodicity, 0..1. width: median number of bands within
-    WIDE_DB. glide: of pitch over 40 ms, in percent, and swell: of level over 40 ms, in dB, their upper fifth. flutter:
-    of spectral shape over 40 ms, in dB, median. wander: of spectral shape over 120 ms, smoothed, of all loud frames, in
-    dB, median. still: share of the foreground whose periodicity is the same 40 ms later.
+    Attributes:
+        voiced: Number of voiced frames.
+        share: Their share of the foreground, 0..1.
+        strength: Median periodicity, 0..1.
+        width: Median number of bands within WIDE_DB of the frame's strongest one.
+        glide: Change of pitch over 40 ms, in percent, 80th percentile.
+        swell: Change of level over 40 ms, in dB, 80th percentile.
+        flutter: Change of spectral shape over 40 ms, in dB, median.
+        wander: Change of the smoothed spectral shape over 120 ms, in dB, median over all loud frames.
+        still: Share of the foreground whose periodicity is the same 40 ms later, 0..1.
     """
 
     voiced: int
@@ -61,19 +67,19 @@ class Signs:
     still: float
 
 
-def heard(y: NDArray[np.float32], recipe: VoiceRecipe) -> float:
+def heard(y: NDArray[np.float32], recipe: Recipe) -> float:
     """Seconds of voiced speech in a clip, (n,) at the recipe's rate; 0.0 where it does not sound like speech."""
     return seconds(of_clip(y, recipe, sameness))
 
 
 def seconds(evidence: NDArray[np.uint8]) -> float:
-    """The same of a clip's evidence, (ROWS, frames) uint8, whose periodicity is `agr.evidence.sameness`."""
+    """Seconds of voiced speech, from voice features, (ROWS, frames) uint8, with `agr.evidence.sameness`."""
     found = signs(evidence)
     return found.voiced * FRAME_SECONDS if is_speech(found) else 0.0
 
 
 def is_speech(s: Signs) -> bool:
-    """Every rule holds; each was set where it loses about one clip of speech in a thousand, or none."""
+    """Whether every rule holds. Each threshold misses at most about one clip of speech in a thousand."""
     rules = (
         s.voiced >= RUN,
         s.share >= 0.10 or s.wander >= 3.3,  # wind and clicks are periodic by chance, and rarely
@@ -90,7 +96,7 @@ def is_speech(s: Signs) -> bool:
 
 
 def signs(evidence: NDArray[np.uint8]) -> Signs:
-    """The signs of a clip's evidence, (ROWS, frames) uint8."""
+    """The signs in a clip's voice features, (ROWS, frames) uint8."""
     parts = [_of_frames(evidence[:, at : at + PART_FRAMES]) for at in range(0, evidence.shape[1], PART_FRAMES)]
     top, loudest, width, level, shape, strength, pitch = (
         np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)
@@ -113,8 +119,12 @@ def signs(evidence: NDArray[np.uint8]) -> Signs:
 
 
 def _of_frames(evidence: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
-    """What each frame is by itself: its loudest band's level, in dB, and number; the number of bands within WIDE_DB of
-    that; mean level, in dB; spectral shape, (ORDERS, frames), in dB; strength and logarithm of its pitch.
+    """Measure each frame by itself.
+
+    Returns:
+        The level of its loudest band in dB, that band's index, the number of bands within WIDE_DB of it, the mean
+        level in dB, the spectral shape in dB, (ORDERS, frames), the strength of its pitch and the pitch's logarithm.
+        All but the shape are (frames,).
     """
     bands = _decibels(evidence[:BANDS])  # (BANDS, frames)
     top = bands.max(axis=0)  # (frames,)
@@ -134,7 +144,7 @@ def _periodicity(evidence: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _always(evidence: NDArray[np.uint8]) -> Floats:
-    """The level that each band exceeds but for ALWAYS percent of the frames, in dB: (BANDS,)."""
+    """The steady background: the level below which each band is in ALWAYS percent of the frames, in dB, (BANDS,)."""
     rows = max(1, BANDS * PART_FRAMES // evidence.shape[1])  # all of them, of a clip of one part
     groups = (evidence[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
     return np.concatenate([np.percentile(_decibels(group), ALWAYS, axis=1) for group in groups])
@@ -143,7 +153,8 @@ def _always(evidence: NDArray[np.uint8]) -> Floats:
 def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
     """Strength and logarithm of the pitch of each frame: (LAGS, frames) to (frames,) twice.
 
-    The shortest of the nearly strongest lags that are peaks, with a parabola through it and its neighbours.
+    Among the peaks nearly as strong as the strongest one, that of the shortest lag is taken and refined by a parabola
+    through it and its neighbours.
     """
     inner = periodicity[1:-1]
     peaks = np.where((inner >= periodicity[:-2]) & (inner > periodicity[2:]), inner, 0)
@@ -157,7 +168,7 @@ def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
 
 
 def _runs(voiced: Bools, pitch: Floats) -> Whole:
-    """A number for each run of voiced frames whose pitch hangs together, 0 for all other frames: (frames,)."""
+    """Number the runs of voiced frames whose pitch is continuous from 1; all other frames get 0: (frames,)."""
     joined = np.zeros(len(voiced), dtype=np.bool_)
     joined[1:] = voiced[1:] & voiced[:-1] & (np.abs(np.diff(pitch)) < STEP)
     run = np.cumsum(voiced & ~joined) * voiced
@@ -165,7 +176,10 @@ def _runs(voiced: Bools, pitch: Floats) -> Whole:
 
 
 def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Whole, Whole]:
-    """Frames as far before and after a frame as the first of `spans` that some of one group, not 0, are: (n,) twice."""
+    """Frames `span` before and `span` after a frame of the same group: indices, (n,) twice.
+
+    Group 0 does not count. The first of `spans` is used for which there are any.
+    """
     for span in spans:
         early, late = group[: -2 * span], group[2 * span :]
         middle = group[span:-span]
@@ -177,7 +191,7 @@ def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Whole, Whole]:
 
 
 def _wander(shape: Floats, top: Floats) -> float:
-    """How far smoothed shapes of loud frames stand apart that are 120 ms from each other, in dB, in the median."""
+    """The median distance of the smoothed spectral shapes of loud frames 120 ms apart, in dB."""
     padded = np.pad(shape, ((0, 0), (SMOOTH // 2, SMOOTH // 2)), mode="edge")
     smooth = sum(padded[:, at : at + shape.shape[1]] for at in range(SMOOTH)) / SMOOTH
     loud = top > top.max() - FLOOR_DB
@@ -202,12 +216,12 @@ def _distance(shape: Floats, early: Whole, late: Whole) -> Floats:
 
 
 def _at(values: Floats | Whole, percent: float) -> float:
-    """A percentile; infinite where there is nothing to measure, so that no rule finds it too small."""
+    """A percentile; infinite where there is nothing to measure, so that no lower bound fails."""
     return float(np.percentile(values, percent)) if len(values) else np.inf
 
 
 @functools.cache
 def _cosines() -> NDArray[np.float32]:
-    """The first orders of an orthonormal DCT-II over the bands but for the mean, scaled to an effective value in dB."""
+    """Orders 1 to ORDERS of a DCT-II over the bands, (ORDERS, BANDS), scaled to root mean square values in dB."""
     band, order = np.arange(BANDS)[None, :], np.arange(1, ORDERS + 1)[:, None]
     return np.asarray(np.cos(np.pi * (band + 0.5) * order / BANDS) * np.sqrt(2) / BANDS, dtype=np.float32)

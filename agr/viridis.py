@@ -1,7 +1,7 @@
-"""The viridis colour map as bytes, so that making an image needs no plotting library.
+"""The viridis colour map as bytes, so that an image can be made without a plotting library.
 
 Source: the table of Nathaniel Smith and Stefan van der Walt that matplotlib ships as `viridis`, given to the
-public domain (CC0). A test holds this copy against matplotlib's.
+public domain (CC0). A test compares this copy with matplotlib's.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ import psutil
 
 from agr import images
 from agr.errors import AgrError
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.mfc import MFC
+from agr.recipe import IMAGE_SHAPE
 
 SHUTTER = """
 import importlib.abc, importlib.util, json, os, sys, time

@@ -20,8 +20,8 @@ from agr import corpus, images, prepare
 from agr.corpus import CLASSES
 from agr.errors import AgrError, CorpusError
 from agr.images import ImageSet
+from agr.mfc import MFC
 from agr.model import build, to_input
-from agr.recipe import MFC
 from agr.splits import Split
 
 BATCH = 32

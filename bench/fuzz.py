@@ -38,7 +38,7 @@ from _mutations import mutated, seeds
 from agr import audio, evidence, speech
 from agr.errors import AudioError
 from agr.progress import Meter, silent_progress, terminal_progress
-from agr.recipe import VOICE
+from agr.voice_recipe import VOICE
 
 SECONDS = 5.0
 MEMORY = 512 * 2**20

@@ -26,7 +26,7 @@ from agr import corpus, images, prepare, splits, synth
 from agr.errors import SettingsError
 from agr.fused import Rates, fit_fused
 from agr.images import ImageSet
-from agr.recipe import MFC
+from agr.mfc import MFC
 from agr.splits import Split
 from agr.training import Epoch, Settings, State, fit
 

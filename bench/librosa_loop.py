@@ -10,32 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agr import corpus
-from agr.recipe import MFC
+from agr.mfc import MFC
+from agr.mfc_reference import jpeg
 
 
 def librosa_loop(paths: Sequence[Path], out: Path) -> None:
     """One JPEG a clip, by librosa's and matplotlib's own calls."""
     from librosa import load
-    from librosa.effects import preemphasis
-    from librosa.feature import mfcc
     from librosa.util import fix_length
-    from matplotlib.pyplot import imsave
 
     out.mkdir(exist_ok=True)
     for i, path in enumerate(paths):
         y, _ = load(path, sr=MFC.sample_rate)
-        y = preemphasis(fix_length(y, size=MFC.n_samples), coef=MFC.pre_emphasis)
-        values = mfcc(
-            y=y,
-            sr=MFC.sample_rate,
-            n_mfcc=MFC.n_mfcc,
-            lifter=MFC.lifter,
-            n_mels=MFC.n_mels,
-            n_fft=MFC.win_length,
-            hop_length=MFC.hop_length,
-            center=False,
-        )
-        imsave(out / f"{i}.jpg", values, format="jpg")
+        (out / f"{i}.jpg").write_bytes(jpeg(fix_length(y, size=MFC.n_samples), MFC))
 
 
 if __name__ == "__main__":

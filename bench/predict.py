@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agr import audio, bundle, registry, synth, tracking
+from agr.mfc import MFC
 from agr.model import build
-from agr.recipe import MFC
 
 GOAL = 2.0
 SPEAKERS = 20

@@ -27,7 +27,7 @@ from librosa_loop import librosa_loop
 
 from agr import corpus, prepare
 from agr.errors import CorpusError, SettingsError
-from agr.recipe import MFC
+from agr.mfc import MFC
 
 GOAL = 4.0
 RIVAL, OURS = "librosa loop", "agr.prepare"

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from agr import audio, bundle, corpus, plots, prepare, promotion, splits, synth
 from agr.images import ImageSet, load
+from agr.mfc import MFC
 from agr.model import build
-from agr.recipe import MFC, VOICE
 from agr.training import Settings, fit
+from agr.voice_recipe import VOICE
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -435,7 +435,7 @@ LONG_CLIP = """
 import resource, sys
 from pathlib import Path
 from agr import audio, evidence, speech
-from agr.recipe import VOICE
+from agr.voice_recipe import VOICE
 
 def peak():  # MiB; macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)

@@ -20,7 +20,7 @@ from agr.baselines import across, listen, main
 from agr.corpus import Clip
 from agr.errors import CorpusError, SplitError
 from agr.images import ImageSet, load
-from agr.recipe import MFC
+from agr.mfc import MFC
 from agr.rivals import RIVALS, SAMPLE_RATE, Extract, Rival
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from agr.batches import ONE_SIDED, class_weights, clip_weights, epoch_noise, epoch_order, weighted_loss
 from agr.images import ImageSet, assemble
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.mfc import MFC
+from agr.recipe import IMAGE_SHAPE
 from agr.splits import make
 
 

@@ -13,7 +13,7 @@ import pytest
 from agr import corpus, prepare, synth, variation
 from agr.errors import SettingsError, SplitError
 from agr.images import ImageSet
-from agr.recipe import VOICE
+from agr.voice_recipe import VOICE
 
 SCRIPT = Path(__file__).resolve().parents[1] / "bench" / "variation.py"
 

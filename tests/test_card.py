@@ -17,9 +17,11 @@ from agr import bundle, calibration, card, evidence, inference, picture, scoring
 from agr.corpus import CLASSES
 from agr.errors import ModelError
 from agr.images import ImageSet, assemble
+from agr.mfc import MFC
 from agr.model import build
-from agr.recipe import IMAGE_SHAPE, MFC, VOICE, Recipe
+from agr.recipe import IMAGE_SHAPE, Recipe
 from agr.splits import Split
+from agr.voice_recipe import VOICE
 
 Person = tuple[str, str, Mapping[str, str]]  # corpus/speaker, gender, further columns
 

@@ -21,7 +21,8 @@ from agr.corpus import CLASSES
 from agr.errors import CorpusError, RecipeError
 from agr.evaluate import main
 from agr.images import ImageSet
-from agr.recipe import MFC, RECIPES
+from agr.imaging import RECIPES
+from agr.mfc import MFC
 
 Row = tuple[str | Path, str, str]
 

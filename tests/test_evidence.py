@@ -22,7 +22,8 @@ from agr.evidence import (
     windows,
 )
 from agr.picture import LAG_STEP
-from agr.recipe import FRAMES, VOICE
+from agr.recipe import FRAMES
+from agr.voice_recipe import VOICE
 
 Clip = NDArray[np.float32]
 

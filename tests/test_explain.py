@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +14,25 @@ from PIL import Image
 from test_features import assert_readable, clip_file, vowel, words
 from torch import Tensor, nn
 
-from agr import attribution, bundle, explain, features, inference, mfc
+from agr import bundle, explain, features, inference, mfc
 from agr.attribution import STEPS, TOLERANCE, Attribution, Baseline, attribute, integrated_gradients, silence, undecided
 from agr.bundle import Bundle, Card
 from agr.corpus import CLASSES
-from agr.errors import SettingsError
 from agr.explain import draw, explain_clip, footnote, main, reading, tinted
 from agr.features import Section, section
 from agr.images import ImageSet
-from agr.imaging import pictures
+from agr.mfc import MFC
 from agr.model import build
-from agr.recipe import FRAMES, IMAGE_SHAPE, MFC, VOICE, Recipe
+from agr.recipe import FRAMES, IMAGE_SHAPE, Recipe
 from agr.splits import Split
-from agr.terminal import run
 from agr.training import Settings, fit
+from agr.voice_recipe import VOICE
 
 RED, GREEN, BLUE = range(3)
 HIGH = slice(2, 6)  # rows of periodicity from 162 to 301 Hz
 FEMALE, MALE = CLASSES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_captum = pytest.mark.skipif(find_spec("captum") is None, reason="captum is not installed")
 
 
 Shares = list[tuple[tuple[Any, ...], float]]  # a place in the picture, and what its cells added
@@ -72,7 +68,7 @@ def bundled(model: nn.Module, recipe: Recipe = VOICE, temperature: float = 1.0) 
 def busy() -> Section:
     """A window with something in every cell, drawn from a generator."""
     stored = np.random.default_rng(0).integers(60, 230, (112, FRAMES), dtype=np.uint8)
-    return Section("busy", vowel(150, 1.0), VOICE, 0.0, stored, pictures(stored[None], VOICE)[0])
+    return Section("busy", vowel(150, 1.0), VOICE, 0.0, stored, VOICE.images(stored[None])[0])
 
 
 def made(shares: Shares, recipe: Recipe = VOICE, **parts: Any) -> Attribution:
@@ -97,7 +93,6 @@ def voice_model(voice_images: ImageSet) -> Bundle:
     return bundled(model, temperature=1.3)
 
 
-@needs_captum
 @pytest.mark.parametrize("name", ["cnn", "pooled"])
 def test_integrated_gradients_are_the_integral_of_the_gradients(name: str) -> None:
     model = build(name, seed=3).eval()
@@ -121,7 +116,6 @@ def test_integrated_gradients_are_the_integral_of_the_gradients(name: str) -> No
     assert float(found.sum()) == pytest.approx(float((odds(x) - odds(base)).detach()), abs=TOLERANCE)
 
 
-@needs_captum
 def test_of_a_linear_model_the_shares_are_weight_times_difference() -> None:
     generator = torch.Generator().manual_seed(1)
     x, base, weights = (torch.rand(1, 3, 12, 98, generator=generator) for _ in range(3))
@@ -129,7 +123,17 @@ def test_of_a_linear_model_the_shares_are_weight_times_difference() -> None:
     torch.testing.assert_close(found, weights * (x - base), rtol=1e-4, atol=1e-6)
 
 
-@needs_captum
+@pytest.mark.parametrize("size", [(2, 3), (3, 12, 98)])
+def test_of_a_polynomial_the_shares_are_its_analytic_integral(size: tuple[int, ...]) -> None:
+    """Of sum(w x^4) the path integral of each cell from b to x is w (x - b) times the integral of 4 (b + t (x - b))^3
+    over t, which is w (x^4 - b^4).
+    """
+    generator = torch.Generator().manual_seed(2)
+    x, base, weights = (torch.randn(1, *size, generator=generator) for _ in range(3))
+    found = integrated_gradients(lambda values: (values**4 * weights).flatten(1).sum(dim=1), x, base)
+    torch.testing.assert_close(found, weights * (x**4 - base**4), rtol=1e-4, atol=1e-4)
+
+
 def test_more_steps_are_taken_where_few_are_not_exact() -> None:
     asked = []
 
@@ -151,7 +155,6 @@ REGIONS = {
 }
 
 
-@needs_captum
 @pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
 @pytest.mark.parametrize("middle", [-3.0, 0.0, 3.0], ids=["always female", "either", "always male"])
 def test_planted_evidence_is_found_where_it_was_planted(region: tuple[int, slice, slice], middle: float) -> None:
@@ -166,7 +169,6 @@ def test_planted_evidence_is_found_where_it_was_planted(region: tuple[int, slice
     assert strongest == ("vocal tract", "motion", "pitch")[channel]
 
 
-@needs_captum
 def test_planted_evidence_is_found_in_a_trained_network() -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -196,7 +198,6 @@ def test_planted_evidence_is_found_in_a_trained_network() -> None:
         assert 4 <= row < 8 and 40 <= frame < 60
 
 
-@needs_captum
 @pytest.mark.parametrize(("hz", "answer", "way"), [(230.0, FEMALE, "lower"), (120.0, MALE, "higher")])
 def test_a_model_of_pitch_is_seen_to_read_the_pitch(hz: float, answer: str, way: str) -> None:
     found = attribute(section(vowel(hz, 1.0), VOICE, "a.wav"), bundled(ByPitch()))
@@ -227,7 +228,6 @@ def test_the_undecided_voice_is_the_same_clip_moved_as_far_as_it_takes() -> None
     assert undecided(stored, lambda x: odds(x) - 100, FEMALE) is None
 
 
-@needs_captum
 def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     y = np.concatenate([vowel(120, 1.0), vowel(230, 1.6) * np.float32(0.9)])
     low = section(y[:8_000], VOICE, "a")
@@ -243,7 +243,6 @@ def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     assert "Nothing in this second spoke for it. Against it: the pitch" in words
 
 
-@needs_captum
 @pytest.mark.parametrize("clip", [0, 15, 44, 79])
 def test_all_shares_add_up_and_are_those_of_the_answer(clip: int, voices: list[Path], voice_model: Bundle) -> None:
     shown = features.read(str(voices[clip]), VOICE)
@@ -259,7 +258,6 @@ def test_all_shares_add_up_and_are_those_of_the_answer(clip: int, voices: list[P
     assert sum(map(abs, found.evidence.values())) == pytest.approx(1)
 
 
-@needs_captum
 def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[Path], tmp_path: Path) -> None:
     model = bundle.load(bundle_folder)
     assert model.card.recipe == MFC
@@ -273,7 +271,7 @@ def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[P
 def test_silence_is_what_a_pause_looks_like() -> None:
     stored = np.zeros((1, 112, FRAMES), dtype=np.uint8)
     stored[:, :, 60:80] = 200
-    np.testing.assert_array_equal(silence(VOICE)[:, :50], pictures(stored, VOICE)[0, :, :50])
+    np.testing.assert_array_equal(silence(VOICE)[:, :50], VOICE.images(stored)[0, :, :50])
     np.testing.assert_array_equal(silence(MFC), mfc.colour(np.full((1, 12, FRAMES), -3.0))[0])
 
 
@@ -361,7 +359,6 @@ def stored_bundle(folder: Path, bundle_folder: Path) -> Path:
     return folder
 
 
-@needs_captum
 def test_the_command_draws_and_says_why(
     bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,19 +387,5 @@ def test_a_bad_clip_is_one_line_and_status_1(
     assert not out.exists()
 
 
-def test_without_captum_one_line_names_the_command_that_installs_it(
-    bundle_folder: Path, voices: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(SettingsError, match="pip install"):
-        explain_clip(voices[0], bundle.load(bundle_folder), tmp_path / "out.png")
-    with pytest.raises(SystemExit) as stopped:
-        run(lambda: main(["--model-uri", str(bundle_folder), str(voices[0]), "--png", str(tmp_path / "out.png")]))
-    assert stopped.value.code == 2
-    expected = 'agr: captum: not installed, explaining needs it; try: pip install "captum>=0.9"\n'
-    assert capsys.readouterr().err == expected
-
-
 def test_the_names_of_the_parts_are_those_that_are_described() -> None:
-    assert list(explain.ABOUT) == list(attribution.CHANNEL_PARTS)
+    assert list(explain.ABOUT) == list(VOICE.channels)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agr import evidence, features, panels
-from agr.features import Section, draw, envelope_hz, main, offset, pitch_hz, section
-from agr.recipe import COEFFICIENTS, FRAMES, MFC, VOICE, Recipe
+from agr.features import Section, draw, envelope_hz, main, pitch_hz, section
+from agr.mfc import MFC
+from agr.recipe import COEFFICIENTS, FRAMES, Recipe
 from agr.terminal import run
+from agr.voice_recipe import VOICE
 
 RED, BLUE = 0, 2
 RECIPES = [VOICE, MFC]
@@ -115,27 +118,6 @@ def test_a_sound_stands_where_the_time_axis_says(recipe: Recipe, begins: float) 
     assert edges[~early][changes[~early].argmax()] == pytest.approx(1000 * (begins + long), abs=35)
 
 
-@pytest.mark.parametrize(
-    ("whole", "part", "expected"),
-    [
-        ([1, 2, 3, 4], [1, 2, 3, 4], 0),
-        ([1, 2, 3, 4], [3, 4], 2),
-        ([1, 2, 1, 2, 3], [1, 2, 3], 2),
-        ([1, 2, 1, 2], [1, 2], 0),
-        ([2, 3], [0, 0, 2, 3, 0], -2),
-        ([[1, 2, 3], [4, 5, 6]], [[2, 3], [5, 6]], 1),
-        ([[2, 2, 2], [4, 5, 6]], [[2], [6]], 2),
-    ],
-)
-def test_offset_finds_a_part_in_the_whole(whole: list[Any], part: list[Any], expected: int) -> None:
-    assert offset(np.array(whole), np.array(part)) == expected
-
-
-def test_offset_of_something_else_is_an_error() -> None:
-    with pytest.raises(ValueError, match="does not occur"):
-        offset(np.array([1, 2, 3]), np.array([2, 4]))
-
-
 @pytest.mark.parametrize("row", range(COEFFICIENTS))
 def test_a_tone_is_brightest_in_the_row_that_has_its_name(row: int) -> None:
     at = np.arange(8_000) / 8_000
@@ -179,7 +161,15 @@ def test_all_that_is_written_can_be_read(recipe: Recipe, name: str, tmp_path: Pa
 
 def test_the_axes_of_the_voice_recipe_say_what_they_are() -> None:
     text = words(draw(section(vowel(210, 1.0), VOICE, "a.wav")))
-    for part in ("a.wav: all of its 1.00 s", "Waveform", "Envelope", "Motion", "Periodicity", "about 210 Hz (dashed)"):
+    for part in (
+        "a.wav: all of its 1.00 s",
+        "Waveform",
+        "Mel spectrogram",
+        "Envelope",
+        "Motion",
+        "Periodicity",
+        "about 210 Hz (dashed)",
+    ):
         assert part in text
     for part in ("time in the clip, ms", "dB", "dB in 10 ms", f"{envelope_hz()[0]:.0f}", f"{pitch_hz()[0]:.0f}"):
         assert part in text
@@ -203,10 +193,35 @@ def values(figure: Figure, panel: int) -> NDArray[np.float64]:
 def test_cells_are_in_the_units_that_the_bars_name() -> None:
     shown = section(vowel(210, 1.0), VOICE, "a")
     figure = draw(shown)
-    np.testing.assert_array_equal(values(figure, 1), shown.image)
-    for panel, low, high in ((2, -45.0, 15.0), (3, -7.5, 7.5), (4, 0.0, 1.0)):
-        np.testing.assert_allclose(values(figure, panel), low + shown.image[..., panel - 2] / 255 * (high - low))
-    assert [figure.axes[panel].get_ylim()[1] > 0 for panel in (2, 3, 4)] == [True, True, False]  # high ones on top
+    np.testing.assert_array_equal(values(figure, 2), shown.image)
+    for panel, low, high in ((3, -45.0, 15.0), (4, -7.5, 7.5), (5, 0.0, 1.0)):
+        np.testing.assert_allclose(values(figure, panel), low + shown.image[..., panel - 3] / 255 * (high - low))
+    assert [figure.axes[panel].get_ylim()[1] > 0 for panel in (3, 4, 5)] == [True, True, False]  # high ones on top
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("hz", [300, 1_000, 3_000])
+@pytest.mark.parametrize(("begins", "long"), [(0.1, 0.3), (1.2, 0.4)])
+def test_a_tone_stands_in_the_spectrogram_at_its_time_and_frequency(
+    recipe: Recipe, hz: int, begins: float, long: float
+) -> None:
+    rate = recipe.sample_rate
+    tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(round(long * rate)) / rate)
+    shown = section(within(tone.astype(np.float32), begins, 0.2, rate) + np.float32(0.2), recipe, "a")  # and an offset
+    figure = draw(shown)
+    panel = figure.axes[1]
+    (mesh,) = panel.collections
+    assert isinstance(mesh, QuadMesh)
+    decibels, corners = np.asarray(mesh.get_array()), np.asarray(mesh.get_coordinates())
+    ms, bands = (corners[0, :-1, 0] + corners[0, 1:, 0]) / 2, (corners[:-1, 0, 1] + corners[1:, 0, 1]) / 2
+    assert (decibels.max(), decibels.min()) == (0, -60)
+    row, _ = np.unravel_index(decibels.argmax(), decibels.shape)
+    assert bands[row] == pytest.approx(hz, rel=0.04)
+    heard = ms[decibels[row] > -10]
+    assert heard[0] == pytest.approx(1000 * begins, abs=20)
+    assert heard[-1] == pytest.approx(1000 * (begins + long), abs=20)
+    assert panel.get_xlim() == pytest.approx(shown.span)
+    assert {"100", "500", "4,000"} <= set(words(figure).splitlines())
 
 
 @pytest.mark.parametrize("recipe", ["voice", "mfc", "mfc48"])

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from agr.errors import SettingsError, TrainingError
 from agr.fused import Outcome, Rates, check, fit_fused, fused_epochs, wanted_at
 from agr.images import ImageSet, assemble
+from agr.mfc import MFC
 from agr.model import build, to_input
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.recipe import IMAGE_SHAPE
 from agr.splits import Split, make
 from agr.stacked import FORWARDS, Layout, adam
 from agr.training import STEP_SIZE, Epoch, Settings, State, fit

@@ -15,8 +15,8 @@ import pytest
 from agr import images as module
 from agr.errors import CorpusError, RecipeError
 from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, ImageSet, assemble, load
-from agr.mfc import from_jpeg
-from agr.recipe import MFC, RECIPES
+from agr.imaging import RECIPES
+from agr.mfc import MFC, from_jpeg
 
 
 @pytest.fixture

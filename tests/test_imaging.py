@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from agr import evidence, imaging, mfc, picture, synth
+from agr import evidence, mfc, picture, synth, voice_recipe
 from agr.errors import RecipeError
-from agr.imaging import decode, encode, of_clips, pictures, stored_shape, suffix
-from agr.recipe import IMAGE_SHAPE, MFC, MFC48, RECIPES, VOICE, Recipe
+from agr.imaging import RECIPES, of_clips
+from agr.mfc import MFC, MFC48
+from agr.recipe import IMAGE_SHAPE, Recipe
+from agr.voice_recipe import VOICE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,28 +34,26 @@ def clip(recipe: Recipe, seconds: float = 0.7, seed: int = 0) -> NDArray[np.floa
 @pytest.mark.parametrize("seconds", [0.1, 0.7, 1.0, 2.3])
 def test_a_file_comes_back_and_gives_the_picture_of_its_clip(recipe: Recipe, seconds: float) -> None:
     y = clip(recipe, seconds)
-    stored = decode(encode(y, recipe), recipe)
-    assert stored.shape == stored_shape(recipe)
-    drawn = pictures(stored[None], recipe)
+    stored = recipe.decode(recipe.encode(y))
+    assert stored.shape == recipe.stored_shape
+    drawn = recipe.images(stored[None])
     assert drawn.shape == (1, *IMAGE_SHAPE)
     assert stored.dtype == drawn.dtype == np.uint8
-    assert encode(y, recipe) == encode(y.copy(), recipe)
+    assert recipe.encode(y) == recipe.encode(y.copy())
 
 
 def test_a_voices_file_holds_its_evidence_without_loss_and_the_studys_its_jpeg() -> None:
     y = clip(VOICE, 2.3)
-    np.testing.assert_array_equal(decode(encode(y, VOICE), VOICE), evidence.best_window(evidence.of_clip(y, VOICE)))
+    np.testing.assert_array_equal(VOICE.decode(VOICE.encode(y)), evidence.best_window(evidence.of_clip(y, VOICE)))
     for recipe in (MFC, MFC48):
         y = clip(recipe, 2.3)
-        np.testing.assert_array_equal(
-            pictures(decode(encode(y, recipe), recipe)[None], recipe), mfc.images([y], recipe)
-        )
+        np.testing.assert_array_equal(recipe.images(recipe.decode(recipe.encode(y))[None]), mfc.images([y], recipe))
 
 
 def test_names_end_as_the_files_are() -> None:
-    kinds = {name: Image.open(io.BytesIO(encode(clip(recipe), recipe))).format for name, recipe in RECIPES.items()}
+    kinds = {name: Image.open(io.BytesIO(recipe.encode(clip(recipe)))).format for name, recipe in RECIPES.items()}
     assert kinds == {"voice": "PNG", "mfc": "JPEG", "mfc48": "JPEG"}
-    assert {name: suffix(recipe) for name, recipe in RECIPES.items()} == {
+    assert {name: recipe.suffix for name, recipe in RECIPES.items()} == {
         "voice": ".png",
         "mfc": ".jpg",
         "mfc48": ".jpg",
@@ -83,28 +83,28 @@ REFUSED = {
 def test_files_that_hold_no_evidence_are_refused_by_name(case: str) -> None:
     data, reason = REFUSED[case]
     with pytest.raises(RecipeError, match=f"^x/y.png: {reason}.*expected a PNG of 98x112 L$"):
-        decode(data, VOICE, "x/y.png")
+        VOICE.decode(data, "x/y.png")
 
 
 @pytest.mark.parametrize("part", [0.01, 0.2, 0.5, 0.8, 0.95])
 def test_a_torn_file_is_refused(part: float) -> None:
-    data = encode(clip(VOICE), VOICE)
+    data = VOICE.encode(clip(VOICE))
     with pytest.raises(RecipeError, match="no whole PNG"):
-        decode(data[: int(part * len(data))], VOICE)
+        VOICE.decode(data[: int(part * len(data))])
 
 
 def test_a_png_that_claims_billions_of_pixels_is_refused() -> None:
     data = bytearray(image())
     data[16:24] = b"\x7f\xff\xff\xff" * 2  # IHDR: width, height
     with pytest.raises(RecipeError, match="98x112 L"):
-        decode(bytes(data), VOICE)
+        VOICE.decode(bytes(data))
 
 
 def test_one_recipes_file_is_none_of_anothers() -> None:
     with pytest.raises(RecipeError, match="no whole PNG"):
-        decode(encode(clip(MFC), MFC), VOICE)
+        VOICE.decode(MFC.encode(clip(MFC)))
     with pytest.raises(RecipeError, match="no whole JPEG"):
-        decode(encode(clip(VOICE), VOICE), MFC)
+        MFC.decode(VOICE.encode(clip(VOICE)))
 
 
 # --- pictures and windows
@@ -113,11 +113,11 @@ def test_one_recipes_file_is_none_of_anothers() -> None:
 def test_many_are_drawn_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     found = np.random.default_rng(0).integers(0, 256, (7, 112, 98), dtype=np.uint8)
     whole = picture.draw(torch.from_numpy(found)).numpy()
-    np.testing.assert_array_equal(pictures(found, VOICE), whole)
-    monkeypatch.setattr(imaging, "AT_ONCE", 3)
-    assert np.abs(pictures(found, VOICE).astype(int) - whole).max() <= 1
-    assert pictures(found[:0], VOICE).shape == (0, *IMAGE_SHAPE)
-    assert pictures(np.zeros((0, *IMAGE_SHAPE), dtype=np.uint8), MFC).shape == (0, *IMAGE_SHAPE)
+    np.testing.assert_array_equal(VOICE.images(found), whole)
+    monkeypatch.setattr(voice_recipe, "AT_ONCE", 3)
+    assert np.abs(VOICE.images(found).astype(int) - whole).max() <= 1
+    assert VOICE.images(found[:0]).shape == (0, *IMAGE_SHAPE)
+    assert MFC.images(np.zeros((0, *IMAGE_SHAPE), dtype=np.uint8)).shape == (0, *IMAGE_SHAPE)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))

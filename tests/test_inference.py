@@ -9,11 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agr import audio, bundle, imaging, inference
+from agr import audio, bundle, inference, mfc
 from agr.images import ImageSet
 from agr.inference import of_clips, of_images, softmax
+from agr.mfc import MFC
 from agr.model import to_input
-from agr.recipe import MFC
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_many_windows_are_drawn_some_at_a_time(
     y = np.concatenate([audio.load(path, loaded.card.recipe.sample_rate) for path in voices[:9]])
     clips = [y[:9_000], y, y[::-1].copy()]
     expected = of_clips(clips, loaded)
-    monkeypatch.setattr(imaging, "AT_ONCE", 4)
+    monkeypatch.setattr(mfc, "AT_ONCE", 4)
     assert of_clips(clips, loaded) == pytest.approx(expected, abs=1e-6)
     assert expected.sum(axis=1) == pytest.approx(1)
 

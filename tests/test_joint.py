@@ -12,8 +12,10 @@ from agr.errors import CorpusError, SplitError
 from agr.evidence import ROWS
 from agr.images import ImageSet, assemble
 from agr.joint import corpora, join, split
-from agr.recipe import FRAMES, IMAGE_SHAPE, MFC, VOICE, Recipe
+from agr.mfc import MFC
+from agr.recipe import FRAMES, IMAGE_SHAPE, Recipe
 from agr.splits import SIDES, Indices, Split
+from agr.voice_recipe import VOICE
 
 
 def made(

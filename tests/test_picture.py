@@ -13,7 +13,8 @@ from torch import Tensor
 
 from agr.evidence import BANDS, HEADROOM, LAGS, RANGE_DB, ROWS, band_hz, hz_to_mel, lag_hz, of_clip, windows
 from agr.picture import ENVELOPE_HZ, LAG_STEP, PITCH_HZ, WARP_RANGE, WARPS, Change, draw
-from agr.recipe import COEFFICIENTS, FRAMES, VOICE
+from agr.recipe import COEFFICIENTS, FRAMES
+from agr.voice_recipe import VOICE
 
 RED, GREEN, BLUE = range(3)
 

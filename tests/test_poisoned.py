@@ -122,7 +122,7 @@ def test_what_is_planted_beside_a_bundle_does_not_run_and_the_bundle_answers(
     monkeypatch.chdir(planted)  # where Python would find modules first, were it asked to
     for module, arguments in commands(voices[0], prepared_root).items():
         if module == "agr.explain":
-            continue  # with captum it draws, which other tests look at
+            continue  # it draws, which other tests look at
         before = set(sys.modules)
         assert importlib.import_module(module).main(arguments) == 0
         assert json.loads(capsys.readouterr().out)["model"] == {"name": "agr", "version": 1}

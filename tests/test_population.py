@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from agr import imaging
 from agr.batches import TrainingSet
 from agr.evidence import BANDS, ROWS, lag_hz
 from agr.images import ImageSet, assemble
 from agr.picture import LAG_STEP
 from agr.population import CLIPS_A_SPEAKER, TYPICAL_HZ, mean_pitch, moves, told
-from agr.recipe import FRAMES, VOICE
+from agr.recipe import FRAMES
 from agr.splits import Split
 from agr.training import Settings
 from agr.variation import DEFAULT, NONE, drawn, vary
+from agr.voice_recipe import VOICE
 
 CPU = torch.device("cpu")
 Clip = tuple[str, str, str, int]  # corpus, speaker, gender, the lag of the pitch; a negative one is unvoiced
@@ -32,7 +32,7 @@ def made(clips: list[Clip]) -> ImageSet:
             found[number, BANDS + lag] = 255
     names = ("corpus", "speaker", "gender")
     rows = [dict(zip(names, clip[:3], strict=True)) | {"recording": str(n)} for n, clip in enumerate(clips)]
-    return assemble("made", imaging.pictures(found, VOICE), rows, VOICE, False, found)
+    return assemble("made", VOICE.images(found), rows, VOICE, False, found)
 
 
 CLIPS: list[Clip] = [

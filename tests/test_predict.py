@@ -20,9 +20,8 @@ import soundfile
 
 from agr import audio, bundle, inference, predict
 from agr.errors import ModelError
-from agr.mfc import windows
+from agr.mfc import MFC, windows
 from agr.predict import BATCH, Answer, expand, main
-from agr.recipe import MFC
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
 
@@ -244,7 +243,6 @@ def test_a_person_reads_a_dash_where_there_is_no_speech(
 
 
 def test_one_clip_is_explained_beside_its_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
-    pytest.importorskip("captum", reason="captum is not installed")
     status, (line,), err = say(voices[0], "--explain", tmp_path / "why.png")
     assert (status, line["path"]) == (0, str(voices[0]))
     assert err == f"agr: {tmp_path / 'why.png'}: what moved the answer to {voices[0]}\n"

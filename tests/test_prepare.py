@@ -16,15 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from agr import audio, images, imaging, mfc, prepare
+from agr import audio, images, mfc, mfc_reference, prepare
 from agr.corpus import METADATA, open_corpus
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.images import CARD, EVIDENCE, MANIFEST, PIXELS, load
+from agr.imaging import RECIPES
 from agr.journal import JOURNAL
+from agr.mfc import MFC
+from agr.mfc_reference import jpeg
 from agr.prepare import LOCK, SKIPPED, Summary
-from agr.recipe import MFC, RECIPES, VOICE, Recipe
+from agr.recipe import Recipe
 from agr.terminal import run
+from agr.voice_recipe import VOICE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPEAKERS = ("01", "02", "03")
@@ -98,12 +103,12 @@ def test_with_the_voice_recipe_the_evidence_of_the_pictures_is_there_too(voices:
     data = load(out)
     assert data.evidence is not None
     assert (data.recipe, data.evidence.shape) == (VOICE, (30, 112, 98))
-    np.testing.assert_array_equal(data.pixels, imaging.pictures(data.evidence, VOICE))
+    np.testing.assert_array_equal(data.pixels, VOICE.images(data.evidence))
     for found, row in zip(data.evidence, data.rows, strict=True):
         assert row["image"] == f"images/{row['source']}.png"
-        file = imaging.encode(audio.load(voices / "data" / row["source"], 8_000), VOICE)
+        file = VOICE.encode(audio.load(voices / "data" / row["source"], 8_000))
         assert (out / row["image"]).read_bytes() == file
-        np.testing.assert_array_equal(found, imaging.decode(file, VOICE))
+        np.testing.assert_array_equal(found, VOICE.decode(file))
     assert prepared(voices, out, VOICE) == Summary(made=0, kept=30, skipped=0)
 
 
@@ -346,7 +351,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     left = list(out.rglob("*.png"))
     assert 20 <= len(left) < 640
     for path in left:
-        imaging.decode(path.read_bytes(), VOICE, str(path))
+        VOICE.decode(path.read_bytes(), str(path))
     assert not images.is_prepared(out)
     with pytest.raises(CorpusError):
         load(out)
@@ -510,9 +515,41 @@ def test_the_command_says_what_it_did(voices: Path, out: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
 
 
+@pytest.mark.parametrize("recipe", ["mfc", "mfc48"])
+def test_the_reference_makes_the_same_images_through_librosa(
+    recipe: str, voices: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_librosa = []
+
+    def counted(window: NDArray[np.float64], wanted: mfc.MfcRecipe) -> bytes:
+        made_by_librosa.append(wanted.name)
+        return jpeg(window, wanted)
+
+    monkeypatch.setattr(mfc_reference, "jpeg", counted)
+    usual, command = out.with_name("usual"), [str(voices), "--recipe", recipe, "--workers", "1", "--out"]
+    assert prepare.main([*command, str(usual)]) == 0
+    assert not made_by_librosa
+    assert prepare.main([*command, str(out), "--reference"]) == 0
+    assert made_by_librosa == [recipe] * 30
+    np.testing.assert_array_equal(load(out).pixels, load(usual).pixels)
+    assert (load(out).recipe, load(out).digest) == (RECIPES[recipe], load(usual).digest)
+    before = times(out)
+    assert prepare.main([*command, str(out)]) == 0  # the same folder without --reference: all is kept
+    assert times(out) == before
+
+
+def test_the_reference_has_nothing_to_do_with_ready_images(ready: Path, out: Path) -> None:
+    with pytest.raises(RecipeError, match="ready images; expected recordings for --reference"):
+        prepare.choose_recipe(open_corpus(str(ready), out.parent), None, reference=True)
+
+
 MISTAKES = {
     "no such source": (["absent", "--out", "out"], "absent: no such file or folder"),
     "unknown recipe": (["voices", "--out", "out", "--recipe", "mel"], "recipe 'mel': unknown"),
+    "no reference": (
+        ["voices", "--out", "out", "--reference"],
+        "recipe 'voice': has no reference by librosa; expected mfc or mfc48",
+    ),
     "out is a file": (["voices", "--out", "voices.csv"], "voices.csv"),
     "out below a file": (["voices", "--out", "voices.csv/out"], "voices.csv"),
     "empty manifest": (["voices.csv", "--out", "out"], "voices.csv: columns nothing"),

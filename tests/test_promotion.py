@@ -12,8 +12,8 @@ import pytest
 
 from agr import bundle, evaluate, promotion, splits
 from agr.images import ImageSet
+from agr.imaging import RECIPES
 from agr.promotion import decide, seen_by_trials
-from agr.recipe import RECIPES
 from agr.splits import Split
 
 digest = promotion.test_digest  # under its own name pytest would take it for a test

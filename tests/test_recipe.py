@@ -6,11 +6,14 @@ import json
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from agr import recipe
 from agr.errors import RecipeError
-from agr.recipe import MFC, RECIPES, VOICE, Recipe
+from agr.imaging import DEFAULT, RECIPES, by_name, from_dict
+from agr.mfc import MFC
+from agr.recipe import Recipe, offset
+from agr.voice_recipe import VOICE
 
 
 def fields_of(made_by: Recipe) -> list[tuple[Recipe, str]]:
@@ -37,16 +40,16 @@ def test_the_digests_of_published_recipes_stay() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_comes_back_from_json(name: str) -> None:
-    made_by = recipe.by_name(name)
+    made_by = by_name(name)
     assert made_by.name == name
-    assert recipe.from_dict(json.loads(json.dumps(asdict(made_by)))) == made_by
+    assert from_dict(json.loads(json.dumps(asdict(made_by)))) == made_by
 
 
 def test_unknown_names_are_refused_with_those_there_are() -> None:
     with pytest.raises(RecipeError, match=r"'mel'.*voice, mfc, mfc48"):
-        recipe.by_name("mel")
+        by_name("mel")
     with pytest.raises(RecipeError, match="'mel'"):
-        recipe.from_dict(asdict(replace(MFC, name="mel")))
+        from_dict(asdict(replace(MFC, name="mel")))
 
 
 @pytest.mark.parametrize(
@@ -54,23 +57,44 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
 )
 def test_other_settings_under_a_known_name_are_refused(made_by: Recipe, field: str) -> None:
     with pytest.raises(RecipeError, match=f"'{made_by.name}': version .*expected version {made_by.version}"):
-        recipe.from_dict(asdict(made_by) | {field: getattr(made_by, field) * 2})
+        from_dict(asdict(made_by) | {field: getattr(made_by, field) * 2})
 
 
 def test_the_keys_of_one_kind_of_recipe_are_not_those_of_another() -> None:
     with pytest.raises(RecipeError, match=r"'voice': keys .*lifter"):
-        recipe.from_dict(asdict(MFC) | {"name": "voice"})
+        from_dict(asdict(MFC) | {"name": "voice"})
     with pytest.raises(RecipeError, match="no name"):
-        recipe.from_dict({key: value for key, value in asdict(VOICE).items() if key != "name"})
+        from_dict({key: value for key, value in asdict(VOICE).items() if key != "name"})
 
 
 def test_the_default_is_a_recipe_for_voices() -> None:
-    assert recipe.by_name(recipe.DEFAULT) is VOICE
+    assert by_name(DEFAULT) is VOICE
     assert (VOICE.sample_rate, VOICE.hop_length) == (8_000, 80)
 
 
 def test_unknown_and_missing_keys_are_refused_by_name() -> None:
     with pytest.raises(RecipeError, match="n_fft"):
-        recipe.from_dict(asdict(MFC) | {"n_fft": 512})
+        from_dict(asdict(MFC) | {"n_fft": 512})
     with pytest.raises(RecipeError, match="lifter"):
-        recipe.from_dict({key: value for key, value in asdict(MFC).items() if key != "lifter"})
+        from_dict({key: value for key, value in asdict(MFC).items() if key != "lifter"})
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "expected"),
+    [
+        ([1, 2, 3, 4], [1, 2, 3, 4], 0),
+        ([1, 2, 3, 4], [3, 4], 2),
+        ([1, 2, 1, 2, 3], [1, 2, 3], 2),
+        ([1, 2, 1, 2], [1, 2], 0),
+        ([2, 3], [0, 0, 2, 3, 0], -2),
+        ([[1, 2, 3], [4, 5, 6]], [[2, 3], [5, 6]], 1),
+        ([[2, 2, 2], [4, 5, 6]], [[2], [6]], 2),
+    ],
+)
+def test_offset_finds_a_part_in_the_whole(whole: list[Any], part: list[Any], expected: int) -> None:
+    assert offset(np.array(whole), np.array(part)) == expected
+
+
+def test_offset_of_something_else_is_an_error() -> None:
+    with pytest.raises(ValueError, match="does not occur"):
+        offset(np.array([1, 2, 3]), np.array([2, 4]))

@@ -13,8 +13,8 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from agr import audio, evidence, speech
-from agr.recipe import VOICE
 from agr.speech import Signs
+from agr.voice_recipe import VOICE
 
 RATE = VOICE.sample_rate
 Sound = NDArray[np.float64]

@@ -11,7 +11,8 @@ import pytest
 
 from agr.errors import SplitError
 from agr.images import ImageSet, assemble
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.mfc import MFC
+from agr.recipe import IMAGE_SHAPE
 from agr.splits import KINDS, Indices, Split, audit, describe, inner, make
 
 # The groups of AudioMNIST's gender folds, copied from the publication and not from the code: women, men.

@@ -14,16 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agr import imaging, training
+from agr import training
 from agr.batches import TrainingSet, class_weights, clip_weights, epoch_order
 from agr.errors import ModelError, SettingsError, TrainingError
 from agr.evidence import BANDS, ROWS
 from agr.images import ImageSet, assemble
+from agr.mfc import MFC
 from agr.model import build
-from agr.recipe import FRAMES, IMAGE_SHAPE, MFC, VOICE
+from agr.recipe import FRAMES, IMAGE_SHAPE
 from agr.splits import Split, make
 from agr.training import Epoch, Settings, State, fit, predict_logits
 from agr.variation import DEFAULT, NONE, drawn, vary
+from agr.voice_recipe import VOICE
 
 CPU = torch.device("cpu")
 BASE = Settings(epochs=2, lr=0.001, gamma=0.5, batch_size=8, seed=3)
@@ -405,7 +407,7 @@ def with_evidence() -> ImageSet:
     """`DATA` as the voice recipe gives it: evidence, and pictures drawn from it."""
     found = np.random.default_rng(1).integers(0, 256, (len(DATA), ROWS, FRAMES), dtype=np.uint8)
     found.setflags(write=False)
-    return assemble("made", imaging.pictures(found, VOICE), DATA.rows, VOICE, True, found)
+    return assemble("made", VOICE.images(found), DATA.rows, VOICE, True, found)
 
 
 VOICES = with_evidence()
@@ -664,7 +666,7 @@ def formula_evidence(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def in_voice(data: ImageSet) -> ImageSet:
     found = formula_evidence(data.labels)
-    return assemble("made", imaging.pictures(found, VOICE), data.rows, VOICE, True, found)
+    return assemble("made", VOICE.images(found), data.rows, VOICE, True, found)
 
 
 @pytest.mark.parametrize(("varies", "record"), [(False, RECORD), (True, VARIED_RECORD)])

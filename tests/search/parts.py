@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from agr.images import ImageSet, assemble
-from agr.recipe import IMAGE_SHAPE, MFC
+from agr.mfc import MFC
+from agr.recipe import IMAGE_SHAPE
 from agr.splits import Split, make
 from agr.training import Epoch, State
 from search.stages import Stage

@@ -18,7 +18,7 @@ from parts import bits, made_stage, same, small_images, small_split
 
 from agr import training
 from agr.images import ImageSet, assemble
-from agr.recipe import MFC
+from agr.mfc import MFC
 from agr.splits import Split, make
 from agr.training import Settings, fit
 from search.stages import CHECKSUM, Lineage, Stage, StageStore, notes_of
