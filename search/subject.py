@@ -1,4 +1,4 @@
-"""What a search is about, whatever it trains."""
+"""What a search is about, whether it trains AGR's models or somebody's own."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from typing import TYPE_CHECKING, Protocol
 
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from search.session import Record, Session
-from search.task import Task
+from search.task import AnyTask
 
 if TYPE_CHECKING:
     from search.champion import Ending
 
 
 class Conclude(Protocol):
-    """Test the first of a ranking, draw, register. Raises: AgrError for an empty ranking."""
+    """Test, draw and register the best of a ranking. Raises: AgrError for an empty ranking."""
 
     def __call__(
         self, session: Session, *, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None = None
     ) -> Ending:
-        """ranking: best first; by default of all finished trials, by what their kind says."""
+        """ranking: best first; by default all finished trials, as their kind ranks them."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A task, and what is told of it.
+    """A task and its description.
 
-    name: of a search that is given none, before the time. tags: of every run. params: of the search's own run.
-    digest, source, profile: of the data, the last as JSON. lines: printed when the search begins. experiment, model:
-    names in MLflow. close: of what it holds, once the search is over.
+    Attributes:
+        task: What is trained.
+        name: Begins the name of a search that is given none.
+        tags: For every run in MLflow.
+        params: For the search's own run.
+        digest, source, profile: Of the data; the profile is JSON.
+        lines: Printed when the search begins.
+        conclude: Ends the search.
+        experiment, model: Their names in MLflow.
+        close: Frees what the subject holds, once the search is over.
     """
 
-    task: Task
+    task: AnyTask
     name: str
     tags: Mapping[str, object]
     params: Mapping[str, object]
