@@ -6,6 +6,7 @@ the one with the better first aim.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -42,16 +43,12 @@ def measured(aim: Aim, config: Config, epoch: EpochMetrics) -> float:
     return float(getattr(epoch, aim.metric))
 
 
+@functools.cache
 def latency(model: str, width: float) -> float:
     """Milliseconds for one picture on one CPU thread; measured once a process for each model and width."""
     from agr.model import build, latency_ms
 
-    if (model, width) not in _LATENCIES:
-        _LATENCIES[model, width] = latency_ms(build(model, 0, width))
-    return _LATENCIES[model, width]
-
-
-_LATENCIES: dict[tuple[str, float], float] = {}
+    return latency_ms(build(model, 0, width))
 
 
 def ordered(records: Sequence[Record], aims: Sequence[Aim]) -> list[Record]:

@@ -32,28 +32,21 @@ from search.task import Aim, Config, EpochMetrics, Point, counted, readable
 
 @dataclass(frozen=True)
 class Hunt:
-    """A search with Optuna; `run_optuna.py --help` explains each flag.
-
-    Attributes:
-        base: The settings of every trial besides those of the space.
-        first: The hyperparameters that are tried first.
-        folds: For scoring; 0 for the validation speakers of the search's own split.
-        kinds: The type of each setting.
-    """
+    """A search with Optuna; `run_optuna.py --help` explains each flag."""
 
     space: Space
-    base: Config
-    first: Config
+    base: Config  # the settings of every trial besides those of the space
+    first: Config  # the hyperparameters that are tried first
     budget: Budget
     sampler: str
     scheduler: str
     aims: tuple[Aim, ...]
-    folds: int
+    folds: int  # for scoring; 0: trials are scored on the validation speakers of the search's own split
     repeat_best: int
     warm_start: bool
     storage: str
     seed: int
-    kinds: Mapping[str, type]
+    kinds: Mapping[str, type]  # the type of each setting
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""

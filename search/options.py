@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from agr.credentials import harmless
@@ -44,10 +45,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Where and how trials run; returns the group."""
     run = parser.add_argument_group("running")
-    run.add_argument("--num-workers", type=int, help="trials at a time (default: as many as fit)")
+    run.add_argument("--num-workers", dest="workers", type=int, help="trials at a time (default: as many as fit)")
     run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
-    run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
-    run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
+    run.add_argument("--no-cuda", dest="cuda", action="store_false", help="do not use NVIDIA GPUs")
+    run.add_argument("--no-mps", dest="mps", action="store_false", help="do not use an Apple GPU")
     joined = "a running Ray cluster (default: a private local one); of nodes with and without GPUs, those with train"
     run.add_argument("--address", help=joined)
     seen = "where stages and final weights are kept, on a cluster where every node sees it (default: mlflow_store)"
@@ -86,8 +87,8 @@ def parsed(
         SettingsError: One of them was given with --trainable.
     """
     options = parser.parse_args(arguments)
-    if options.num_workers is not None and options.num_workers < 1:
-        parser.error(f"--num-workers {options.num_workers}: expected 1 or more")
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--num-workers {options.workers}: expected 1 or more")
     given = vars(options)
     fused = ["lanes fused"] if given.get("lanes") == "fused" else []
     for name in (*(name for name in ours if given[name] is not None), *fused):
@@ -104,27 +105,11 @@ def plan_of(options: argparse.Namespace, script: str) -> Plan:
     from search.storage import below
     from search.study import Plan
 
-    store = options.stage_store or below(options.storage, "stages")
     if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
         raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
-    return Plan(
-        data=tuple(options.data),
-        recipe=options.recipe,
-        split="folds" if options.folds is not None else options.split,
-        folds=options.folds,
-        fold=options.fold,
-        seed=options.seed,
-        workers=options.num_workers,
-        gpus_per_trial=options.gpus_per_trial,
-        cuda=not options.no_cuda,
-        mps=not options.no_mps,
-        address=options.address,
-        stage_store=None if vars(options).get("no_stage_store") else store,
-        name=options.name,
-        tracking_uri=options.tracking_uri,
-        promote=options.promote,
-        lanes=vars(options).get("lanes", "separate"),
-        leave_out=options.leave_out,
-        storage=options.storage,
-        script=script,
-    )
+    values = vars(options) | {"data": tuple(options.data), "script": script}
+    values["split"] = options.split if options.folds is None else "folds"
+    values["stage_store"] = options.stage_store or below(options.storage, "stages")
+    if values.get("no_stage_store"):
+        values["stage_store"] = None
+    return Plan(**{item.name: values[item.name] for item in fields(Plan) if item.name in values})

@@ -21,7 +21,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -107,14 +107,13 @@ def known_settings() -> dict[str, type[Value]]:
     return {name: kind for name, kind in get_type_hints(Settings).items() if name != "seed"}
 
 
-def parse(text: str, source: str, known: Mapping[str, object], required: Collection[str] = ()) -> Space:
+def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
     """A space from TOML.
 
     Args:
         text: The TOML.
         source: The file's name, for messages.
         known: Allowed names, each with a type, or a default of that type; None allows any type.
-        required: Names that must be there.
 
     Raises:
         SettingsError: One line with file, line and name.
@@ -136,9 +135,6 @@ def parse(text: str, source: str, known: Mapping[str, object], required: Collect
             varied[name] = found
         else:
             fixed[name] = found
-    for name in required:
-        if name not in lines:
-            raise SettingsError(f"{source}: no {name}; expected a line {name} = {FORMS}")
     if not varied:
         raise SettingsError(f"{source}: nothing to search; expected a range or choices of at least one name")
     return Space(varied, fixed)

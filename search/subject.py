@@ -25,29 +25,17 @@ class Conclude(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A task and its description.
-
-    Attributes:
-        task: What is trained.
-        name: Begins the name of a search that is given none.
-        tags: For every run in MLflow.
-        params: For the search's own run.
-        digest, source, profile: Of the data; the profile is JSON.
-        lines: Printed when the search begins.
-        conclude: Ends the search.
-        experiment, model: Their names in MLflow.
-        close: Frees what the subject holds, once the search is over.
-    """
+    """A task and its description."""
 
     task: AnyTask
-    name: str
-    tags: Mapping[str, object]
-    params: Mapping[str, object]
-    digest: str
-    source: str
-    lines: Sequence[str]
-    conclude: Conclude
-    experiment: str = EXPERIMENT
-    model: str = REGISTERED_MODEL
-    profile: str = "{}"
-    close: Callable[[], None] = field(default=lambda: None)
+    name: str  # begins the name of a search that is given none
+    tags: Mapping[str, object]  # of every run in MLflow
+    params: Mapping[str, object]  # of the search's own run
+    digest: str  # of the data
+    source: str  # of the data, as it was typed
+    lines: Sequence[str]  # printed when the search begins
+    conclude: Conclude  # ends the search
+    experiment: str = EXPERIMENT  # in MLflow
+    model: str = REGISTERED_MODEL  # in MLflow's registry
+    profile: str = "{}"  # of the data, JSON
+    close: Callable[[], None] = field(default=lambda: None)  # frees what the subject holds, once the search is over

@@ -90,33 +90,22 @@ ACCURACY = Aim("val_balanced_accuracy", True, "val balanced accuracy")
 
 @dataclass(frozen=True)
 class Kind(Generic[P_co]):
-    """How a search reads its trials.
+    """How a search reads its trials."""
 
-    Attributes:
-        point: Makes the point of a configuration.
-        epoch: Makes an epoch of its metrics.
-        aim: The metric that the search improves.
-        tie: The metric, lower is better, that decides between equal scores.
-        columns: The metrics that people are shown, with their headings.
-        axes: The settings that tell trials apart.
-        best_epoch: Whether a trial stands for its best epoch, or for its last.
-        prunes: Whether a trial that was ended before its planned epochs counts all the same.
-    """
-
-    point: Callable[[Config], P_co]
-    epoch: Callable[..., EpochMetrics] = Epoch
-    aim: Aim = ACCURACY
-    tie: str = "val_loss"
-    columns: Mapping[str, str] = field(
+    point: Callable[[Config], P_co]  # makes the point of a configuration
+    epoch: Callable[..., EpochMetrics] = Epoch  # makes an epoch of its metrics
+    aim: Aim = ACCURACY  # the metric that the search improves
+    tie: str = "val_loss"  # the metric, lower is better, that decides between equal scores
+    columns: Mapping[str, str] = field(  # the metrics that people are shown, with their headings
         default_factory=lambda: {
             "val_balanced_accuracy": "val bal. acc.",
             "val_accuracy": "val acc.",
             "val_loss": "val loss",
         }
     )
-    axes: tuple[str, ...] = ("epochs", "lr", "gamma")
-    best_epoch: bool = False
-    prunes: bool = False
+    axes: tuple[str, ...] = ("epochs", "lr", "gamma")  # the settings that tell trials apart
+    best_epoch: bool = False  # whether a trial stands for its best epoch, or for its last
+    prunes: bool = False  # whether a trial that was ended before its planned epochs counts all the same
 
     def chosen(self, history: Sequence[EpochMetrics]) -> EpochMetrics:
         """The epoch for which a trial with this history stands."""

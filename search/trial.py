@@ -21,23 +21,14 @@ with quick_imports():  # of torch, by a new worker
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a search share. Both URIs are of places that every node of the cluster sees.
+    """What all trials of a search share. Both URIs are of places that every node of the cluster sees."""
 
-    Attributes:
-        search: The search's id.
-        task: What is trained.
-        device: A name that `search.device` makes.
-        stages: The URI of the stage store; None if epochs are neither shared nor kept.
-        ends: The numbers of epochs at which some trial of the search ends.
-        scratch: The URI where final stages wait when the stage store does not take them.
-    """
-
-    search: str
+    search: str  # the search's id
     task: AnyTask
-    device: str
-    stages: str | None
-    ends: frozenset[int]
-    scratch: str = ""
+    device: str  # named by `search.device`
+    stages: str | None  # the URI of the stage store; None if epochs are neither shared nor kept
+    ends: frozenset[int]  # the numbers of epochs at which some trial of the search ends
+    scratch: str = ""  # the URI where final stages wait when the stage store does not take them
 
     @property
     def finals(self) -> str:

@@ -41,10 +41,6 @@ def tune_points(
     train reaches the driver through the job's store.
 
     Args:
-        session: Gets the trials' reports.
-        searcher: Hands out the points.
-        job: What all trials share.
-        slots: What a trial needs, and how many run at once.
         title: Shown above the progress, before the number of workers and the device.
         epochs: How many will be trained or read; None if nobody knows.
         trials: The most that are run; -1 for as many as the searcher hands out.

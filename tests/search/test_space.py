@@ -150,11 +150,6 @@ def test_a_file_without_a_space_is_refused(text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_without_a_default_must_be_given() -> None:
-    with pytest.raises(SettingsError, match=r"my\.toml: no epochs; expected a line epochs = a value"):
-        parse("lr = {low = 0.1, high = 0.2}", "my.toml", KNOWN, required=["epochs"])
-
-
 def test_the_digest_is_of_the_content_alone() -> None:
     digest = read(TEXT).digest
     backwards = "\n".join(reversed(TEXT.splitlines()))
@@ -210,7 +205,7 @@ def test_the_edges_reach_both_ends_of_everything() -> None:
 
 
 def test_the_default_space_is_one_that_training_takes() -> None:
-    space = parse(DEFAULT, "default", known_settings(), required=["epochs", "lr", "gamma"])
+    space = parse(DEFAULT, "default", known_settings())
     settings = [settled(edge) for edge in space.edges()]
     assert {item.epochs for item in settings} == {5, 20}
     assert "seed" not in known_settings()
