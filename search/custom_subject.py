@@ -92,12 +92,7 @@ def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPo
 
 
 def conclude(
-    session: Session,
-    *,
-    tags: Mapping[str, object],
-    promote: bool,
-    path: str,
-    ranking: Sequence[Record] | None = None,
+    session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None, path: str
 ) -> Ending:
     """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
     from search.champion import Ending

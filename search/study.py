@@ -184,7 +184,7 @@ def run(plan: Plan, subject: Subject, strategy: Strategy, clerk: Clerk) -> int:
             with _stages(plan, session) as (store, lease):
                 arena = Arena(plan, subject, session, device, store, lease, functools.partial(_ready, session, start))
                 ranking = strategy.train(arena)
-                ending = subject.conclude(session, tags=tags, promote=plan.promote, ranking=ranking)
+                ending = subject.conclude(session, tags, plan.promote, ranking)
             session.settle()
             report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0

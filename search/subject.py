@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from search.session import Record, Session
@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from search.champion import Ending
 
 
-class Conclude(Protocol):
-    """Test, draw and register the best of a ranking. Raises: AgrError for an empty ranking."""
-
-    def __call__(
-        self, session: Session, *, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None = None
-    ) -> Ending:
-        """ranking: best first; by default all finished trials, as their kind ranks them."""
+# Of a session, the tags of its runs, whether `best` moves in any case, and a ranking, best first, or None for the usual
+# one: tests, draws and registers the best. Raises: AgrError for an empty ranking.
+Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "Ending"]
 
 
 @dataclass(frozen=True)

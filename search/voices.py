@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,6 +33,14 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
     split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
     easel = Easel()
+
+    def conclude(
+        session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None
+    ) -> Ending:
+        from search import champion  # imported late: only the end of a search needs what it imports
+
+        return champion.conclude(session, data, split, tags, promote, ranking, easel)
+
     about = Subject(
         task=Voices(data, split, inner, kind),
         name=f"{data.name}-{split.name}",
@@ -42,26 +49,11 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
-        conclude=functools.partial(_conclude, data=data, split=split, easel=easel),
+        conclude=conclude,
         close=easel.close,
         profile=f'{{"clips": {len(data)}}}',
     )
     return about, data
-
-
-def _conclude(
-    session: Session,
-    data: ImageSet,
-    split: Split,
-    easel: Easel,
-    *,
-    tags: Mapping[str, object],
-    promote: bool,
-    ranking: Sequence[Record] | None = None,
-) -> Ending:
-    from search.champion import conclude  # imported late: only the end of a search needs what it imports
-
-    return conclude(session, data, split, tags, promote, ranking, easel)
 
 
 def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:

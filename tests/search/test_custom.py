@@ -345,7 +345,7 @@ def conclude(path: str, tracker: Registry) -> Mapping[str, float]:
     origins = [session.id] * 3
     session.advance("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
     session.end("t", lambda: {"w": torch.ones(2)})
-    return about.conclude(session, tags={}, promote=False).tested
+    return about.conclude(session, {}, False, None).tested
 
 
 def test_what_test_does_to_its_arrays_does_not_change_the_registered_model(write: Write) -> None:
