@@ -22,10 +22,6 @@ class Running:
         self._epochs: dict[str, int] = {}
         self._done: set[Prefix] = set()
 
-    def __len__(self) -> int:
-        """How many run."""
-        return len(self._prefixes)
-
     def start(self, trial: str, prefix: Prefix) -> None:
         """A trial begins."""
         self._prefixes[trial] = prefix
@@ -40,10 +36,6 @@ class Running:
         """A trial has ended, finished or not; no other waits for it any longer."""
         self._prefixes.pop(trial, None)
         self._epochs.pop(trial, None)
-
-    def left(self, prefix: Prefix) -> int:
-        """How many epochs of a point are not done."""
-        return len(prefix) - next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self._done), 0)
 
     def computes(self, prefix: Prefix) -> bool:
         """Whether a running trial has yet to compute an epoch that a point with this prefix shares with it.
