@@ -93,10 +93,18 @@ def fit_fused(
 ) -> dict[Settings, Outcome]:
     """Train every branch as `agr.training.fit` does, all at once; test clips are never read.
 
-    report: called after each epoch for each lane with its learning rates so far, the epoch and a copy of the state.
-    resume: states by learning rates so far; each branch starts from its longest one.
-    Returns: for each branch its last state, or the TrainingError that ended it; the others are not disturbed.
-    Raises: SettingsError where `check` does.
+    Args:
+        data, split, device: As for `agr.training.fit`.
+        branches: The trials.
+        report: Is called after each epoch for each lane, with its learning rates so far, the epoch and a copy of the
+            state.
+        resume: States by learning rates so far; each branch starts from its longest one.
+
+    Returns:
+        For each branch its last state, or the TrainingError that ended it; the other branches go on.
+
+    Raises:
+        SettingsError: `check` refuses the branches.
     """
     kept: dict[Rates, Outcome] = dict(resume or {})
     ends = {branch.rates() for branch in branches}
@@ -116,7 +124,7 @@ def fused_epochs(
     device: torch.device,
     resume: Mapping[Rates, State] | None = None,
 ) -> Iterator[dict[Rates, Outcome]]:
-    """`fit_fused`, epoch by epoch: what became of each lane, by its learning rates so far; {} if none had to train."""
+    """As `fit_fused`, epoch by epoch: the outcomes by learning rates so far; {} if no lane had to train."""
     check(branches)
     settings = branches[0]
     model = build(settings.model, settings.seed, settings.width)
@@ -187,7 +195,7 @@ def _stack(wanted: tuple[Rates, ...], before: Lanes | None, known: Mapping[Rates
 
 
 def _epoch(work: Work, lanes: Lanes, index: int) -> dict[Rates, Outcome]:
-    """Train and validate all lanes for epoch `index` (from 0); what became of each."""
+    """Train and validate all lanes for epoch `index` (from 0); returns the outcome of each."""
     started = time.perf_counter()
     order = epoch_order(work.train, work.settings.seed, index)
     labels = work.train_set.data.labels[order]

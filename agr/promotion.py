@@ -2,8 +2,8 @@
 
     decision = decide(newcomer, best, data, split)
 
-`best` moves only to a model that beats it on the same test speakers; synthetic voices always yield to people, and a
-test on one gender, which a model that answers nothing else would pass, to one on both.
+`best` moves only to a model that is better on the same test speakers. A test on people always outranks one on synthetic
+voices, and a test on both genders one on a single gender, which a model that gives always the same answer would pass.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from search.outbox import Outbox
 from search.pruning import stages
 from search.session import Session
 from search.stages import Stage, StageStore
+from search.task import reported
 from search.waiting import Waiting
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
@@ -183,7 +184,7 @@ def driver_costs(scratch: Path) -> dict[str, float]:
         for trial, point in enumerate(grid([EPOCHS], [0.1 / (k + 1) for k in range(TRIALS)], [0.3])):
             session.start(str(trial), asdict(point))
             for number in range(1, EPOCHS + 1):
-                session.advance(str(trial), {"epochs": [asdict(made_up(number))], "origins": ["a"], "read": False})
+                session.advance(str(trial), reported([made_up(number)], ["a"], False, session.kind))
                 spent += 1
             session.end(str(trial), None)
         found = {"callback_s": (time.thread_time() - began) / spent}

@@ -70,7 +70,7 @@ class Asked:
 
     def ranges(self) -> Space:
         """What varies. Raises: SettingsError."""
-        return parse(self.space.read_text(encoding="utf-8"), str(self.space), known_settings(), required=["epochs"])
+        return parse(self.space.read_text(encoding="utf-8"), str(self.space), known_settings())
 
     def study(self, storage: BaseStorage, worker: int) -> optuna.Study:
         """The study that all processes share; each has a sampler of its own seed."""

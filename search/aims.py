@@ -1,17 +1,18 @@
-"""What a search with Optuna may aim at, and which of several good trials is its champion.
+"""The aims of a search with Optuna, and the champion where there are several.
 
-Where there are several aims, the champion is, of the trials within WITHIN of the best first aim, the best at the
-second; of equals the better at the first.
+Of the trials whose first aim is within WITHIN of the best, the champion is the one with the best second aim; of equals
+the one with the better first aim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Sequence
+from typing import TypeVar
 
 from agr.errors import SettingsError
 from search.session import Record
-from search.task import ACCURACY, Aim
+from search.task import ACCURACY, Aim, Config, EpochMetrics
 
 AIMS = {
     "balanced_accuracy": ACCURACY,
@@ -22,11 +23,9 @@ AIMS = {
 WITHIN = 0.01
 T = TypeVar("T")
 
-Measure = Callable[[Mapping[str, Any], Any], float]  # of a configuration and the epoch for which it stands
-
 
 def parse(names: Sequence[str]) -> tuple[Aim, ...]:
-    """Aims by name. Raises: SettingsError for one that is unknown, given twice, or cannot come first."""
+    """Aims by name. Raises: SettingsError if one is unknown, given twice, or cannot come first."""
     for name in names:
         if name not in AIMS:
             raise SettingsError(f"--aim {name}: unknown; expected one of {', '.join(AIMS)}")
@@ -37,23 +36,19 @@ def parse(names: Sequence[str]) -> tuple[Aim, ...]:
     return tuple(AIMS[name] for name in names)
 
 
-def measured(aim: Aim, config: Mapping[str, Any], epoch: Any) -> float:
-    """The aim's metric of a trial that stands for this epoch."""
+def measured(aim: Aim, config: Config, epoch: EpochMetrics) -> float:
+    """An aim's metric, of a trial with this configuration that stands for this epoch."""
     if aim.metric == "latency_ms":
-        return latency(str(config.get("model", "cnn")), float(config.get("width", 1.0)))
+        return latency(str(config.get("model", "cnn")), float(str(config.get("width", 1.0))))
     return float(getattr(epoch, aim.metric))
 
 
+@functools.cache
 def latency(model: str, width: float) -> float:
     """Milliseconds for one picture on one CPU thread; measured once a process for each model and width."""
     from agr.model import build, latency_ms
 
-    if (model, width) not in _LATENCIES:
-        _LATENCIES[model, width] = latency_ms(build(model, 0, width))
-    return _LATENCIES[model, width]
-
-
-_LATENCIES: dict[tuple[str, float], float] = {}
+    return latency_ms(build(model, 0, width))
 
 
 def ordered(records: Sequence[Record], aims: Sequence[Aim]) -> list[Record]:

@@ -1,17 +1,16 @@
-"""Ray Tune's face of a ledger: hands out the points of the trials that the study proposes."""
+"""Hands out to Ray Tune the points of the trials that an Optuna study proposes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ray.tune.search import Searcher
 
 from search.ledger import Asked, Ledger
-from search.task import Kind, Point
+from search.task import Config, Kind, Point, TrialReport
 
-Prefix = tuple[Any, ...]
+Prefix = tuple[Hashable, ...]
 
 
 class Running:
@@ -22,10 +21,6 @@ class Running:
         self._prefixes: dict[str, Prefix] = {}
         self._epochs: dict[str, int] = {}
         self._done: set[Prefix] = set()
-
-    def __len__(self) -> int:
-        """How many run."""
-        return len(self._prefixes)
 
     def start(self, trial: str, prefix: Prefix) -> None:
         """A trial begins."""
@@ -38,18 +33,14 @@ class Running:
         self._done.update(self._prefixes[trial][:k] for k in range(1, count + 1))
 
     def end(self, trial: str) -> None:
-        """A trial has ended, one way or another; nobody waits for it any longer."""
+        """A trial has ended, finished or not; no other waits for it any longer."""
         self._prefixes.pop(trial, None)
         self._epochs.pop(trial, None)
-
-    def left(self, prefix: Prefix) -> int:
-        """How many epochs of a point are not done."""
-        return len(prefix) - next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self._done), 0)
 
     def computes(self, prefix: Prefix) -> bool:
         """Whether a running trial has yet to compute an epoch that a point with this prefix shares with it.
 
-        It has not if another trial already did, even where its own first word is still to come.
+        It has not if another trial already did, even if it has not reported anything itself.
         """
         return any(
             self._epochs[trial] < (shared := common(prefix, other)) and prefix[:shared] not in self._done
@@ -76,26 +67,26 @@ class Asker(Searcher):  # type: ignore[misc]
     def __init__(
         self,
         ledger: Ledger,
-        kind: Kind,
+        kind: Kind[Point],
         at_once: int,
         claim: Callable[[Sequence[Point]], None],
-        told: Callable[[], None],
+        ended: Callable[[], None],
     ) -> None:
-        """claim: is given the points that are about to run. told: called after a trial has ended."""
+        """claim: gets the points that are about to run. ended: is called after every trial."""
         super().__init__(metric="score", mode="max")
-        self._ledger, self._kind, self._claim, self._told = ledger, kind, claim, told
+        self._ledger, self._kind, self._claim, self._ended = ledger, kind, claim, ended
         self._at_once = at_once
         self._waiting: list[Piece] = []
         self._pieces: dict[str, Piece] = {}
         self._running = Running()
         self.exhausted = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles searchers to restore them, which is never done with this one: the study can be gone on with."""
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Ray pickles searchers to restore them, but this project continues the study instead."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A configuration; None while all that can be known is running; FINISHED when the budget is spent."""
+    def suggest(self, trial_id: str) -> Config | str | None:
+        """A configuration; None if all has to wait for running trials; FINISHED once the budget is spent."""
         if len(self._pieces) >= self._at_once:
             return None
         piece = self._next()
@@ -120,25 +111,25 @@ class Asker(Searcher):  # type: ignore[misc]
         self._waiting = [Piece(asked, fold) for fold in range(len(asked.points))]
         return self._next()
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note how far a trial has come."""
-        self._running.reached(trial_id, int(result["epoch"]))
+    def on_trial_result(self, trial_id: str, result: TrialReport) -> None:
+        """A trial has come further."""
+        self._running.reached(trial_id, result["epoch"])
         self._take(self._pieces[trial_id], result)
 
-    def _take(self, piece: Piece, result: dict[str, Any]) -> None:
+    def _take(self, piece: Piece, result: TrialReport) -> None:
         epochs = [self._kind.epoch(**values) for values in result["epochs"]]
-        self._ledger.advance(piece.asked, piece.fold, epochs, bool(result["read"]))
-        piece.asked.failed = piece.asked.failed or str(result.get("failed", ""))
+        self._ledger.advance(piece.asked, piece.fold, epochs, result["read"])
+        piece.asked.failed = piece.asked.failed or result.get("failed", "")
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial has ended, pruned or not; Ray gives the result with which a scheduler ended it only here."""
+    def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
+        """A trial has ended, pruned or not; if a scheduler ended it, Ray gives its last result only here."""
         self._running.end(trial_id)
         piece = self._pieces.pop(trial_id, None)
         if piece is not None:
             if result and "epochs" in result:
                 self._take(piece, result)
             self._ledger.end(piece.asked, piece.fold, "its worker died" if error else "")
-            self._told()
+            self._ended()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: the study has its own storage."""

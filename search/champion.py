@@ -1,4 +1,4 @@
-"""The end of a search: rank, calibrate the champion, score it once on test speakers, draw, register, promote."""
+"""The end of a search: choose the champion, calibrate it, test it once on test speakers, draw, register, promote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from agr.scoring import Scores, score
 from agr.splits import Split
 from agr.training import STEP_SIZE
 from search.award import award
-from search.session import Record, Session, ranked
+from search.session import Record, Session
+from search.task import epochs_of, settings_of
 
 if TYPE_CHECKING:
     from search.outbox import Outbox
@@ -37,7 +38,7 @@ RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 @dataclass(frozen=True)
 class Ending:
-    """What a search came to. `scores` and `version` are None for a leaky split, which tests and registers nothing."""
+    """The result of a search. `scores` and `version` are None for a leaky split: nothing is tested or registered."""
 
     ranking: Sequence[Record]
     scores: Scores | None
@@ -45,14 +46,17 @@ class Ending:
     alias: str
     reason: str
     model: str = REGISTERED_MODEL
-    tested: Mapping[str, float] = field(default_factory=dict)  # of a trainable of one's own
+    tested: Mapping[str, float] = field(default_factory=dict)  # by a trainable's `test`
 
 
 @dataclass(frozen=True)
 class Tested:
-    """The champion's scores on test speakers, and how far its probabilities can be believed.
+    """The champion's scores on test speakers, and how far its probabilities can be trusted.
 
-    calibration: what its bundle's card says. sides: validation before and after its temperature, and test.
+    Attributes:
+        calibration: The numbers on its bundle's card.
+        sides: Reliability on validation speakers, before and after its temperature, and on test speakers.
+        coverage: What it gets right of the clips on which it is most certain.
     """
 
     scores: Scores
@@ -72,14 +76,18 @@ def conclude(
 ) -> Ending:
     """Choose on validation speakers, test once, log pictures and tables, register.
 
-    ranking: best first, where it is not the one that `ranked` makes. easel: what draws, if it is there already.
-    Raises: AgrError if no trial finished.
+    Args:
+        session: The search.
+        data, split: What its trials were trained on.
+        tags: Of the search.
+        promote: Whether `best` moves to the champion in any case.
+        ranking: Best first; by default all finished trials.
+        easel: The process that draws, if there is one already.
+
+    Raises:
+        AgrError: No trial finished.
     """
-    ranking = ranked(session.finished()) if ranking is None else ranking
-    if not ranking:
-        reasons = sorted({record.reason for record in session.records.values() if record.reason})
-        why = "; ".join(reasons) or "no reason given"
-        raise AgrError(f"no champion: none of {len(session.records)} trials finished ({why})")
+    ranking = session.ranking(ranking)
     with tempfile.TemporaryDirectory() as scratch, easel or Easel() as easel:
         made = Path(scratch) / "bundle"
         pictures = Path(scratch) / "pictures"
@@ -108,8 +116,8 @@ def _test(
     """
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
-    weights = record.weights()
-    model = build(record.settings.model, width=record.settings.width)
+    weights, settings = record.weights(), settings_of(record.settings)
+    model = build(settings.model, width=settings.width)
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
     val = inference.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
@@ -128,7 +136,7 @@ def _test(
     return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
 
 
-def _without_names(scores: Scores) -> dict[str, Any]:
+def _without_names(scores: Scores) -> dict[str, object]:
     return {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
 
 
@@ -139,10 +147,11 @@ def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperat
 
 def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
     """The champion's card before it is calibrated and tested."""
+    settings = settings_of(record.settings)
     return bundle.Card(
-        model=record.settings.model,
+        model=settings.model,
         recipe=data.recipe,
-        settings=asdict(record.settings) | {"epochs": record.chosen.epoch},
+        settings=asdict(settings) | {"epochs": record.chosen.epoch},
         data={"name": data.name, "digest": data.digest, "synthetic": data.synthetic, "clips": len(data)},
         split={
             "name": split.name,
@@ -150,7 +159,7 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
             "leaky": split.leaky,
             "test_digest": promotion.test_digest(data, split),
         },
-        val=asdict(record.chosen),
+        val=dict(vars(record.chosen)),
         test={},
         environment={
             "agr": __version__,
@@ -164,7 +173,8 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
 def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], easel: Easel) -> None:
     if session.kind.prunes:  # no grid, whose points stand in rows and columns
         return
-    curves = [Curve.plain(record.settings, record.history) for record in session.records.values()]
+    records = session.records.values()
+    curves = [Curve.plain(settings_of(each.settings), epochs_of(each.history)) for each in records]
     title = titled(session.name, tags)
     easel.draw("heat_map", curves, folder / "grid.png", title)
     easel.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
@@ -184,7 +194,7 @@ def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, ta
         writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
         writer.writeheader()
         for rank, record in enumerate(ranking, start=1):
-            values = asdict(record.chosen) | asdict(record.settings) | {"epochs": record.chosen.epoch}
+            values = dict(vars(record.chosen)) | record.settings.config() | {"epochs": record.chosen.epoch}
             marks = {key: str(bool(tags.get(key))).lower() for key in ("leaky", "synthetic")}
             row = {key: values[key] for key in columns}
             writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})
@@ -201,7 +211,7 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
         low, high = scores.balanced_accuracy_ci95
         metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}
         metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
-        metrics |= {"gap": last.val_balanced_accuracy - scores.balanced_accuracy}
+        metrics |= {"gap": metrics["val_balanced_accuracy"] - scores.balanced_accuracy}
         metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
     session.tracker.log_metrics(session.parent, metrics)
     settings = {f"champion_{key}": value for key, value in best.named.items()}

@@ -1,23 +1,23 @@
-"""A trainable of one's own: a module with `fit(config, report, resume)`, searched as AGR's models are.
+"""Your own trainable: a module with `fit(config, report, resume)`, searched as AGR's models are.
 
     python search/run_grid.py --trainable my_project.train:fit
 
-The module says, beside the function:
+Beside the function the module has:
 
-    fit(config, report, resume)     trains config["epochs"] epochs and calls report(metrics, state) after each: metrics,
-                                    numbers by name; state, numpy arrays by name, all that the next epoch needs.
-                                    resume is None, or has `epoch`, `state` and `history` to go on from.
-    AIM = "val_accuracy"            the metric to make high; "-val_loss" makes one low
-    GRID = {"epochs": [5, 10], ...} the axes of run_grid.py
-    prefix(config)                  optional: a tuple with an entry an epoch, which together with those before it
-                                    determines the epoch; configurations share as many epochs as they have leading
-                                    entries in common. Without it nothing is shared.
-    SPACE = "..."                   optional: the space of run_optuna.py, as --print-space shows one
-    test(config, state)             optional: metrics of the champion on data that nobody has seen; called once
-    MODEL = "name"                  optional: in the registry; else the module's name
+    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each of them.
+                                    metrics: numbers by name. state: numpy arrays by name, all that the next epoch
+                                    needs. resume: None, or an object with `epoch`, `state` and `history`.
+    AIM = "val_accuracy"            The metric to make as high as possible; "-val_loss": as low as possible.
+    GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
+    prefix(config)                  Optional: a tuple with an entry for each epoch. An entry, with those before it,
+                                    determines the epoch: configurations share the epochs whose entries agree from
+                                    the first on. Without it nothing is shared.
+    SPACE = "..."                   Optional: the space of run_optuna.py, in the form that --print-space shows.
+    test(config, state)             Optional: metrics of the champion on unseen data; called once.
+    MODEL = "name"                  Optional: the name in the registry, instead of the module's.
 
-An epoch is known again by the source of the module and its prefix: what it imports, and the data that it reads, are for
-`prefix` to name if they may change. Registered are safetensors and JSON, no code.
+An epoch is recognised by the source of the module and its prefix. What the module imports and the data that it reads
+are not checked: name them in `prefix` if they may change. The registry gets safetensors and JSON, no code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -41,15 +41,22 @@ from numpy.typing import NDArray
 from agr.errors import SettingsError, TrainingError
 from agr.training import Report, State
 from search.stages import Lineage
-from search.task import Aim, Kind
+from search.task import Aim, Config, Kind
 
-Arrays = Mapping[str, NDArray[Any]]
-OWN = ("epoch", "seconds")  # numbers that every epoch has anyway
+Arrays = Mapping[str, NDArray[np.generic]]
+OWN = ("epoch", "seconds")  # numbers that every epoch has already
+
+
+class Reported(SimpleNamespace):
+    """An epoch of a trainable: its number, how long it took, and the metrics that it reported."""
+
+    epoch: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a trial goes on: after `epoch` epochs, with what `fit` last reported as its state."""
+    """Where a trial goes on: after `epoch` epochs, with the state that `fit` reported last."""
 
     epoch: int
     state: Arrays
@@ -60,57 +67,56 @@ class Resume:
 class CustomPoint:
     """A configuration, and what determines each of its epochs."""
 
-    values: Mapping[str, Any]
-    entries: tuple[Any, ...]
+    values: Config
+    entries: tuple[Hashable, ...]
     shares: bool
 
     @property
     def epochs(self) -> int:
-        """How many are planned."""
-        return int(self.values["epochs"])
+        """How many epochs are planned."""
+        return len(self.entries)
 
-    def rates(self) -> tuple[Any, ...]:
-        """What names each epoch."""
+    def rates(self) -> tuple[Hashable, ...]:
+        """The entries of `prefix`, one for each epoch."""
         return self.entries
 
-    def prefix(self) -> tuple[Any, ...]:
-        """The same; of what does not share, with all of the configuration in the first entry."""
+    def prefix(self) -> tuple[Hashable, ...]:
+        """The same entries; where nothing is shared, the first one carries the whole configuration."""
         own = () if self.shares else tuple(sorted((name, repr(value)) for name, value in self.values.items()))
         return ((own, self.entries[0]), *self.entries[1:])
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The configuration."""
         return dict(self.values)
 
 
 @dataclass(frozen=True)
 class Custom:
-    """The task that `module:function` makes; see above for what the module says."""
+    """The task of `module:function`; the head of this file says what the module contains."""
 
     path: str
-    kind: Kind = field(compare=False)
+    kind: Kind[CustomPoint] = field(compare=False)
 
     @property
     def name(self) -> str:
-        """Of the module, where data would have one."""
+        """The last part of the module's name."""
         return self.path.partition(":")[0].rpartition(".")[2]
 
     @property
     def nbytes(self) -> int:
-        """The task carries no data."""
+        """Zero: the task carries no data."""
         return 0
 
     def lineage(self, point: CustomPoint, device: str) -> Lineage | None:
-        """The module's source, if it names a prefix."""
+        """Device and source of the module; None if it has no `prefix`."""
         if not point.shares:
             return None
-        source = hashlib.sha256(inspect.getsource(module_of(self.path)).encode()).hexdigest()
-        return Lineage((("device", device), ("source", source), ("trainable", self.path)))
+        return Lineage((("device", device), ("source", source_digest(self.path)), ("trainable", self.path)))
 
     def fit(self, point: CustomPoint, device: str, report: Report, resume: State | None) -> None:
-        """Call the function. Raises: TrainingError for epochs or metrics that the contract does not allow."""
+        """Call the function. Raises: TrainingError if it breaks the contract at the head of this file."""
         torch.set_num_threads(1)
-        history: list[Any] = list(resume.history) if resume else []
+        history: list[Any] = list(resume.history) if resume else []  # of `Reported`, where AGR has its own `Epoch`
         clock = [time.perf_counter()]
 
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
@@ -118,23 +124,23 @@ class Custom:
                 raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
             numbers = self._checked(metrics, len(history) + 1)
             seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
-            history.append(SimpleNamespace(epoch=len(history) + 1, **numbers, seconds=seconds))
+            history.append(Reported(epoch=len(history) + 1, **numbers, seconds=seconds))
             report(history[-1], State(self._tensors(state), {}, tuple(history)))
 
         function_of(self.path)(point.config(), tell, _resume(resume))
         if len(history) != point.epochs:
             raise TrainingError(f"{self.path}: {len(history)} epochs reported; expected {point.epochs}")
 
-    def about(self, point: CustomPoint) -> dict[str, object]:
-        """See `Task`."""
+    def describe(self, point: CustomPoint) -> dict[str, object]:
+        """The trainable and the settings."""
         return {"trainable": self.path} | {name: value for name, value in point.config().items() if name != "epochs"}
 
-    def reading(self, kind: Kind) -> Custom:
-        """See `Task`."""
+    def reading(self, kind: Kind[CustomPoint]) -> Custom:
+        """The task with its trials read in another way."""
         return replace(self, kind=kind)
 
     def lean(self) -> Custom:
-        """There is nothing to leave out."""
+        """The same task: it carries no data."""
         return self
 
     def _checked(self, metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
@@ -147,7 +153,7 @@ class Custom:
             raise TrainingError(f"{self.path}, epoch {epoch}: metrics {found}; expected {self.kind.aim.metric} too")
         for name, value in numbers.items():
             if name in OWN:
-                raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}; expected a name that is not AGR's own")
+                raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}: a name of AGR's; expected another")
             if not math.isfinite(value):
                 raise TrainingError(f"{self.path}, epoch {epoch}: {name} {value}; diverged")
         return numbers
@@ -175,27 +181,32 @@ def module_of(path: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing runs foreign code
         why = (str(error).splitlines() or [""])[0] if isinstance(error, ImportError) else _said(error)
         raise SettingsError(f"--trainable {path}: {why}; expected a module that can be imported from here") from error
 
 
 def _said(error: Exception) -> str:
-    """Somebody else's error in one line."""
+    """An error of foreign code in one line."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
-def function_of(path: str, name: str | None = None) -> Callable[..., Any]:
-    """The function itself, or another one of its module. Raises: SettingsError."""
+def source_digest(path: str) -> str:
+    """SHA-256 of the module's source, 64 hex digits."""
+    return hashlib.sha256(inspect.getsource(module_of(path)).encode()).hexdigest()
+
+
+def function_of(path: str, name: str | None = None) -> Callable[..., object]:
+    """The trainable's function, or another one of its module. Raises: SettingsError if there is none."""
     wanted = name or path.partition(":")[2]
-    found = getattr(module_of(path), wanted, None)
+    found: object = getattr(module_of(path), wanted, None)
     if not callable(found):
         raise SettingsError(f"--trainable {path}: no function {wanted} in it; expected {wanted}(...)")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
-def point_of(path: str, config: Mapping[str, Any]) -> CustomPoint:
-    """The point of a configuration. Raises: SettingsError if `prefix` does not have an entry an epoch."""
+def point_of(path: str, config: Config) -> CustomPoint:
+    """The point of a configuration. Raises: SettingsError unless `prefix` has an entry for each epoch."""
     epochs = config.get("epochs")
     if not isinstance(epochs, int) or epochs < 1:
         raise SettingsError(f"--trainable {path}: epochs {epochs!r}; expected a whole number above 0")
@@ -204,7 +215,7 @@ def point_of(path: str, config: Mapping[str, Any]) -> CustomPoint:
         return CustomPoint(dict(config), tuple(range(1, epochs + 1)), False)
     try:
         entries = tuple(prefix(dict(config)))
-    except Exception as error:  # whatever somebody's function raises
+    except Exception as error:  # foreign code
         raise SettingsError(f"--trainable {path}: prefix: {_said(error)}; expected an entry an epoch") from error
     if len(entries) != epochs:
         raise SettingsError(f"--trainable {path}: prefix has {len(entries)} entries; expected {epochs}, one an epoch")
@@ -212,7 +223,7 @@ def point_of(path: str, config: Mapping[str, Any]) -> CustomPoint:
 
 
 def aim_of(path: str) -> Aim:
-    """What the module's AIM says. Raises: SettingsError without one."""
+    """The aim that the module's AIM names. Raises: SettingsError if there is none."""
     aim = getattr(module_of(path), "AIM", None)
     if not isinstance(aim, str) or not aim.lstrip("-"):
         raise SettingsError(f'--trainable {path}: AIM {aim!r}; expected a metric, such as AIM = "val_accuracy"')

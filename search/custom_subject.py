@@ -1,32 +1,30 @@
-"""A search of somebody's own trainable: its points, its kind of trials, and its champion in the registry.
+"""A search of your own trainable: its points, how its trials are read, and its champion in the registry.
 
 The champion is registered under the module's own name: `weights.safetensors`, the state that `fit` reported, and
-`config.json`. The alias `best` moves to it if its score is better than that of the version it points at.
+`config.json`. The alias `best` moves to it if its score is better than that of the best version so far.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
+from torch import Tensor
 
-from agr.errors import AgrError, SettingsError
+from agr.errors import AgrError, SettingsError, TrainingError
 from agr.promotion import Decision
 from agr.registry import BEST
 from search.award import award
-from search.custom import Custom, CustomPoint, aim_of, function_of, module_of, point_of
-from search.session import Record, Session, ranked
+from search.custom import OWN, Custom, CustomPoint, Reported, aim_of, function_of, module_of, point_of, source_digest
+from search.session import Record, Session
 from search.subject import Subject
-from search.task import Kind
+from search.task import Config, Kind
 
 if TYPE_CHECKING:
     from search.champion import Ending
@@ -35,12 +33,21 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -> Subject:
-    """What a trainable is about. axes: the settings by which trials are named. Raises: SettingsError."""
+    """What is searched.
+
+    Args:
+        path: The trainable, `module:function`.
+        axes: The settings by which trials are named; by default those of GRID.
+        hunts: Whether Optuna chooses the trials, and may end them early.
+
+    Raises:
+        SettingsError: The module does not have what `search.custom` asks for.
+    """
     function_of(path)
     aim = aim_of(path)
     kind = Kind(
         functools.partial(point_of, path),
-        SimpleNamespace,
+        Reported,
         aim,
         tie="",
         columns={aim.metric: aim.says},
@@ -48,7 +55,7 @@ def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -
         best_epoch=hunts,
         prunes=hunts,
     )
-    source = sha256(inspect.getsource(module_of(path)).encode()).hexdigest()[:16]
+    source = source_digest(path)[:16]
     model = str(getattr(module_of(path), "MODEL", path.partition(":")[0].rpartition(".")[2]))
     return Subject(
         task=Custom(path, kind),
@@ -64,12 +71,12 @@ def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -
     )
 
 
-def grid_of(path: str, given: Mapping[str, Sequence[Any] | None] | None = None) -> dict[str, Sequence[Any]]:
-    """The axes of a grid: the module's GRID, with those that were given in its place. Raises: SettingsError."""
+def grid_of(path: str, given: Mapping[str, Sequence[object] | None] | None = None) -> dict[str, Sequence[object]]:
+    """The axes of a grid: the module's GRID, or the values given in its place. Raises: SettingsError."""
     grid = getattr(module_of(path), "GRID", None)
     if not isinstance(grid, Mapping) or "epochs" not in grid or not all(grid.values()):
         raise SettingsError(f"--trainable {path}: GRID {grid!r}; expected lists of values by name, epochs among them")
-    known: dict[str, Sequence[Any]] = {name: list(values) for name, values in grid.items()}
+    known: dict[str, Sequence[object]] = {name: list(values) for name, values in grid.items()}
     for name, values in (given or {}).items():
         if values and name not in known:
             raise SettingsError(f"--{name}: not in GRID of {path}; expected one of {', '.join(known)}")
@@ -77,39 +84,28 @@ def grid_of(path: str, given: Mapping[str, Sequence[Any] | None] | None = None) 
     return known
 
 
-def points_of(path: str, grid: Mapping[str, Sequence[Any]], subject: Subject) -> tuple[CustomPoint, ...]:
-    """Every combination once."""
+def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPoint, ...]:
+    """Every combination of the values, once."""
     names = tuple(grid)
     every = itertools.product(*(dict.fromkeys(values) for values in grid.values()))
     return tuple(point_of(path, dict(zip(names, values, strict=True))) for values in every)
 
 
 def conclude(
-    session: Session,
-    *,
-    tags: Mapping[str, object],
-    promote: bool,
-    path: str,
-    ranking: Sequence[Record] | None = None,
+    session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None, path: str
 ) -> Ending:
     """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
     from search.champion import Ending
 
-    ranking = ranked(session.finished()) if ranking is None else ranking
-    if not ranking:
-        reasons = sorted({record.reason for record in session.records.values() if record.reason})
-        raise AgrError(f"no champion: none of {len(session.records)} trials finished ({'; '.join(reasons)})")
+    ranking = session.ranking(ranking)
     session.settle()
     champion = ranking[0]
     if champion.weights is None:
         raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")
     state = dict(champion.weights())
     config = champion.settings.config() | {"epochs": champion.chosen.epoch}
-    numbers = {name: value for name, value in vars(champion.chosen).items() if name not in ("epoch", "seconds")}
-    tested: dict[str, float] = {}
-    if hasattr(module_of(path), "test"):
-        arrays = {name: tensor.numpy() for name, tensor in state.items()}
-        tested = {str(name): float(value) for name, value in function_of(path, "test")(config, arrays).items()}
+    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in OWN}
+    tested = _tested(path, config, state)
     session.tracker.log_metrics(session.parent, numbers | tested)
     session.tracker.set_tags(session.parent, {f"champion_{name}": value for name, value in champion.named.items()})
     with tempfile.TemporaryDirectory() as folder:
@@ -123,8 +119,18 @@ def conclude(
     return Ending(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
 
 
+def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str, float]:
+    """What the module's `test` says; {} without one. It gets copies: what it changes is not registered."""
+    if not hasattr(module_of(path), "test"):
+        return {}
+    found = function_of(path, "test")(dict(config), {name: tensor.numpy().copy() for name, tensor in state.items()})
+    if not isinstance(found, Mapping):
+        raise TrainingError(f"--trainable {path}: test returned {found!r}; expected numbers by name")
+    return {str(name): float(value) for name, value in found.items()}
+
+
 def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, float]) -> tuple[float, str]:
-    """What versions are compared by: the aim on test data if it was tested there, more being better."""
+    """What versions are compared by, more is better, and its name: the aim on test data if `test` gave it."""
     aim = champion.kind.aim
     for where, found in (("test", tested), ("validation", numbers)):
         for name in (aim.metric, aim.metric.replace("val_", "test_", 1)):
@@ -134,7 +140,7 @@ def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, 
 
 
 def _judge(session: Session, score: float, judged: str) -> tuple[int | None, Decision]:
-    """The best version there is, and whether one of this score takes its place."""
+    """The best version so far, and whether one with this score replaces it."""
     found = session.tracker.marks_of(BEST)
     if found is None:
         return None, Decision(True, "the first registered version")

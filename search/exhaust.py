@@ -1,82 +1,71 @@
-"""The strategy of a grid: every given point, none twice."""
+"""The strategy of a grid: every given point, each once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from agr.fused import check
-from agr.terminal import quick_imports
-from agr.training import Settings
-from search import display
 from search.grid import distinct_epochs
 from search.opening import axes_of
+from search.session import Record
 from search.stages import StageStore
-from search.study import STORE, Arena
+from search.study import Arena
 from search.subject import Subject
-from search.task import Point, counted, lineage_of
+from search.task import Config, Point, counted, fusible, lineage_of
 
-LOOKS = 32  # at so many points at most, to tell whether anything is missing
+LOOKS = 32  # points that are looked up at most, to tell whether any stage is missing
 
 
 @dataclass(frozen=True)
 class Exhaust:
-    """Runs the points that `points_of` makes of the subject."""
+    """Trains these points."""
 
-    points_of: Callable[[Subject], Sequence[Point]]
+    points: Sequence[Point]
 
     def axes(self, subject: Subject) -> Mapping[str, object]:
-        """See `Strategy`."""
-        return axes_of(self.points_of(subject), subject.task.kind.axes)
+        """The values of each setting that differs, and the number of points, as MLflow's parameters."""
+        return axes_of(self.points, subject.task.kind.axes)
 
-    def title(self, subject: Subject) -> str:
-        """See `Strategy`."""
-        return counted(len(self.points_of(subject)), "trial")
+    @property
+    def title(self) -> str:
+        """The number of trials."""
+        return counted(len(self.points), "trial")
 
-    def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
-        """See `Strategy`; some of the points are looked at."""
-        points = self.points_of(subject)
-        lineages = (
-            (lineage_of(subject.task, point, device, ""), point) for point in points[:: len(points) // LOOKS + 1]
-        )
-        return any(store.outline(lineage.key(point.rates())) is None for lineage, point in lineages)
+    def needs_training(self, subject: Subject, store: StageStore, device: str) -> bool:
+        """Whether one of some of the points has no final stage in the store."""
+        some = self.points[:: len(self.points) // LOOKS + 1]
+        keys = (lineage_of(subject.task, point, device, "").key(point.rates()) for point in some)
+        return any(store.outline(key) is None for key in keys)
 
     def train(self, arena: Arena) -> None:
-        """See `Strategy`."""
-        points = self.points_of(arena.subject)
+        """Train all points; they are ranked as their kind ranks them."""
         if arena.plan.lanes == "fused":
-            check(cast(Sequence[Settings], points))
-        arena.session.planned = len(points)
-        train_all(arena, points)
+            check(fusible(self.points))
+        arena.session.planned = len(self.points)
+        train_all(arena, self.points)
 
 
 def train_all(arena: Arena, points: Sequence[Point], prefix: str = "read") -> None:
-    """Read off what is known, and give the rest to Ray Tune. Raises: KeyboardInterrupt after Ctrl-C."""
+    """Read what the store has, and let Ray Tune train the rest. Raises: KeyboardInterrupt after Ctrl-C."""
     arena.claim(points)
-    if left := arena.read_off(points, prefix):
-        _tune(arena, left)
+    left = arena.replay_cached(points, prefix)
+    if not left:
+        return
+    job, slots = arena.job(point.epochs for point in left)
+    from search.lanes import fuse
+    from search.searcher import PrefixSearcher
+    from search.tuning import tune_points
+
+    if arena.plan.lanes == "fused" and job.stages:
+        fuse(arena.session, fusible(left), job, slots)
+    total = distinct_epochs(left) if job.stages else sum(point.epochs for point in left)
+    searcher = PrefixSearcher(left, slots.workers, share=job.stages is not None)
+    tune_points(arena.session, searcher, job, slots, f"{counted(len(left), 'trial')} on", total, len(left))
 
 
-def _tune(arena: Arena, points: Sequence[Point]) -> None:
-    """Give points to Ray Tune, and show how they come on."""
-    with quick_imports():
-        from search import cluster  # noqa: F401  before Ray Tune, it sets what that reads
-        from search.lanes import fuse
-        from search.searcher import PrefixSearcher
-        from search.tuning import job_for, tune_points
-
-    slots = arena.slots()
-    if slots.notice:
-        print(slots.notice)
-    session, store = arena.session, arena.store.uri if arena.store else None
-    job = job_for(session, points, arena.subject.task, slots, store, arena.scratch)
-    if arena.plan.lanes == "fused" and store:
-        fuse(session, cast(Sequence[Settings], points), job, slots)
-    total = distinct_epochs(points) if store else sum(point.epochs for point in points)
-    title = f"{session.name}: {counted(len(points), 'trial')} on {slots.workers} x {slots.device}"
-    searcher = PrefixSearcher(points, slots.workers, share=store is not None)
-    with display.shown(session, total, title):
-        tune_points(session, searcher, len(points), job, slots, STORE / "ray")
-    if not searcher.exhausted:  # Ray Tune answers Ctrl-C by stopping the trials and returning
-        raise KeyboardInterrupt
+def retrain(arena: Arena, config: Config) -> list[Record]:
+    """Train one more point; returns its record, or nothing if it gave no epoch."""
+    before = set(arena.session.records)
+    train_all(arena, [arena.subject.task.kind.point(config)], "champion")
+    return [record for trial, record in arena.session.records.items() if trial not in before and record.history]

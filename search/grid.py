@@ -6,13 +6,14 @@ points = grid((5, 10, 20), (0.1, 0.01, 0.001), (0.1, 0.3, 0.7))
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
-from typing import Any
 
 from agr.errors import SettingsError
 from agr.training import Settings
-from search.task import Point
+from search.ranges import Value
+from search.task import Point, settings_of, settled
 
 EPOCHS = (5, 10, 20)
 LR = (0.1, 0.01, 0.001)
@@ -25,36 +26,36 @@ def grid(
     gamma: Sequence[float] = GAMMA,
     seed: int = 0,
     model: str = "cnn",
-    others: Mapping[str, Sequence[Any]] | None = None,
+    others: Mapping[str, Sequence[Value]] | None = None,
 ) -> list[Settings]:
-    """Every combination once. others: axes of other settings. Raises: SettingsError for a value out of range, no value,
-    or an unknown name."""
+    """Every combination, once.
+
+    Args:
+        epochs, lr, gamma: The values of these settings.
+        seed, model: The same for all points.
+        others: Axes of other settings, by name.
+
+    Raises:
+        SettingsError: A value is out of range, an axis has no values, or a name is unknown.
+    """
     for name, values in (("epochs", epochs), ("lr", lr), ("gamma", gamma)):
         if not values:
             raise SettingsError(f"--{name}: no values; expected one or more")
-    unique = itertools.product(dict.fromkeys(epochs), dict.fromkeys(lr), dict.fromkeys(gamma))
     own = ("epochs", "lr", "gamma", "seed", "model")
     known = {item.name: item.default for item in fields(Settings) if item.name not in own}
-    others = others or {}
-    for name in others:
+    columns: dict[str, list[Value]] = {}
+    for name, column in (others or {}).items():
         if name not in known:
             raise SettingsError(f"--axis {name}: unknown; expected one of {', '.join(sorted(known))}")
-    columns = (dict.fromkeys(_fitting(name, value, known[name]) for value in each) for name, each in others.items())
-    names, rows = tuple(others), itertools.product(*columns)
-    return [
-        Settings(epochs=count, lr=rate, gamma=factor, seed=seed, model=model, **dict(zip(names, rest, strict=True)))
-        for (count, rate, factor), rest in itertools.product(unique, rows)
-    ]
+        columns[name] = [_fitting(name, value, known[name]) for value in column]
+    axes: dict[str, Sequence[Value]] = {"epochs": epochs, "lr": lr, "gamma": gamma, **columns}
+    every = itertools.product(*(dict.fromkeys(values) for values in axes.values()))
+    return [settings_of(settled({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every]
 
 
-def usual(given: Mapping[str, Sequence[Any] | None]) -> tuple[Sequence[int], Sequence[float], Sequence[float]]:
-    """The study's values of what was not given."""
-    return given["epochs"] or EPOCHS, given["lr"] or LR, given["gamma"] or GAMMA
-
-
-def axes(given: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+def axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
     """`--axis NAME VALUE ...` as lists by name: whole numbers, numbers, else text. Raises: SettingsError."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Value]] = {}
     for name, *values in given:
         if not values or name in found:
             raise SettingsError(f"--axis {name}: {'no values' if not values else 'given twice'}; expected values once")
@@ -62,17 +63,15 @@ def axes(given: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
     return found
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> Value:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text
 
 
-def _fitting(name: str, value: Any, default: Any) -> Any:
-    """A value of the type of its setting, 1 and 1.0 being the same. Raises: SettingsError."""
+def _fitting(name: str, value: Value, default: object) -> Value:
+    """A value of the type of its setting; 1 passes for 1.0. Raises: SettingsError."""
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     if type(value) is not type(default):
@@ -82,8 +81,8 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
 
 
 def distinct_epochs(points: Iterable[Point]) -> int:
-    """How many epochs are left when those that points share are counted once."""
-    prefixes: set[tuple[Any, ...]] = set()
+    """How many epochs the points have together, counting those that they share once."""
+    prefixes: set[tuple[Hashable, ...]] = set()
     for point in points:
         prefix = point.prefix()
         prefixes.update(prefix[: count + 1] for count in range(len(prefix)))

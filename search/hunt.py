@@ -1,106 +1,105 @@
-"""The strategy of `run_optuna.py`: an Optuna study proposes trials, a scheduler prunes them, a budget ends it.
+"""The strategy of `run_optuna.py`: an Optuna study proposes trials, a scheduler prunes them, a budget ends the search.
 
-A trial stands for its best epoch. The study's own storage, the stage store and MLflow together let the same command
-go on after a kill, and let it know what other searches of the same data and split have tried.
+A trial stands for its best epoch. The study's storage, the stage store and MLflow let the same command continue after a
+kill, and let a search learn from others on the same data and split.
 """
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 
 from agr.easel import titled
 from agr.errors import SettingsError
-from search import display, pictures, warm
+from search import pictures, warm
 from search.aims import by_rule, measured, ordered
-from search.exhaust import train_all
-from search.ledger import Budget, Ledger
+from search.exhaust import retrain
+from search.ledger import Budget, Expand, Ledger
 from search.luck import Repeats, repeat
 from search.session import Record
 from search.space import Space
 from search.stages import StageStore
 from search.studies import sampler, study_storage
-from search.study import STORE, Arena
+from search.study import Arena
 from search.subject import Subject
-from search.task import Aim, Point, counted, readable
+from search.task import Aim, Config, EpochMetrics, Point, counted, readable
 
 
 @dataclass(frozen=True)
 class Hunt:
-    """What a search with Optuna is told; see `run_optuna.py --help`.
-
-    base: settings of every trial besides those of the space. first: what is tried first. kinds: the types of settings.
-    """
+    """A search with Optuna; `run_optuna.py --help` explains each flag."""
 
     space: Space
-    base: Mapping[str, Any]
-    first: Mapping[str, Any]
+    base: Config  # the settings of every trial besides those of the space
+    first: Config  # the hyperparameters that are tried first
     budget: Budget
     sampler: str
     scheduler: str
     aims: tuple[Aim, ...]
-    folds: int
+    folds: int  # for scoring; 0: trials are scored on the validation speakers of the search's own split
     repeat_best: int
     warm_start: bool
     storage: str
     seed: int
-    kinds: Mapping[str, type]
+    kinds: Mapping[str, type]  # the type of each setting
 
     def __post_init__(self) -> None:
-        """Raises: SettingsError for settings that do not go together."""
+        """Raises: SettingsError if settings do not fit together."""
         if len(self.aims) > 1 and self.scheduler != "none":
             raise SettingsError(
                 f"--scheduler {self.scheduler}: found {len(self.aims)} aims; expected none with several"
             )
         if self.folds and self.scheduler != "none":
-            raise SettingsError(f"--scheduler {self.scheduler}: found --folds {self.folds}; expected none with folds")
+            raise SettingsError(f"--scheduler {self.scheduler}: expected none with --score-folds")
         if len(self.aims) > 1 and self.sampler == "cmaes":
             raise SettingsError(f"--sampler cmaes: found {len(self.aims)} aims; expected tpe, random or nsga2")
         if self.budget.epochs is not None and self.budget.epochs < self.folds:
-            raise SettingsError(f"--budget {self.budget.epochs}: found --folds {self.folds}; expected as many or more")
-        if "epochs" not in {**self.space.varied, **self.space.fixed}:
+            raise SettingsError(f"--budget {self.budget.epochs}: expected --score-folds {self.folds} or more")
+        if "epochs" not in self.space.varied and "epochs" not in self.space.fixed:
             raise SettingsError("--space: no epochs; expected a line epochs = ...")
 
     def axes(self, subject: Subject) -> Mapping[str, object]:
-        """See `Strategy`."""
+        """Sampler, scheduler, aims, budget and space, as MLflow's parameters."""
         names = {"sampler": self.sampler, "scheduler": self.scheduler, "aims": " ".join(a.metric for a in self.aims)}
         spans = {f"space_{name}": str(item) for name, item in self.space.varied.items()}
         return names | {"budget": self.budget.epochs or "none", "scored_on_folds": self.folds or "none"} | spans
 
     @property
     def most_epochs(self) -> int:
-        """That a trial may have."""
+        """The most epochs that a trial may have."""
         item = self.space.varied.get("epochs")
-        return int(self.space.fixed["epochs"] if item is None else max(item.ends()))
+        return max(int(end) for end in (item.ends() if item else (self.space.fixed["epochs"],)))
 
-    def title(self, subject: Subject) -> str:
-        """See `Strategy`."""
+    @property
+    def title(self) -> str:
+        """Budget, sampler and scheduler."""
         epochs = counted(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
         return f"{epochs}, {self.sampler}, {self.scheduler},"
 
-    def points(self, subject: Subject, config: Mapping[str, Any]) -> tuple[Point, ...]:
-        """A configuration as points, one a fold."""
-        whole = dict(self.base) | dict(config)
+    def expand(self, subject: Subject) -> Expand:
+        """A function that makes the points of a configuration, one for each fold."""
         folds = range(1, self.folds + 1) if self.folds else (0,)
-        return tuple(subject.task.kind.point(whole | ({"fold": fold} if fold else {})) for fold in folds)
 
-    def surely_trains(self, subject: Subject, store: StageStore, device: str) -> bool:
-        """See `Strategy`; what will be asked for is not known before."""
+        def points(config: Config) -> tuple[Point, ...]:
+            known = dict(self.base) | dict(config)
+            return tuple(subject.task.kind.point(known | ({"fold": fold} if fold else {})) for fold in folds)
+
+        return points
+
+    def needs_training(self, subject: Subject, store: StageStore, device: str) -> bool:
+        """False: what the study will propose is not known beforehand."""
         return False
 
     def train(self, arena: Arena) -> Sequence[Record]:
-        """See `Strategy`."""
+        """Ask and train until the budget is spent, then rank and draw; returns the ranking."""
         study = self.study(arena.subject)
-        expand = self._expand(arena.subject)
-        kind = arena.subject.task.kind
-        ledger = Ledger(study, self.space, expand, self.budget, kind, self._values, arena.known)
-        known = warm.recall(arena, ledger, expand)
+        ledger = self.ledger(arena, study)
+        known = warm.recall(arena, ledger, self.expand(arena.subject))
         self._begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
         _tune(arena, ledger, self)
@@ -108,30 +107,32 @@ class Hunt:
         self._draw(arena, study, repeats)
         return ranking
 
+    def ledger(self, arena: Arena, study: optuna.Study) -> Ledger:
+        """The study within this search's budget."""
+        expand, kind = self.expand(arena.subject), arena.subject.task.kind
+        return Ledger(study, self.space, expand, self.budget, kind, self._values, arena.known)
+
     def study(self, subject: Subject) -> optuna.Study:
-        """The study of this data, split, space and way of searching; made if need be."""
+        """The study of this data, split, space and way of searching; created if there is none."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         what = (subject.digest, subject.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
         own = (*what, *(aim.metric for aim in self.aims), self.folds, sorted(self.base.items()), self.seed)
         return optuna.create_study(
             storage=study_storage(self.storage),
-            study_name=f"{subject.name}-{self.sampler}-{_short(own)}",
+            study_name=f"{subject.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
             directions=["maximize" if aim.highest else "minimize" for aim in self.aims],
             sampler=sampler(self.sampler, self.seed),
             load_if_exists=True,
         )
 
-    def _expand(self, subject: Subject) -> Callable[[Mapping[str, Any]], tuple[Point, ...]]:
-        return lambda config: self.points(subject, config)
-
-    def _values(self, config: Mapping[str, Any], epochs: Sequence[Any]) -> list[float]:
-        whole = dict(self.base) | dict(config)
-        each = [[measured(aim, whole, epoch) for epoch in epochs] for aim in self.aims]
+    def _values(self, config: Config, epochs: Sequence[EpochMetrics]) -> list[float]:
+        known = dict(self.base) | dict(config)
+        each = [[measured(aim, known, epoch) for epoch in epochs] for aim in self.aims]
         return [sum(values) / len(values) for values in each]
 
     def _begin(self, arena: Arena, study: optuna.Study, known: int) -> None:
-        """What the study starts from: what others found, the best of it to be run again, or else the usual settings."""
-        best: list[dict[str, Any]] = []
+        """Add the trials of other searches to the study; enqueue the best of them, or else the usual settings."""
+        best: Sequence[Config] = []
         if self.warm_start and not self.folds and len(self.aims) == 1:
             tags = {name: str(arena.subject.tags[name]) for name in warm.TAGS if name in arena.subject.tags}
             found = arena.session.tracker.finished(tags)
@@ -147,14 +148,14 @@ class Hunt:
             print(
                 f"--budget {self.budget.epochs}: a trial may want up to {self.most_epochs} epochs, so few will be tried"
             )
-        for params in [] if known else best[:1] or [dict(self.first)]:
-            study.enqueue_trial(params, skip_if_exists=False)
+        for params in [] if known else best[:1] or [self.first]:
+            study.enqueue_trial(dict(params), skip_if_exists=False)
 
     def _rank(self, arena: Arena, ledger: Ledger) -> tuple[list[Record], list[Repeats]]:
-        """All that finished, best first; the first of them has its weights on the search's own split."""
+        """All that finished, best first; the weights of the first one are there, on the search's own split."""
         arena.session.noting = False
         finished = arena.session.finished()
-        arena = arena.to_the_end()
+        arena = arena.with_last_epoch()
         if self.folds:
             finished = self._trained_whole(arena, ledger)
         ranking, repeats = ordered(finished, self.aims), list[Repeats]()
@@ -170,10 +171,7 @@ class Hunt:
             return []
         aim = self.aims[0]
         print(f"folds: {aim.says} {aim.value(best.user_attrs['score']):.4f}, the mean over {self.folds}, of the best")
-        config = dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]}
-        before = set(arena.session.records)
-        train_all(arena, [arena.subject.task.kind.point(config)], "champion")
-        return [record for trial, record in arena.session.records.items() if trial not in before and record.history]
+        return retrain(arena, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
 
     def _draw(self, arena: Arena, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -193,73 +191,46 @@ class Hunt:
 
 
 def whole(arena: Arena, ranking: Sequence[Record]) -> list[Record]:
-    """The ranking; its first is trained again to the epoch for which it stands if that stage is gone from the store."""
+    """The ranking; if the stage for which its first stands is gone from the store, that one is trained again."""
     first = ranking[0] if ranking else None
     if first is None or arena.store is None:
         return list(ranking)
     point, epochs = first.settings, first.chosen.epoch
     if arena.store.get(arena.lineage(point).key(point.rates()[:epochs])) is not None:
         return list(ranking)
-    before = set(arena.session.records)
-    train_all(arena, [arena.subject.task.kind.point(point.config() | {"epochs": epochs})], "champion")
-    again = [record for trial, record in arena.session.records.items() if trial not in before and record.history]
-    return [*again, *ranking]
+    return [*retrain(arena, point.config() | {"epochs": epochs}), *ranking]
 
 
 def best_over_folds(study: optuna.Study, aims: Sequence[Aim] = ()) -> optuna.trial.FrozenTrial | None:
-    """The trial with the best mean over folds, pruned ones included; of several aims, by their rule."""
-    told = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
-    told.sort(key=lambda trial: -trial.user_attrs["score"])
+    """The trial with the best mean over folds, pruned ones included; with several aims, by their rule."""
+    ended = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
+    ended.sort(key=lambda trial: -trial.user_attrs["score"])
     if len(aims) > 1:
         signs = [1 if aim.highest else -1 for aim in aims]
-        told = by_rule(told, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in told])
-    return told[0] if told else None
-
-
-def _over(budget: Budget, trial: str, result: Mapping[str, Any]) -> bool:
-    return budget.over()
+        ended = by_rule(ended, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in ended])
+    return ended[0] if ended else None
 
 
 def _note(arena: Arena, ledger: Ledger) -> None:
-    """Of trials on folds the session sees one fold at a time; the mean over them is known here."""
+    """Give the session the best mean over folds, since it sees the folds of a trial one by one."""
     best = best_over_folds(ledger.study)
     if best is not None and len(ledger.asked[0].points) > 1:
         arena.session.note_score(best.user_attrs["score"])
-
-
-def _short(content: object) -> str:
-    import hashlib
-
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:8]
 
 
 def _tune(arena: Arena, ledger: Ledger, hunt: Hunt) -> None:
     """Ask and train until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
     if not ledger.spendable:
         return
-    slots = arena.slots()
+    job, slots = arena.job({hunt.most_epochs})
     ledger.budget.begin()
     from search.asker import Asker
     from search.schedulers import scheduler
-    from search.tuning import job_for, tune_points
+    from search.tuning import tune_points
 
-    if slots.notice:
-        print(slots.notice)
-    session, kind = arena.session, arena.subject.task.kind
-    job = job_for(session, [], arena.subject.task, slots, arena.store.uri if arena.store else None, arena.scratch)
-    job = replace(job, ends=frozenset({hunt.most_epochs}))
-    asker = Asker(ledger, kind, slots.workers, arena.claim, lambda: _note(arena, ledger))
-    title = f"{session.name}: {hunt.title(arena.subject)} {slots.workers} x {slots.device}"
-    with display.shown(session, ledger.budget.epochs, title):
-        tune_points(
-            session,
-            asker,
-            -1,
-            job,
-            slots,
-            STORE / "ray",
-            scheduler(hunt.scheduler, hunt.most_epochs),
-            functools.partial(_over, ledger.budget),
-        )
-    if not asker.exhausted:
-        raise KeyboardInterrupt
+    asker = Asker(ledger, arena.subject.task.kind, slots.workers, arena.claim, lambda: _note(arena, ledger))
+    cuts = scheduler(hunt.scheduler, hunt.most_epochs)
+    budget = ledger.budget
+    tune_points(
+        arena.session, asker, job, slots, hunt.title, budget.epochs, scheduler=cuts, stop=lambda *_: budget.over()
+    )

@@ -1,16 +1,16 @@
-"""`--lanes fused`: the epochs of a search trained in batches of models, before its trials run.
+"""`--lanes fused`: the epochs of a search are trained in batches of models, before its trials run.
 
     fuse(session, points, job, slots)
 
-Each worker gets a group of points as one Ray task, advances them together (agr.fused) and puts their stages into the
-stage store as trials do; the trials of Ray Tune then read them there. What lanes trained stands under a lineage of its
-own, since it agrees with separate training to rounding only. A worker that dies is replaced by Ray, and the new one
-goes on from the store; of a group that cannot be fused the trials train themselves what is missing.
+Each worker gets a group of points as one Ray task, trains them together (agr.fused) and puts their stages into the
+stage store, where the trials of Ray Tune then read them. These stages have a lineage of their own, since they agree
+with separate training to rounding only. Ray replaces a worker that dies, and the new one goes on from the store; if a
+group is given up, its trials train what is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import ray
@@ -24,16 +24,16 @@ from search.cluster import Slots
 from search.device import torch_device
 from search.grid import distinct_epochs
 from search.session import Session
-from search.stages import Stage, StageStore
+from search.stages import Lineage, Stage, StageStore
 from search.task import Voices
-from search.trial import Job, about, keep, superfluous
+from search.trial import Job, about, superfluous
 
 CRASHES = 2  # how often a task whose worker died is started again
 WRITERS = 4  # threads that write stages while the next epoch trains
 
 
 def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -> None:
-    """Train the points in lanes and wait; a line for each epoch goes to stdout."""
+    """Train the points in lanes and wait; prints a line for each epoch."""
     parts = groups(points, slots.workers)
     cpus, gpus = slots.resources.get("CPU", 0.0), slots.resources.get("GPU", 0.0)
     custom = {name: amount for name, amount in slots.resources.items() if name not in ("CPU", "GPU")}
@@ -56,7 +56,7 @@ def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -
 
 
 def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...]]:
-    """At most `workers` groups of about as many epochs; points that share epochs are in the same one."""
+    """At most `workers` groups with about the same number of epochs; points that share epochs stay together."""
     families: dict[float, list[Settings]] = {}
     for point in points:
         families.setdefault(point.rates()[0], []).append(point)
@@ -67,16 +67,16 @@ def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...
 
 
 def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
-    """What a worker runs: its points from their deepest stages to their last epochs; a line for every epoch.
+    """What a worker runs: trains its points from their deepest stages to their last epochs; yields a line per epoch.
 
-    There are as many lines when it starts anew after a death, as Ray expects: those of known epochs are empty.
+    After a death Ray expects the same number of lines again: those of epochs already known are empty.
     """
     device = torch_device(job.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
     task = job.task
     if not isinstance(task, Voices):
-        raise SettingsError("--lanes fused: found a trainable of one's own; expected AGR's models")
+        raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")
     store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)
     found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
     stages = {rates[: len(stage.origins)]: stage for rates, stage in found.items() if stage}
@@ -92,17 +92,24 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
             for rates, state in states.items():
                 before = origins.get(rates[:-1], ())
                 origins[rates] = (*before, job.search)
-                stage = Stage(state, origins[rates], about(task.about(points[0]), state.history))
-                read = 0 if before[-1:] == (job.search,) else len(before)  # what another search left stays
+                stage = Stage(state, origins[rates], about(task.describe(points[0]), state.history))
+                read = 0 if before[-1:] == (job.search,) else len(before)  # the stages of another search stay
                 spare = superfluous(state.history, job.ends, task.kind, read)
-                writes.append(pool.submit(keep, store, lineage, rates, stage, spare))
+                writes.append(pool.submit(_store, store, lineage, rates, stage, spare))
             yield _line(outcomes)
         for write in writes:
             write.result()
 
 
+def _store(store: StageStore, lineage: Lineage, rates: Rates, stage: Stage, spare: Iterable[int]) -> None:
+    """Store the stage after these rates, and drop those after `spare` epochs."""
+    store.put(lineage.key(rates), stage)
+    for count in spare:
+        store.drop(lineage.key(rates[:count]))
+
+
 def _line(outcomes: Mapping[Rates, Outcome]) -> str:
-    """What a person sees of an epoch."""
+    """One epoch of a group, as it is printed."""
     last = [outcome.history[-1] for outcome in outcomes.values() if isinstance(outcome, State)]
     errors = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, TrainingError)]
     if not last:

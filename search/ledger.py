@@ -1,18 +1,17 @@
-"""What an Optuna study was asked and told, and what that cost: points to train, epochs spent, scores.
+"""Asks an Optuna study for trials within a budget, and tells it what they gave.
 
     ledger = Ledger(study, space, expand, Budget(epochs=150), kind, values)
     asked = ledger.ask()                       # None once the budget is spent
 
-A trial stands for its best epoch: every epoch of it is a trial of its own with fewer of them. Where a trial is scored
-on several folds, its score after an epoch is the mean over them.
+A trial stands for its best epoch: it includes all trials with fewer epochs. The score of a trial on
+several folds is, after each epoch, the mean of theirs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import optuna
@@ -20,14 +19,16 @@ from optuna.trial import TrialState
 
 from agr.errors import AgrError, SettingsError
 from search.opening import driver
+from search.ranges import Value
 from search.space import Space
-from search.task import Kind, Point
+from search.task import Config, EpochMetrics, Kind, Point
 
 MOST_INVALID = 100  # configurations in a row that the task refuses
 MOST_FAILED = 20  # trials in a row that fail before their first epoch
 MOST_KNOWN = 50  # trials in a row without an epoch to train: a space of a few points is used up
 
-Values = Callable[[Mapping[str, Any], Sequence[Any]], list[float]]
+Expand = Callable[[Config], tuple[Point, ...]]
+Values = Callable[[Config, Sequence[EpochMetrics]], list[float]]
 
 
 @dataclass
@@ -52,32 +53,37 @@ class Asked:
     """One trial of the study: its points, one a fold, and the epochs that each of them has given so far."""
 
     trial: optuna.Trial
-    config: dict[str, Any]
+    config: dict[str, Value]
     points: tuple[Point, ...]
-    reserved: int
-    histories: list[list[Any]]
-    open: set[int]
+    reserved: int  # epochs of the budget that it may need
+    histories: list[list[EpochMetrics]]
+    open: set[int]  # folds that have not ended
     spent: int = 0
-    told: int = 0
+    reported: int = 0  # epochs whose score the study knows
     failed: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are planned."""
+        return self.points[0].epochs
 
     @property
     def reached(self) -> int:
         """Epochs that all folds have."""
         return min(map(len, self.histories))
 
-    def means(self, score: Callable[[Any], float]) -> list[float]:
+    def means(self, score: Callable[[EpochMetrics], float]) -> list[float]:
         """The mean score after each epoch."""
         return [float(np.mean([score(h[k]) for h in self.histories])) for k in range(self.reached)]
 
 
 def cost(epochs: int, free: Sequence[int]) -> int:
-    """How many epochs have to be trained for so many of each fold, of which these are free."""
+    """How many epochs must be trained if each fold gets `epochs`, of which it has `free` already."""
     return sum(max(0, epochs - known) for known in free)
 
 
 def affordable(wanted: int, free: Sequence[int], left: float) -> int:
-    """The most epochs of a trial, no more than it wants, that cost no more than is left. Raises: SettingsError."""
+    """The most epochs, up to `wanted`, that cost no more than is left. Raises: SettingsError if it is none."""
     found = next((count for count in range(wanted, 0, -1) if cost(count, free) <= max(left, 0)), 0)
     if not found:
         raise SettingsError("the budget is spent")
@@ -85,23 +91,28 @@ def affordable(wanted: int, free: Sequence[int], left: float) -> int:
 
 
 class Ledger:
-    """Asks a study for trials within a budget, and tells it what they gave."""
+    """A study within a budget."""
 
     def __init__(
         self,
         study: optuna.Study,
         space: Space,
-        expand: Callable[[Mapping[str, Any]], tuple[Point, ...]],
+        expand: Expand,
         budget: Budget,
-        kind: Kind,
+        kind: Kind[Point],
         values: Values,
         free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
-        """expand: the points of a configuration, one a fold. kind: what tells for which epoch a trial stands.
+        """A ledger that has spent nothing.
 
-        free: how many epochs of each point need no training, none unless given.
-
-        values: of a configuration and the epochs for which its folds stand, one value an aim, as the study wants them.
+        Args:
+            study: Proposes the trials.
+            space: What it may propose.
+            expand: Makes the points of a configuration, one for each fold.
+            budget: When to stop asking.
+            kind: Says for which epoch a trial stands.
+            values: Of a configuration and the epochs for which its folds stand, the study's values, one for each aim.
+            free: How many epochs of each point need no training; by default none.
         """
         self.study = study
         self.budget = budget
@@ -114,17 +125,17 @@ class Ledger:
 
     @property
     def left(self) -> float:
-        """Epochs that are neither spent nor promised to a running trial."""
-        promised = sum(max(0, each.reserved - each.spent) for each in self.asked if each.open)
-        return float("inf") if self.budget.epochs is None else self.budget.epochs - self.spent - promised
+        """Epochs that are neither spent nor reserved for a running trial."""
+        reserved = sum(max(0, each.reserved - each.spent) for each in self.asked if each.open)
+        return float("inf") if self.budget.epochs is None else self.budget.epochs - self.spent - reserved
 
     @property
     def spendable(self) -> bool:
-        """Whether a trial may be asked for: a new one needs an epoch for each fold, one that waits may need none."""
+        """Whether another trial is possible: a new one needs an epoch per fold, one that is enqueued may need none."""
         return self.left >= self._folds or bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def ask(self) -> Asked | None:
-        """The next trial, its epochs no more than are free or the budget has left for; None if that is none."""
+        """The next trial, with no more epochs than the budget allows; None if there is none."""
         for _ in range(MOST_INVALID):
             if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
                 return None
@@ -133,38 +144,37 @@ class Ledger:
             try:
                 points = self._expand(config)
                 free = self._free(points)
-                most = affordable(config["epochs"], free, self.left)
-                points = points if most == config["epochs"] else self._expand(config | {"epochs": most})
+                most = affordable(points[0].epochs, free, self.left)
+                config["epochs"] = most
+                points = points if most == points[0].epochs else self._expand(config)
             except SettingsError as error:
                 trial.set_user_attr("reason", str(error))
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
-            config["epochs"] = most
             trial.set_user_attr("config", config)
             trial.set_user_attr("driver", driver())
-            histories: list[list[Any]] = [[] for _ in points]
-            reserved = cost(config["epochs"], free)
-            self.asked.append(Asked(trial, config, points, reserved, histories, set(range(len(points)))))
+            folds = range(len(points))
+            self.asked.append(Asked(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
             return self.asked[-1]
         raise AgrError(f"{MOST_INVALID} configurations in a row were refused; expected a space of valid ones")
 
-    def advance(self, asked: Asked, fold: int, epochs: Sequence[Any], read: bool) -> None:
-        """New epochs of one of its points."""
+    def advance(self, asked: Asked, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
+        """Take in the epochs of a fold; those that were not read are spent."""
         known = len(asked.histories[fold])
         new = [epoch for epoch in epochs if epoch.epoch > known]
         asked.histories[fold] += new
         if not read:
             self.spent += len(new)
             asked.spent += len(new)
-            asked.trial.set_user_attr("spent", asked.spent)  # now, for whoever goes on after a kill
+            asked.trial.set_user_attr("spent", asked.spent)  # at once: a search that continues after a kill reads it
         if len(self.study.directions) == 1:
             aim = self._kind.aim
-            for step, mean in enumerate(asked.means(aim.score)[asked.told :], start=asked.told + 1):
+            for step, mean in enumerate(asked.means(aim.score)[asked.reported :], start=asked.reported + 1):
                 asked.trial.report(aim.value(mean), step)
-        asked.told = asked.reached
+        asked.reported = asked.reached
 
     def end(self, asked: Asked, fold: int, failed: str = "") -> None:
-        """One of its points has ended; with the last one the study is told."""
+        """A fold has ended; after the last one the study learns the result."""
         asked.open.discard(fold)
         asked.failed = asked.failed or failed
         if not asked.open:
@@ -184,7 +194,7 @@ class Ledger:
         chosen = min(range(asked.reached), key=lambda k: (-means[k], ties[k]))
         trial.set_user_attr("chosen", chosen + 1)
         trial.set_user_attr("score", means[chosen])
-        if asked.reached < asked.config["epochs"] and len(self.study.directions) == 1:
+        if asked.reached < asked.epochs and len(self.study.directions) == 1:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
         self.study.tell(trial, self._values(asked.config, [history[chosen] for history in asked.histories]))

@@ -1,4 +1,4 @@
-"""How much of a good score was luck: the best points again with other seeds, ranked by mean less one standard error."""
+"""The best points, trained again with other seeds, and ranked by their mean less one standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agr.training import Settings
 from search.exhaust import train_all
 from search.session import Record
 from search.study import Arena
-from search.task import readable
+from search.task import readable, settings_of
 
 SEEDS = 3  # of a repeated point, its own among them
 
@@ -35,7 +35,7 @@ class Repeats:
         return stdev(self.scores) / math.sqrt(len(self.scores))
 
     def __str__(self) -> str:
-        """For people."""
+        """One line for people."""
         aim = self.record.kind.aim
         config = ", ".join(f"{name} {readable(value)}" for name, value in self.record.named.items())
         score = f"{aim.says} {aim.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
@@ -50,8 +50,10 @@ class Repeats:
 def repeat(arena: Arena, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
     """Train the first `count` of a ranking with other seeds, each to the epoch for which it stands.
 
-    Returns: what that gave, and the ranking with them in the new order before the rest. The model of a point stays
-    that of its first seed: to take the luckiest would undo what this is for.
+    The model of a point stays that of its first seed: to take the luckiest one would defeat the purpose.
+
+    Returns:
+        The repeats, best first, and the ranking, the repeated points in their new order before the rest.
     """
     top = distinct(ranking)[:count]
     tests = [(record, seeded(record, turn)) for record in top for turn in range(1, SEEDS)]
@@ -71,7 +73,7 @@ def repeat(arena: Arena, ranking: Sequence[Record], count: int) -> tuple[list[Re
 
 
 def distinct(ranking: Sequence[Record]) -> list[Record]:
-    """Without those that stand for the same epochs as a better one."""
+    """The ranking without records that stand for the same epochs as a better one."""
     seen = set()
     kept = []
     for record in ranking:
@@ -84,7 +86,7 @@ def distinct(ranking: Sequence[Record]) -> list[Record]:
 
 def seeded(record: Record, turn: int) -> Settings:
     """The settings of a record with another seed, for as many epochs as it stands for."""
-    settings: Settings = record.settings
+    settings = settings_of(record.settings)
     return replace(settings, seed=(settings.seed + 1009 * turn) % 2**32, epochs=record.chosen.epoch)
 
 

@@ -1,9 +1,10 @@
-"""The flags that the scripts of `search` share, and the plan that they make."""
+"""The flags that `run_grid.py` and `run_optuna.py` share, and the plan that they make."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from agr.credentials import harmless
@@ -13,28 +14,41 @@ if TYPE_CHECKING:
     from search.study import Plan
 
 
-def add_data(parser: argparse.ArgumentParser, scores_on_folds: bool = False) -> None:
-    """What is searched on. scores_on_folds: whether --folds means another thing to this script."""
+DEFAULTS: dict[str, object] = {  # of flags that are None until it is known whether they were given
+    "data": ["demo"],
+    "split": "speakers",
+    "seed": 0,
+    "model": "cnn",
+    "vary": [],
+    "no_variation": False,
+    "lanes": "separate",
+    "score_folds": 0,
+    "repeat_best": 0,
+}
+OURS = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that no trainable reads
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """What is searched on."""
     data = parser.add_argument_group("data")
     sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
-    data.add_argument("--data", nargs="+", default=["demo"], metavar="SOURCE", help=sources)
+    data.add_argument("--data", nargs="+", metavar="SOURCE", help=sources)
     data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
-    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; of ready images, theirs)")
-    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), default="speakers")
-    if not scores_on_folds:
-        groups = "cross-validation by speaker: how many groups"
-        data.add_argument("--folds", dest="split_folds", type=int, metavar="N", help=groups)
-    data.add_argument("--fold", type=int, help="which group tests")
-    data.add_argument("--seed", type=int, default=0, help="of weights, order and split")
+    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; ready images keep theirs)")
+    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), help="default: speakers")
+    groups = "cross-validation: split the speakers into N groups, of which --fold K tests"
+    data.add_argument("--folds", type=int, metavar="N", help=groups)
+    data.add_argument("--fold", type=int, metavar="K", help="the group that tests, counted from 0")
+    data.add_argument("--seed", type=int, help="of weights, order, split and Optuna's sampler (default: 0)")
 
 
 def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Where and how trials run; returns the group."""
     run = parser.add_argument_group("running")
-    run.add_argument("--num-workers", type=int, help="trials at a time (default: as many as fit)")
+    run.add_argument("--num-workers", dest="workers", type=int, help="trials at a time (default: as many as fit)")
     run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
-    run.add_argument("--no-cuda", action="store_true", help="do not use NVIDIA GPUs")
-    run.add_argument("--no-mps", action="store_true", help="do not use an Apple GPU")
+    run.add_argument("--no-cuda", dest="cuda", action="store_false", help="do not use NVIDIA GPUs")
+    run.add_argument("--no-mps", dest="mps", action="store_false", help="do not use an Apple GPU")
     joined = "a running Ray cluster (default: a private local one); of nodes with and without GPUs, those with train"
     run.add_argument("--address", help=joined)
     seen = "where stages and final weights are kept, on a cluster where every node sees it (default: mlflow_store)"
@@ -45,8 +59,8 @@ def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_trainable(group: argparse._ArgumentGroup) -> None:
-    """A model of one's own in place of AGR's."""
-    what = "search this in place of AGR's models, such as my_project.train:fit (see search/custom.py)"
+    """The flag for a model of one's own."""
+    what = "search your own model instead of AGR's, for instance my_project.train:fit (see search/custom.py)"
     group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=what)
 
 
@@ -59,40 +73,43 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--promote", action="store_true", help="move the alias `best` to this champion whatever it scores")
 
 
-def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, with what argparse does not check checked."""
+def parsed(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, ours: Sequence[str] = OURS
+) -> argparse.Namespace:
+    """The command line, checked further than argparse does.
+
+    Args:
+        parser: Has the flags of this file.
+        arguments: What was typed; None for the process's own.
+        ours: Flags, by the names of their options, that go with AGR's own models only.
+
+    Raises:
+        SettingsError: One of them was given with --trainable.
+    """
     options = parser.parse_args(arguments)
-    if options.num_workers is not None and options.num_workers < 1:
-        parser.error(f"--num-workers {options.num_workers}: expected 1 or more")
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--num-workers {options.workers}: expected 1 or more")
+    given = vars(options)
+    fused = ["lanes fused"] if given.get("lanes") == "fused" else []
+    for name in (*(name for name in ours if given[name] is not None), *fused):
+        if options.trainable:
+            raise SettingsError(f"--{name.replace('_', '-')}: for AGR's own models only; found --trainable with it")
+    for name, value in DEFAULTS.items():
+        if name in given and given[name] is None:
+            setattr(options, name, value)
     return options
 
 
 def plan_of(options: argparse.Namespace, script: str) -> Plan:
-    """What these flags ask for. Raises: SettingsError."""
+    """The plan of a command line. Raises: SettingsError if its flags do not fit together."""
     from search.storage import below
     from search.study import Plan
 
-    folds, store = vars(options).get("split_folds"), options.stage_store or below(options.storage, "stages")
-    if options.fold is not None and folds is None and options.split != "audiomnist-4fold":
+    if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
         raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
-    return Plan(
-        data=tuple(options.data),
-        recipe=options.recipe,
-        split="folds" if folds is not None else options.split,
-        folds=folds,
-        fold=options.fold,
-        seed=options.seed,
-        workers=options.num_workers,
-        gpus_per_trial=options.gpus_per_trial,
-        cuda=not options.no_cuda,
-        mps=not options.no_mps,
-        address=options.address,
-        stage_store=None if vars(options).get("no_stage_store") else store,
-        name=options.name,
-        tracking_uri=options.tracking_uri,
-        promote=options.promote,
-        lanes=vars(options).get("lanes", "separate"),
-        leave_out=options.leave_out,
-        storage=options.storage,
-        script=script,
-    )
+    values = vars(options) | {"data": tuple(options.data), "script": script}
+    values["split"] = options.split if options.folds is None else "folds"
+    values["stage_store"] = options.stage_store or below(options.storage, "stages")
+    if values.get("no_stage_store"):
+        values["stage_store"] = None
+    return Plan(**{item.name: values[item.name] for item in fields(Plan) if item.name in values})

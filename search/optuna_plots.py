@@ -1,6 +1,6 @@
-"""Single plots of a study, drawn by Optuna and dressed as the project's other pictures; `search.pictures` calls them.
+"""Single plots of a study, drawn by Optuna in the style of the project's other pictures, for `search.pictures`.
 
-Each takes a `View` and the file to write. Optuna's style is set and forgotten again within each.
+Each takes a `View` and the file to write, and leaves matplotlib's settings as they were.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MARKED = 60  # points of a curve that are still marked
 
 
 def best_so_far(view: View, spent: Sequence[tuple[int, float]], path: Path) -> None:
-    """The best score that the search had after so many trained epochs, those of pruned trials too."""
+    """The best score so far against the number of trained epochs, those of pruned trials included."""
     best = [spent[0][1]]
     for _, score in spent[1:]:
         best.append(min(best[-1], score, key=lambda value: view.sign * value))
@@ -70,7 +70,7 @@ def slices(view: View, ranked: Sequence[str], path: Path) -> None:
 
 
 def _in_rows(panels: Sequence[Axes], aim: str) -> None:
-    """Panels that stand in one row, a colour bar beside them, moved into rows of COLUMNS that begin with a scale."""
+    """Move panels from a single row into rows of COLUMNS, of which the first panel has the scale."""
     figure, columns = _figure(panels[0]), min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure.set_size_inches(max(SIZE[0], 1.2 + 2.7 * columns), 1.1 + 2.3 * rows if rows > 1 else 4.2)
@@ -125,7 +125,7 @@ def importances(view: View, evaluator: BaseImportanceEvaluator, share: float, pa
 
 
 def pareto(study: Study, aims: Sequence[str], title: str, path: Path) -> None:
-    """All finished trials by their aims, two or three; those that no other one beats in every aim stand out."""
+    """All finished trials by their two or three aims; those of the Pareto front stand out."""
     with _style():
         panel = optuna_plots.plot_pareto_front(study, target_names=list(aims))
         depth = getattr(panel, "zaxis", None)
@@ -140,13 +140,13 @@ def pareto(study: Study, aims: Sequence[str], title: str, path: Path) -> None:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Pyplot's settings, for Optuna to change; they are as before afterwards."""
+    """Let Optuna change pyplot's settings, and restore them afterwards."""
     with matplotlib.rc_context({"figure.constrained_layout.use": True, "figure.figsize": SIZE}):
         yield
 
 
 def _finish(panels: Sequence[Axes], path: Path, title: str) -> None:
-    """The project's dress instead of Optuna's, then save."""
+    """Replace Optuna's style by the project's, then save."""
     figure = _figure(panels[0])
     for panel in panels:
         panel.set_title("")

@@ -1,4 +1,4 @@
-"""The pictures of a search with Optuna: its own plots in this project's dress, and the best score against the epochs.
+"""The pictures of a search with Optuna: Optuna's plots in this project's style, and the best score against epochs.
 
     draw(study, folder, "name of the search", spent=[(5, 0.81), (12, 0.86)], aims=["val_balanced_accuracy"])
 
@@ -11,14 +11,14 @@ importances.png    as contour.png, of the study's own trials, if the best can be
 pareto.png         if a trial finished, and there are two or three aims
 pareto.csv         if a trial finished, and there are two aims or more
 
-What cannot be drawn is left out without a word. A pruned trial counts with the best score that it reported: Optuna's
-own plots leave it out, and with it most of a search that prunes. Where there are several aims, all pictures but
-pareto.png show the first.
+What cannot be drawn is left out silently. A pruned trial counts with the best score that it reported; Optuna's own
+plots leave such trials out, which are most of a search that prunes. With several aims, all pictures but pareto.png show
+the first.
 
-Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023): how far the density of a hyperparameter among the best
-trials is from that among all. It asks what makes a trial one of the best, not what moves the score between bad and
-worse ones, which learning rates that are far too high would decide; and it needs Parzen estimators only, where fANOVA
-grows a random forest, which some tens of trials cannot feed.
+Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023): how much the density of a hyperparameter among the best
+trials differs from that among all. It shows what makes a trial one of the best; what separates bad trials from worse
+ones, mostly learning rates that are far too high, does not count. It needs Parzen estimators only, while fANOVA's
+random forest needs more than some tens of trials.
 """
 
 from __future__ import annotations
@@ -40,28 +40,23 @@ if TYPE_CHECKING:
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.trial import FrozenTrial
 
-BEST_TRIALS = 5  # that PED-ANOVA should have among the best, if need be by being less strict
+BEST_TRIALS = 5  # at least so many count as the best for PED-ANOVA
 
 
 @dataclass(frozen=True)
 class View:
-    """What a picture needs of a study.
+    """What a picture shows of a study."""
 
-    study: a copy of the first aim alone, in which pruned trials are finished ones. trials: those with finite scores.
-    names: the hyperparameters that differ between them. pruned: how many were. aim: how the score is called. title: of
-    every picture.
-    """
-
-    study: Study
-    trials: Sequence[FrozenTrial]
-    names: Sequence[str]
-    pruned: int
-    aim: str
-    title: str
+    study: Study  # a copy that has the first aim only, and in which pruned trials are finished
+    trials: Sequence[FrozenTrial]  # those with finite scores
+    names: Sequence[str]  # the hyperparameters that differ between them
+    pruned: int  # how many of them were pruned
+    aim: str  # the name of the score
+    title: str  # the first line of every picture
 
     @property
     def sign(self) -> float:
-        """What to multiply scores by for lower ones to be better."""
+        """The factor that makes lower scores better."""
         return -1.0 if self.study.direction.name == "MAXIMIZE" else 1.0
 
     @property
@@ -77,11 +72,17 @@ class View:
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], aims: Sequence[str]) -> None:
-    """Write every picture that can be drawn into `folder`. Matplotlib is left without a window system.
+    """Write every picture that can be drawn into `folder`. Matplotlib is set to draw without a window system.
 
-    spent: epochs trained so far in the whole search and the score of the trial that had just been trained, or the best
-    by then, in order. aims: what the study's values are called.
-    Raises: AgrError if there are not as many aims as values.
+    Args:
+        study: The study.
+        folder: Where the pictures go; it has to exist.
+        title: The first line of every picture.
+        spent: In order, epochs trained so far in the whole search, and the latest or best score by then.
+        aims: The names of the study's values.
+
+    Raises:
+        AgrError: There are not as many aims as values.
     """
     from search import optuna_plots as plots
 
@@ -116,8 +117,10 @@ def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
 
 
 def own(study: Study) -> Study:
-    """A study without what it was told of other searches: a grid's trials differ in few hyperparameters, and what they
-    have in common would pass for important."""
+    """A study without the trials of other searches, for importances.
+
+    A grid's trials differ in few hyperparameters, so those that they have in common would seem important.
+    """
     import optuna
 
     copy = optuna.create_study(directions=study.directions)
@@ -126,10 +129,9 @@ def own(study: Study) -> Study:
 
 
 def view_of(study: Study, aim: str, title: str) -> View:
-    """A study as its pictures show it, by its first aim, with the same trial numbers.
+    """A copy of a study for its pictures: the first aim only, with the same trial numbers.
 
-    It is a copy even where there is one aim. Optuna's plots take a `target` instead, but then they, and PED-ANOVA, take
-    lower values to be better.
+    Optuna's plots have an argument `target` for this, but with it they, and PED-ANOVA, assume that lower is better.
     """
     import optuna
     from optuna.trial import TrialState
@@ -148,7 +150,7 @@ def view_of(study: Study, aim: str, title: str) -> View:
 
 
 def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
-    """A trial with the score that it has, as a finished one; without any, as a failed one."""
+    """The trial as a finished one with its score; as a failed one if it has none."""
     from optuna.trial import TrialState, create_trial
 
     better = max if study.directions[0].name == "MAXIMIZE" else min
@@ -163,7 +165,7 @@ def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
 
 
 def importances(view: View) -> dict[str, float]:
-    """PED-ANOVA's shares by name, greatest first; empty if there is too little to compare."""
+    """PED-ANOVA's shares by name, largest first; {} if there is too little to compare."""
     import optuna
 
     if len(view.names) < 2 or not quantile(view):
@@ -172,17 +174,14 @@ def importances(view: View) -> dict[str, float]:
 
 
 def evaluator(view: View) -> PedAnovaImportanceEvaluator:
-    """What the importances are found with."""
+    """PED-ANOVA with the share of best trials that suits this study."""
     from optuna.importance import PedAnovaImportanceEvaluator
 
     return PedAnovaImportanceEvaluator(target_quantile=quantile(view))
 
 
 def quantile(view: View) -> float:
-    """The share of trials that count as the best: a tenth, or five trials, but no more than half.
-
-    It is 0 if scores that are the same would make every trial one of the best.
-    """
+    """The share of trials that count as the best: a tenth or five, at most half; 0 if equal scores make it all."""
     if len(view.trials) < 2:
         return 0.0
     share = min(0.5, max(0.1, BEST_TRIALS / len(view.trials)))
@@ -204,7 +203,7 @@ def write_pareto(study: Study, aims: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No windows; no word from Optuna about plots that may still change, none from matplotlib about missing fonts."""
+    """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (matplotlib)."""
     import matplotlib
     import optuna
     from optuna.exceptions import ExperimentalWarning

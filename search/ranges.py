@@ -1,4 +1,4 @@
-"""What one hyperparameter of a search may be: a range of numbers, or one of several values.
+"""The values of one hyperparameter of a search: a range of numbers, or one of several values.
 
 Range(1e-4, 1e-1, log=True).suggest("lr", trial)
 Choices((16, 32, 64)).holds(48)

@@ -52,7 +52,7 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
                 "ONE GENDER  a model that always answers it would reach 1.0: this says little about the model"
             )
         else:
-            gap = best.chosen.val_balanced_accuracy - ending.scores.balanced_accuracy
+            gap = vars(best.chosen)["val_balanced_accuracy"] - ending.scores.balanced_accuracy
             compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
             console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(ending.scores.per_speaker)

@@ -1,4 +1,4 @@
-"""From the command line of `run_optuna.py` to a hunt: space, kind of trials, what is fixed, what is tried first."""
+"""From the command line of `run_optuna.py` to a search: its space, how its trials are read, where it begins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agr.errors import SettingsError
 from agr.images import ImageSet
@@ -16,18 +16,18 @@ from search import aims, custom_subject, voices, warm
 from search.custom import aim_of, module_of
 from search.hunt import Hunt
 from search.ledger import Budget
-from search.ranges import Choices, Range
+from search.ranges import Choices, Range, Value
 from search.space import DEFAULT, Space, known_settings, parse
 from search.studies import STUDIES
 from search.subject import Subject
-from search.task import Aim, Kind, Voices, settled
+from search.task import AgrPoint, Aim, Config, Kind, settled
 
 if TYPE_CHECKING:
     from search.study import Plan
 
 EPOCHS = 150  # what the 27 points of the grid cost
 AXES = 4  # settings by which trials are named
-USUAL: dict[str, Any] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
+USUAL: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
 COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_loss": "val loss", "val_ece": "val ECE"}
 VARY = "vary_"
 
@@ -36,27 +36,34 @@ def voices_of(options: argparse.Namespace, plan: Plan) -> tuple[Subject, Hunt]:
     """A search of AGR's own models."""
     wanted = aims.parse(options.aim or ["balanced_accuracy"])
     space = space_of(options.space)
-    subject = voices.subject(plan, kind_of(space, wanted), options.folds)
-    return subject, hunt_of(options, space, wanted, subject)
+    subject, data = voices.subject(plan, kind_of(space, wanted), options.score_folds)
+    return subject, hunt_on(options, space, wanted, subject, data)
+
+
+def hunt_on(
+    options: argparse.Namespace, space: Space, wanted: tuple[Aim, ...], subject: Subject, data: ImageSet
+) -> Hunt:
+    """The search of a command line on these clips. Raises: SettingsError for a space that they do not allow."""
+    space = _for_clips(space, data, given=options.space is not None)
+    usual = _defaults(data) | USUAL | {"seed": options.seed}
+    return hunt_of(options, space, wanted, subject, usual, known_settings())
 
 
 def custom(options: argparse.Namespace) -> tuple[Subject, Hunt]:
-    """A search of a trainable of one's own. Raises: SettingsError for flags that it does not have."""
-    for flag, given in (("--aim", options.aim), ("--folds", options.folds), ("--repeat-best", options.repeat_best)):
-        if given:
-            raise SettingsError(f"{flag}: of AGR's own models; expected it without --trainable")
+    """A search of your own trainable. Raises: SettingsError if it has no space."""
     path = options.trainable
-    known = {name: values[0] for name, values in custom_subject.grid_of(path).items()}
+    usual = {name: values[0] for name, values in custom_subject.grid_of(path).items()}
     text = getattr(module_of(path), "SPACE", None)
     if options.space is None and text is None:
         raise SettingsError(f"--trainable {path}: no SPACE in it; expected one, or --space FILE")
-    space = space_of(options.space, known) if options.space else parse(str(text), f"SPACE of {path}", known)
+    space = space_of(options.space, usual) if options.space else parse(str(text), f"SPACE of {path}", usual)
     axes = ("epochs", *(name for name in space.varied if name != "epochs"))[:AXES]
     subject = custom_subject.subject(path, axes, hunts=True)
-    return subject, hunt_of(options, space, (aim_of(path),), subject, known)
+    kinds = {name: type(value) for name, value in usual.items()}
+    return subject, hunt_of(options, space, (aim_of(path),), subject, usual, kinds)
 
 
-def space_of(file: Path | None, known: Mapping[str, Any] | None = None) -> Space:
+def space_of(file: Path | None, known: Config | None = None) -> Space:
     """The space in a file, or the default one. Raises: SettingsError."""
     if file is None:
         return parse(DEFAULT, "the default space", known_settings())
@@ -68,8 +75,8 @@ def space_of(file: Path | None, known: Mapping[str, Any] | None = None) -> Space
     return parse(text, str(file), known or known_settings())
 
 
-def kind_of(space: Space, wanted: Sequence[Aim]) -> Kind:
-    """How trials of this space are read."""
+def kind_of(space: Space, wanted: Sequence[Aim]) -> Kind[AgrPoint]:
+    """How the trials of a search of this space are read."""
     names = ("epochs", *(name for name in space.varied if name != "epochs"))
     return Kind(settled, aim=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
 
@@ -79,40 +86,49 @@ def hunt_of(
     space: Space,
     wanted: tuple[Aim, ...],
     subject: Subject,
-    known: Mapping[str, Any] | None = None,
+    usual: Config,
+    kinds: Mapping[str, type],
 ) -> Hunt:
-    """What the command line asks for. Raises: SettingsError for a space that the clips or the models do not allow."""
-    usual = dict(known) if known is not None else USUAL | {"seed": options.seed}
-    if isinstance(subject.task, Voices):
-        space = _for_clips(space, subject.task.data, given=options.space is not None)
-        usual = _defaults(subject.task.data) | usual
+    """The search that a command line asks for.
+
+    Args:
+        options: The command line.
+        space: What varies and what is fixed.
+        wanted: The aims.
+        subject: What is searched.
+        usual: The usual value of every setting; what the space does not name keeps it.
+        kinds: The type of each setting.
+
+    Raises:
+        SettingsError: The space allows what the clips or the models do not.
+    """
     base = {name: value for name, value in usual.items() if name not in space.varied and name not in space.fixed}
     epochs = options.budget if options.budget or options.time else EPOCHS
-    scheduler = options.scheduler or ("none" if len(wanted) > 1 or options.folds else "asha")
+    several = len(wanted) > 1 or options.score_folds
     hunt = Hunt(
         space=space,
         base=base,
         first={name: nearest(item, usual.get(name)) for name, item in space.varied.items()},
         budget=Budget(epochs, options.time),
         sampler=options.sampler,
-        scheduler=scheduler,
+        scheduler=options.scheduler or ("none" if several else "asha"),
         aims=wanted,
-        folds=options.folds,
+        folds=options.score_folds,
         repeat_best=options.repeat_best,
         warm_start=not options.no_warm_start,
         storage=options.study_storage or STUDIES,
         seed=options.seed,
-        kinds=known_settings() if known is None else {name: type(value) for name, value in known.items()},
+        kinds=kinds,
     )
-    warm.check(space, lambda config: hunt.points(subject, config))
+    warm.check(space, hunt.expand(subject))
     return hunt
 
 
-def nearest(item: Range | Choices, usual: Any) -> Any:
-    """The usual value, or what the space has nearest to it."""
+def nearest(item: Range | Choices, usual: object) -> Value:
+    """The usual value, or the value of the space nearest to it."""
     if isinstance(item, Choices):
-        return usual if item.holds(usual) else item.values[0]
-    if usual is None:
+        return next((value for value in item.values if value == usual), item.values[0])
+    if not isinstance(usual, int | float):
         return item.low
     inside = min(max(usual, item.low), item.high)
     if item.step is not None:
@@ -120,20 +136,20 @@ def nearest(item: Range | Choices, usual: Any) -> Any:
     return type(item.low)(inside)
 
 
-def _defaults(data: ImageSet) -> dict[str, Any]:
-    """Settings that a trial has if nothing else is said; where clips are varied, as `run_grid.py` has them."""
+def _defaults(data: ImageSet) -> dict[str, object]:
+    """The settings of a trial by default; with variation as in `run_grid.py`, where the clips can be varied."""
     found = {item.name: item.default for item in fields(Settings) if not item.name.startswith(VARY)}
-    known = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+    known: dict[str, object] = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     strengths = {f"{VARY}{name}": value for name, value in asdict(USUAL_VARIATION).items()}
     return known | (strengths | {"dropout": voices.DROPOUT} if data.evidence is not None else {})
 
 
 def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:
-    """The space less what these clips do not allow. Raises: SettingsError if somebody asked for that."""
+    """The space without variation, if these clips cannot be varied. Raises: SettingsError if it was asked for."""
     if data.evidence is not None:
         return space
     asked = [name for name in (*space.varied, *space.fixed) if name.startswith(VARY)]
     if asked and given:
-        raise SettingsError(f"--space: {asked[0]} on images of recipe {data.recipe.name}; expected recipe voice")
+        raise SettingsError(f"--space: found {asked[0]} on images of recipe {data.recipe.name}; expected recipe voice")
     varied = {name: item for name, item in space.varied.items() if name not in asked}
     return Space(varied, {name: value for name, value in space.fixed.items() if name not in asked})

@@ -10,7 +10,6 @@ Without --data it runs on synthetic demo voices, which prove nothing about peopl
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,51 +31,46 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument("--epochs", type=int, nargs="+", help="default: 5 10 20")
     points.add_argument("--lr", type=float, nargs="+", help="default: 0.1 0.01 0.001")
     points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
-    points.add_argument("--model", choices=("cnn", "pooled"), default="cnn", help="default: cnn, the study's")
+    points.add_argument("--model", choices=("cnn", "pooled"), help="default: cnn, the study's")
     points.add_argument(
-        "--no-variation", action="store_true", help="train on the clips as they are, every epoch alike, without dropout"
+        "--no-variation", action="store_true", default=None, help="train on the clips as they are, without dropout"
     )
     strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift, population"
-    points.add_argument("--vary", nargs="+", default=[], metavar="NAME=STRENGTH", help=strengths)
-    axis = "another axis, of AGR's settings or of a trainable's GRID; may be given several times"
+    points.add_argument("--vary", nargs="+", metavar="NAME=STRENGTH", help=strengths)
+    axis = "a further axis: one of AGR's settings, or of a trainable's GRID; may be given several times"
     points.add_argument("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
     options.add_trainable(points)
     options.add_data(parser)
     running = options.add_running(parser)
     running.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
-    lanes = "fused: points train as one batch of models"
-    running.add_argument("--lanes", choices=("separate", "fused"), default="separate", help=lanes)
+    lanes = "fused: points train together, as one batch of models (default: separate)"
+    running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments)
+    return options.parsed(parser, arguments, (*options.OURS, "model", "vary", "no_variation"))
 
 
 def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
-    """What `study.run` is to run. Raises: AgrError for what does not go together, or data that cannot be used."""
+    """The plan, what is searched, and its points. Raises: AgrError for flags or data that cannot be used."""
     from agr import variation
     from agr.errors import SettingsError
     from search import custom_subject, grid, voices
     from search.exhaust import Exhaust
     from search.options import plan_of
 
-    plan = plan_of(options, "search/run_grid.py")
+    plan, others = plan_of(options, "search/run_grid.py"), grid.axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
-        ours = {"--vary": options.vary, "--no-variation": options.no_variation, "--recipe": options.recipe}
-        for flag, value in (ours | {"--leave-out": options.leave_out}).items():
-            if value:
-                raise SettingsError(f"{flag}: of AGR's own models; expected it without --trainable")
-        axes = custom_subject.grid_of(options.trainable, given | grid.axes(options.axis))
-        points_of = functools.partial(custom_subject.points_of, options.trainable, axes)
-        return plan, custom_subject.subject(options.trainable), Exhaust(points_of)
-    others = grid.axes(options.axis)
-    points = grid.grid(*grid.usual(given), seed=options.seed, model=options.model, others=others)
+        axes = custom_subject.grid_of(options.trainable, given | others)
+        points = custom_subject.points_of(options.trainable, axes)
+        return plan, custom_subject.subject(options.trainable), Exhaust(points)
+    usual = {name: values for name, values in given.items() if values}
+    settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_variation else variation.parse(options.vary)
-    dropout = None if "dropout" in others else voices.DROPOUT
-    varied = functools.partial(voices.varied_points, points, strengths, dropout)
-    subject = voices.subject(plan, voices.kind_with(others))
-    if options.vary and not voices.can_vary(subject):
+    subject, data = voices.subject(plan, voices.kind_with(others))
+    if options.vary and data.evidence is None:
         raise SettingsError(f"--vary {' '.join(options.vary)}: these images cannot be varied; expected recipe voice")
-    return plan, subject, Exhaust(varied)
+    dropout = None if "dropout" in others else voices.DROPOUT
+    return plan, subject, Exhaust(voices.varied(settings, strengths, data, dropout))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

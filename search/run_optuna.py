@@ -1,10 +1,10 @@
-"""The search that finds more for less: Optuna proposes trials, Ray Tune runs them, a budget of epochs ends it.
+"""Search with Optuna: it proposes trials, Ray Tune runs them, a budget of epochs ends the search.
 
     python search/run_optuna.py --num-workers 4 --budget 150
     python search/run_optuna.py --time 20m --sampler gp --scheduler hyperband
     python search/run_optuna.py --print-space > space.toml; python search/run_optuna.py --space space.toml
 
-Trials of earlier searches on the same data, split and recipe are known to it, and their epochs are not trained again.
+It knows the trials of earlier searches on the same data, split and recipe, and does not train their epochs again.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     search.add_argument("--budget", type=count, metavar="EPOCHS", help="epochs that the study may train (default: 150)")
     search.add_argument("--time", type=seconds, metavar="TIME", help="end after this long: 90s, 20m, 2h")
     search.add_argument("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe")
-    cuts = "how trials that fall behind are ended (default: asha; with several aims or --folds: none)"
+    cuts = "how trials that fall behind are ended (default: asha; with several aims or --score-folds: none)"
     search.add_argument("--scheduler", choices=("asha", "hyperband", "none"), help=cuts)
     search.add_argument("--space", type=Path, metavar="FILE", help="what varies, in TOML (see --print-space)")
     search.add_argument("--print-space", action="store_true", help="print the default space, and end")
     options.add_trainable(search)
     aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
     search.add_argument("--aim", action="append", metavar="AIM", help=aims)
-    search.add_argument("--no-warm-start", action="store_true", help="know nothing of what other searches tried")
+    search.add_argument("--no-warm-start", action="store_true", help="ignore the trials of earlier searches")
     where = "Optuna's: a journal file, or a database's URL (default: mlflow_store/studies.journal)"
     search.add_argument("--study-storage", type=harmless, metavar="WHERE", help=where)
     luck = parser.add_argument_group("honest about luck")
-    folds = (
-        "score every trial on N folds of the speakers that do not test; the best by the mean is then trained once more"
-    )
-    luck.add_argument("--folds", type=int, default=0, metavar="N", help=folds)
-    again = "beyond the budget: the N best points with two more seeds, ranked by mean less one standard error"
-    luck.add_argument("--repeat-best", type=count, default=0, metavar="N", help=again)
-    options.add_data(parser, scores_on_folds=True)
+    folds = "score every trial on N folds of the speakers who do not test, then train the best by the mean once more"
+    luck.add_argument("--score-folds", type=int, metavar="N", help=folds)
+    again = "train the N best points again with two more seeds, beyond the budget, and rank by mean less standard error"
+    luck.add_argument("--repeat-best", type=count, metavar="N", help=again)
+    options.add_data(parser)
     options.add_running(parser)
     options.add_results(parser)
-    return options.parsed(parser, arguments)
+    ours = [name for name in options.OURS if name != "seed"]  # which a trainable's sampler has, too
+    return options.parsed(parser, arguments, (*ours, "aim", "score_folds", "repeat_best"))
 
 
 def seconds(text: str) -> float:
@@ -81,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from search import request, study
             from search.options import plan_of
         plan = plan_of(options, "search/run_optuna.py")
-        subject, hunt = request.custom(options) if options.trainable else request.voices_of(options, plan)
-        return study.run(plan, subject, hunt, clerk)
+        made = request.custom(options) if options.trainable else request.voices_of(options, plan)
+        return study.run(plan, *made, clerk)
 
 
 if __name__ == "__main__":

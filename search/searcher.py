@@ -1,21 +1,18 @@
-"""Which point runs next, so that no two trials compute the same epoch at the same time.
+"""Chooses the point that runs next, so that no two trials compute the same epoch at the same time.
 
-A point waits, holding no worker, while a running trial is about to compute epochs that it needs too. When that
-trial dies, whoever asks next takes over. Of the points that need not wait, one with the longest way left goes first, so
-that all workers are done early; see `search.waiting`.
+A point waits, without a worker, while a running trial is about to compute epochs that it needs too. If that trial dies,
+the next one takes over. Of the points that need not wait, `search.waiting` chooses one with the longest way left, so
+that all workers end early.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.task import Point
+from search.task import Config, Point, TrialReport
 from search.waiting import balanced
-
-Prefix = tuple[Any, ...]
 
 
 class PrefixSearcher(Searcher):  # type: ignore[misc]
@@ -32,8 +29,8 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
         """Whether every point has run."""
         return not self._waiting and not self._waiting.running
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next point's settings, None if all that are left have to wait, FINISHED if none is left."""
+    def suggest(self, trial_id: str) -> Config | str | None:
+        """The next point's settings; None if all that are left have to wait; FINISHED if none is left."""
         if not self._waiting:
             return str(Searcher.FINISHED)
         if self._waiting.running >= self._at_once:
@@ -41,12 +38,12 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
         point = self._waiting.take(trial_id)
         return None if point is None else point.config()
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note how far a trial has come."""
-        self._waiting.reached(trial_id, int(result["epoch"]))
+    def on_trial_result(self, trial_id: str, result: TrialReport) -> None:
+        """A trial has come further."""
+        self._waiting.reached(trial_id, result["epoch"])
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial has ended, one way or another; nobody waits for it any longer."""
+    def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
+        """A trial has ended, finished or not; no other waits for it any longer."""
         self._waiting.end(trial_id)
 
     def save(self, checkpoint_path: str) -> None:

@@ -1,4 +1,4 @@
-"""One search as it happens: what became of every trial, in memory and in MLflow.
+"""One search as it happens: the state of every trial, in memory and in MLflow.
 
 The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing here runs in a worker.
 """
@@ -6,52 +6,52 @@ The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from search.task import VOICES, Kind, Point, counted
+from agr.errors import AgrError
+from search.task import VOICES, Config, EpochMetrics, Kind, Point, TrialReport, counted
 
 if TYPE_CHECKING:
     from search.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
-
-Weights = Callable[[], Mapping[str, Tensor]]  # reads them only when they are wanted
+Weights = Callable[[], Mapping[str, Tensor]]  # reads them when they are needed
 
 
 @dataclass
 class Record:
-    """One trial so far. `trained` epochs are its own, `shared` came from this search, `earlier` from others.
+    """One trial so far. It trained `trained` epochs itself, `shared` came from this search, `earlier` from others.
 
-    An epoch that this search trained in lanes, or in a trial whose worker died before it told of it, counts as
+    An epoch that this search trained in lanes, or in a trial whose worker died before it reported it, counts as
     `trained` in the first trial that read it.
     """
 
-    settings: Any  # a Point: of AGR's own trials, agr.training.Settings
+    settings: Point
     run_id: str
-    kind: Kind = VOICES
+    kind: Kind[Point] = VOICES
     status: str = RUNNING
-    history: list[Any] = field(default_factory=list)
+    history: list[EpochMetrics] = field(default_factory=list)
     trained: int = 0
     shared: int = 0
     earlier: int = 0
     reason: str = ""
     weights: Weights | None = None
-    unsent: list[Any] = field(default_factory=list)
+    unsent: list[EpochMetrics] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How its epochs came about, as MLflow's metrics name it."""
+        """Where its epochs came from, as metrics for MLflow."""
         return {"epochs_trained": self.trained, "epochs_shared": self.shared, "epochs_earlier": self.earlier}
 
     @property
     def standing(self) -> dict[str, float]:
-        """The numbers of the epoch for which it stands, where that need not be its last, as MLflow's metrics."""
+        """The metrics of the epoch for which it stands, for MLflow; {} where that is always the last."""
         if not (self.kind.best_epoch and self.history):
             return {}
         return {"chosen_epoch": self.chosen.epoch} | {
@@ -59,19 +59,19 @@ class Record:
         }
 
     @property
-    def last(self) -> Any:
+    def last(self) -> EpochMetrics | None:
         """The latest epoch; None before the first."""
         return self.history[-1] if self.history else None
 
     @property
-    def chosen(self) -> Any:
-        """The epoch for which the trial stands; there has to be one."""
+    def chosen(self) -> EpochMetrics:
+        """The epoch for which the trial stands; there must be one."""
         return self.kind.chosen(self.history)
 
     @property
-    def named(self) -> dict[str, Any]:
-        """The settings that tell it apart; once it has finished, the epochs are those after which it stands."""
-        known: dict[str, Any] = self.settings.config()
+    def named(self) -> dict[str, object]:
+        """The settings that tell it apart; of a finished trial, `epochs` is the epoch for which it stands."""
+        known = self.settings.config()
         known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
         return {name: known[name] for name in self.kind.axes}
 
@@ -82,12 +82,12 @@ class Record:
 
     @property
     def pruned(self) -> bool:
-        """Whether it ended before its planned epochs, and counts all the same."""
+        """Whether it was ended before its planned epochs, and counts all the same."""
         return self.status == FINISHED and len(self.history) < self.settings.epochs
 
 
 class Session:
-    """All trials of a search, by Ray's trial id, in the order in which they began."""
+    """All trials of a search by Ray's trial id, in the order in which they started."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Session:
         parent: str,
         tags: Mapping[str, object],
         planned: int,
-        kind: Kind = VOICES,
+        kind: Kind[Point] = VOICES,
     ) -> None:
-        """parent: the MLflow run of the search. tags: what every trial's run carries. planned: trials."""
+        """parent: the search's run in MLflow. tags: for the runs of its trials. planned: how many trials."""
         self.name = name
         self.tracker = tracker
         self.parent = parent
@@ -108,36 +108,36 @@ class Session:
         self.listeners: list[Callable[[Record], None]] = []
         self.heartbeats: list[Callable[[], None]] = []
         self.began = time.monotonic()
-        self.noting = True  # whether a finished trial may be the best so far
-        self.best: list[tuple[int, float]] = []  # epochs trained so far, and the best score; only rises
-        self._counted: set[tuple[Any, ...]] = set()  # prefixes of points, up to epochs that count as trained
+        self.noting = True  # whether a finished trial may become the best so far
+        self.best: list[tuple[int, float]] = []  # epochs trained so far and the best score, which only rises
+        self._counted: set[tuple[Hashable, ...]] = set()  # prefixes that end at an epoch that counts as trained
         self._tags = tags
 
     @property
     def id(self) -> str:
-        """What names this search for good, in stages, leases and Ray's own files; two may have the same name."""
+        """Names this search in stages, leases and Ray's files: unlike `name`, no other search has it."""
         return self.parent
 
-    def start(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        """A trial begins, or begins again after its worker died."""
+    def start(self, trial_id: str, config: Config) -> None:
+        """A trial starts, or starts again after its worker died."""
         if trial_id not in self.records:
-            point: Point = self.kind.point(config)
+            point = self.kind.point(config)
             params = point.config()
             run_id = self.tracker.start_run(self.kind.title(params), params, self._tags, self.parent)
             self.records[trial_id] = Record(point, run_id, self.kind)
         self._tell(self.records[trial_id])
 
-    def advance(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """New epochs of a trial; those already known, from before its worker died, are passed over."""
+    def advance(self, trial_id: str, result: TrialReport) -> None:
+        """A trial reports epochs; those already known, from before its worker died, are skipped."""
         record = self.records[trial_id]
-        record.reason = str(result.get("failed", ""))
+        record.reason = result.get("failed", "")
         for values, origin in zip(result["epochs"], result["origins"], strict=True):
             epoch = self.kind.epoch(**values)
             if epoch.epoch <= len(record.history):
                 continue
             record.history.append(epoch)
             record.unsent.append(epoch)
-            self._count(record, epoch.epoch, origin, read=bool(result["read"]))
+            self._count(record, epoch.epoch, origin, read=result["read"])
         if len(record.history) < record.settings.epochs:  # the last ones go with the totals, when the trial ends
             self._send(record)
         if record.kind.best_epoch and record.history:
@@ -150,7 +150,7 @@ class Session:
             beat()
 
     def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
-        """A trial has ended: finished, diverged (`reason` is set) or crashed (`error`)."""
+        """A trial has ended: it finished, diverged (then `reason` is set) or crashed (`error`)."""
         record = self.records[trial_id]
         record.reason = record.reason or error
         record.weights = weights
@@ -168,47 +168,43 @@ class Session:
             self._log_best()
         self.tracker.end_run(self.parent, status)
 
-    def opened(self) -> None:
-        """Wait until MLflow takes calls. Raises: ModelError if it does not."""
-        self.tracker.opened()
-
-    @property
-    def reached(self) -> bool:
-        """Whether MLflow's store could be opened, as far as is known."""
-        return not self.tracker.failed
-
     def settle(self) -> None:
-        """Wait until MLflow has all of it; from here on the records carry its own run ids. Raises: OutageError."""
+        """Wait until MLflow has everything; from then on the records carry its run ids. Raises: OutageError."""
         self.tracker.settle()
         for record in self.records.values():
             record.run_id = self.tracker.run_id(record.run_id)
 
-    def hang_up(self) -> None:
-        """Nothing more will be logged."""
-        self.tracker.close()
-
     def note(self, record: Record) -> None:
-        """Log the best score so far, the step being the epochs trained so far, if this trial's is one."""
+        """Log this trial's score if it is the best so far; the step is the number of epochs trained so far."""
         if self.noting and not getattr(record.settings, "fold", 0):
             self.note_score(record.score)
 
     def note_score(self, score: float) -> None:
-        """As `note`, of a score that is not one trial's."""
+        """Log a score if it is the best so far."""
         if not self.best or score > self.best[-1][1]:
             self.best.append((self.trained, score))
             self._log_best()
 
     @property
     def trained(self) -> int:
-        """Epochs that this search trained so far."""
+        """How many epochs this search trained so far."""
         return sum(record.trained for record in self.records.values())
 
     def finished(self) -> list[Record]:
-        """Trials that ran to their last epoch."""
+        """The trials that finished, pruned ones included."""
         return [record for record in self.records.values() if record.status == FINISHED]
 
+    def ranking(self, given: Sequence[Record] | None = None) -> Sequence[Record]:
+        """A ranking, by default of all finished trials, best first. Raises: AgrError if it is empty."""
+        found = ranked(self.finished()) if given is None else given
+        if not found:
+            reasons = sorted({record.reason for record in self.records.values() if record.reason})
+            why = "; ".join(reasons) or "no reason given"
+            raise AgrError(f"no champion: none of {len(self.records)} trials finished ({why})")
+        return found
+
     def summary(self) -> str:
-        """How many epochs were trained, and how many were read."""
+        """One line: trials, and where their epochs came from."""
         records = self.records.values()
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
@@ -252,5 +248,5 @@ class Session:
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:
-    """Best first: balanced accuracy on validation speakers, then the lower loss, then fewer epochs."""
+    """Records sorted by `Kind.merit`, best first."""
     return sorted(records, key=lambda record: record.kind.merit(record.chosen))

@@ -21,9 +21,9 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agr.errors import SettingsError
 from search.ranges import Choices, Range, Value
@@ -77,33 +77,28 @@ class Space:
         """What varies, as Optuna has it."""
         return {name: item.distribution() for name, item in self.varied.items()}
 
-    def sample(self, trial: Trial) -> dict[str, Any]:
+    def sample(self, trial: Trial) -> dict[str, Value]:
         """The hyperparameters of an Optuna trial, fixed ones included."""
         return {name: item.suggest(name, trial) for name, item in self.varied.items()} | dict(self.fixed)
 
     def outside(self, params: Mapping[str, object]) -> list[str]:
-        """What keeps these hyperparameters out of the space: names whose value is missing or not allowed.
-
-        All that varies must be among them. What the space does not name may have any value: it is for the caller to
-        know whether that matters.
-        """
+        """The names whose value is missing or not allowed; names that the space does not have may have any value."""
         varied = [name for name, item in self.varied.items() if name not in params or not item.holds(params[name])]
         return varied + [name for name, value in self.fixed.items() if name in params and params[name] != value]
 
-    def lowest(self) -> dict[str, Any]:
+    def lowest(self) -> dict[str, Value]:
         """One configuration of the space."""
         return {name: item.ends()[0] for name, item in self.varied.items()} | dict(self.fixed)
 
-    def edges(self) -> Iterator[dict[str, Any]]:
-        """Hyperparameters at every end of every range, one after another: what passes a check of ranges here, passes
-        everywhere, as long as the check looks at each name by itself."""
+    def edges(self) -> Iterator[dict[str, Value]]:
+        """Configurations with every end of every range: a check of single settings that passes them passes all."""
         base = self.lowest()
         yield base
         for name, item in self.varied.items():
             yield from (base | {name: value} for value in item.ends()[1:])
 
 
-def known_settings() -> dict[str, type]:
+def known_settings() -> dict[str, type[Value]]:
     """The names that AGR's own training takes, with their types; the seed is not for a search to choose."""
     from typing import get_type_hints
 
@@ -112,11 +107,16 @@ def known_settings() -> dict[str, type]:
     return {name: kind for name, kind in get_type_hints(Settings).items() if name != "seed"}
 
 
-def parse(text: str, source: str, known: Mapping[str, Any], required: Collection[str] = ()) -> Space:
-    """A space from TOML. source: the file's name, for messages. known: allowed names, each with a type or a default.
+def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
+    """A space from TOML.
 
-    A default of None allows any type. required: names without a default, which the file must have.
-    Raises: SettingsError, one line with file, line and name.
+    Args:
+        text: The TOML.
+        source: The file's name, for messages.
+        known: Allowed names, each with a type, or a default of that type; None allows any type.
+
+    Raises:
+        SettingsError: One line with file, line and name.
     """
     try:
         lines = tomllib.loads(text)
@@ -135,9 +135,6 @@ def parse(text: str, source: str, known: Mapping[str, Any], required: Collection
             varied[name] = found
         else:
             fixed[name] = found
-    for name in required:
-        if name not in lines:
-            raise SettingsError(f"{source}: no {name}; expected a line {name} = {FORMS}")
     if not varied:
         raise SettingsError(f"{source}: nothing to search; expected a range or choices of at least one name")
     return Space(varied, fixed)
@@ -149,13 +146,13 @@ def _line(text: str, name: str) -> int:
     return next((number for number, line in enumerate(text.splitlines(), start=1) if pattern.match(line)), 1)
 
 
-def _kind(default: Any) -> type | None:
+def _kind(default: object) -> type | None:
     """The type that values of a name must have; None for any."""
     kind = default if isinstance(default, type) or default is None else type(default)
     return kind if kind in KINDS else None
 
 
-def _item(value: Any, kind: type | None, where: str) -> Range | Choices | Value:
+def _item(value: object, kind: type | None, where: str) -> Range | Choices | Value:
     """One line's meaning. Raises: SettingsError."""
     if not isinstance(value, dict):
         return _value(value, kind, where, FORMS)
@@ -167,7 +164,7 @@ def _item(value: Any, kind: type | None, where: str) -> Range | Choices | Value:
     return _range(value, kind, where)
 
 
-def _choices(value: Mapping[str, Any], kind: type | None, where: str) -> Choices | Value:
+def _choices(value: Mapping[str, object], kind: type | None, where: str) -> Choices | Value:
     """A list to choose from; of a single value, that. Raises: SettingsError."""
     if len(value) > 1:
         others = ", ".join(key for key in value if key != "choices")
@@ -181,7 +178,7 @@ def _choices(value: Mapping[str, Any], kind: type | None, where: str) -> Choices
     return Choices(values) if len(values) > 1 else values[0]
 
 
-def _range(value: Mapping[str, Any], kind: type | None, where: str) -> Range:
+def _range(value: Mapping[str, object], kind: type | None, where: str) -> Range:
     """A range of numbers. Raises: SettingsError."""
     if kind in (str, bool):
         raise SettingsError(f"{where}: a range; expected {KINDS[kind]} or choices of them")
@@ -212,26 +209,26 @@ def _check_step(item: Range, where: str) -> None:
         raise SettingsError(f"{where}: step {step:g}; expected one that leads from {item.low:g} to {item.high:g}")
 
 
-def _number(value: Any, kind: type | None, where: str) -> int | float:
+def _number(value: object, kind: type | None, where: str) -> int | float:
     found = _value(value, kind or (int if isinstance(value, int) else float), where, "")
     if isinstance(found, str | bool):
         raise SettingsError(f"{where} {_shown(value)}; expected a number")
     return found
 
 
-def _value(value: Any, kind: type | None, where: str, expected: str) -> Value:
+def _value(value: object, kind: type | None, where: str, expected: str) -> Value:
     """A single value of the right type; a whole number is a number too. Raises: SettingsError."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wanted = (kind,) if kind else tuple(KINDS)
-    if type(value) not in wanted or (isinstance(value, float) and not math.isfinite(value)):
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if not isinstance(value, Value) or type(value) not in wanted or infinite:
         what = KINDS[kind] if kind else expected
         raise SettingsError(f"{where} {_shown(value)}; expected {what}")
-    found: Value = value
-    return found
+    return value
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as a file would have it, not too long."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -18,19 +18,18 @@ STARTUP = 5  # trials before a sampler relies on what it knows
 
 def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """Optuna's sampler of this name."""
+    samplers = optuna.samplers
     if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
     if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+        return samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
     if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
+        return samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
+    return samplers.NSGAIISampler(seed=seed) if name == "nsga2" else samplers.RandomSampler(seed=seed)
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock that dies with its process. Optuna's own are files, which stay when a process is killed."""
+    """A lock that ends with its process; Optuna's own are files, which stay behind when a process is killed."""
 
     def __init__(self, path: str) -> None:
         """path: of the file that is locked; it stays, empty."""
@@ -48,7 +47,7 @@ class KernelLock(JournalFileOpenLock):
 
 
 def study_storage(where: str) -> optuna.storages.BaseStorage:
-    """A journal file, or a database behind a URL. Raises: SettingsError."""
+    """A journal file, or a database by its URL. Raises: SettingsError if it cannot be opened."""
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 

@@ -1,46 +1,37 @@
-"""What a search is about, whatever it trains."""
+"""What a search is about, whether it trains AGR's models or somebody's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agr.registry import EXPERIMENT, REGISTERED_MODEL
 from search.session import Record, Session
-from search.task import Task
+from search.task import AnyTask
 
 if TYPE_CHECKING:
     from search.champion import Ending
 
 
-class Conclude(Protocol):
-    """Test the first of a ranking, draw, register. Raises: AgrError for an empty ranking."""
-
-    def __call__(
-        self, session: Session, *, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None = None
-    ) -> Ending:
-        """ranking: best first; by default of all finished trials, by what their kind says."""
+# Of a session, the tags of its runs, whether `best` moves in any case, and a ranking, best first, or None for the usual
+# one: tests, draws and registers the best. Raises: AgrError for an empty ranking.
+Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "Ending"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A task, and what is told of it.
+    """A task and its description."""
 
-    name: of a search that is given none, before the time. tags: of every run. params: of the search's own run.
-    digest, source, profile: of the data, the last as JSON. lines: printed when the search begins. experiment, model:
-    names in MLflow. close: of what it holds, once the search is over.
-    """
-
-    task: Task
-    name: str
-    tags: Mapping[str, object]
-    params: Mapping[str, object]
-    digest: str
-    source: str
-    lines: Sequence[str]
-    conclude: Conclude
-    experiment: str = EXPERIMENT
-    model: str = REGISTERED_MODEL
-    profile: str = "{}"
-    close: Callable[[], None] = field(default=lambda: None)
+    task: AnyTask
+    name: str  # begins the name of a search that is given none
+    tags: Mapping[str, object]  # of every run in MLflow
+    params: Mapping[str, object]  # of the search's own run
+    digest: str  # of the data
+    source: str  # of the data, as it was typed
+    lines: Sequence[str]  # printed when the search begins
+    conclude: Conclude  # ends the search
+    experiment: str = EXPERIMENT  # in MLflow
+    model: str = REGISTERED_MODEL  # in MLflow's registry
+    profile: str = "{}"  # of the data, JSON
+    close: Callable[[], None] = field(default=lambda: None)  # frees what the subject holds, once the search is over

@@ -1,18 +1,19 @@
 """What a search trains, as the search sees it.
 
-A task makes points of configurations, says what determines each of their epochs, and trains one. `Voices` is AGR's
-own: its models on clips. `search.custom` makes a task of anybody's `fit`.
+A task turns configurations into points, says what determines each epoch of a point, and trains it. `Voices` trains
+AGR's own models on clips; `search.custom` makes a task of anybody's `fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Generic, NotRequired, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
 
+from agr.errors import SettingsError
 from agr.images import ImageSet
 from agr.scoring import TIE_DIGITS
 from agr.splits import Split
@@ -20,39 +21,67 @@ from agr.training import Epoch, Report, Settings, State, fit
 from search.device import torch_device
 from search.stages import Lineage
 
+Config = Mapping[str, object]  # the settings of a trial, by name
+
 
 class Point(Protocol):
     """One trial to be."""
 
     @property
     def epochs(self) -> int:
-        """How many are planned."""
+        """How many epochs are planned."""
 
-    def rates(self) -> tuple[Any, ...]:
-        """For each epoch what names it within the point's lineage: of AGR's trials, learning rates."""
+    def rates(self) -> tuple[Hashable, ...]:
+        """What names each epoch within the point's lineage; the learning rates of AGR's own trials."""
 
-    def prefix(self) -> tuple[Any, ...]:
-        """The same within a search: points share as many epochs as their prefixes have leading entries in common."""
+    def prefix(self) -> tuple[Hashable, ...]:
+        """An entry for each epoch; two points of a search share the epochs whose entries, from the first on, agree."""
 
     def config(self) -> dict[str, Any]:
-        """All that makes the point, by name; what MLflow shows as its parameters."""
+        """Every setting by name; MLflow shows them as parameters."""
+
+
+class EpochMetrics(Protocol):
+    """What one epoch gave; its metrics are further attributes."""
+
+    @property
+    def epoch(self) -> int:
+        """Its number, counted from 1."""
+
+
+class TrialReport(TypedDict):
+    """What a trial tells the driver: the epochs since its last report, and where they come from."""
+
+    epoch: int  # how far the trial has come
+    score: float  # of its latest epoch, for schedulers; more is better
+    epochs: Sequence[Mapping[str, Any]]  # the new epochs, each as its metrics by name
+    origins: Sequence[str]  # the searches that trained them
+    read: bool  # whether they come from the stage store
+    failed: NotRequired[str]  # why the trial ended early
+    stage: NotRequired[str]  # the key of the stage for which the trial stands
+    home: NotRequired[str]  # the URI of the store that holds it
+    unsaved: NotRequired[str]  # why the stage store does not take it
+
+
+P = TypeVar("P", bound=Point)
+P_co = TypeVar("P_co", bound=Point, covariant=True)
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A metric of an epoch that a search wants high or low; `says` is for people."""
+    """A metric that a search makes as high, or as low, as it can. `says` is its name for people."""
 
     metric: str
     highest: bool
     says: str
 
-    def score(self, epoch: Any) -> float:
-        """The metric, so turned that more is better, rounded so that the order of sums does not decide."""
+    def score(self, epoch: EpochMetrics) -> float:
+        """The metric with its sign set so that more is better, rounded so that the order of sums does not matter."""
         value = float(getattr(epoch, self.metric))
         return round(value if self.highest else -value, TIE_DIGITS)
 
     def value(self, score: float) -> float:
-        """The metric that has this score."""
+        """The metric behind a score."""
         return score if self.highest else -score
 
 
@@ -60,62 +89,57 @@ ACCURACY = Aim("val_balanced_accuracy", True, "val balanced accuracy")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a search reads its trials.
+class Kind(Generic[P_co]):
+    """How a search reads its trials."""
 
-    epoch: what makes an epoch of its numbers. axes: the settings that tell trials apart. tie: the metric, wanted low,
-    that decides between equals. columns: metrics that people are shown, and their headings. best_epoch: whether a
-    trial stands for its best epoch, or for its last. prunes: whether a trial may be ended before its planned epochs,
-    and counts all the same.
-    """
-
-    point: Callable[[Mapping[str, Any]], Point]
-    epoch: Callable[..., Any] = Epoch
-    aim: Aim = ACCURACY
-    tie: str = "val_loss"
-    columns: Mapping[str, str] = field(
+    point: Callable[[Config], P_co]  # makes the point of a configuration
+    epoch: Callable[..., EpochMetrics] = Epoch  # makes an epoch of its metrics
+    aim: Aim = ACCURACY  # the metric that the search improves
+    tie: str = "val_loss"  # the metric, lower is better, that decides between equal scores
+    columns: Mapping[str, str] = field(  # the metrics that people are shown, with their headings
         default_factory=lambda: {
             "val_balanced_accuracy": "val bal. acc.",
             "val_accuracy": "val acc.",
             "val_loss": "val loss",
         }
     )
-    axes: tuple[str, ...] = ("epochs", "lr", "gamma")
-    best_epoch: bool = False
-    prunes: bool = False
+    axes: tuple[str, ...] = ("epochs", "lr", "gamma")  # the settings that tell trials apart
+    best_epoch: bool = False  # whether a trial stands for its best epoch, or for its last
+    prunes: bool = False  # whether a trial that was ended before its planned epochs counts all the same
 
-    def chosen(self, history: Sequence[Any]) -> Any:
+    def chosen(self, history: Sequence[EpochMetrics]) -> EpochMetrics:
         """The epoch for which a trial with this history stands."""
         return min(history, key=self.merit) if self.best_epoch else history[-1]
 
-    def merit(self, epoch: Any) -> tuple[float, float, int]:
-        """The lower the better: score, then the tie's metric, then fewer epochs."""
+    def merit(self, epoch: EpochMetrics) -> tuple[float, float, int]:
+        """What trials are sorted by, best first: score, then the tie's metric, then fewer epochs."""
         return -self.aim.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
 
-    def title(self, config: Mapping[str, Any]) -> str:
+    def title(self, config: Config) -> str:
         """A trial's name."""
         return " ".join(f"{name}={readable(config[name])}" for name in self.axes)
 
 
-def readable(value: Any) -> str:
-    """A setting as people read it."""
+def reported(epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, kind: Kind[Point]) -> TrialReport:
+    """The report of one or more new epochs of a trial."""
+    last = epochs[-1]
+    return {
+        "epoch": last.epoch,
+        "score": kind.aim.score(last),
+        "epochs": [dict(vars(epoch)) for epoch in epochs],
+        "origins": list(origins),
+        "read": read,
+    }
+
+
+def readable(value: object) -> str:
+    """A setting with at most three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def counted(number: int, what: str) -> str:
-    """So many of something: "1 trial", "27 trials"."""
+    """A number and a noun: "1 trial", "27 trials"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def settled(config: Mapping[str, Any]) -> Point:
-    """The point of AGR's own trials that a configuration describes; `fold` is 0 or missing for the search's split."""
-    values = dict(config)
-    fold = values.pop("fold", 0)
-    settings = Settings(**values)
-    return Folded(settings, fold) if fold else settings
-
-
-VOICES = Kind(settled)
 
 
 @dataclass(frozen=True)
@@ -127,62 +151,79 @@ class Folded:
 
     @property
     def epochs(self) -> int:
-        """How many are planned."""
+        """How many epochs are planned."""
         return self.settings.epochs
 
     def rates(self) -> tuple[float, ...]:
         """The learning rate of each epoch."""
         return self.settings.rates()
 
-    def prefix(self) -> tuple[Any, ...]:
-        """As of the settings; folds share nothing."""
+    def prefix(self) -> tuple[Hashable, ...]:
+        """The settings' own entries, the first with the fold: folds share no epochs."""
         first, *rest = self.settings.prefix()
         return ((self.fold, first), *rest)
 
     def config(self) -> dict[str, Any]:
-        """The settings, and the fold."""
+        """The settings and the fold."""
         return self.settings.config() | {"fold": self.fold}
 
 
-class Task(Protocol):
-    """What Ray's workers are given."""
+AgrPoint = Settings | Folded
+
+
+def settled(config: Mapping[str, Any]) -> AgrPoint:
+    """The point of a configuration of AGR's own models; `fold`, if not 0, names one of the folds for scoring."""
+    values = dict(config)
+    fold = values.pop("fold", 0)
+    settings = Settings(**values)
+    return Folded(settings, fold) if fold else settings
+
+
+VOICES: Kind[AgrPoint] = Kind(settled)
+
+
+class Task(Protocol[P]):
+    """What Ray's workers are given: how to train points of one type."""
 
     @property
     def name(self) -> str:
-        """Of the data."""
+        """The name of the data."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind[P]:
         """How its trials are read."""
 
     @property
     def nbytes(self) -> int:
-        """What the data takes in Ray's object store."""
+        """The size of the data in Ray's object store."""
 
-    def lineage(self, point: Any, device: str) -> Lineage | None:
-        """All that determines the point's epochs besides its rates; None if nothing is known to."""
+    def lineage(self, point: P, device: str) -> Lineage | None:
+        """Everything besides its rates that determines the point's epochs; None if that is not known."""
 
-    def fit(self, point: Any, device: str, report: Report, resume: State | None) -> object:
+    def fit(self, point: P, device: str, report: Report, resume: State | None) -> object:
         """Train a point from a state, or from its beginning; `report` gets every new epoch."""
 
-    def about(self, point: Any) -> dict[str, object]:
+    def describe(self, point: P) -> dict[str, object]:
         """What `python -m search.stages list` shows of the point's stages."""
 
-    def lean(self) -> Task:
-        """The task with all that workers need and no more, in memory."""
+    def lean(self) -> Task[P]:
+        """The task, in memory, with no more than workers need."""
 
-    def reading(self, kind: Kind) -> Task:
-        """The task with its trials read otherwise."""
+    def reading(self, kind: Kind[P]) -> Task[P]:
+        """The task with its trials read in another way."""
 
 
-def lineage_of(task: Task, point: Point, device: str, search: str) -> Lineage:
-    """What determines a point's epochs; where that is not known, the point and the search, which share with nobody."""
+AnyTask = Task[Any]  # where the type of its points does not matter, because the task itself makes them
+
+
+def lineage_of(task: Task[P], point: P, device: str, search: str) -> Lineage:
+    """What determines a point's epochs; where that is not known, the point and the search: then nothing is shared."""
     alone = Lineage(tuple((key, str(value)) for key, value in (point.config() | {"search": search}).items()))
     return task.lineage(point, device) or alone
 
 
 USUAL = {item.name: item.default for item in fields(Settings)}
-TOLD = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # of a stage, where they are not as usual
+TOLD = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # described where they are not as usual
 
 
 @dataclass(frozen=True)
@@ -192,47 +233,65 @@ class Voices:
     data: ImageSet
     split: Split
     folds: tuple[Split, ...] = ()
-    kind: Kind = VOICES
+    kind: Kind[AgrPoint] = VOICES
 
     @property
     def name(self) -> str:
-        """Of the data."""
+        """The name of the corpus."""
         return self.data.name
 
     @property
     def nbytes(self) -> int:
-        """See `Task`."""
+        """The size of the images."""
         return int(self.data.pixels.nbytes)
 
-    def lineage(self, point: Settings | Folded, device: str) -> Lineage:
-        """See `Task`."""
-        return Lineage.of(self.data, self._split(point), _settings(point), device)
+    def lineage(self, point: AgrPoint, device: str) -> Lineage:
+        """Data, split, settings, training code, torch and device."""
+        return Lineage.of(self.data, self._split(point), settings_of(point), device)
 
-    def fit(self, point: Settings | Folded, device: str, report: Report, resume: State | None) -> State:
-        """See `agr.training.fit`; on a CPU it takes one thread."""
+    def fit(self, point: AgrPoint, device: str, report: Report, resume: State | None) -> State:
+        """Train with `agr.training.fit`; on a CPU with one thread."""
         where = torch_device(device)
         if where.type == "cpu":
             torch.set_num_threads(1)
-        return fit(self.data, self._split(point), _settings(point), where, report, resume)
+        return fit(self.data, self._split(point), settings_of(point), where, report, resume)
 
-    def about(self, point: Settings | Folded) -> dict[str, object]:
-        """See `Task`."""
-        settings = _settings(point)
+    def describe(self, point: AgrPoint) -> dict[str, object]:
+        """Data, split, recipe and model, and the settings that are not as usual."""
+        settings = settings_of(point)
         told = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
         own = {"recipe": self.data.recipe.name, "model": settings.model}
         return told | own | {name: getattr(settings, name) for name in TOLD if getattr(settings, name) != USUAL[name]}
 
-    def reading(self, kind: Kind) -> Voices:
-        """See `Task`."""
+    def reading(self, kind: Kind[AgrPoint]) -> Voices:
+        """The task with its trials read in another way."""
         return replace(self, kind=kind)
 
     def lean(self) -> Voices:
         """The images without the manifest's rows."""
         return replace(self, data=replace(self.data, pixels=np.asarray(self.data.pixels), rows=()))
 
-    def _split(self, point: Settings | Folded) -> Split:
+    def _split(self, point: AgrPoint) -> Split:
         return self.folds[point.fold - 1] if isinstance(point, Folded) else self.split
 
 
-def _settings(point: Settings | Folded) -> Settings:
-    return point.settings if isinstance(point, Folded) else point
+def epochs_of(history: Sequence[EpochMetrics]) -> list[Epoch]:
+    """The history of one of AGR's own trials."""
+    return [epoch for epoch in history if isinstance(epoch, Epoch)]
+
+
+def settings_of(point: object) -> Settings:
+    """The settings of one of AGR's own trials. Raises: TypeError for a point of another task."""
+    if isinstance(point, Folded):
+        return point.settings
+    if not isinstance(point, Settings):
+        raise TypeError(f"{type(point).__name__}: expected a point of AGR's own models")
+    return point
+
+
+def fusible(points: Sequence[Point]) -> list[Settings]:
+    """The points as settings, to be trained in lanes. Raises: SettingsError for those of a trainable or a fold."""
+    found = [point for point in points if isinstance(point, Settings)]
+    if len(found) < len(points):
+        raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")
+    return found

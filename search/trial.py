@@ -3,108 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from agr.errors import TrainingError
 from agr.terminal import quick_imports
 
-with quick_imports():  # of torch, by a worker that is to begin
+with quick_imports():  # of torch, by a new worker
     from ray import tune
 
     from agr.training import STEP_SIZE, State
     from search.keeping import Keeper
-    from search.stages import Lineage, Stage, StageStore
-    from search.task import Kind, Task, lineage_of
+    from search.stages import Stage, StageStore
+    from search.task import AnyTask, Config, EpochMetrics, Kind, Point, TrialReport, lineage_of, reported
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a search share. `stages` is None when nothing is to be shared or remembered.
+    """What all trials of a search share. Both URIs are of places that every node of the cluster sees."""
 
-    Both URIs are of places that every node of the cluster sees.
-    """
-
-    search: str
-    task: Task
-    device: str
-    stages: str | None
-    ends: frozenset[int]  # the epoch counts at which some trial of the search ends
-    scratch: str = ""  # where final stages wait for the end of the search when there is no stage store
+    search: str  # the search's id
+    task: AnyTask
+    device: str  # named by `search.device`
+    stages: str | None  # the URI of the stage store; None if epochs are neither shared nor kept
+    ends: frozenset[int]  # the numbers of epochs at which some trial of the search ends
+    scratch: str = ""  # the URI where final stages wait when the stage store does not take them
 
     @property
     def finals(self) -> str:
-        """Where the driver finds final stages."""
+        """The URI where the driver finds final stages."""
         return self.stages or self.scratch
 
 
-def run_trial(config: dict[str, Any], job: Job) -> None:
+def run_trial(config: Config, job: Job) -> None:
     """Train one point and report every epoch to Ray Tune; a divergence is reported, not raised.
 
-    Each report carries `epochs`, a list of the epochs since the last one, `origins`, the searches that trained
-    them, `read`, whether they came from the store, and `score`, for schedulers. `stage` is the key of the stage for
-    which the trial stands, in the last report or, where a trial stands for its best epoch, in each.
+    `stage`, in the last report or, where a trial stands for its best epoch, in each of them, is the key of the stage
+    for which the trial stands.
     """
     task = job.task
     point = task.kind.point(config)
-    lineage = lineage_of(task, point, job.device, job.search)
+    lineage, rates = lineage_of(task, point, job.device, job.search), point.rates()
     store = StageStore(job.stages, task.kind.epoch) if job.stages else None
-    rates = point.rates()
     keeper = Keeper(store, job.scratch) if store else None
-    stage = deepest(store, lineage, rates) if store else None
+    stage = None
+    with suppress(OSError):  # a store that does not answer: the trial begins at its first epoch
+        stage = store.deepest(lineage, rates) if store else None
     origins = list(stage.origins) if stage else []
     read = len(origins)  # the stage that was read may be the end of another search's trial: it stays
 
-    def tell(history: Sequence[Any], new: Sequence[Any], origins: Sequence[str], read: bool) -> None:
-        key = lineage.key(rates[: task.kind.chosen(history).epoch])
-        stands = task.kind.best_epoch or len(history) == point.epochs
-        where = {"stage": key, "home": keeper.home(key) if keeper else job.finals} if stands else {}
-        where |= {"unsaved": keeper.trouble} if keeper and keeper.trouble else {}
-        numbers = {"epoch": len(history), "score": task.kind.aim.score(history[-1])}
-        tune.report(
-            numbers | {"epochs": [dict(vars(epoch)) for epoch in new], "origins": list(origins), "read": read} | where
-        )
+    def tell(history: Sequence[EpochMetrics], report: TrialReport) -> None:
+        if task.kind.best_epoch or len(history) == point.epochs:
+            report["stage"] = lineage.key(rates[: task.kind.chosen(history).epoch])
+            report["home"] = keeper.home(report["stage"]) if keeper else job.finals
+        if keeper and keeper.trouble:
+            report["unsaved"] = keeper.trouble
+        tune.report(report)
 
-    def after_epoch(epoch: Any, state: State) -> None:
+    def after_epoch(epoch: EpochMetrics, state: State) -> None:
         origins.append(job.search)
-        stage = Stage(state, tuple(origins), about(task.about(point), state.history))
+        stage = Stage(state, tuple(origins), about(task.describe(point), state.history))
         if keeper:
             spare = superfluous(state.history, job.ends, task.kind, read)
             keeper.keep(lineage.key(rates[: epoch.epoch]), stage, (lineage.key(rates[:count]) for count in spare))
         elif epoch.epoch == point.epochs:
             StageStore(job.finals, task.kind.epoch).put(lineage.key(rates), stage)
-        tell(state.history, [epoch], [job.search], read=False)
+        tell(state.history, reported([epoch], [job.search], False, task.kind))
 
     if stage:
-        tell(stage.state.history, stage.state.history, origins, read=True)
+        tell(stage.state.history, reported(stage.state.history, origins, True, task.kind))
     try:
         task.fit(point, job.device, after_epoch, stage.state if stage else None)
     except TrainingError as error:
-        nothing = {"epoch": len(origins), "epochs": [], "origins": [], "read": False, "score": -math.inf}
+        nothing: TrialReport = {"epoch": len(origins), "score": -math.inf, "epochs": [], "origins": [], "read": False}
         tune.report(nothing | {"failed": str(error)})
 
 
-def deepest(store: StageStore, lineage: Lineage, rates: Sequence[Any]) -> Stage | None:
-    """The stage to start from; None if there is none, or if the store cannot be read."""
-    try:
-        return store.deepest(lineage, rates)
-    except OSError:
-        return None
+def superfluous(history: Sequence[EpochMetrics], ends: Container[int], kind: Kind[Point], read: int) -> set[int]:
+    """After how many epochs the stages of a trial are no longer needed, now that the stage of `history` is stored.
 
+    The stages at which trials part or end stay, and the one for which this trial stands.
 
-def keep(store: StageStore, lineage: Lineage, rates: Sequence[Any], stage: Stage, spare: Iterable[int]) -> None:
-    """Store the stage after these rates, and drop those after `spare` epochs."""
-    store.put(lineage.key(rates), stage)
-    for count in spare:
-        store.drop(lineage.key(rates[:count]))
-
-
-def superfluous(history: Sequence[Any], ends: Container[int], kind: Kind, read: int) -> set[int]:
-    """After how many epochs nobody needs a trial's stages any longer, now that the one of `history` is stored.
-
-    Those stay at which trials part or end, or for which this one stands. read: epochs that it did not train itself;
-    their stages may be the ends of another search's trials.
+    Args:
+        history: All epochs so far.
+        ends: The numbers of epochs at which some trial of the search ends.
+        kind: Says for which epoch a trial stands.
+        read: Epochs that the trial did not train; their stages may be the ends of another search's trials.
     """
     before = history[:-1]
     candidates = {len(before)} | ({kind.chosen(before).epoch} if before and kind.best_epoch else set())
@@ -112,7 +97,8 @@ def superfluous(history: Sequence[Any], ends: Container[int], kind: Kind, read: 
     return {n for n in candidates if n > read and n % STEP_SIZE and n not in ends and n != needed}
 
 
-def about(known: Mapping[str, object], history: Sequence[Any]) -> dict[str, object]:
-    """What `python -m search.stages list` shows of a stage."""
-    rates = {"lr": f"{history[0].lr:g}", "now": f"{history[-1].lr:g}"} if hasattr(history[-1], "lr") else {}
+def about(known: Mapping[str, object], history: Sequence[EpochMetrics]) -> dict[str, object]:
+    """What `python -m search.stages list` shows of a stage: the task's own words, learning rates, number of epochs."""
+    first, now = (getattr(epoch, "lr", None) for epoch in (history[0], history[-1]))
+    rates = {} if now is None else {"lr": f"{first:g}", "now": f"{now:g}"}
     return dict(known) | rates | {"epochs": len(history)}

@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 
+from agr.registry import STORE
+from search import display
 from search.callback import SessionCallback
 from search.cluster import Slots
 from search.session import Session
-from search.task import Point, Task
 from search.trial import Job, run_trial
 
 CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
 
 
-def job_for(
-    session: Session,
-    points: Sequence[Point],
-    task: Task,
-    slots: Slots,
-    stage_store: str | None,
-    scratch: str = "",
-) -> Job:
-    """What goes to the workers. The URIs: see `Job`."""
-    ends = frozenset(point.epochs for point in points)
-    return Job(session.id, task.lean(), slots.device, stage_store, ends, scratch)
+class Searcher(Protocol):
+    """A searcher of Ray Tune that knows when it is done."""
+
+    exhausted: bool
 
 
 def tune_points(
     session: Session,
     searcher: Searcher,
-    trials: int,
     job: Job,
     slots: Slots,
-    folder: Path,
+    title: str,
+    epochs: int | None,
+    trials: int = -1,
     scheduler: TrialScheduler | None = None,
-    stop: Callable[[str, dict[str, Any]], bool] | None = None,
+    stop: Callable[[str, Mapping[str, object]], bool] | None = None,
 ) -> None:
-    """Run the points of a searcher, at most `trials`, and wait; what becomes of them is told to the session.
+    """Train what a searcher hands out, show the progress, and wait; the session learns of every report.
 
-    folder: where Ray keeps its notes. Only the driver needs to see it: data reaches the workers through the object
-    store, what they train reaches the driver through the job's store.
+    Only the driver needs to see Ray's own folder: data reaches the workers through Ray's object store, and what they
+    train reaches the driver through the job's store.
+
+    Args:
+        title: Shown above the progress, before the number of workers and the device.
+        epochs: How many will be trained or read; None if nobody knows.
+        trials: The most that are run; -1 for as many as the searcher hands out.
+        scheduler: Ends trials that fall behind.
+        stop: Of a trial's id and its latest report: whether to end it.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, which Ray Tune answers by stopping the trials and returning.
     """
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
@@ -58,11 +61,14 @@ def tune_points(
         ),
         run_config=tune.RunConfig(
             name=session.id,
-            storage_path=str(folder.resolve()),
+            storage_path=str((STORE / "ray").resolve()),
             callbacks=[SessionCallback(session, job.finals)],
             failure_config=tune.FailureConfig(max_failures=CRASHES),
             stop=stop,
             verbose=0,
         ),
     )
-    tuner.fit()
+    with display.shown(session, epochs, f"{session.name}: {title} {slots.workers} x {slots.device}"):
+        tuner.fit()
+    if not searcher.exhausted:
+        raise KeyboardInterrupt

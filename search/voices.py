@@ -1,13 +1,12 @@
-"""AGR's own models on clips, as what a search is about: data, split, and what MLflow and people are told of them."""
+"""A search of AGR's own models on clips: data, split, and how both are described to MLflow and to people."""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agr import joint, prepare, splits
 from agr.easel import Easel
@@ -15,9 +14,9 @@ from agr.images import ImageSet
 from agr.splits import Split
 from agr.training import STEP_SIZE, Settings
 from agr.variation import Variation
-from search.session import Session
+from search.session import Record, Session
 from search.subject import Subject
-from search.task import VOICES, Kind, Voices
+from search.task import VOICES, AgrPoint, Kind, Voices
 
 if TYPE_CHECKING:
     from search.champion import Ending
@@ -27,14 +26,22 @@ WORKSPACE = Path("data")
 DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
 
 
-def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
-    """The clips that a plan names, split by speaker. folds: how many of the speakers that do not test, for scoring."""
+def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[Subject, ImageSet]:
+    """The search of a plan, and its clips. folds: for scoring, made of the speakers who do not test."""
     cores = os.cpu_count() or 1
     data = joint.join([prepare.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
     split = joint.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
     easel = Easel()
-    return Subject(
+
+    def conclude(
+        session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None
+    ) -> Ending:
+        from search import champion  # imported late: only the end of a search needs what it imports
+
+        return champion.conclude(session, data, split, tags, promote, ranking, easel)
+
+    about = Subject(
         task=Voices(data, split, inner, kind),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
@@ -42,45 +49,28 @@ def subject(plan: Plan, kind: Kind = VOICES, folds: int = 0) -> Subject:
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
-        conclude=functools.partial(_conclude, data=data, split=split, easel=easel),
+        conclude=conclude,
         close=easel.close,
         profile=f'{{"clips": {len(data)}}}',
     )
+    return about, data
 
 
-def _conclude(session: Session, **told: Any) -> Ending:
-    from search.champion import conclude  # it brings in what only the end of a search needs
-
-    return conclude(session, **told)
-
-
-def kind_with(axes: Iterable[str]) -> Kind:
-    """The kind of a grid's trials, named by these axes too."""
+def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
+    """How a grid with these further axes reads its trials."""
     return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
-
-
-def can_vary(subject: Subject) -> bool:
-    """Whether the clips that it is about can be varied in training."""
-    return isinstance(subject.task, Voices) and subject.task.data.evidence is not None
-
-
-def varied_points(
-    points: Sequence[Settings], wanted: Variation | None, dropout: float | None, subject: Subject
-) -> tuple[Settings, ...]:
-    """See `varied`."""
-    return varied(points, wanted, subject.task.data, dropout) if isinstance(subject.task, Voices) else tuple(points)
 
 
 def varied(
     points: Sequence[Settings], wanted: Variation | None, data: ImageSet, dropout: float | None = DROPOUT
 ) -> tuple[Settings, ...]:
-    """The points with these strengths of variation, where the images can be varied.
+    """The points with these strengths of variation; unchanged without strengths, or if the images cannot be varied.
 
-    dropout: what goes with that, see docs/experiments.md; None leaves the points their own.
+    dropout: goes with variation, see docs/experiments.md; None leaves that of the points.
     """
     if wanted is None or data.evidence is None:
         return tuple(points)
-    changes: dict[str, Any] = {f"vary_{name}": value for name, value in asdict(wanted).items()}
+    changes = {f"vary_{name}": value for name, value in asdict(wanted).items()}
     changes |= {} if dropout is None else {"dropout": dropout}
     return tuple(replace(point, **changes) for point in points)
 

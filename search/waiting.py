@@ -1,4 +1,4 @@
-"""The points of a search that wait for a worker, kept so that the next one is found without looking at all of them.
+"""The points of a search that wait for a worker, filed so that the next one is found without looking at all of them.
 
     waiting = Waiting(points)
     point = waiting.take("trial 1")                   # None if all that are left have to wait
@@ -8,9 +8,9 @@
 Points are filed under the first of their epochs that is not done. Those under an epoch that lies on the way of a
 running trial have to wait. A point is filed anew at most once for each of its epochs, however many points there are.
 
-The longest way that is left comes first, as in critical-path scheduling. Which of the points on it runs is a choice:
-the longest leaves the others to be read off; the shortest lets the rest of the way go on elsewhere, so that several
-workers end at the same time. `balanced` finds out by trying when to change from the one to the other.
+The longest way left comes first, as in critical-path scheduling. Any point on it may run: the longest one trains the
+epochs of all others, which then only read them; the shortest one lets another worker go on with the rest of the way, so
+that several workers end at the same time. `balanced` tries out when to change from the longest to the shortest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 from search.task import Point
 
@@ -84,7 +83,7 @@ class Waiting:
         return next((count for count, epoch in enumerate(path) if epoch not in self._done), len(path))
 
     def end(self, trial: str) -> None:
-        """A trial has ended, one way or another; nobody waits for it any longer."""
+        """A trial has ended, finished or not; no other waits for it any longer."""
         number = self._taken.pop(trial, None)
         if number is None:
             return
@@ -107,9 +106,9 @@ class Waiting:
         heapq.heappush(self._shortest, (-way, left, number, branch))
 
 
-def paths(prefixes: Sequence[Sequence[Any]], share: bool = True) -> list[tuple[int, ...]]:
+def paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tuple[int, ...]]:
     """A number for every epoch of every point, the same where points share it."""
-    numbers: dict[Any, int] = {}
+    numbers: dict[tuple[int, Hashable], int] = {}
     found = []
     for order, prefix in enumerate(prefixes):
         at, path = -1 if share else -2 - order, []

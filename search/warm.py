@@ -1,31 +1,33 @@
-"""What a study knows before it begins: its own trials from before a kill, and those of other searches, from MLflow."""
+"""Warm start: a study continues its own trials after a kill, and learns those of earlier searches from MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from agr.errors import SettingsError
-from search.ledger import Ledger
+from search.ledger import Expand, Ledger
 from search.opening import driver, is_dead
+from search.ranges import Value
 from search.space import Space
 from search.study import Arena
-from search.task import Aim, Point, counted
+from search.task import Aim, Config, Point, counted
 
 if TYPE_CHECKING:
     from agr.logged import Finished
 
-TAGS = ("data_digest", "split_digest", "recipe")  # that two searches must share to learn from each other
-Expand = Callable[[Mapping[str, Any]], tuple[Point, ...]]
+TAGS = ("data_digest", "split_digest", "recipe")  # which two searches must share to learn from each other
+Types = Mapping[str, type[Value]]
 
 
 def recall(arena: Arena, ledger: Ledger, expand: Expand) -> int:
-    """Go on with a study: its ended trials are read from the stages, those that a dead driver ran are asked again.
+    """Continue a study: replay its ended trials from their stages, enqueue again those that a dead driver was running.
 
-    Returns: how many trials it had.
+    Returns:
+        How many trials it had.
     """
     known = ledger.study.get_trials(deepcopy=False)
     for trial in known:
@@ -39,7 +41,7 @@ def recall(arena: Arena, ledger: Ledger, expand: Expand) -> int:
 
 
 def _left(maker: str) -> bool:
-    """Whether nobody runs a trial of this driver any longer: one of the same number has taken its place, or none."""
+    """Whether a trial of this driver runs no longer: the driver is dead, or this process has got its number."""
     return maker == driver() or is_dead(maker)
 
 
@@ -54,47 +56,54 @@ def _replay(arena: Arena, trial: optuna.trial.FrozenTrial, points: Sequence[Poin
 def tell(
     study: optuna.Study,
     space: Space,
-    base: Mapping[str, Any],
+    base: Config,
     found: Sequence[Finished],
     aim: Aim,
-    kinds: Mapping[str, type],
-) -> list[dict[str, Any]]:
-    """Give a study the finished trials of other searches that lie within its space; returns those, best first.
+    kinds: Types,
+) -> list[dict[str, Value]]:
+    """Add the finished trials of other searches to a study.
 
-    base: what every trial of this search has besides the space. kinds: the type of each setting.
+    Args:
+        study: Learns the trials.
+        space: A trial outside it is left out.
+        base: The settings that all trials of this search share; a trial with others is left out.
+        found: The trials.
+        aim: The metric that the study optimises.
+        kinds: The type of each setting.
+
+    Returns:
+        The hyperparameters of the trials that were added, best first.
     """
     distributions = space.distributions()
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("run_id") for trial in trials}
     own = {_besides_epochs(trial.params) for trial in trials if "config" in trial.user_attrs}
     seen = {(frozenset(trial.params.items()), trial.values[0]) for trial in trials if "run_id" in trial.user_attrs}
-    told = []
+    added = []
     for run in found:
         config, value = _read(run, aim, kinds)
-        if config is None or value is None or run.run_id in known:
-            continue
-        if apart(config, space, base):
+        if config is None or value is None or run.run_id in known or apart(config, space, base):
             continue
         params = {name: config[name] for name in distributions}
         trace = frozenset(params.items()), value
-        if _besides_epochs(params) in own or trace in seen:  # the same search once more logs the same trials
+        if _besides_epochs(params) in own or trace in seen:  # the same search, run again, logs the same trials
             continue
         seen.add(trace)
         study.add_trial(
             create_trial(params=params, distributions=distributions, value=value, user_attrs={"run_id": run.run_id})
         )
-        told.append((value if aim.highest else -value, params))
-    return [params for _, params in sorted(told, key=lambda pair: -pair[0])]
+        added.append((value if aim.highest else -value, params))
+    return [params for _, params in sorted(added, key=lambda pair: -pair[0])]
 
 
-def _besides_epochs(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+def _besides_epochs(params: Config) -> frozenset[tuple[str, object]]:
     return frozenset((name, value) for name, value in params.items() if name != "epochs")
 
 
-def _read(run: Finished, aim: Aim, kinds: Mapping[str, type]) -> tuple[dict[str, Any] | None, float | None]:
-    """The settings of a run, and its aim's metric; None for what cannot be read."""
+def _read(run: Finished, aim: Aim, kinds: Types) -> tuple[dict[str, Value] | None, float | None]:
+    """The settings of a run and its metric of the aim; None for what cannot be read."""
     try:
-        config: dict[str, Any] = {name: _typed(text, kinds[name]) for name, text in run.params.items() if name in kinds}
+        config = {name: _typed(text, kinds[name]) for name, text in run.params.items() if name in kinds}
     except ValueError:
         return None, None
     if "fold" in run.params:
@@ -104,28 +113,26 @@ def _read(run: Finished, aim: Aim, kinds: Mapping[str, type]) -> tuple[dict[str,
     return config, run.metrics.get(f"chosen_{aim.metric}", run.metrics.get(aim.metric))
 
 
-def _typed(text: str, kind: type) -> Any:
+def _typed(text: str, kind: type[Value]) -> Value:
     return text == "True" if kind is bool else kind(text)
 
 
-def apart(config: Mapping[str, Any], space: Space, base: Mapping[str, Any]) -> list[str]:
-    """In what a trial could not be one of this search: what lies outside the space, what the search has otherwise."""
+def apart(config: Config, space: Space, base: Config) -> list[str]:
+    """The settings for which a trial cannot be one of this search: outside its space, or other than its own."""
     others = {name: value for name, value in base.items() if name in config and name not in space.varied}
     return space.outside(config) + [n for n, value in others.items() if n != "seed" and config[n] != value]
 
 
-def strangers(
-    space: Space, base: Mapping[str, Any], found: Sequence[Finished], aim: Aim, kinds: Mapping[str, type]
-) -> str:
-    """What people are told where none of the trials that were found could be one of this search."""
+def strangers(space: Space, base: Config, found: Sequence[Finished], aim: Aim, kinds: Types) -> str:
+    """A line for people if none of the trials that were found could be one of this search."""
     configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
     names = {name for config in configs for name in apart(config, space, base)}
-    why = f": outside the space, or otherwise there, is {', '.join(sorted(names))}" if names else ""
-    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches could be of this search{why}"
+    why = f": outside the space, or different, is {', '.join(sorted(names))}" if names else ""
+    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches fits this one{why}"
 
 
 def check(space: Space, expand: Expand) -> None:
-    """Raises: SettingsError if a value that the space allows is one that the task refuses."""
+    """Raises: SettingsError if the space allows a value that the task refuses."""
     for config in space.edges():
         try:
             expand(config)

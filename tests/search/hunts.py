@@ -24,7 +24,7 @@ from search.space import Space, known_settings
 from search.stages import Stage, StageStore
 from search.study import Arena
 from search.subject import Subject
-from search.task import ACCURACY, VOICES, Kind, Point, Voices
+from search.task import ACCURACY, VOICES, AgrPoint, Kind, Point, Voices
 
 HUNTED = replace(VOICES, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
@@ -47,7 +47,7 @@ def forbidden(*_: object, **__: object) -> Any:
     raise AssertionError("neither Ray nor an ending is wanted here")
 
 
-def arena(folder: Path, kind: Kind = HUNTED) -> Arena:
+def arena(folder: Path, kind: Kind[AgrPoint] = HUNTED) -> Arena:
     """An arena of which nothing may be trained. Its tracker is a `Finding`."""
     data, split = small_split()
     tracker, store = Finding(), StageStore(str(folder))
@@ -91,6 +91,4 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> Hunt:
 
 def ledger(made: Hunt, where: Arena) -> Ledger:
     """A hunt's ledger, as it makes it itself."""
-    study = made.study(where.subject)
-    kind = where.subject.task.kind
-    return Ledger(study, made.space, made._expand(where.subject), made.budget, kind, made._values, where.known)
+    return made.ledger(where, made.study(where.subject))

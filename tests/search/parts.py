@@ -16,6 +16,7 @@ from agr.recipe import IMAGE_SHAPE
 from agr.splits import Split, make
 from agr.training import Epoch, State
 from search.stages import Stage
+from search.task import TrialReport
 
 
 def small_images(speakers: int = 4, clips: int = 5) -> ImageSet:
@@ -43,6 +44,21 @@ def epoch(number: int, lr: float = 0.01, **others: float) -> Epoch:
     values |= {"val_loss": 0.7, "val_accuracy": 0.5, "val_balanced_accuracy": 0.5, "val_ece": 0.2}
     values |= {"seconds": 0.1}
     return Epoch(epoch=number, lr=lr, **(values | others))
+
+
+def report(
+    epochs: Sequence[Epoch] = (), origins: Sequence[str] = (), read: bool = False, failed: str = ""
+) -> TrialReport:
+    """What a trial reports of these epochs."""
+    known = [dict(vars(each)) for each in epochs]
+    at = epochs[-1].epoch if epochs else 0
+    found: TrialReport = {"epoch": at, "score": 0.0, "epochs": known, "origins": list(origins), "read": read}
+    return found | {"failed": failed} if failed else found
+
+
+def at(count: int) -> TrialReport:
+    """The report of a trial that has come this far."""
+    return {"epoch": count, "score": 0.0, "epochs": [], "origins": [], "read": False}
 
 
 def made_stage(epochs: int = 2, seed: int = 0) -> Stage:

@@ -47,7 +47,8 @@ def test_aims_are_known_by_name_in_the_order_given() -> None:
 
 
 def test_an_epochs_aims_are_its_metrics_and_latency_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aims, "_LATENCIES", {("cnn", 0.5): 1.25, ("pooled", 1.0): 0.5})
+    known = {("cnn", 0.5): 1.25, ("pooled", 1.0): 0.5}
+    monkeypatch.setattr(aims, "latency", lambda model, width: known[model, width])
     one = epoch(1, val_balanced_accuracy=0.75, val_ece=0.125)
     assert measured(ACCURACY, {}, one) == 0.75
     assert measured(CALIBRATION, {}, one) == 0.125
@@ -56,11 +57,11 @@ def test_an_epochs_aims_are_its_metrics_and_latency_is_the_models(monkeypatch: p
 
 
 def test_latency_is_measured_once_for_a_model_and_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aims, "_LATENCIES", {})
-    first = aims.latency("cnn", 0.25)
-    assert first > 0
-    assert aims.latency("cnn", 0.25) == first
-    assert list(aims._LATENCIES) == [("cnn", 0.25)]
+    aims.latency.cache_clear()
+    milliseconds = iter((0.25, 0.5))
+    monkeypatch.setattr("agr.model.latency_ms", lambda model: next(milliseconds))
+    assert [aims.latency("cnn", 0.25), aims.latency("cnn", 0.25), aims.latency("cnn", 0.5)] == [0.25, 0.25, 0.5]
+    aims.latency.cache_clear()
 
 
 def test_of_one_aim_the_best_epoch_decides_then_the_loss_then_length() -> None:
@@ -87,7 +88,8 @@ def test_of_two_aims_the_second_decides_among_those_close_to_the_best_of_the_fir
 
 
 def test_latency_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aims, "_LATENCIES", {("cnn", 1.0): 2.0, ("cnn", 0.5): 1.0})
+    known = {("cnn", 1.0): 2.0, ("cnn", 0.5): 1.0}
+    monkeypatch.setattr(aims, "latency", lambda model, width: known[model, width])
     wide = record("wide", epoch(1, val_balanced_accuracy=0.9))
     narrow = record("narrow", epoch(1, val_balanced_accuracy=0.895), width=0.5)
     assert names(ordered([wide, narrow], [ACCURACY, LATENCY])) == "narrow wide"

@@ -12,7 +12,7 @@ import pytest
 import quiet  # noqa: F401
 from mlflow import MlflowClient
 from numpy.typing import NDArray
-from parts import FakeTracker, epoch, small_split
+from parts import FakeTracker, epoch, report, small_split
 
 from agr import bundle, calibration, card, inference, registry, scoring
 from agr.errors import AgrError
@@ -72,8 +72,7 @@ def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights
     for seed, accuracy in points.items():
         session.start(str(seed), asdict(replace(POINT, seed=seed)))
         last = epoch(2, val_balanced_accuracy=accuracy)
-        told = {"epochs": [asdict(epoch(1)), asdict(last)], "origins": [session.id] * 2, "read": False}
-        session.advance(str(seed), told)
+        session.advance(str(seed), report([epoch(1), last], [session.id] * 2))
         session.end(str(seed), build("cnn", seed=seed).state_dict if weights else None)
     return session
 
@@ -229,7 +228,7 @@ def test_mlflow_shows_the_card_and_the_command_prints_it(tmp_path: Path, capsys:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     session = finished(Outbox(Tracker(uri), tmp_path / "outbox"), {1: 0.9})
     conclude(session, *small_split(), TAGS, promote=False)
-    session.hang_up()
+    session.tracker.close()
     client = MlflowClient(uri, uri)
     version = client.get_model_version("agr", "1")
     text = (bundle.locate(registry.resolve("models:/agr/best", uri).folder) / card.FILE).read_text(encoding="utf-8")

@@ -5,22 +5,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import quiet  # noqa: F401
-from parts import bits
+import torch
+from parts import FakeTracker, bits
+from safetensors.torch import load_file
 
 from agr.errors import AgrError, SettingsError, TrainingError
 from agr.training import State
 from search import custom_subject, request, run_optuna
-from search.custom import Custom, CustomPoint, aim_of, function_of, module_of, point_of
+from search.custom import Custom, CustomPoint, Reported, aim_of, function_of, module_of, point_of
+from search.outbox import Outbox
 from search.searcher import PrefixSearcher
-from search.task import lineage_of
+from search.session import Session
+from search.task import fusible, lineage_of
 
 DIGITS = "examples.digits:fit"
 BODY = """
@@ -125,7 +129,7 @@ def test_axes_given_take_the_place_of_the_grids_own(write: Write) -> None:
     path = write(BODY, FIT)
     grid = custom_subject.grid_of(path, {"epochs": [1, 2], "lr": None})
     assert grid == {"epochs": [1, 2], "lr": [0.1], "name": ["a", "b"]}
-    points = custom_subject.points_of(path, grid, custom_subject.subject(path))
+    points = custom_subject.points_of(path, grid)
     assert [tuple(point.values.values()) for point in points] == list(itertools.product([1, 2], [0.1], "ab"))
     found = message(lambda: custom_subject.grid_of(path, {"gamma": [1]}))
     assert found == f"--gamma: not in GRID of {path}; expected one of epochs, lr, name"
@@ -218,8 +222,11 @@ def reporting(*lines: str) -> str:
         ("report({'val_accuracy': 1, 'loss': float('inf')}, {})", ", epoch 1: loss inf; diverged"),
         ("report({'val_accuracy': 'high'}, {})", ", epoch 1: metrics {'val_accuracy': 'high'}; expected numbers by"),
         ("report(0.5, {})", ", epoch 1: metrics 0.5; expected numbers by name"),
-        ("report({'val_accuracy': 1, 'epoch': 7}, {})", ", epoch 1: metric epoch; expected a name that is not AGR's"),
-        ("report({'val_accuracy': 1, 'seconds': 7}, {})", ", epoch 1: metric seconds; expected a name that is not"),
+        ("report({'val_accuracy': 1, 'epoch': 7}, {})", ", epoch 1: metric epoch: a name of AGR's; expected another"),
+        (
+            "report({'val_accuracy': 1, 'seconds': 7}, {})",
+            ", epoch 1: metric seconds: a name of AGR's; expected",
+        ),
         ("report({'val_accuracy': 1}, [1])", ": state: "),
         ("report({'val_accuracy': 1}, {'w': 'text'})", ": state: "),
         ("report({'val_accuracy': 1}, {'w': object()})", ": state: "),
@@ -293,7 +300,9 @@ def test_the_example_learns_and_is_tested_on_what_it_did_not_see() -> None:
     states = fit(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 10})
     arrays = {name: tensor.numpy() for name, tensor in states[-1].weights.items()}
     assert states[-1].history[-1].val_accuracy > 0.85
-    assert function_of(DIGITS, "test")({}, arrays)["test_accuracy"] > 0.8
+    tested = function_of(DIGITS, "test")({}, arrays)
+    assert isinstance(tested, dict)
+    assert tested["test_accuracy"] > 0.8
 
 
 def test_what_goes_to_workers_is_the_path_and_no_data() -> None:
@@ -302,5 +311,56 @@ def test_what_goes_to_workers_is_the_path_and_no_data() -> None:
     assert (task.lean(), task.nbytes, task.name, task.path) == (task, 0, "digits", DIGITS)
     point = point_of(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 2})
     assert isinstance(point, CustomPoint)
-    assert task.about(point) == {"trainable": DIGITS, "lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0}
-    assert task.kind.epoch is SimpleNamespace
+    assert task.describe(point) == {"trainable": DIGITS, "lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0}
+    assert task.kind.epoch is Reported
+
+
+# Its champion
+
+
+@dataclass
+class Registry(FakeTracker):
+    """A tracker that reads what is registered."""
+
+    model: str = "made"
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
+        self.weights = load_file(str(folder / custom_subject.WEIGHTS))
+        return 1
+
+    def marks_of(self, alias: str) -> None:
+        return None
+
+    def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
+        return True
+
+
+def conclude(path: str, tracker: Registry) -> Mapping[str, float]:
+    """Register the champion of one trial, whose weights are ones; returns what `test` found."""
+    about = custom_subject.subject(path)
+    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.kind)
+    session.start("t", CONFIG)
+    epochs = [{"epoch": number, "val_accuracy": 0.5, "seconds": 0.1} for number in (1, 2, 3)]
+    origins = [session.id] * 3
+    session.advance("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
+    session.end("t", lambda: {"w": torch.ones(2)})
+    return about.conclude(session, {}, False, None).tested
+
+
+def test_what_test_does_to_its_arrays_does_not_change_the_registered_model(write: Write) -> None:
+    body = "def test(config, state):\n    state['w'] *= 0\n    config.clear()\n    return {'test_accuracy': 0.25}\n"
+    tracker = Registry()
+    assert conclude(write(BODY, FIT, body), tracker) == {"test_accuracy": 0.25}
+    assert tracker.weights["w"].tolist() == [1.0, 1.0]
+
+
+def test_a_test_that_returns_no_numbers_is_named(write: Write) -> None:
+    path = write(BODY, FIT, "def test(config, state):\n    return 0.25\n")
+    found = message(lambda: conclude(path, Registry()), TrainingError)
+    assert found == f"--trainable {path}: test returned 0.25; expected numbers by name"
+
+
+def test_points_of_a_trainable_do_not_train_in_lanes(write: Write) -> None:
+    points = [point_of(write(BODY, FIT), CONFIG)]
+    assert message(lambda: fusible(points)).startswith("--lanes fused: found a trainable; expected AGR's own models")

@@ -7,14 +7,14 @@ from typing import cast
 
 import pytest
 import quiet  # noqa: F401
-from parts import FakeTracker, epoch
+from parts import FakeTracker, epoch, report
 from rich.table import Table
 
 from agr.training import Settings
 from search.display import clock, shown, table
 from search.outbox import Outbox
 from search.session import Session
-from search.task import VOICES, Aim, Kind
+from search.task import VOICES, Aim, Kind, Point
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 OTHER = replace(
@@ -27,7 +27,7 @@ OTHER = replace(
 )
 
 
-def session_of(kind: Kind, planned: int) -> Session:
+def session_of(kind: Kind[Point], planned: int) -> Session:
     tracker = FakeTracker()
     return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, kind)
 
@@ -37,9 +37,9 @@ def go(
 ) -> None:
     """A trial of some epochs, the first of which were read."""
     session.start(trial, asdict(point))
-    every = [asdict(epoch(number)) for number in range(1, epochs + 1)]
-    session.advance(trial, {"epochs": every[:read], "origins": ["old"] * read, "read": True})
-    session.advance(trial, {"epochs": every[read:], "origins": ["s"] * (epochs - read), "read": False, "failed": why})
+    every = [epoch(number) for number in range(1, epochs + 1)]
+    session.advance(trial, report(every[:read], ["old"] * read, read=True))
+    session.advance(trial, report(every[read:], ["s"] * (epochs - read), failed=why))
     if end:
         session.end(trial, None)
 

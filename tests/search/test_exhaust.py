@@ -35,20 +35,20 @@ def keep(store: StageStore, about: Subject, point: Settings) -> str:
 
 def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
     about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
-    store, strategy = StageStore(str(tmp_path)), Exhaust(lambda _: points)
-    assert strategy.surely_trains(about, store, "cpu")
+    store, strategy = StageStore(str(tmp_path)), Exhaust(points)
+    assert strategy.needs_training(about, store, "cpu")
     keys = [keep(store, about, point) for point in points]
-    assert not strategy.surely_trains(about, store, "cpu")
-    assert strategy.surely_trains(about, store, "cuda")
+    assert not strategy.needs_training(about, store, "cpu")
+    assert strategy.needs_training(about, store, "cuda")
     store.drop(keys[-1])
-    assert strategy.surely_trains(about, store, "cpu")
+    assert strategy.needs_training(about, store, "cpu")
 
 
 @pytest.mark.parametrize("count", [LOOKS + 1, 10 * LOOKS])
 def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
     about = subject()
     points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
-    store, strategy = StageStore(str(tmp_path)), Exhaust(lambda _: points)
+    store, strategy = StageStore(str(tmp_path)), Exhaust(points)
     for point in points:
         keep(store, about, point)
     looked: list[str] = []
@@ -58,5 +58,5 @@ def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
             looked.append(key)
             return super().outline(key)
 
-    assert not strategy.surely_trains(about, Counting(str(tmp_path)), "cpu")
+    assert not strategy.needs_training(about, Counting(str(tmp_path)), "cpu")
     assert 0 < len(looked) <= LOOKS

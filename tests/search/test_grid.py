@@ -9,7 +9,8 @@ import pytest
 
 from agr.errors import SettingsError
 from agr.training import STEP_SIZE, Settings
-from search.grid import EPOCHS, GAMMA, LR, axes, distinct_epochs, grid, usual
+from search.grid import axes, distinct_epochs, grid
+from search.ranges import Value
 from search.task import Folded
 
 
@@ -137,7 +138,7 @@ def test_whole_numbers_on_an_axis_of_numbers_make_the_same_trials_as_numbers() -
     ("name", "value", "wanted"),
     [("dropout", "much", "numbers"), ("batch_size", 16.5, "whole numbers"), ("vary_shift", "x", "whole numbers")],
 )
-def test_a_value_of_another_type_is_named(name: str, value: object, wanted: str) -> None:
+def test_a_value_of_another_type_is_named(name: str, value: Value, wanted: str) -> None:
     with pytest.raises(SettingsError) as caught:
         grid(others={name: [1, value]})
     assert str(caught.value) == f"--axis {name}: found {value}; expected {wanted}"
@@ -161,11 +162,6 @@ def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], 
     with pytest.raises(SettingsError) as caught:
         axes(given)
     assert str(caught.value) == message
-
-
-def test_what_was_not_given_is_the_studys() -> None:
-    assert usual({"epochs": None, "lr": None, "gamma": None}) == (EPOCHS, LR, GAMMA)
-    assert usual({"epochs": [3], "lr": None, "gamma": [0.5, 1.0]}) == ([3], LR, [0.5, 1.0])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -23,7 +23,7 @@ from search.session import Record
 from search.space import Space
 from search.studies import study_storage
 from search.study import Arena
-from search.task import Folded, settled
+from search.task import EpochMetrics, Folded, settled
 
 BOTH = (aims.AIMS["balanced_accuracy"], aims.AIMS["calibration"])
 
@@ -34,9 +34,9 @@ BOTH = (aims.AIMS["balanced_accuracy"], aims.AIMS["calibration"])
     ("others", "message"),
     [
         ({"aims": BOTH, "scheduler": "asha"}, "--scheduler asha: found 2 aims; expected none with several"),
-        ({"folds": 4, "scheduler": "hyperband"}, "--scheduler hyperband: found --folds 4; expected none with folds"),
+        ({"folds": 4, "scheduler": "hyperband"}, "--scheduler hyperband: expected none with --score-folds"),
         ({"aims": BOTH, "sampler": "cmaes"}, "--sampler cmaes: found 2 aims; expected tpe, random or nsga2"),
-        ({"folds": 4, "budget": Budget(3)}, "--budget 3: found --folds 4; expected as many or more"),
+        ({"folds": 4, "budget": Budget(3)}, "--budget 3: expected --score-folds 4 or more"),
         ({"space": Space({"lr": Range(0.1, 0.2)}, {})}, "--space: no epochs; expected a line epochs = ..."),
     ],
 )
@@ -96,7 +96,7 @@ def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: 
         assert asked is not None
         assert not SPACE.outside(asked.config)
         book.advance(asked, 0, [epoch(1, val_balanced_accuracy=0.5 + turn / 20)], read=False)
-        book.advance(asked, 0, [epoch(n) for n in range(2, asked.config["epochs"] + 1)], read=False)
+        book.advance(asked, 0, [epoch(n) for n in range(2, asked.epochs + 1)], read=False)
         book.end(asked, 0)
     assert {trial.state for trial in book.study.trials} == {TrialState.COMPLETE}
 
@@ -183,7 +183,7 @@ def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.9, 0.6))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.7, 0.8))
     ranking = made.train(where)
-    assert [(record.settings.lr, record.chosen.epoch, record.score) for record in ranking] == [
+    assert [(record.settings.config()["lr"], record.chosen.epoch, record.score) for record in ranking] == [
         (0.01, 2, 0.9),
         (0.02, 2, 0.8),
     ]
@@ -210,7 +210,9 @@ def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
 def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_again(tmp_path: Path) -> None:
     where = arena(tmp_path / "stages")
     point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
-    history = [epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)]
+    history: list[EpochMetrics] = [
+        epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)
+    ]
     record = Record(point, "run", HUNTED, "FINISHED", history)
     with pytest.raises(AssertionError, match="neither Ray"):
         whole(where, [record])

@@ -15,7 +15,7 @@ import pytest
 import quiet  # noqa: F401
 import torch
 from mlflow import MlflowClient
-from parts import FakeTracker, small_split
+from parts import FakeTracker, report, small_split
 
 from agr.errors import SettingsError
 from agr.images import ImageSet
@@ -189,8 +189,7 @@ def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) 
     for number, point in enumerate(POINTS):
         stage = found[point.rates()]
         session.start(str(number), asdict(point))
-        epochs = [asdict(epoch) for epoch in stage.state.history]
-        session.advance(str(number), {"epochs": epochs, "origins": stage.origins, "read": True})
+        session.advance(str(number), report(stage.state.history, stage.origins, read=True))
         session.end(str(number), None)
     assert session.summary() == "12 trials, 60 epochs, 18 trained, 42 shared, 0 from earlier runs"
 

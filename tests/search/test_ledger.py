@@ -54,7 +54,7 @@ def ask(ledger: Ledger) -> Asked:
 
 def give(ledger: Ledger, asked: Asked, fold: int = 0, read: bool = False, end: bool = True, **metrics: Any) -> None:
     """Epochs of one fold with these numbers, one after another, and its end."""
-    series = metrics or {"val_balanced_accuracy": [0.5] * asked.config["epochs"]}
+    series = metrics or {"val_balanced_accuracy": [0.5] * asked.epochs}
     for number, values in enumerate(zip(*series.values(), strict=True), start=1):
         ledger.advance(asked, fold, [epoch(number, **dict(zip(series, values, strict=True)))], read)
     if end:
@@ -78,7 +78,7 @@ def test_no_budget_is_ever_exceeded_and_what_is_left_would_not_do(budget: int, f
             running.append(asked)
         if not running:
             break
-        promised = sum(each.config["epochs"] * max(1, folds) for each in running)
+        promised = sum(each.epochs * max(1, folds) for each in running)
         assert ledger.spent + promised <= budget
         asked = running.pop(0)
         for fold in range(max(1, folds)):
@@ -312,7 +312,7 @@ def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> N
     states = [trial.state for trial in ledger.study.trials]
     assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
     assert told(ledger).user_attrs["reason"] == "width 9: too wide"
-    assert ledger.left == 4 - ledger.asked[0].config["epochs"]
+    assert ledger.left == 4 - ledger.asked[0].epochs
 
 
 def test_a_space_of_which_everything_is_refused_is_said_to_be_one() -> None:

@@ -14,12 +14,15 @@ from agr.training import Settings
 from search.luck import SEEDS, Repeats, distinct, repeat, seeded
 from search.session import Record
 from search.study import Arena
+from search.task import EpochMetrics
 
 POINT = Settings(epochs=4, lr=0.01, gamma=0.5)
 
 
 def record(point: Settings, *scores: float) -> Record:
-    history = [epoch(number, val_balanced_accuracy=score) for number, score in enumerate(scores, start=1)]
+    history: list[EpochMetrics] = [
+        epoch(number, val_balanced_accuracy=score) for number, score in enumerate(scores, start=1)
+    ]
     return Record(point, f"{point.lr}-{point.epochs}", HUNTED, "FINISHED", history)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
 import pytest
 import quiet  # noqa: F401
 
+from agr.errors import SettingsError
+from search import run_grid, run_optuna
 from search.options import plan_of
-from search.run_grid import parse
 
 
 @pytest.mark.parametrize(
@@ -20,5 +24,44 @@ from search.run_grid import parse
     ],
 )
 def test_stages_stand_below_the_storage_unless_told_otherwise(words: str, storage: str, stages: str | None) -> None:
-    plan = plan_of(parse(words.split()), "search/run_grid.py")
+    plan = plan_of(run_grid.parse(words.split()), "search/run_grid.py")
     assert (plan.storage, plan.stage_store) == (storage, stages)
+
+
+OTHERS = ("--no-variation", "--model cnn", "--lanes fused")
+BOTH = ("--data demo", "--leave-out x", "--recipe mfc", "--split speakers", "--folds 4", "--fold 0")
+
+
+@pytest.mark.parametrize("flag", [*BOTH, "--seed 0", "--vary pitch=0.1", *OTHERS])
+def test_run_grid_refuses_flags_that_a_trainable_would_ignore(flag: str) -> None:
+    _refused(run_grid.parse, flag)
+
+
+@pytest.mark.parametrize("flag", [*BOTH, "--aim loss", "--score-folds 2", "--repeat-best 2"])
+def test_run_optuna_refuses_flags_that_a_trainable_would_ignore(flag: str) -> None:
+    _refused(run_optuna.parse, flag)
+
+
+def _refused(parse: Callable[[Sequence[str]], object], flag: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(["--trainable", "examples.digits:fit", *flag.split()])
+    name = flag if flag == "--lanes fused" else flag.split()[0]
+    assert str(caught.value) == f"{name}: for AGR's own models only; found --trainable with it"
+
+
+def test_the_seed_of_optunas_sampler_goes_with_a_trainable() -> None:
+    assert run_optuna.parse(["--trainable", "examples.digits:fit", "--seed", "3"]).seed == 3
+
+
+@pytest.mark.parametrize("script", [run_grid, run_optuna])
+def test_folds_and_fold_are_the_cross_validation_of_both_scripts(script: ModuleType) -> None:
+    options = script.parse(["--folds", "4", "--fold", "1"])
+    plan = plan_of(options, "a script")
+    assert (plan.split, plan.folds, plan.fold) == ("folds", 4, 1)
+    assert vars(options).get("score_folds", 0) == 0
+
+
+def test_flags_that_are_not_given_have_their_defaults() -> None:
+    options = run_grid.parse(["--trainable", "examples.digits:fit"])
+    assert (options.data, options.split, options.seed, options.lanes) == (["demo"], "speakers", 0, "separate")
+    assert run_optuna.parse([]).score_folds == 0

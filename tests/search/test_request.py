@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,9 @@ def hunt(*arguments: str, subject: Subject | None = None, where: Path | None = N
     """The hunt that a command line asks for, on small images unless a subject is given."""
     options = run_optuna.parse(arguments)
     wanted = aims.parse(options.aim or ["balanced_accuracy"])
-    return request.hunt_of(options, request.space_of(options.space), wanted, subject or made(where))
+    subject = subject or made(where)
+    assert isinstance(subject.task, Voices)
+    return request.hunt_on(options, request.space_of(options.space), wanted, subject, subject.task.data)
 
 
 def file(folder: Path, text: str) -> str:
@@ -98,10 +99,10 @@ def test_what_is_no_number_and_no_choice_is_wrong_usage(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--folds", "2"], ["--aim", "loss", "--aim", "calibration"]])
+@pytest.mark.parametrize("arguments", [["--score-folds", "2"], ["--aim", "loss", "--aim", "calibration"]])
 def test_folds_and_several_aims_have_no_scheduler_unless_one_is_asked_for(arguments: list[str], tmp_path: Path) -> None:
     assert hunt(*arguments, where=tmp_path).scheduler == "none"
-    with pytest.raises(SettingsError, match="--scheduler asha: found "):
+    with pytest.raises(SettingsError, match=r"--scheduler asha: (found 2 aims; )?expected none with"):
         hunt(*arguments, "--scheduler", "asha", where=tmp_path)
 
 
@@ -112,7 +113,7 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Subject) -
     made = hunt(subject=varied)
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
-    (point,) = made.points(varied, made.first)
+    (point,) = made.expand(varied)(made.first)
     usual = Settings(epochs=20, lr=0.001, gamma=0.7, dropout=voices.DROPOUT)
     strengths = {name: value for name, value in point.config().items() if name.startswith("vary_")}
     assert point == replace(usual, **strengths)
@@ -122,7 +123,8 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Subject) -
 def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied: Subject, tmp_path: Path) -> None:
     for subject in (varied, made(tmp_path)):
         asked = hunt(subject=subject)
-        points = voices.varied_points(grid.grid(), Variation(), voices.DROPOUT, subject)
+        assert isinstance(subject.task, Voices)
+        points = voices.varied(grid.grid(), Variation(), subject.task.data)
         assert {tuple(warm.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
@@ -137,7 +139,7 @@ def test_who_asks_for_variation_of_images_without_evidence_is_told(line: str, tm
     given = file(tmp_path, f"epochs = {{low = 1, high = 3}}\n{line}\n")
     with pytest.raises(SettingsError) as caught:
         hunt("--space", given, where=tmp_path)
-    assert str(caught.value) == "--space: vary_speed on images of recipe mfc; expected recipe voice"
+    assert str(caught.value) == "--space: found vary_speed on images of recipe mfc; expected recipe voice"
 
 
 def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
@@ -215,17 +217,6 @@ def test_the_printed_space_is_the_default_and_can_be_given_back(
 
 def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
     data, split = small_split()
-    made = hunt("--folds", "2", where=tmp_path)
-    points = made.points(arena(tmp_path).subject, made.first)
+    made = hunt("--score-folds", "2", where=tmp_path)
+    points = made.expand(arena(tmp_path).subject)(made.first)
     assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)
-
-
-def options(**given: Any) -> argparse.Namespace:
-    return argparse.Namespace(**vars(run_optuna.parse([])) | given)
-
-
-@pytest.mark.parametrize("flag", ["aim", "folds", "repeat_best"])
-def test_what_is_of_agrs_own_models_is_refused_beside_a_trainable(flag: str) -> None:
-    given: dict[str, Any] = {"aim": ["loss"], "folds": 2, "repeat_best": 2}
-    with pytest.raises(SettingsError, match=f"--{flag.replace('_', '-')}: of AGR's own models; expected it without"):
-        request.custom(options(trainable="examples.digits:fit", **{flag: given[flag]}))

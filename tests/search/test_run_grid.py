@@ -18,6 +18,7 @@ import quiet  # noqa: F401
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from parts import report
 
 from agr import splits, synth, terminal
 from agr.images import ImageSet, load
@@ -532,12 +533,12 @@ def test_a_diverging_trial_is_recorded_with_its_reason_and_the_others_go_on(leak
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of searches in this process, whose trials only say that they diverged."""
 
-    def diverge(session: Session, searcher: PrefixSearcher, trials: int, *_: object) -> None:
-        for trial in map(str, range(trials)):
+    def diverge(session: Session, searcher: PrefixSearcher, *_: object) -> None:
+        for trial in map(str, range(session.planned)):
             given = searcher.suggest(trial)
             assert isinstance(given, dict)
             session.start(trial, given)
-            session.advance(trial, {"epochs": [], "origins": [], "read": False, "failed": "epoch 1: loss nan"})
+            session.advance(trial, report(failed="epoch 1: loss nan"))
             session.end(trial, None)
             searcher.on_trial_complete(trial)
 
@@ -619,11 +620,13 @@ def typed(
         ),
         (["--vary", "pitch=9"], "agr: variation pitch 9.0: expected 0 to 0.6"),
         (["--data", "IMAGES", "--vary", "pitch=0.1"], "agr: --vary pitch=0.1: these images cannot be varied"),
-        (["--trainable", "examples.digits:fit", "--recipe", "mfc"], "agr: --recipe: of AGR's own models; expected it"),
+        (["--trainable", "examples.digits:fit", "--recipe", "mfc"], "agr: --recipe: for AGR's own models only; found"),
         (
             ["--trainable", "examples.digits:fit", "--vary", "pitch=0.1"],
-            "agr: --vary: of AGR's own models; expected it",
+            "agr: --vary: for AGR's own models only; found",
         ),
+        (["--trainable", "examples.digits:fit", "--lanes", "fused"], "agr: --lanes fused: for AGR's own models only; "),
+        (["--trainable", "examples.digits:fit", "--seed", "0"], "agr: --seed: for AGR's own models only; found"),
         (["--vary", "gain=1"], "agr: --vary gain=1: expected NAME=STRENGTH"),
         (["--data", "PREPARED", "--address", "nonsense"], "agr: --address nonsense: "),
         (["--axis", "dropout"], "agr: --axis dropout: no values; expected values once"),

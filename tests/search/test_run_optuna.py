@@ -242,7 +242,7 @@ def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed)
 def folds(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("folds")
     (folder / "tiny.toml").write_text(TINY)
-    wanted = ("--aim", "balanced_accuracy", "--aim", "latency", "--folds", "2", "--repeat-best", "1")
+    wanted = ("--aim", "balanced_accuracy", "--aim", "latency", "--score-folds", "2", "--repeat-best", "1")
     data = ("--data", str(prepared_root), "--space", "tiny.toml", "--num-workers", "2")
     return start(folder, "run_optuna.py", *data, *wanted, "--budget", "8").wait()
 
@@ -279,6 +279,7 @@ def test_a_hunt_with_two_aims_has_its_front_as_a_picture_and_a_table(folds: Done
     ("arguments", "status", "said"),
     [
         (["--print-space"], 0, ""),
+        (["--trainable", "nowhere:fit", "--data", "demo"], 2, "agr: --data: for AGR's own models only; found"),
         (["--trainable", "nowhere:fit"], 2, "agr: --trainable nowhere:fit: No module named 'nowhere'; "),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import quiet  # noqa: F401
-from parts import FakeTracker, bits, epoch, made_stage
+from parts import FakeTracker, bits, epoch, made_stage, report
 
 from agr.errors import AgrError
 from agr.training import Epoch, Settings
@@ -19,7 +19,7 @@ from search.callback import SessionCallback
 from search.outbox import Outbox
 from search.session import FAILED, FINISHED, KILLED, RUNNING, Record, Session, ranked
 from search.stages import StageStore
-from search.task import VOICES, Aim, Folded, Point
+from search.task import VOICES, Aim, Folded, Point, TrialReport
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 
@@ -36,12 +36,11 @@ def session(tracker: FakeTracker) -> Session:
 
 
 def result(
-    session: Session, numbers: Sequence[int], read: bool = False, origins: Sequence[str] | None = None, **more: Any
-) -> dict[str, Any]:
+    session: Session, numbers: Sequence[int], read: bool = False, origins: Sequence[str] | None = None, **more: str
+) -> TrialReport:
     """What a trial reports."""
-    epochs = [asdict(epoch(number)) for number in numbers]
-    known = {"epoch": max(numbers, default=0), "epochs": epochs, "read": read}
-    return known | {"origins": [session.id] * len(numbers) if origins is None else origins} | more
+    known = report([epoch(n) for n in numbers], [session.id] * len(numbers) if origins is None else origins, read)
+    return cast(TrialReport, known | more)
 
 
 def counts(record: Record) -> tuple[int, int, int]:
@@ -305,11 +304,11 @@ def test_a_rounding_error_in_the_mean_of_two_recalls_does_not_decide() -> None:
 def play(session: Session, trial: str, point: Point, *scores: float, read: int = 0, error: str = "") -> None:
     """A trial with these validation scores, the first `read` of them from the store, from beginning to end."""
     session.start(trial, point.config())
-    every = [asdict(epoch(number, val_balanced_accuracy=each)) for number, each in enumerate(scores, start=1)]
+    every = [epoch(number, val_balanced_accuracy=each) for number, each in enumerate(scores, start=1)]
     if read:
-        session.advance(trial, {"epochs": every[:read], "origins": ["old"] * read, "read": True})
+        session.advance(trial, report(every[:read], ["old"] * read, read=True))
     for each in every[read:]:
-        session.advance(trial, {"epochs": [each], "origins": [session.id], "read": False})
+        session.advance(trial, report([each], [session.id]))
     session.end(trial, dict, error)
 
 
@@ -367,8 +366,7 @@ def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) ->
     session = Session("grid", cast(Outbox, tracker), parent, {}, 3, kind)
     for trial, loss in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
         session.start(trial, asdict(replace(POINT, epochs=1)))
-        known = {"epochs": [asdict(epoch(1, val_loss=loss))], "origins": [session.id], "read": False}
-        session.advance(trial, known)
+        session.advance(trial, report([epoch(1, val_loss=loss)], [session.id]))
         session.end(trial, dict)
     assert session.best == [(1, -0.5), (3, -0.25)]
     assert curve(tracker, session, "val_loss") == [(1, 0.5), (3, 0.25)]
@@ -389,7 +387,7 @@ def test_where_trials_stand_for_their_best_epoch_each_epoch_may_be_the_best(
     play(hunt, "a", POINT, 0.5, 0.7, 0.6)
     assert curve(tracker, hunt) == [(1, 0.5), (2, 0.7)]
     record = hunt.records["a"]
-    assert (record.score, record.chosen.epoch, record.last.epoch) == (0.7, 2, 3)
+    assert (record.score, record.chosen.epoch, len(record.history)) == (0.7, 2, 3)
     assert record.named == {"epochs": 2, "lr": 0.01, "gamma": 0.5}
     metrics = tracker.runs[record.run_id]["metrics"]
     assert metrics["chosen_epoch"] == 2

@@ -24,7 +24,7 @@ from search.session import FAILED, FINISHED, Session, ranked
 from search.stages import Stage, StageStore
 from search.study import Arena, Plan
 from search.subject import Subject
-from search.task import VOICES, Folded, Kind, Point, Voices
+from search.task import VOICES, AgrPoint, Folded, Kind, Point, Voices
 
 POINT = Settings(epochs=7, lr=0.01, gamma=0.5)
 HUNTED = replace(VOICES, best_epoch=True, prunes=True)
@@ -61,7 +61,7 @@ class Stand:
         return made
 
 
-def stand(folder: str, kind: Kind = VOICES) -> Stand:
+def stand(folder: str, kind: Kind[AgrPoint] = VOICES) -> Stand:
     data, split = small_split()
     task = Voices(data, split, inner(data, split, 2), kind)
     tracker, store = FakeTracker(), StageStore(folder)
@@ -141,7 +141,7 @@ def test_points_whose_last_stage_is_there_are_answered_and_the_others_given_back
     short = replace(POINT, epochs=3)
     grid.keep(known, 3, 7)
     grid.keep(half, 6)
-    left = grid.arena.read_off([unknown, known, half, short], "seen")
+    left = grid.arena.replay_cached([unknown, known, half, short], "seen")
     assert left == (unknown, half)
     told = {trial: record.settings for trial, record in grid.session.records.items()}
     assert told == {"seen-1": known, "seen-3": short}
@@ -151,7 +151,7 @@ def test_points_whose_last_stage_is_there_are_answered_and_the_others_given_back
 def test_a_fold_is_not_answered_by_the_whole_nor_by_another_fold(grid: Stand) -> None:
     points: list[Point] = [POINT, Folded(POINT, 1), Folded(POINT, 2)]
     grid.keep(points[1], 7)
-    assert grid.arena.read_off(points) == (points[0], points[2])
+    assert grid.arena.replay_cached(points) == (points[0], points[2])
 
 
 def damage(stand: Stand, point: Point) -> None:
@@ -171,7 +171,7 @@ def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champio
         state = replace(stage.state, history=(*stage.state.history[:-1], last))
         grid.store.put(grid.key(point, 7), replace(stage, state=state))
     damage(grid, points[1])
-    assert grid.arena.read_off(points) == (points[1],)
+    assert grid.arena.replay_cached(points) == (points[1],)
     champion = ranked(grid.session.finished())[0]
     assert champion.settings == points[0]
     assert champion.weights is not None
@@ -183,15 +183,15 @@ def test_if_all_are_damaged_all_are_given_back(grid: Stand) -> None:
     for point in points:
         grid.keep(point, 7)
         damage(grid, point)
-    assert grid.arena.read_off(points) == tuple(points)
+    assert grid.arena.replay_cached(points) == tuple(points)
     assert grid.session.records == {}
 
 
-def test_without_a_store_nothing_is_read_off(grid: Stand) -> None:
+def test_without_a_store_nothing_is_replay_cached(grid: Stand) -> None:
     grid.keep(POINT, 7)
     arena = replace(grid.arena, store=None, lease=None)
     arena.claim([POINT])
-    assert arena.read_off([POINT]) == (POINT,)
+    assert arena.replay_cached([POINT]) == (POINT,)
     assert grid.session.records == {}
 
 

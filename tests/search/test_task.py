@@ -140,7 +140,7 @@ def test_every_fold_is_a_lineage_of_its_own() -> None:
     assert task.lineage(POINT, "cpu") == Lineage.of(data, split, POINT, "cpu")
     for number, fold in enumerate(folds, start=1):
         assert task.lineage(Folded(POINT, number), "cpu") == Lineage.of(data, fold, POINT, "cpu")
-        assert task.about(Folded(POINT, number))["split"] == fold.name
+        assert task.describe(Folded(POINT, number))["split"] == fold.name
     points: list[Settings | Folded] = [POINT, *(Folded(POINT, number) for number in (1, 2, 3))]
     assert len({task.lineage(point, "cpu") for point in points}) == 4
 
@@ -148,8 +148,8 @@ def test_every_fold_is_a_lineage_of_its_own() -> None:
 def test_of_a_points_stages_is_shown_what_is_not_as_usual() -> None:
     task = Voices(*small_split())
     plain, other = Settings(5, 0.01, 0.5), Settings(5, 0.01, 0.5, batch_size=64, dropout=0.5, vary_noise=0.5)
-    assert list(task.about(plain)) == ["data", "split", "seed", "recipe", "model"]
-    assert task.about(other) == task.about(plain) | {"batch_size": 64, "dropout": 0.5}
+    assert list(task.describe(plain)) == ["data", "split", "seed", "recipe", "model"]
+    assert task.describe(other) == task.describe(plain) | {"batch_size": 64, "dropout": 0.5}
 
 
 def test_what_goes_to_workers_is_in_memory_and_without_rows_and_trains_the_same() -> None:

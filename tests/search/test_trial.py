@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import quiet  # noqa: F401
 import torch
-from parts import bits, epoch, small_split, without_seconds
+from parts import at, bits, epoch, small_split, without_seconds
 from torch import Tensor
 
 from agr.images import ImageSet
@@ -319,7 +319,7 @@ def test_a_trial_that_is_read_whole_still_leads_to_its_best_epoch(job: Job) -> N
 def test_what_a_stage_says_of_itself(job: Job) -> None:
     history = [epoch(1, lr=0.1), epoch(2, lr=0.05)]
     known = {"data": "made", "split": "speakers-seed0", "seed": 0, "recipe": "mfc", "model": "cnn"}
-    assert job.task.about(POINT) == known
+    assert job.task.describe(POINT) == known
     assert about(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
 
 
@@ -357,8 +357,8 @@ def with_store(parts: tuple[ImageSet, Split]) -> dict[Settings, Told]:
     while isinstance(suggested := searcher.suggest("t"), dict):
         point = Settings(**suggested)
         done[point] = trial(job, point)
-        searcher.on_trial_result("t", done[point].reports[-1])
-        searcher.on_trial_complete("t", done[point].reports[-1])
+        searcher.on_trial_result("t", at(done[point].reports[-1]["epoch"]))
+        searcher.on_trial_complete("t", at(done[point].reports[-1]["epoch"]))
     return done
 
 

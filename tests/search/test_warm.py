@@ -18,7 +18,6 @@ from parts import epoch
 
 from agr.errors import SettingsError
 from agr.logged import Finished
-from agr.training import Settings
 from search import opening, warm
 from search.ranges import Range
 from search.session import FINISHED
@@ -160,8 +159,8 @@ def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: 
     assert isinstance(tracker, Finding)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
     made._begin(where, study, 0)
-    said = "known: none of 3 finished trials of earlier searches could be of this search"
-    assert capsys.readouterr().out == f"{said}: outside the space, or otherwise there, is gamma, lr\n"
+    said = "known: none of 3 finished trials of earlier searches fits this one"
+    assert capsys.readouterr().out == f"{said}: outside the space, or different, is gamma, lr\n"
     waiting = study.get_trials(states=[TrialState.WAITING])
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [dict(made.first)]
 
@@ -269,4 +268,4 @@ def test_a_space_that_the_task_refuses_somewhere_is_refused_at_once() -> None:
     space = Space({"epochs": Range(2, 6), "lr": Range(0.01, 20.0)}, {"gamma": 0.5})
     with pytest.raises(SettingsError, match=r"--space: lr 20.0: expected above 0.0 to 10.0"):
         warm.check(space, lambda config: (settled(config),))
-    warm.check(SPACE, lambda config: (Settings(**config),))
+    warm.check(SPACE, lambda config: (settled(config),))
