@@ -146,7 +146,7 @@ def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPat
         return 1
 
     monkeypatch.setattr(Record, "trained", property(trained))
-    assert table(session, 9, "t", 10).row_count == 2
+    assert table(session, 9, "t", 10).row_count == 4
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
