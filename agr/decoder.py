@@ -94,17 +94,23 @@ class Decoder:
         Clips are taken up to AHEAD before their turn.
         """
         asked: deque[tuple[Clip | AudioError, bytes]] = deque()
-        for clip in clips:
-            request = _request(clip, sample_rate)
-            own = not isinstance(clip, AudioError) and clip.data is not None  # such a clip is asked for by itself
-            while asked and (own or len(asked) == AHEAD or sum(len(r) for _, r in asked) + len(request) > AHEAD_BYTES):
+        try:
+            for clip in clips:
+                request = _request(clip, sample_rate)
+                own = not isinstance(clip, AudioError) and clip.data is not None  # such a clip is asked for by itself
+                while asked and (
+                    own or len(asked) == AHEAD or sum(len(r) for _, r in asked) + len(request) > AHEAD_BYTES
+                ):
+                    yield self._answer(asked, sample_rate)
+                self._ask(request, first=not asked)
+                asked.append((clip, request))
+                if own:
+                    yield self._answer(asked, sample_rate)
+            while asked:
                 yield self._answer(asked, sample_rate)
-            self._ask(request, first=not asked)
-            asked.append((clip, request))
-            if own:
-                yield self._answer(asked, sample_rate)
-        while asked:
-            yield self._answer(asked, sample_rate)
+        finally:
+            if asked and self._process is not None:  # given up on: its answers are for nobody else
+                self._restart()
 
     def close(self) -> None:
         """End the process."""

@@ -129,7 +129,7 @@ def _bar(description: str, total: int | None, unit: str, stream: TextIO) -> Iter
     counts: list[rich_progress.ProgressColumn] = (
         [rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()]
         if unit == "bytes"
-        else [rich_progress.MofNCompleteColumn(), rich_progress.TextColumn(unit)]
+        else [rich_progress.MofNCompleteColumn(), rich_progress.TextColumn(unit, markup=False)]
     )
     columns = [
         rich_progress.TextColumn("{task.description}", markup=False),  # it may name a folder with brackets

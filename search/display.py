@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from search.session import FAILED, FINISHED, RUNNING, Record, Session, ranked
@@ -42,14 +43,16 @@ def shown(session: Session, total_epochs: int | None, title: str) -> Iterator[No
 
 def table(session: Session, total_epochs: int | None, title: str, rows: int) -> Table:
     """Trials, epochs, validation scores and the time left; running ones first, then the best."""
-    drawn = Table(title=title, caption=_caption(session, total_epochs), title_justify="left", caption_justify="left")
+    caption = _caption(session, total_epochs)
+    drawn = Table(title=escape(title), caption=caption, title_justify="left", caption_justify="left")
     for name in (*session.kind.axes, "epoch", *session.kind.columns.values(), "trained", "status"):
-        drawn.add_column(name.replace("_", " "), justify="left" if name == "status" else "right")
+        drawn.add_column(escape(name.replace("_", " ")), justify="left" if name == "status" else "right")
     records = list(session.records.values())
     running = [record for record in records if record.status == RUNNING]
     failed = [record for record in records if record.status == FAILED]
-    for record in [*running, *failed, *ranked(session.finished())][:rows]:
-        drawn.add_row(*_cells(record), style=STYLES.get(record.status, ""))
+    finished = [record for record in records if record.status == FINISHED]
+    for record in [*running, *failed, *ranked(finished)][:rows]:
+        drawn.add_row(*map(escape, _cells(record)), style=STYLES.get(record.status, ""))
     return drawn
 
 
@@ -68,7 +71,7 @@ def state(record: Record) -> str:
 
 def _caption(session: Session, total_epochs: int | None) -> str:
     """Counts, and the time left if epochs go on as they went."""
-    records = session.records.values()
+    records = list(session.records.values())  # a copy: trials start while it is drawn
     ended = sum(1 for record in records if record.status != RUNNING)
     trained = sum(record.trained for record in records)
     elapsed = time.monotonic() - session.began

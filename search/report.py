@@ -27,11 +27,12 @@ ENV_FILE = "mlflow_store/env"
 
 def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
     """Print it all to stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(_ranking(ending.ranking, leaky))
     failed = [record for record in session.records.values() if record.status == FAILED]
     for record in failed:
-        console.print(f"[red]failed[/red]  {_named(record)}: {record.reason}")
+        console.print("failed", style="red", end="")
+        console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
     best = ending.ranking[0]
     mark, aim = " (leaky)" if leaky else "", best.kind.aim

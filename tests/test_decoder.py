@@ -224,6 +224,14 @@ def test_closing_twice_and_closing_at_work(voices: list[Path]) -> None:
     assert made.pid is None
 
 
+def test_abandoned_clips_are_not_taken_for_those_of_the_next_call(voices: list[Path]) -> None:
+    with Decoder() as made:
+        found = made.load_all(map(clip, voices), RATE)
+        next(found)
+        found.close()  # type: ignore[attr-defined]
+        assert all(map(same, made.load_all(map(clip, voices[40:43]), RATE), voices[40:43]))
+
+
 ORPHAN = """
 import os, signal, sys
 from agr.decoder import Clip, Decoder

@@ -6,12 +6,21 @@ import math
 import multiprocessing
 import operator
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from agr import pool
 from agr.pool import CHUNK, WORKER_ENVIRONMENT, map_unordered
+
+
+def no_child_is_left(seconds: float = 20) -> bool:
+    """Whether all processes that were started have ended within that time."""
+    ends = time.monotonic() + seconds
+    while multiprocessing.active_children() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(("items", "workers"), [(0, 2), (1, 2), (CHUNK, 8), (5 * CHUNK, 1), (5 * CHUNK, 0)])
@@ -26,7 +35,7 @@ def test_little_work_or_one_worker_starts_no_process(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("items", [CHUNK + 1, 5 * CHUNK + 3])
 def test_every_item_is_worked_on_once_by_other_processes(items: int) -> None:
     assert sorted(map_unordered(operator.neg, range(items), 2)) == sorted(-i for i in range(items))
-    assert not multiprocessing.active_children()
+    assert no_child_is_left()
 
 
 def test_workers_use_one_thread_each_and_our_own_setting_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,11 +51,11 @@ def test_workers_use_one_thread_each_and_our_own_setting_comes_back(monkeypatch:
 def test_an_error_in_the_work_reaches_the_caller(workers: int) -> None:
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(map_unordered(math.sqrt, [4.0] * CHUNK + [-1.0] * CHUNK, workers))
-    assert not multiprocessing.active_children()
+    assert no_child_is_left()
 
 
 def test_a_caller_who_stops_early_leaves_no_process() -> None:
     results = map_unordered(operator.neg, range(10 * CHUNK), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
-    assert not multiprocessing.active_children()
+    assert no_child_is_left()

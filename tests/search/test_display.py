@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, replace
 from typing import cast
 
 import pytest
 import quiet  # noqa: F401
 from parts import FakeTracker, epoch, report
+from rich.console import Console
 from rich.table import Table
 
 from agr.training import Settings
 from search.display import clock, shown, table
 from search.outbox import Outbox
-from search.session import Session
+from search.session import Record, Session
 from search.task import VOICES, Aim, Kind, Point
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
@@ -122,6 +124,29 @@ def test_the_caption_counts_what_is_known_of_the_whole(planned: int, total: int 
     caption = str(table(session, total, "t", 10).caption)
     assert caption.startswith(expected)
     assert ("about" in caption) == (total is not None)
+
+
+def test_text_in_brackets_is_shown_as_it_is() -> None:
+    session = session_of(VOICES, 1)
+    go(session, "a", POINT, 1, why="[/data/x] is gone")
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(table(session, 9, "[proj]", 10))
+    text = console.export_text()
+    assert "[/data/x] is gone" in text
+    assert "[proj]" in text
+
+
+def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(VOICES, 3)
+    go(session, "a", POINT, 1, end=False)
+    go(session, "b", POINT, 1, end=False)
+
+    def trained(record: Record) -> int:
+        session.records[f"c{len(session.records)}"] = record
+        return 1
+
+    monkeypatch.setattr(Record, "trained", property(trained))
+    assert table(session, 9, "t", 10).row_count == 4
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
