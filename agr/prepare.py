@@ -8,250 +8,20 @@ DIR gets `images/` (with recipe `voice`, the voice features that images are draw
 Killed and run again, it continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is
 made again only when the recipe or the recording changed.
 
---reference makes the images of `mfc` and `mfc48` through librosa and matplotlib, whose definitions the study used,
+--reference makes the images of `mfcc` and `mfcc48` through librosa and matplotlib, whose definitions the study used,
 instead of AGR's own faster code; they are the same pixel by pixel.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
-import io
-import json
 import os
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from agr import audio, corpus, images, imaging
-from agr.errors import AgrError, CorpusError, RecipeError
-from agr.files import write_atomic
-from agr.journal import JOURNAL, Outcome, stamp, still_valid
-from agr.pool import map_unordered
-from agr.progress import terminal_progress
-from agr.recipe import Recipe
-
-SKIPPED, LOCK = "skipped.csv", ".lock"
-UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
-LONGEST_PART = 48  # characters; file systems allow 255 bytes
-FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What one call of `prepare` did, in clips."""
-
-    made: int
-    kept: int
-    skipped: int
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Makes one image file; picklable, so that it can be sent to worker processes."""
-
-    out: Path
-    recipe: Recipe
-    ready: bool
-
-    def __call__(self, clip: corpus.Clip) -> tuple[Outcome, bytes]:
-        """Read the recording, write its image atomically; returns also what the image file holds.
-
-        A bad clip is an answer, not an exception.
-        """
-        made_of = stamp(clip.path)
-        try:
-            data = audio.read_bytes(clip.path)
-            file = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
-        except AgrError as error:
-            return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
-        image = _image_name(clip.name, self.recipe.suffix)
-        write_atomic(self.out / image, file)
-        recording = hashlib.sha256(data).hexdigest()[:32]
-        outcome = Outcome(clip.name, made_of, self.recipe.digest, image, recording)
-        return outcome, self.recipe.decode(file).tobytes()
-
-    def _drawn(self, data: bytes, path: Path) -> bytes:
-        y = audio.load(data, self.recipe.sample_rate, name=str(path))
-        return self.recipe.encode(y)
-
-    def _taken_in(self, data: bytes, path: Path) -> bytes:
-        self.recipe.decode(data, str(path))
-        return data
-
-
-def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
-    """Bring `out` up to date with the corpus.
-
-    Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
-    """
-    _claim(source, out)
-    from filelock import FileLock  # workers need not load it
-
-    with FileLock(out / LOCK):  # of two searches that start at once, the second waits and finds all done
-        return _prepare(source, out, wanted, workers)
-
-
-def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
-    outcomes = still_valid(source, out, wanted)
-    todo = [clip for clip in source.clips if clip.name not in outcomes]
-    pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
-    if todo:
-        (out / images.CARD).unlink(missing_ok=True)  # until the end the folder is not a prepared one
-        for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
-            outcomes[outcome.name] = outcome
-            pixels[outcome.name] = data
-    _finish(source, out, wanted, outcomes, pixels)
-    made = sum(1 for clip in todo if outcomes[clip.name].image)
-    usable = sum(1 for outcome in outcomes.values() if outcome.image)
-    total = len(source.clips) + len(source.skipped)
-    return Summary(made=made, kept=usable - made, skipped=total - usable)
-
-
-def _claim(source: corpus.Corpus, out: Path) -> None:
-    """Make the folder, unless files of someone else would be overwritten or cleared away there."""
-    ours = (out / JOURNAL).exists() or images.is_prepared(out)
-    foreign = not ours and any((out / name).exists() for name in (images.MANIFEST, "images"))
-    if foreign or out.resolve() == source.root.resolve():
-        raise CorpusError(f"{out}: has a manifest or images of its own; expected a new or a prepared folder")
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _make(
-    source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int
-) -> Iterator[tuple[Outcome, bytes]]:
-    """The outcomes and pixels of clips, each in the journal before it is handed on."""
-    with (
-        (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
-        terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
-    ):
-        for outcome, pixels in map_unordered(maker, todo, workers):
-            journal.write(json.dumps(vars(outcome)) + "\n")
-            journal.flush()
-            advance(1)
-            yield outcome, pixels
-
-
-def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> images.ImageSet:
-    """The images of any SOURCE, or of a prepared folder; prepared on first use and kept under `workspace`."""
-    if Path(source).is_dir() and images.is_prepared(Path(source)):
-        return images.load(Path(source))
-    found = corpus.open_corpus(source, workspace)
-    wanted = choose_recipe(found, recipe_name)
-    where = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
-    out = workspace / f"{found.name}-{wanted.name}-{where}"
-    summary = prepare(found, out, wanted, workers)
-    if summary.skipped:
-        print(f"agr: {summary.skipped} clip(s) of {found.name} left out; see {out / SKIPPED}", file=sys.stderr)
-    return images.load(out)
-
-
-def choose_recipe(source: corpus.Corpus, name: str | None, reference: bool = False) -> Recipe:
-    """The recipe for a corpus.
-
-    Args:
-        source: The corpus.
-        name: A recipe's name; by default `voice`, or for ready images the one that the study made them with.
-        reference: Whether librosa makes the images.
-
-    Raises:
-        RecipeError: The recipe is unknown, did not make these ready images, or has no reference by librosa.
-    """
-    wanted = imaging.by_name(name or ("mfc48" if source.ready_images else imaging.DEFAULT))
-    if source.ready_images and wanted.keeps_features:
-        raise RecipeError(f"{source.root}: ready images; expected recordings for recipe {name}, or --recipe mfc48")
-    if source.ready_images and reference:
-        raise RecipeError(f"{source.root}: ready images; expected recordings for --reference")
-    if not reference:
-        return wanted
-    from agr.mfc_reference import by_librosa
-
-    return by_librosa(wanted)
-
-
-def _image_name(name: str, suffix: str) -> str:
-    """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
-    parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
-    path = "/".join(["images", *parts])
-    if path != f"images/{name}":
-        path += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return path if path.endswith(suffix) else path + suffix
-
-
-def _finish(
-    source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
-) -> None:
-    """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
-    clips = sorted(source.clips, key=lambda clip: clip.name)
-    failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
-    skipped = [{"path": name, "reason": reason} for name, reason in failed if reason]
-    write_atomic(out / SKIPPED, _csv(skipped, ("path", "reason")))
-    rows = [_row(source, clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
-    if not rows:
-        raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}")
-    manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
-    if _up_to_date(source, out, wanted, manifest):
-        return
-    (out / images.CARD).unlink(missing_ok=True)
-    stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
-    pixels = wanted.images(stored)
-    evidence = stored if wanted.keeps_features else None
-    _save(out / images.PIXELS, pixels)
-    (out / images.EVIDENCE).unlink(missing_ok=True)  # of another recipe
-    if evidence is not None:
-        _save(out / images.EVIDENCE, evidence)
-    write_atomic(out / images.MANIFEST, manifest)
-    _drop_others(out, {row["image"] for row in rows})
-    write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
-    data = images.assemble(source.name, pixels, rows, wanted, source.synthetic, evidence)
-    write_atomic(out / images.CARD, images.card(data).encode())
-
-
-def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
-    if made:
-        return np.frombuffer(made, dtype=np.uint8).reshape(wanted.stored_shape)
-    return wanted.decode(image.read_bytes(), str(image))
-
-
-def _save(path: Path, values: NDArray[np.uint8]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
-
-
-def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
-    """Whether the folder already holds exactly this, undamaged."""
-    try:
-        data = images.load(out)
-    except AgrError:
-        return False
-    found = (data.name, data.recipe.digest, data.synthetic, (out / images.MANIFEST).read_bytes())
-    return found == (source.name, wanted.digest, source.synthetic, manifest)
-
-
-def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
-    known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
-    return dict(clip.extra) | known | {"recording": outcome.recording, "source": clip.name}
-
-
-def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold what is no text
-
-
-def _drop_others(out: Path, keep: set[str]) -> None:
-    for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
-        if path.is_file() and path.relative_to(out).as_posix() not in keep:
-            path.unlink()
+from agr.data import corpus
+from agr.data.preparation import SKIPPED, choose_recipe, prepare
+from agr.recipes import encode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -259,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
     parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images")
-    names = ", ".join(imaging.RECIPES)
-    parser.add_argument("--recipe", help=f"one of {names} (default {imaging.DEFAULT}; ready images: mfc48)")
-    parser.add_argument("--reference", action="store_true", help="make images of mfc or mfc48 through librosa")
+    names = ", ".join(encode.RECIPES)
+    parser.add_argument("--recipe", help=f"one of {names} (default {encode.DEFAULT}; ready images: mfcc48)")
+    parser.add_argument("--reference", action="store_true", help="make images of mfcc or mfcc48 through librosa")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
@@ -278,6 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.terminal import run
+    from agr.common.cli import run
 
     run(main)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr import audio, bundle, inference
-from agr.corpus import CLASSES
+from agr.audio import read as audio
 from agr.errors import AudioError, SilentAudio
-from agr.predict import NO_SPEECH
-from agr.registry import COLUMN
+from agr.inference import bundle, predictor
+from agr.inference.answers import NO_SPEECH
+from agr.labels import CLASSES
+from agr.registry.uri import COLUMN
 
 if TYPE_CHECKING:
     import pandas
@@ -53,7 +54,7 @@ class Served:
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if isinstance(y, np.ndarray)]
-        heard = inference.hear(good, self._bundle) if good else None
+        heard = predictor.hear(good, self._bundle) if good else None
         rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
         return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 

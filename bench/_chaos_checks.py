@@ -13,12 +13,12 @@ from _chaos_trace import trained
 from _chaos_world import TRIAL, World, title
 from filelock import FileLock, Timeout
 
-from agr.registry import EXPERIMENT, REGISTERED_MODEL
-from agr.training import Epoch
-from search.entries import LOCAL_ID
-from search.pruning import stages
-from search.stages import StageStore
-from search.storage import TEMPORARY
+from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
+from agr.training.loop import Epoch
+from search.outbox.entries import LOCAL_ID
+from search.stages.pruning import stages
+from search.stages.storage import TEMPORARY
+from search.stages.store import StageStore
 
 TRIALS = 27
 METRICS = tuple(name for name in Epoch.__dataclass_fields__ if name not in ("epoch", "seconds"))

@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from agr import images
+from agr.data import image_set
 from agr.errors import AgrError
-from agr.mfc import MFC
-from agr.recipe import IMAGE_SHAPE
+from agr.recipes.base import IMAGE_SHAPE
+from agr.recipes.mfcc import MFCC
 
 SHUTTER = """
 import importlib.abc, importlib.util, json, os, sys, time
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "agr.training" or not os.environ.get("AGR_CHAOS_TRACE"):
+        if name != "agr.training.loop" or not os.environ.get("AGR_CHAOS_TRACE"):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -187,10 +187,10 @@ def write_images(out: Path, speakers: int = 8, clips: int = 4) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (len(rows), *IMAGE_SHAPE), dtype=np.uint8)
     pixels[[row["gender"] == "male" for row in rows], :6] //= 2
     out.mkdir()
-    with (out / images.MANIFEST).open("w", encoding="utf-8", newline="") as file:
+    with (out / image_set.MANIFEST).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    np.save(out / images.PIXELS, pixels)
-    (out / images.CARD).write_text(images.card(images.assemble("made", pixels, rows, MFC, synthetic=True)))
+    np.save(out / image_set.PIXELS, pixels)
+    (out / image_set.CARD).write_text(image_set.card(image_set.assemble("made", pixels, rows, MFCC, synthetic=True)))
     return out

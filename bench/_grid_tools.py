@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from agr import corpus, images, prepare
-from agr.corpus import CLASSES
+from agr.data import corpus, image_set, preparation
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
 from agr.errors import AgrError, CorpusError
-from agr.images import ImageSet
-from agr.mfc import MFC
-from agr.model import build, to_input
-from agr.splits import Split
+from agr.labels import CLASSES
+from agr.recipes.mfcc import MFCC
+from agr.training.model import build, to_input
 
 BATCH = 32
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -74,18 +74,18 @@ class Case:
 def prepared(source: str, scratch: Path) -> Path:
     """A prepared folder as it is; of any other SOURCE the folder that its images are prepared into.
 
-    The rival reads the image files as they are, so they have to be the pictures themselves: recipe `mfc`.
+    The rival reads the image files as they are, so they have to be the pictures themselves: recipe `mfcc`.
     Raises: CorpusError for a folder prepared with another recipe.
     """
     folder = Path(source)
-    if images.is_prepared(folder):
-        if images.load(folder).evidence is not None:
-            raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfc, whose files are pictures")
+    if image_set.is_prepared(folder):
+        if image_set.load(folder).evidence is not None:
+            raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfcc, whose files are pictures")
         return folder.resolve()
     found = corpus.open_corpus(source, scratch)
     folder = scratch / f"{found.name}-images"
-    wanted = prepare.choose_recipe(found, None if found.ready_images else MFC.name)
-    prepare.prepare(found, folder, wanted, os.cpu_count() or 1)
+    wanted = preparation.choose_recipe(found, None if found.ready_images else MFCC.name)
+    preparation.prepare(found, folder, wanted, os.cpu_count() or 1)
     return folder
 
 
@@ -95,13 +95,13 @@ def write_subset(folder: Path, data: ImageSet, keep: NDArray[np.int64], out: Pat
     for row in rows:
         (out / row["image"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / row["image"], out / row["image"])
-    with (out / images.MANIFEST).open("w", encoding="utf-8", newline="") as file:
+    with (out / image_set.MANIFEST).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    np.save(out / images.PIXELS, data.pixels[keep])
-    few = images.assemble(data.name, np.asarray(data.pixels[keep]), rows, data.recipe, data.synthetic)
-    (out / images.CARD).write_text(images.card(few), encoding="utf-8")
+    np.save(out / image_set.PIXELS, data.pixels[keep])
+    few = image_set.assemble(data.name, np.asarray(data.pixels[keep]), rows, data.recipe, data.synthetic)
+    (out / image_set.CARD).write_text(image_set.card(few), encoding="utf-8")
     return out
 
 

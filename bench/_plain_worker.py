@@ -11,12 +11,13 @@ import optuna
 import torch
 from numpy.typing import NDArray
 
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
 from agr.errors import TrainingError
-from agr.images import ImageSet
-from agr.splits import Split
-from agr.training import Epoch, Settings, State, fit
-from search.space import Space
-from search.task import VOICES
+from agr.training.loop import Epoch, State, fit
+from agr.training.settings import Settings
+from search.optuna_search.space import Space
+from search.tasks.agr_task import VOICES
 
 CPU = torch.device("cpu")
 Weights = Mapping[str, NDArray[Any]]

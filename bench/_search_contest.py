@@ -26,12 +26,13 @@ from _search_tools import CLOSE, CONTENDERS, Axes, Match, Result
 from rich.console import Console
 from rich.table import Table
 
-from agr import joint, plots, prepare
+from agr.common.progress import terminal_progress
+from agr.data import combine, preparation
+from agr.data.image_set import ImageSet
 from agr.errors import SettingsError
-from agr.images import ImageSet
-from agr.progress import terminal_progress
+from agr.plots import search as plots_search
 from search.grid import EPOCHS, GAMMA, LR
-from search.space import DEFAULT
+from search.optuna_search.space import DEFAULT
 
 Results = Mapping[str, Sequence[Result]]  # of each contender one a seed, in the order of the seeds
 
@@ -70,7 +71,7 @@ def _match(options: argparse.Namespace) -> tuple[Match, bool]:
     out = options.out.resolve()
     data = tuple(str(Path(source).resolve()) if Path(source).exists() else source for source in options.data)
     cores = os.cpu_count() or 1
-    images = joint.join([prepare.ensure(source, out / "data", options.recipe, cores) for source in data])
+    images = combine.join([preparation.ensure(source, out / "data", options.recipe, cores) for source in data])
     axes = QUICK if options.quick else STUDY
     space = _default_space(images) if options.wide else axes.space
     return Match(
@@ -79,9 +80,9 @@ def _match(options: argparse.Namespace) -> tuple[Match, bool]:
 
 
 def _default_space(images: ImageSet) -> str:
-    """The default space, less the strengths of variation where images cannot be varied."""
+    """The default space, less the strengths of augmentation where images cannot be varied."""
     return "".join(
-        line for line in DEFAULT.splitlines(keepends=True) if images.evidence is not None or line[:5] != "vary_"
+        line for line in DEFAULT.splitlines(keepends=True) if images.evidence is not None or line[:8] != "augment_"
     )
 
 
@@ -128,7 +129,7 @@ def picture(results: Results, path: Path, title: str, budget: int) -> None:
         scores = np.array([[each.at(int(step)) for step in steps] for each in found])
         seen = ~np.isnan(scores).any(axis=0)  # from where on every seed has a score
         steps, scores = steps[seen], scores[:, seen]
-        colour, style = plots.COLOURS[index], plots.STYLES[index]
+        colour, style = plots_search.COLOURS[index], plots_search.STYLES[index]
         panel.fill_between(steps, scores.min(axis=0), scores.max(axis=0), step="post", color=colour, alpha=0.12)
         label = CONTENDERS[name]
         panel.step(steps, np.median(scores, axis=0), where="post", color=colour, linestyle=style, label=label)
@@ -142,7 +143,7 @@ def picture(results: Results, path: Path, title: str, budget: int) -> None:
     panel.set_xlim(left=0)
     panel.grid(alpha=0.3)
     panel.legend(loc="lower right", framealpha=0.9)
-    plots.save(figure, path, f"{title}\nmedian; shaded: from the worst seed to the best")
+    plots_search.save(figure, path, f"{title}\nmedian; shaded: from the worst seed to the best")
 
 
 def verdict(results: Results, judged: bool) -> int:

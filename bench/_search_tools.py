@@ -15,9 +15,9 @@ from typing import Any
 
 from _grid_tools import timed
 
+from agr.common.files import write_atomic
 from agr.errors import AgrError
-from agr.files import write_atomic
-from agr.training import VERSION
+from agr.training.settings import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 BEST = "best_val_balanced_accuracy"  # of a search's run in MLflow; its step is the number of epochs trained so far

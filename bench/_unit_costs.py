@@ -16,22 +16,23 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 
-from agr import images, prepare, splits
-from agr.corpus import open_corpus
-from agr.logged import points_of
-from agr.registry import EXPERIMENT, REGISTERED_MODEL
-from agr.tracking import Tracker
-from agr.training import Epoch, Settings, State, fit
-from search import display
-from search.clerk import Clerk
+from agr.data import image_set, preparation, splits
+from agr.data.corpus import open_corpus
+from agr.registry.records import points_of
+from agr.registry.tracker import Tracker
+from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
+from agr.training.loop import Epoch, State, fit
+from agr.training.settings import Settings
+from search.driver.prefix_queue import Waiting
 from search.grid import grid
-from search.leases import Leaseholder
-from search.outbox import Outbox
-from search.pruning import stages
-from search.session import Session
-from search.stages import Stage, StageStore
-from search.task import reported
-from search.waiting import Waiting
+from search.outbox.mlflow_process import MlflowProcess
+from search.outbox.outbox import Outbox
+from search.session import display
+from search.session.session import Session
+from search.stages.leases import Leaseholder
+from search.stages.pruning import stages
+from search.stages.store import Stage, StageStore
+from search.tasks.base import reported
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
 RESULTS = 100  # that a trial of Ray Tune reports, so that they cost more than its beginning and end
@@ -109,13 +110,13 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     corpus = open_corpus(source, scratch)
     few = replace(corpus, clips=corpus.clips[:: max(1, len(corpus.clips) // PREPARED)])
     began = time.perf_counter()
-    prepare.prepare(few, scratch / "few", prepare.choose_recipe(few, None))
+    preparation.prepare(few, scratch / "few", preparation.choose_recipe(few, None))
     seconds = time.perf_counter() - began
-    made = images.load(scratch / "few")
+    made = image_set.load(scratch / "few")
     arrays = made.pixels.nbytes + (made.evidence.nbytes if made.evidence is not None else 0)
     files = sum(path.stat().st_size for path in (scratch / "few").rglob("*") if path.is_file())
     tracemalloc.start()
-    with (scratch / "few" / images.MANIFEST).open(encoding="utf-8", newline="") as file:
+    with (scratch / "few" / image_set.MANIFEST).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     rows_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -134,7 +135,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
 
 def stage_costs(scratch: Path) -> dict[str, float]:
     """A stage of the study's CNN after EPOCHS epochs, on the local disk; leases and lists of LEASED stages."""
-    from agr.model import build
+    from agr.training.model import build
 
     weights = build("cnn").state_dict()
     moments = {f"{key}.{name}": value.clone() for key in ("exp_avg", "exp_avg_sq") for name, value in weights.items()}
@@ -176,7 +177,7 @@ def mlflow_costs(scratch: Path) -> dict[str, float]:
 
 def driver_costs(scratch: Path) -> dict[str, float]:
     """What the driver's own thread does for a reported epoch; one picture of the live table with 10,000 trials."""
-    with Clerk() as clerk:
+    with MlflowProcess() as clerk:
         store = clerk.open(f"sqlite:///{scratch / 'mlflow.db'}", EXPERIMENT, REGISTERED_MODEL)
         outbox = Outbox(store, scratch / "outbox")
         session = Session("bench", outbox, outbox.start_run("bench", {}, {}), {}, TRIALS)
@@ -212,7 +213,7 @@ def suggest_cost(count: int) -> float:
 
 def tune_costs(scratch: Path) -> dict[str, float]:
     """The driver's processor time for a trial of Ray Tune that does nothing, and for each further result of it."""
-    from search.cluster import cluster
+    from search.runtime.cluster import cluster
 
     with cluster(None, 2, 1.0, False, False, 2**20):
         _, one, many = (_tune_seconds(scratch / str(turn), n) for turn, n in enumerate((1, 1, RESULTS + 1)))

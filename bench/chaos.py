@@ -33,8 +33,8 @@ from _chaos_world import World
 from rich.console import Console
 from rich.table import Table
 
+from agr.common.cli import run
 from agr.errors import SettingsError
-from agr.terminal import run
 
 PER_SEARCH = 8
 APART = ({"disk", "network"},)  # of these a search gets one only: each wants another stage store

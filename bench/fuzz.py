@@ -3,7 +3,7 @@
     python bench/fuzz.py [--files 100000] [--seed 0] [--jobs 2] [--every 50] [--keep FOLDER]
 
 Every file (`bench/_mutations.py`: WAV, FLAC, OGG, MP3 and a few others, damaged one to four times over) is decoded by
-`agr.audio.load` and, where that succeeds, measured by `agr.evidence.of_clip`, in `--jobs` processes. Every `--every`th
+`agr.audio.read.load` and, where that succeeds, measured by `agr.recipes.voice_features.of_clip`, in `--jobs` processes. Every `--every`th
 is also given to `python -m agr.predict`, BATCH files a command, with a model that is not trained. What must hold:
 
     decoding    samples that are finite, or one AudioError of one line that names the file; no traceback or
@@ -35,10 +35,11 @@ from typing import Any
 import numpy as np
 from _mutations import mutated, seeds
 
-from agr import audio, evidence, speech
+from agr.audio import read as audio
+from agr.common.progress import Meter, silent_progress, terminal_progress
 from agr.errors import AudioError
-from agr.progress import Meter, silent_progress, terminal_progress
-from agr.voice_recipe import VOICE
+from agr.recipes import speech, voice_features
+from agr.recipes.voice import VOICE
 
 SECONDS = 5.0
 MEMORY = 512 * 2**20
@@ -89,7 +90,7 @@ def attempt(data: bytes) -> tuple[str, str]:
     """How decoding and measuring one file ends, and what is wrong with that, or nothing."""
     try:
         y = audio.load(data, VOICE.sample_rate, "clip")
-        found = evidence.of_clip(y, VOICE)
+        found = voice_features.of_clip(y, VOICE)
         speech.heard(y, VOICE)
     except AudioError as error:
         says = str(error)
@@ -98,7 +99,7 @@ def attempt(data: bytes) -> tuple[str, str]:
     except Exception as error:
         return type(error).__name__, f"{type(error).__name__}: {error}"
     right = y.ndim == 1 and y.dtype == np.float32 and len(y) > 0 and bool(np.isfinite(y).all())
-    return "decoded", "" if right and found.shape[0] == evidence.ROWS else f"samples {y.shape} {y.dtype}"
+    return "decoded", "" if right and found.shape[0] == voice_features.ROWS else f"samples {y.shape} {y.dtype}"
 
 
 def watch(seed: int, start: int, stop: int, step: int, found: Found, advance: Meter) -> None:
@@ -176,8 +177,8 @@ def judged(paths: Sequence[str], status: int, out: str, err: str) -> Iterator[tu
 
 def untrained(folder: Path) -> Path:
     """A model of the default recipe, for `agr.predict`."""
-    from agr import bundle
-    from agr.model import build
+    from agr.inference import bundle
+    from agr.training.model import build
 
     empty: dict[str, Any] = {"settings": {}, "split": {}, "val": {}, "test": {}, "environment": {}}
     card = bundle.Card(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)

@@ -34,12 +34,13 @@ from _grid_tools import (
 from rich.console import Console
 from rich.table import Table
 
-from agr import images, splits
+from agr.common.cli import run
+from agr.data import image_set, splits
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
 from agr.errors import SettingsError
-from agr.images import ImageSet
-from agr.splits import Split
-from agr.terminal import run
-from search.grid import EPOCHS, GAMMA, LR, distinct_epochs, grid
+from search.grid import EPOCHS, GAMMA, LR, grid
+from search.tasks.base import distinct_epochs
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
@@ -109,10 +110,10 @@ def make_split(options: argparse.Namespace, data: ImageSet) -> Split:
 def compare(options: argparse.Namespace, scratch: Path) -> int:
     """Run the cases and print what came of them; returns the exit status."""
     folder = prepared(options.source, scratch)
-    data = images.load(folder)
+    data = image_set.load(folder)
     if options.quick:
         folder = write_subset(folder, data, some_of_each(data, QUICK_EACH), scratch / "quick")
-        data = images.load(folder)
+        data = image_set.load(folder)
     bench = Bench(options, folder, data, make_split(options, data), scratch, QUICK_EPOCHS if options.quick else EPOCHS)
     sides = f"{len(bench.split.train)} training and {len(bench.split.val)} validation images"
     print(f"{data.name}: {sides}, {options.workers} workers of one thread, {os.cpu_count()} cores", end="")
@@ -191,10 +192,10 @@ def judge(cases: dict[int, Case], train: int) -> bool:
 def growth(options: argparse.Namespace, scratch: Path) -> int:
     """Grow the grid on few images and print what it costs."""
     folder = prepared(options.source, scratch)
-    data = images.load(folder)
+    data = image_set.load(folder)
     people = len(set(data.speakers[make_split(options, data).train].tolist()))
     folder = write_subset(folder, data, some_of_each(data, max(1, GROWTH_IMAGES // people)), scratch / "few")
-    train = len(make_split(options, images.load(folder)).train)
+    train = len(make_split(options, image_set.load(folder)).train)
     title = f"{data.name}, {train} training images, {options.workers} workers"
     drawn = Table(title=title, title_justify="left")
     for name in ("points", "epochs, plain Ray Tune", "epochs trained here", "fewer", "wall s", "wall s a point"):

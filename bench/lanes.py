@@ -22,13 +22,15 @@ from pathlib import Path
 
 import torch
 
-from agr import corpus, images, prepare, splits, synth
+from agr.data import corpus, image_set, preparation, splits
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
 from agr.errors import SettingsError
-from agr.fused import Rates, fit_fused
-from agr.images import ImageSet
-from agr.mfc import MFC
-from agr.splits import Split
-from agr.training import Epoch, Settings, State, fit
+from agr.recipes.mfcc import MFCC
+from agr.synth import demo as synth_demo
+from agr.training.fused import Rates, fit_fused
+from agr.training.loop import Epoch, State, fit
+from agr.training.settings import Settings
 
 LRS, GAMMAS = (0.1, 0.01, 0.001), (0.1, 0.3, 0.7)
 GOAL = 15.0
@@ -39,9 +41,9 @@ WEIGHTS, LOSS = 0.5, 1e-3  # how far lanes may be from trials: in learning rates
 
 def demo(folder: Path) -> ImageSet:
     """320 images of 16 made-up speakers."""
-    synth.write_demo(folder / "voices", speakers=16, repetitions=2)
-    prepare.prepare(corpus.open_corpus(str(folder / "voices"), folder), folder / "images", MFC)
-    return images.load(folder / "images")
+    synth_demo.write_demo(folder / "voices", speakers=16, repetitions=2)
+    preparation.prepare(corpus.open_corpus(str(folder / "voices"), folder), folder / "images", MFCC)
+    return image_set.load(folder / "images")
 
 
 def points(lanes: int, epochs: int) -> list[Settings]:
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as name:
-        data = images.load(options.images) if options.images else demo(Path(name))
+        data = image_set.load(options.images) if options.images else demo(Path(name))
         split = splits.make(data)
         print(f"{data.name}: {len(split.train)} images train, {len(split.val)} validate, {device}")
         branches = points(9, options.epochs)
@@ -158,6 +160,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.terminal import run
+    from agr.common.cli import run
 
     run(main)

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr import corpus
-from agr.mfc import MFC
-from agr.mfc_reference import jpeg
+from agr.data import corpus
+from agr.recipes.mfcc import MFCC
+from agr.recipes.mfcc_reference import jpeg
 
 
 def librosa_loop(paths: Sequence[Path], out: Path) -> None:
@@ -21,8 +21,8 @@ def librosa_loop(paths: Sequence[Path], out: Path) -> None:
 
     out.mkdir(exist_ok=True)
     for i, path in enumerate(paths):
-        y, _ = load(path, sr=MFC.sample_rate)
-        (out / f"{i}.jpg").write_bytes(jpeg(fix_length(y, size=MFC.n_samples), MFC))
+        y, _ = load(path, sr=MFCC.sample_rate)
+        (out / f"{i}.jpg").write_bytes(jpeg(fix_length(y, size=MFCC.n_samples), MFCC))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 `study.optimize` with TPESampler and MedianPruner as Optuna has them by default, in as many processes as asked for,
 which share the study through a journal file, as Optuna's documentation has it. Every trial trains with
-`agr.training.fit`, reports each epoch and asks whether to stop; a trial stands for its best epoch, as it does in
+`agr.training.loop.fit`, reports each epoch and asks whether to stop; a trial stands for its best epoch, as it does in
 `search/run_optuna.py`. The budget counts trained epochs of all processes; when it is spent, the trial that is running
 ends there and counts all the same. The best trial is tested once.
 """
@@ -31,20 +31,19 @@ from _plain_worker import CPU, Best, Worker
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from agr import joint, prepare
+from agr.common.cli import run
+from agr.common.files import write_atomic
+from agr.common.processes import worker_environment
+from agr.common.progress import terminal_progress
+from agr.data import combine, preparation
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
 from agr.errors import AgrError, TrainingError
-from agr.files import write_atomic
-from agr.images import ImageSet
-from agr.inference import softmax
-from agr.model import build
-from agr.pool import worker_environment
-from agr.progress import terminal_progress
-from agr.scoring import score
-from agr.splits import Split
-from agr.terminal import run
-from agr.training import predict_logits
-from agr.variation import DEFAULT
-from search.space import Space, known_settings, parse
+from agr.inference.predictor import softmax
+from agr.metrics.scoring import score
+from agr.training.augmentation import DEFAULT
+from agr.training.model import build, predict_logits
+from search.optuna_search.space import Space, known_settings, parse
 
 STORE = Path("data")
 
@@ -65,8 +64,8 @@ class Asked:
     def open(self) -> tuple[ImageSet, Split]:
         """The images, prepared if need be, and their split, as `search/run_optuna.py` makes them."""
         cores = os.cpu_count() or 1
-        data = joint.join([prepare.ensure(source, STORE, self.recipe, cores) for source in self.data])
-        return data, joint.split(data, seed=self.seed)
+        data = combine.join([preparation.ensure(source, STORE, self.recipe, cores) for source in self.data])
+        return data, combine.split(data, seed=self.seed)
 
     def ranges(self) -> Space:
         """What varies. Raises: SettingsError."""
@@ -92,7 +91,7 @@ def work(asked: Asked, journal: str | None, number: int, left: Any, told: Any) -
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
     data, split = asked.open()
-    strengths = {f"vary_{name}": value for name, value in asdict(DEFAULT).items()}
+    strengths = {f"augment_{name}": value for name, value in asdict(DEFAULT).items()}
     base = {"lr": 0.001, "gamma": 0.7, "seed": asked.seed} | (strengths if data.evidence is not None else {})
     storage = JournalStorage(JournalFileBackend(journal)) if journal else InMemoryStorage()
     worker = Worker(data, split, asked.ranges(), base, left, told)

@@ -3,7 +3,7 @@
     python bench/plain_tune.py FOLDER --workers 2
 
 FOLDER holds `train/` and `val/` with a folder of JPEG files for each class. Each trial opens the files as
-torchvision's ImageFolder does, one at a time as the loader asks for them, and trains the study's CNN as `agr.training`
+torchvision's ImageFolder does, one at a time as the loader asks for them, and trains the study's CNN as `agr.training.loop`
 does: Adam, class-weighted cross entropy, StepLR, batches of 32, one thread. The CNN is written down as those tutorials
 write theirs, in torch's default memory layout and with each pool after its ReLU; `--agr-model` takes this project's
 instead, which computes the same in half the time. MLflow's store is `mlflow.db` in the current folder. Two things that
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from agr.model import build
+from agr.training.model import build
 
 EXPERIMENT = "plain"
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--gamma", type=float, nargs="+", default=[0.1, 0.3, 0.7])
     parser.add_argument("--workers", type=int, default=2, help="trials at a time, one CPU each")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--agr-model", action="store_true", help="agr.model's CNN instead of the script's own")
+    parser.add_argument("--agr-model", action="store_true", help="agr.training.model's CNN instead of the script's own")
     options = parser.parse_args()
     init(num_cpus=options.workers)
     own = {"seed": options.seed, "agr_model": options.agr_model}

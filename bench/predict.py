@@ -22,9 +22,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agr import audio, bundle, registry, synth, tracking
-from agr.mfc import MFC
-from agr.model import build
+from agr.audio import read as audio
+from agr.inference import bundle
+from agr.recipes.mfcc import MFCC
+from agr.registry import tracker as registry_tracker
+from agr.registry.uri import BEST
+from agr.synth import demo
+from agr.training.model import build
 
 GOAL = 2.0
 SPEAKERS = 20
@@ -32,7 +36,7 @@ THROUGHPUT_RUNS = 3
 
 STEADY_AGR = """
 import sys, time
-from agr import audio, bundle, predict, registry
+from agr.audio import read as audio; from agr.inference import bundle; from agr import predict; from agr.registry import resolve as registry
 from pathlib import Path
 clips = [str(path) for path in audio.find(Path(sys.argv[1]))]
 loaded = bundle.load(registry.resolve("models:/agr/best").folder)
@@ -46,7 +50,7 @@ assert all(answer.error is None for answer in answers)
 STEADY_MLFLOW = """
 import sys, time
 import mlflow, pandas
-from agr import audio
+from agr.audio import read as audio
 from pathlib import Path
 clips = audio.find(Path(sys.argv[1]))
 model = mlflow.pyfunc.load_model("models:/agr@best")
@@ -60,7 +64,7 @@ assert (answers["error"] == "").all()
 WHOLE_MLFLOW = """
 import sys
 import mlflow, pandas
-from agr import audio
+from agr.audio import read as audio
 from pathlib import Path
 clips = audio.find(Path(sys.argv[1]))
 model = mlflow.pyfunc.load_model("models:/agr@best")
@@ -72,7 +76,7 @@ Command = Sequence[str]
 
 def make_clips(folder: Path, one: Path, count: int) -> None:
     """A folder of `count` synthetic clips, and another with one of them."""
-    synth.write_demo(folder, SPEAKERS, -(-count // (SPEAKERS * len(synth.WORDS))))
+    demo.write_demo(folder, SPEAKERS, -(-count // (SPEAKERS * len(demo.WORDS))))
     clips = audio.find(folder)
     for clip in clips[count:]:
         clip.unlink()
@@ -85,7 +89,7 @@ def make_store(folder: Path) -> str:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     card = bundle.Card(
         model="cnn",
-        recipe=MFC,
+        recipe=MFCC,
         settings={},
         data={"name": "none", "synthetic": False},
         split={},
@@ -94,9 +98,9 @@ def make_store(folder: Path) -> str:
         environment={},
     )
     bundle.save(folder / "model", build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
-    tracker = tracking.Tracker(uri)
+    tracker = registry_tracker.Tracker(uri)
     run = tracker.start_run("bench", {}, {})
-    tracker.set_alias(registry.BEST, tracker.register(run, folder / "model", {}))
+    tracker.set_alias(BEST, tracker.register(run, folder / "model", {}))
     return uri
 
 

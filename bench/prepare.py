@@ -25,9 +25,9 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 from librosa_loop import librosa_loop
 
-from agr import corpus, prepare
+from agr.data import corpus, preparation
 from agr.errors import CorpusError, SettingsError
-from agr.mfc import MFC
+from agr.recipes.mfcc import MFCC
 
 GOAL = 4.0
 RIVAL, OURS = "librosa loop", "agr.prepare"
@@ -90,12 +90,12 @@ def race(manifest: Path, clips: corpus.Corpus, folder: Path, workers: int) -> di
     folder.mkdir()
     paths = [clip.path for clip in clips.clips]
     ours = ("-m", "agr.prepare", manifest, "--out", folder / "ours", "--workers", str(workers))
-    recipe = ("--recipe", MFC.name, "--allow-outside")
+    recipe = ("--recipe", MFCC.name, "--allow-outside")
     return {
         RIVAL: seconds(lambda: command((RIVAL_SCRIPT, manifest, folder / "rival"))),
         OURS: seconds(lambda: command((*ours, *recipe))),
         f"{RIVAL}, warm": seconds(lambda: librosa_loop(paths, folder / "rival-warm")),
-        f"{OURS}, called": seconds(lambda: prepare.prepare(clips, folder / "ours-called", MFC, workers)),
+        f"{OURS}, called": seconds(lambda: preparation.prepare(clips, folder / "ours-called", MFCC, workers)),
     }
 
 
@@ -113,6 +113,6 @@ def report(rows: dict[str, float], clips: int, workers: int) -> int:
 
 
 if __name__ == "__main__":
-    from agr.terminal import run
+    from agr.common.cli import run
 
     run(main)

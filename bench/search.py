@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     import _search_contest
 
-    from agr.terminal import run
+    from agr.common.cli import run
 
     run(_search_contest.main)
 else:

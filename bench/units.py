@@ -18,10 +18,10 @@ from _unit_costs import Costs, measure
 from rich.console import Console
 from rich.table import Table
 
-from agr.terminal import run
-from agr.training import STEP_SIZE
+from agr.common.cli import run
+from agr.training.settings import STEP_SIZE
+from search.driver.prefix_queue import paths
 from search.grid import grid
-from search.waiting import paths
 
 HOUR, DAY = 3600.0, 86400.0  # seconds
 TOO_LONG = 360.0  # seconds to wait for something that trains nothing
@@ -32,7 +32,7 @@ CLIPS = 1000  # in training, where the question is about nodes
 PREPARING_CORES = 16
 
 REMEDIES = {
-    "stage store, disk": "search.stages prune; a bucket",
+    "stage store, disk": "search.stages.store prune; a bucket",
     "MLflow, SQLite file": "MLflow on PostgreSQL",
     "MLflow, calls": "several epochs in one call",
     "driver, Ray Tune and callback": "report every fifth epoch; several searches",
@@ -101,13 +101,13 @@ def of_trials(costs: Costs, trials: int) -> Question:
         Row("reading off, all known", f"{ms(costs.outline_s)} a trial", trials * costs.outline_s, TOO_LONG, "s"),
         Row("live table", f"{ms(draw)} with 10,000 trials", DRAWN_A_SECOND * share * draw, 1.0, "cores"),
         Row("lease, in all", f"{ms(costs.lease_s)} a stage", distinct * costs.lease_s, 60.0, "s"),
-        Row("search.stages list", f"{ms(costs.list_s)} a stage", kept * costs.list_s, TOO_LONG, "s"),
+        Row("search.stages.store list", f"{ms(costs.list_s)} a stage", kept * costs.list_s, TOO_LONG, "s"),
     )
     return Question(trials, "trials", rows)
 
 
 def grid_paths(trials: int) -> list[tuple[int, ...]]:
-    """The epochs of each point of such a grid, as `search.waiting.paths` numbers them."""
+    """The epochs of each point of such a grid, as `search.driver.prefix_queue.paths` numbers them."""
     side = next(n for n in range(1, trials + 1) if 3 * n * n >= trials)
     rates, factors = [0.1 * 0.99**k for k in range(side)], [(k + 1) / (side + 1) for k in range(side)]
     return paths([point.prefix() for point in grid((5, 10, 20), rates, factors)[:trials]])

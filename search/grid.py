@@ -6,15 +6,23 @@ points = grid((5, 10, 20), (0.1, 0.01, 0.001), (0.1, 0.3, 0.7))
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from agr.errors import SettingsError
-from agr.training import Settings
-from search.ranges import Value
-from search.task import Point, settings_of, settled
+from agr.training.fused import check
+from agr.training.settings import Settings
+from search.driver.context import SearchContext
+from search.driver.mlflow_run import axes_of
+from search.driver.train_points import train_all
+from search.optuna_search.ranges import Value
+from search.problems.problem import Problem
+from search.stages.store import StageStore
+from search.tasks.agr_task import fusible, settings_of, settled
+from search.tasks.base import Point, counted, lineage_of
 
+LOOKS = 32  # points that are looked up at most, to tell whether any stage is missing
 EPOCHS = (5, 10, 20)
 LR = (0.1, 0.01, 0.001)
 GAMMA = (0.1, 0.3, 0.7)
@@ -80,10 +88,30 @@ def _fitting(name: str, value: Value, default: object) -> Value:
     return value
 
 
-def distinct_epochs(points: Iterable[Point]) -> int:
-    """How many epochs the points have together, counting those that they share once."""
-    prefixes: set[tuple[Hashable, ...]] = set()
-    for point in points:
-        prefix = point.prefix()
-        prefixes.update(prefix[: count + 1] for count in range(len(prefix)))
-    return len(prefixes)
+@dataclass(frozen=True)
+class GridStrategy:
+    """Trains these points."""
+
+    points: Sequence[Point]
+
+    def axes(self, subject: Problem) -> Mapping[str, object]:
+        """The values of each setting that differs, and the number of points, as MLflow's parameters."""
+        return axes_of(self.points, subject.task.kind.axes)
+
+    @property
+    def title(self) -> str:
+        """The number of trials."""
+        return counted(len(self.points), "trial")
+
+    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+        """Whether one of some of the points has no final stage in the store."""
+        some = self.points[:: len(self.points) // LOOKS + 1]
+        keys = (lineage_of(subject.task, point, device, "").key(point.rates()) for point in some)
+        return any(store.outline(key) is None for key in keys)
+
+    def train(self, arena: SearchContext) -> None:
+        """Train all points; they are ranked as their kind ranks them."""
+        if arena.plan.lanes == "fused":
+            check(fusible(self.points))
+        arena.session.planned = len(self.points)
+        train_all(arena, self.points)

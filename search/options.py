@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from agr.credentials import harmless
+from agr.common.credentials import harmless
 from agr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from search.study import Plan
-
+    from search.plan import Plan
 
 DEFAULTS: dict[str, object] = {  # of flags that are None until it is known whether they were given
     "data": ["demo"],
     "split": "speakers",
     "seed": 0,
     "model": "cnn",
-    "vary": [],
-    "no_variation": False,
+    "augment": [],
+    "no_augmentation": False,
     "lanes": "separate",
     "score_folds": 0,
     "repeat_best": 0,
@@ -34,7 +33,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
     data.add_argument("--data", nargs="+", metavar="SOURCE", help=sources)
     data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
-    data.add_argument("--recipe", help="how images are made: voice, mfc (default: voice; ready images keep theirs)")
+    data.add_argument("--recipe", help="how images are made: voice, mfcc (default: voice; ready images keep theirs)")
     data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), help="default: speakers")
     groups = "cross-validation: split the speakers into N groups, of which --fold K tests"
     data.add_argument("--folds", type=int, metavar="N", help=groups)
@@ -60,7 +59,7 @@ def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_trainable(group: argparse._ArgumentGroup) -> None:
     """The flag for a model of one's own."""
-    what = "search your own model instead of AGR's, for instance my_project.train:fit (see search/custom.py)"
+    what = "search your own model instead of AGR's, for instance my_project.train:fit (see search/tasks/custom.py)"
     group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=what)
 
 
@@ -102,8 +101,8 @@ def parsed(
 
 def plan_of(options: argparse.Namespace, script: str) -> Plan:
     """The plan of a command line. Raises: SettingsError if its flags do not fit together."""
-    from search.storage import below
-    from search.study import Plan
+    from search.plan import Plan
+    from search.stages.storage import below
 
     if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
         raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")

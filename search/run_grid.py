@@ -13,13 +13,13 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agr.terminal import quick_imports, run
-from search.clerk import Clerk
+from agr.common.cli import quick_imports, run
+from search.outbox.mlflow_process import MlflowProcess
 
 if TYPE_CHECKING:
-    from search.exhaust import Exhaust
-    from search.study import Plan
-    from search.subject import Subject
+    from search.grid import GridStrategy
+    from search.plan import Plan
+    from search.problems.problem import Problem
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,10 +33,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
     points.add_argument("--model", choices=("cnn", "pooled"), help="default: cnn, the study's")
     points.add_argument(
-        "--no-variation", action="store_true", default=None, help="train on the clips as they are, without dropout"
+        "--no-augmentation", action="store_true", default=None, help="train on the clips as they are, without dropout"
     )
-    strengths = "other strengths of variation: speed, pitch, formants, colour, line, noise, room, shift, population"
-    points.add_argument("--vary", nargs="+", metavar="NAME=STRENGTH", help=strengths)
+    strengths = (
+        "other strengths of augmentation: speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"
+    )
+    points.add_argument("--augment", nargs="+", metavar="NAME=STRENGTH", help=strengths)
     axis = "a further axis: one of AGR's settings, or of a trainable's GRID; may be given several times"
     points.add_argument("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
     options.add_trainable(points)
@@ -46,40 +48,43 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     lanes = "fused: points train together, as one batch of models (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments, (*options.OURS, "model", "vary", "no_variation"))
+    return options.parsed(parser, arguments, (*options.OURS, "model", "augment", "no_augmentation"))
 
 
-def asked(options: argparse.Namespace) -> tuple[Plan, Subject, Exhaust]:
+def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
     """The plan, what is searched, and its points. Raises: AgrError for flags or data that cannot be used."""
-    from agr import variation
     from agr.errors import SettingsError
-    from search import custom_subject, grid, voices
-    from search.exhaust import Exhaust
+    from agr.training import augmentation
+    from search import grid
+    from search.grid import GridStrategy
     from search.options import plan_of
+    from search.problems import agr_models, custom
 
     plan, others = plan_of(options, "search/run_grid.py"), grid.axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
-        axes = custom_subject.grid_of(options.trainable, given | others)
-        points = custom_subject.points_of(options.trainable, axes)
-        return plan, custom_subject.subject(options.trainable), Exhaust(points)
+        axes = custom.grid_of(options.trainable, given | others)
+        points = custom.points_of(options.trainable, axes)
+        return plan, custom.subject(options.trainable), GridStrategy(points)
     usual = {name: values for name, values in given.items() if values}
     settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
-    strengths = None if options.no_variation else variation.parse(options.vary)
-    subject, data = voices.subject(plan, voices.kind_with(others))
-    if options.vary and data.evidence is None:
-        raise SettingsError(f"--vary {' '.join(options.vary)}: these images cannot be varied; expected recipe voice")
-    dropout = None if "dropout" in others else voices.DROPOUT
-    return plan, subject, Exhaust(voices.varied(settings, strengths, data, dropout))
+    strengths = None if options.no_augmentation else augmentation.parse(options.augment)
+    subject, data = agr_models.subject(plan, agr_models.kind_with(others))
+    if options.augment and data.evidence is None:
+        raise SettingsError(
+            f"--augment {' '.join(options.augment)}: these images cannot be varied; expected recipe voice"
+        )
+    dropout = None if "dropout" in others else agr_models.DROPOUT
+    return plan, subject, GridStrategy(agr_models.varied(settings, strengths, data, dropout))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
-    with Clerk() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
         with quick_imports():
-            from search import study
-        return study.run(*asked(options), clerk)
+            from search.driver import run as driver_run
+        return driver_run.run(*asked(options), clerk)
 
 
 if __name__ == "__main__":

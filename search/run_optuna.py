@@ -14,9 +14,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.credentials import harmless
-from agr.terminal import quick_imports, run
-from search.clerk import Clerk
+from agr.common.cli import quick_imports, run
+from agr.common.credentials import harmless
+from search.outbox.mlflow_process import MlflowProcess
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     search.add_argument("--print-space", action="store_true", help="print the default space, and end")
     options.add_trainable(search)
     aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
-    search.add_argument("--aim", action="append", metavar="AIM", help=aims)
+    search.add_argument("--objective", action="append", metavar="AIM", help=aims)
     search.add_argument("--no-warm-start", action="store_true", help="ignore the trials of earlier searches")
     where = "Optuna's: a journal file, or a database's URL (default: mlflow_store/studies.journal)"
     search.add_argument("--study-storage", type=harmless, metavar="WHERE", help=where)
@@ -70,18 +70,19 @@ def count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
-    from search import space
+    from search.optuna_search import space
 
     if options.print_space:
         print(space.DEFAULT, end="")
         return 0
-    with Clerk() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
         with quick_imports():
-            from search import request, study
+            from search.driver import run as driver_run
             from search.options import plan_of
+            from search.optuna_search import options as optuna_options
         plan = plan_of(options, "search/run_optuna.py")
-        made = request.custom(options) if options.trainable else request.voices_of(options, plan)
-        return study.run(plan, *made, clerk)
+        made = optuna_options.custom(options) if options.trainable else optuna_options.voices_of(options, plan)
+        return driver_run.run(plan, *made, clerk)
 
 
 if __name__ == "__main__":

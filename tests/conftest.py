@@ -12,12 +12,18 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from agr import audio, bundle, corpus, plots, prepare, promotion, splits, synth
-from agr.images import ImageSet, load
-from agr.mfc import MFC
-from agr.model import build
-from agr.training import Settings, fit
-from agr.voice_recipe import VOICE
+from agr.audio import read as audio
+from agr.data import corpus, preparation, splits
+from agr.data.image_set import ImageSet, load
+from agr.inference import bundle
+from agr.plots import search
+from agr.recipes.mfcc import MFCC
+from agr.recipes.voice import VOICE
+from agr.synth import demo
+from agr.training.loop import fit
+from agr.training.model import build
+from agr.training.settings import Settings
+from search.results import promotion
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -26,21 +32,21 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight synthetic speakers, ten words each, in AudioMNIST's layout; read it, do not write to it."""
     root = tmp_path_factory.mktemp("demo") / "voices"
-    synth.write_demo(root, speakers=8, repetitions=1)
+    demo.write_demo(root, speakers=8, repetitions=1)
     return root
 
 
 @pytest.fixture(scope="session")
 def prepared_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`demo_root` prepared by the mfc recipe; read it, do not write to it."""
-    out = tmp_path_factory.mktemp("prepared") / "demo-mfc"
-    prepare.prepare(corpus.open_corpus(str(demo_root), out.parent), out, MFC)
+    """`demo_root` prepared by the mfcc recipe; read it, do not write to it."""
+    out = tmp_path_factory.mktemp("prepared") / "demo-mfcc"
+    preparation.prepare(corpus.open_corpus(str(demo_root), out.parent), out, MFCC)
     return out
 
 
 @pytest.fixture(scope="session")
 def images(prepared_root: Path) -> ImageSet:
-    """The 80 images of `demo_root` by the mfc recipe."""
+    """The 80 images of `demo_root` by the mfcc recipe."""
     return load(prepared_root)
 
 
@@ -48,7 +54,7 @@ def images(prepared_root: Path) -> ImageSet:
 def voice_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`demo_root` prepared by the voice recipe, the default; read it, do not write to it."""
     out = tmp_path_factory.mktemp("prepared") / "demo-voice"
-    prepare.prepare(corpus.open_corpus(str(demo_root), out.parent), out, VOICE)
+    preparation.prepare(corpus.open_corpus(str(demo_root), out.parent), out, VOICE)
     return out
 
 
@@ -60,7 +66,7 @@ def voice_images(voice_root: Path) -> ImageSet:
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:
-    """For tests that call `agr.terminal.run`, which sets what SIGTERM does to the whole process."""
+    """For tests that call `agr.common.cli.run`, which sets what SIGTERM does to the whole process."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -124,10 +130,11 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """
     from mlflow import MlflowClient
 
-    from agr import registry, tracking
+    from agr.registry import tracker as registry_tracker
+    from agr.registry.uri import BEST, CHALLENGER
 
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
-    tracker = tracking.Tracker(uri)
+    tracker = registry_tracker.Tracker(uri)
     other = tmp_path_factory.mktemp("other")
     card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
     bundle.save(other, build("cnn", seed=5).state_dict(), card, seen)
@@ -135,8 +142,8 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         run = tracker.start_run("made", {}, {})
         tracker.register(run, folder, {})
         tracker.end_run(run, "FINISHED")
-    tracker.set_alias(registry.BEST, 1)
-    tracker.set_alias(registry.CHALLENGER, 2)
+    tracker.set_alias(BEST, 1)
+    tracker.set_alias(CHALLENGER, 2)
     MlflowClient(uri, uri).delete_model_version("agr", "3")
     return uri
 
@@ -152,14 +159,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that `agr.plots` draws, for a look at what is written in it."""
+    """Every figure that `agr.plots.search` draws, for a look at what is written in it."""
     drawn: list[Figure] = []
 
     def make(**options: Any) -> Figure:
         drawn.append(Figure(**options))
         return drawn[-1]
 
-    monkeypatch.setattr(plots, "Figure", make)
+    monkeypatch.setattr(search, "Figure", make)
     return drawn
 
 

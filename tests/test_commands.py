@@ -1,4 +1,4 @@
-"""Every command answers `--help`, exits 2 for wrong usage and ends by `agr.terminal.run`."""
+"""Every command answers `--help`, exits 2 for wrong usage and ends by `agr.common.cli.run`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +34,7 @@ def main_of(command: str) -> Callable[[list[str]], int]:
 
 
 def test_commands_are_found() -> None:
-    assert {"agr.predict", "agr.synth", "search.run_grid", "search.run_optuna"} <= COMMANDS.keys()
+    assert {"agr.predict", "agr.synth.__main__", "search.run_grid", "search.run_optuna"} <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

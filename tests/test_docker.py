@@ -19,10 +19,8 @@ from typing import Any
 
 import pytest
 
-from agr.pool import WORKER_ENVIRONMENT
+from agr.common.processes import WORKER_ENVIRONMENT
 from search.run_grid import parse
-
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::ray")
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"

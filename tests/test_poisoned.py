@@ -14,12 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from agr import registry
-from agr.bundle import CARD, SEEN, WEIGHTS
 from agr.errors import ModelError
-from agr.registry import BUNDLE
-
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy")
+from agr.inference.bundle import CARD, SEEN, WEIGHTS
+from agr.registry import resolve
+from agr.registry.uri import BUNDLE, DIGEST_TAG
 
 Plant = Callable[[Path, Path], None]
 
@@ -94,7 +92,7 @@ def planted(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", (root.as_uri(), copy.as_uri()))
     database.close()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
-    folder = registry.resolve("models:/agr/best").folder
+    folder = resolve.resolve("models:/agr/best").folder
     assert folder.is_relative_to(copy)
     return folder
 
@@ -225,19 +223,19 @@ def test_a_digest_that_was_changed_in_the_registry_is_refused(planted: Path) -> 
     path = os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")
     database = sqlite3.connect(path)
     with database:
-        database.execute("UPDATE model_version_tags SET value = ? WHERE key = ?", ("0" * 64, registry.DIGEST_TAG))
+        database.execute("UPDATE model_version_tags SET value = ? WHERE key = ?", ("0" * 64, DIGEST_TAG))
     database.close()
     for uri in ("models:/agr/best", "models:/agr/1", "models:/agr/latest"):
         with pytest.raises(ModelError, match=r"expected 000000000000\.\.\., as models:/agr"):
-            registry.resolve(uri)
+            resolve.resolve(uri)
 
 
 def test_mlflows_own_client_is_held_to_the_digest_too(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_from_sqlite", lambda uri, store: None)
-    assert registry.resolve("models:/agr/best").sha256 is not None
+    monkeypatch.setattr(resolve, "_from_sqlite", lambda uri, store: None)
+    assert resolve.resolve("models:/agr/best").sha256 is not None
     someone_met(planted / BUNDLE, planted)
     with pytest.raises(ModelError, match="its files were changed"):
-        registry.resolve("models:/agr/best")
+        resolve.resolve("models:/agr/best")
 
 
 def test_the_payloads_work(tmp_path: Path) -> None:

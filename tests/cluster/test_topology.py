@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lan import Machine, namespaces
-from topology import Topology, topology
 
-from agr.corpus import open_corpus
+from agr.data.corpus import open_corpus
+from tests.cluster.lan import Machine, namespaces
+from tests.cluster.topology import Topology, topology
 
 MISSING = [name for name in ("boto3", "flask_wtf", "moto", "psycopg2") if importlib.util.find_spec(name) is None]
 pytestmark = [

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lan import REPOSITORY, Machine, Network, lan
+
+from tests.cluster.lan import REPOSITORY, Machine, Network, lan
 
 yaml = import_module("yaml")
 

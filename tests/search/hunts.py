@@ -7,24 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import quiet  # noqa: F401
-from parts import FakeTracker, epoch, made_stage, small_split
-
-from agr.logged import Finished
-from agr.splits import inner
+from agr.data.splits import inner
+from agr.registry.records import FinishedTrial
 from search import run_optuna
-from search.hunt import Hunt
-from search.leases import Leaseholder
-from search.ledger import Budget, Ledger
+from search.driver.context import SearchContext
 from search.options import plan_of
-from search.outbox import Outbox
-from search.ranges import Range
-from search.session import Session
-from search.space import Space, known_settings
-from search.stages import Stage, StageStore
-from search.study import Arena
-from search.subject import Subject
-from search.task import ACCURACY, VOICES, AgrPoint, Kind, Point, Voices
+from search.optuna_search.ask_tell import AskTell, Budget
+from search.optuna_search.ranges import Range
+from search.optuna_search.space import Space, known_settings
+from search.optuna_search.strategy import OptunaStrategy
+from search.outbox.outbox import Outbox
+from search.problems.problem import Problem
+from search.session.session import Session
+from search.stages.leases import Leaseholder
+from search.stages.store import Stage, StageStore
+from search.tasks.agr_task import VOICES, AgrPoint, Voices
+from search.tasks.base import ACCURACY, Kind, Point
+from tests.search.parts import FakeTracker, epoch, made_stage, small_split
 
 HUNTED = replace(VOICES, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
@@ -35,10 +34,10 @@ BASE = {"seed": 0, "batch_size": 32, "model": "cnn"}
 class Finding(FakeTracker):
     """A tracker that has finished trials of other searches."""
 
-    found: list[Finished] = field(default_factory=list)
+    found: list[FinishedTrial] = field(default_factory=list)
     asked_for: list[Mapping[str, str]] = field(default_factory=list)
 
-    def finished(self, tags: Mapping[str, str]) -> list[Finished]:
+    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
         self.asked_for.append(tags)
         return self.found
 
@@ -47,19 +46,19 @@ def forbidden(*_: object, **__: object) -> Any:
     raise AssertionError("neither Ray nor an ending is wanted here")
 
 
-def arena(folder: Path, kind: Kind[AgrPoint] = HUNTED) -> Arena:
+def arena(folder: Path, kind: Kind[AgrPoint] = HUNTED) -> SearchContext:
     """An arena of which nothing may be trained. Its tracker is a `Finding`."""
     data, split = small_split()
     tracker, store = Finding(), StageStore(str(folder))
     session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
-    tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfc", "split": split.name}
+    tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
     task = Voices(data, split, inner(data, split, 2), kind)
-    subject = Subject(task, "made", tags, {}, data.digest, "made", (), forbidden)
+    subject = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
     plan = plan_of(run_optuna.parse([]), "search/run_optuna.py")
-    return Arena(plan, subject, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
+    return SearchContext(plan, subject, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
 
 
-def keep(where: Arena, point: Point, scores: Sequence[float], **metrics: float) -> None:
+def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics: float) -> None:
     """Store a stage after each epoch of a point, with these validation scores."""
     assert where.store is not None
     for count in range(1, len(scores) + 1):
@@ -69,7 +68,7 @@ def keep(where: Arena, point: Point, scores: Sequence[float], **metrics: float) 
         where.store.put(where.lineage(point).key(point.rates()[:count]), Stage(state, ("old",) * count, {}))
 
 
-def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> Hunt:
+def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
     """A hunt on the space above, whose study is in this file."""
     known: dict[str, Any] = {
         "space": SPACE,
@@ -86,9 +85,9 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> Hunt:
         "seed": 0,
         "kinds": known_settings(),
     }
-    return Hunt(**(known | others))
+    return OptunaStrategy(**(known | others))
 
 
-def ledger(made: Hunt, where: Arena) -> Ledger:
+def ledger(made: OptunaStrategy, where: SearchContext) -> AskTell:
     """A hunt's ledger, as it makes it itself."""
     return made.ledger(where, made.study(where.subject))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from agr.images import ImageSet, assemble
-from agr.mfc import MFC
-from agr.recipe import IMAGE_SHAPE
-from agr.splits import Split, make
-from agr.training import Epoch, State
-from search.stages import Stage
-from search.task import TrialReport
+from agr.data.image_set import ImageSet, assemble
+from agr.data.splits import Split, make
+from agr.recipes.base import IMAGE_SHAPE
+from agr.recipes.mfcc import MFCC
+from agr.training.loop import Epoch, State
+from search.stages.store import Stage
+from search.tasks.base import TrialReport
 
 
 def small_images(speakers: int = 4, clips: int = 5) -> ImageSet:
@@ -29,7 +29,7 @@ def small_images(speakers: int = 4, clips: int = 5) -> ImageSet:
     ]
     pixels = np.random.default_rng(0).integers(0, 256, (len(rows), *IMAGE_SHAPE), dtype=np.uint8)
     pixels[[row["gender"] == "male" for row in rows], :6] //= 2
-    return assemble("made", pixels, rows, MFC, synthetic=True)
+    return assemble("made", pixels, rows, MFCC, synthetic=True)
 
 
 def small_split() -> tuple[ImageSet, Split]:
@@ -92,7 +92,7 @@ def without_seconds(history: Sequence[Epoch]) -> list[Epoch]:
 
 @dataclass
 class FakeTracker:
-    """Stands in for `search.outbox.Outbox`: keeps what it is told, by run."""
+    """Stands in for `search.outbox.outbox.Outbox`: keeps what it is told, by run."""
 
     uri: str = "fake"
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)

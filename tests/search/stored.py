@@ -11,10 +11,9 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from parts import made_stage
-
-from search.leases import Lease
-from search.stages import StageStore
+from search.stages.leases import Lease
+from search.stages.store import StageStore
+from tests.search.parts import made_stage
 
 KEYS = [digit * 64 for digit in "0123456789"]
 HERE, ELSEWHERE = socket.gethostname(), "another-machine"

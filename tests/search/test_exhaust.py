@@ -7,27 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quiet  # noqa: F401
-from parts import made_stage, small_split
 
-from agr.training import Settings
-from search.exhaust import LOOKS, Exhaust
-from search.grid import grid
-from search.stages import Stage, StageStore
-from search.subject import Subject
-from search.task import Voices, lineage_of
+from agr.training.settings import Settings
+from search.grid import LOOKS, GridStrategy, grid
+from search.problems.problem import Problem
+from search.stages.store import Stage, StageStore
+from search.tasks.agr_task import Voices
+from search.tasks.base import lineage_of
+from tests.search.parts import made_stage, small_split
 
 
-def subject() -> Subject:
+def subject() -> Problem:
     data, split = small_split()
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("no ending is wanted here")
 
-    return Subject(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+    return Problem(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
 
 
-def keep(store: StageStore, about: Subject, point: Settings) -> str:
+def keep(store: StageStore, about: Problem, point: Settings) -> str:
     key = lineage_of(about.task, point, "cpu", "").key(point.rates())
     store.put(key, made_stage(point.epochs))
     return key
@@ -35,7 +34,7 @@ def keep(store: StageStore, about: Subject, point: Settings) -> str:
 
 def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
     about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
-    store, strategy = StageStore(str(tmp_path)), Exhaust(points)
+    store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     assert strategy.needs_training(about, store, "cpu")
     keys = [keep(store, about, point) for point in points]
     assert not strategy.needs_training(about, store, "cpu")
@@ -48,7 +47,7 @@ def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
 def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
     about = subject()
     points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
-    store, strategy = StageStore(str(tmp_path)), Exhaust(points)
+    store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     for point in points:
         keep(store, about, point)
     looked: list[str] = []

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from agr.errors import SettingsError
-from agr.training import STEP_SIZE, Settings
-from search.grid import axes, distinct_epochs, grid
-from search.ranges import Value
-from search.task import Folded
+from agr.training.settings import STEP_SIZE, Settings
+from search.grid import axes, grid
+from search.optuna_search.ranges import Value
+from search.tasks.agr_task import Folded
+from search.tasks.base import distinct_epochs
 
 
 def schedule(epochs: int, lr: float, gamma: float) -> list[float]:
@@ -115,28 +116,30 @@ def test_folds_share_no_epochs() -> None:
     assert distinct_epochs([Folded(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
 
 
-@pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "variation", ""])
+@pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "augmentation", ""])
 def test_an_axis_that_is_no_other_setting_is_refused_with_those_that_are(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^--axis {name}: unknown; expected one of ") as caught:
         grid(others={name: [1]})
-    assert {"batch_size", "dropout", "width", "vary_pitch"} <= set(str(caught.value).replace(",", "").split())
+    assert {"batch_size", "dropout", "width", "augment_pitch"} <= set(str(caught.value).replace(",", "").split())
 
 
-@pytest.mark.parametrize(("name", "value"), [("dropout", 2.0), ("width", 0.0), ("batch_size", 0), ("vary_pitch", 9.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("dropout", 2.0), ("width", 0.0), ("batch_size", 0), ("augment_pitch", 9.0)]
+)
 def test_a_value_of_another_axis_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name.removeprefix('vary_')} {value}.*expected"):
         grid(others={name: [value]})
 
 
 def test_whole_numbers_on_an_axis_of_numbers_make_the_same_trials_as_numbers() -> None:
-    (point,) = grid((5,), (0.1,), (0.1,), others={"dropout": [0, 0.0], "vary_shift": [2]})
-    assert [type(value) for value in (point.dropout, point.vary_shift)] == [float, int]
-    assert repr(replace(point, vary_shift=0)) == repr(Settings(5, 0.1, 0.1)), "a stage's name is made of such words"
+    (point,) = grid((5,), (0.1,), (0.1,), others={"dropout": [0, 0.0], "augment_shift": [2]})
+    assert [type(value) for value in (point.dropout, point.augment_shift)] == [float, int]
+    assert repr(replace(point, augment_shift=0)) == repr(Settings(5, 0.1, 0.1)), "a stage's name is made of such words"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
-    [("dropout", "much", "numbers"), ("batch_size", 16.5, "whole numbers"), ("vary_shift", "x", "whole numbers")],
+    [("dropout", "much", "numbers"), ("batch_size", 16.5, "whole numbers"), ("augment_shift", "x", "whole numbers")],
 )
 def test_a_value_of_another_type_is_named(name: str, value: Value, wanted: str) -> None:
     with pytest.raises(SettingsError) as caught:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import pytest
-import quiet  # noqa: F401
 
 from agr.errors import SettingsError
 from search import run_grid, run_optuna
@@ -28,16 +27,16 @@ def test_stages_stand_below_the_storage_unless_told_otherwise(words: str, storag
     assert (plan.storage, plan.stage_store) == (storage, stages)
 
 
-OTHERS = ("--no-variation", "--model cnn", "--lanes fused")
-BOTH = ("--data demo", "--leave-out x", "--recipe mfc", "--split speakers", "--folds 4", "--fold 0")
+OTHERS = ("--no-augmentation", "--model cnn", "--lanes fused")
+BOTH = ("--data demo", "--leave-out x", "--recipe mfcc", "--split speakers", "--folds 4", "--fold 0")
 
 
-@pytest.mark.parametrize("flag", [*BOTH, "--seed 0", "--vary pitch=0.1", *OTHERS])
+@pytest.mark.parametrize("flag", [*BOTH, "--seed 0", "--augment pitch=0.1", *OTHERS])
 def test_run_grid_refuses_flags_that_a_trainable_would_ignore(flag: str) -> None:
     _refused(run_grid.parse, flag)
 
 
-@pytest.mark.parametrize("flag", [*BOTH, "--aim loss", "--score-folds 2", "--repeat-best 2"])
+@pytest.mark.parametrize("flag", [*BOTH, "--objective loss", "--score-folds 2", "--repeat-best 2"])
 def test_run_optuna_refuses_flags_that_a_trainable_would_ignore(flag: str) -> None:
     _refused(run_optuna.parse, flag)
 

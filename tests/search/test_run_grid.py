@@ -14,24 +14,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
-import quiet  # noqa: F401
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from parts import report
 
-from agr import splits, synth, terminal
-from agr.images import ImageSet, load
-from agr.training import Epoch, Settings, fit
-from agr.variation import DEFAULT, NONE
+from agr.common import cli
+from agr.data import splits
+from agr.data.image_set import ImageSet, load
+from agr.synth import demo
+from agr.training.augmentation import DEFAULT, NONE
+from agr.training.loop import Epoch, fit
+from agr.training.settings import Settings
 from search import run_grid
-from search.cluster import Slots
-from search.grid import distinct_epochs, grid
-from search.searcher import PrefixSearcher
-from search.session import Session
-from search.voices import varied
-
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
+from search.driver.prefix_searcher import PrefixSearcher
+from search.grid import grid
+from search.problems.agr_models import varied
+from search.runtime.cluster import Slots
+from search.session.session import Session
+from search.tasks.base import distinct_epochs
+from tests.search.parts import report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "search" / "run_grid.py"
@@ -343,7 +344,7 @@ def training(running: Running) -> Callable[[], bool]:
 
 
 def known_epochs(folder: Path, data: ImageSet, settings: list[Settings]) -> dict[tuple[int, float, float], int]:
-    from search.stages import Lineage, StageStore
+    from search.stages.store import Lineage, StageStore
 
     store, split = StageStore(str(folder / "mlflow_store" / "stages")), splits.make(data)
     known = {}
@@ -466,7 +467,7 @@ import importlib.abc, importlib.util, sys
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "agr.training":
+        if name != "agr.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -544,8 +545,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("search.tuning.tune_points", diverge)
-    monkeypatch.setattr("search.study._cluster", lambda *_: nullcontext(Slots("cpu", {"CPU": 1.0}, 1)))
+    monkeypatch.setattr("search.runtime.tuning.tune_points", diverge)
+    monkeypatch.setattr("search.driver.run._cluster", lambda *_: nullcontext(Slots("cpu", {"CPU": 1.0}, 1)))
     return tmp_path
 
 
@@ -590,7 +591,7 @@ def typed(
 
     def run(*arguments: str) -> str:
         with pytest.raises(SystemExit) as caught:
-            terminal.run(lambda: run_grid.main(arguments))
+            cli.run(lambda: run_grid.main(arguments))
         assert caught.value.code == 2
         assert not (tmp_path / "mlflow_store").exists(), "nothing was begun"
         return capsys.readouterr().err
@@ -618,16 +619,16 @@ def typed(
             ["--data", "PREPARED", "--leave-out", "x"],
             "agr: --leave-out x: expected one of several corpora, found voices",
         ),
-        (["--vary", "pitch=9"], "agr: variation pitch 9.0: expected 0 to 0.6"),
-        (["--data", "IMAGES", "--vary", "pitch=0.1"], "agr: --vary pitch=0.1: these images cannot be varied"),
-        (["--trainable", "examples.digits:fit", "--recipe", "mfc"], "agr: --recipe: for AGR's own models only; found"),
+        (["--augment", "pitch=9"], "agr: augmentation pitch 9.0: expected 0 to 0.6"),
+        (["--data", "IMAGES", "--augment", "pitch=0.1"], "agr: --augment pitch=0.1: these images cannot be varied"),
+        (["--trainable", "examples.digits:fit", "--recipe", "mfcc"], "agr: --recipe: for AGR's own models only; found"),
         (
-            ["--trainable", "examples.digits:fit", "--vary", "pitch=0.1"],
-            "agr: --vary: for AGR's own models only; found",
+            ["--trainable", "examples.digits:fit", "--augment", "pitch=0.1"],
+            "agr: --augment: for AGR's own models only; found",
         ),
         (["--trainable", "examples.digits:fit", "--lanes", "fused"], "agr: --lanes fused: for AGR's own models only; "),
         (["--trainable", "examples.digits:fit", "--seed", "0"], "agr: --seed: for AGR's own models only; found"),
-        (["--vary", "gain=1"], "agr: --vary gain=1: expected NAME=STRENGTH"),
+        (["--augment", "gain=1"], "agr: --augment gain=1: expected NAME=STRENGTH"),
         (["--data", "PREPARED", "--address", "nonsense"], "agr: --address nonsense: "),
         (["--axis", "dropout"], "agr: --axis dropout: no values; expected values once"),
         (["--axis", "drop", "0.1"], "agr: --axis drop: unknown; expected one of batch_size, dropout, "),
@@ -663,7 +664,7 @@ def test_settings_are_params_of_a_trial(first: Done, data: ImageSet) -> None:
     (trial, *_) = children(first.folder, searches(first.folder)[0])
     epochs, lr, gamma = point(trial)
     (settings,) = varied([Settings(epochs, lr, gamma)], DEFAULT, data)
-    assert settings.variation == DEFAULT != NONE
+    assert settings.augmentation == DEFAULT != NONE
     assert trial.data.params == {key: str(value) for key, value in asdict(settings).items()}
 
 
@@ -674,9 +675,9 @@ def test_settings_are_params_of_a_trial(first: Done, data: ImageSet) -> None:
 def joined(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """One point of the other model on two corpora, unvaried, tested on one of them."""
     folder = tmp_path_factory.mktemp("joined")
-    synth.write_demo(folder / "others", speakers=4, repetitions=1)
+    demo.write_demo(folder / "others", speakers=4, repetitions=1)
     one = options(((2,), (0.001,), (0.5,)))
-    more = ("--leave-out", "others", "--model", "pooled", "--no-variation")
+    more = ("--leave-out", "others", "--model", "pooled", "--no-augmentation")
     return start(folder, voice_root, str(folder / "others"), *one, *more).wait()
 
 
@@ -687,5 +688,5 @@ def test_corpora_are_searched_together_and_one_that_is_left_out_tests(joined: Do
     assert "  test      40 clips,   2 women,   2 men" in joined.out
     (trial,) = children(joined.folder, searches(joined.folder)[0])
     params = trial.data.params
-    assert (params["model"], params["vary_pitch"], params["vary_shift"]) == ("pooled", "0.0", "0")
+    assert (params["model"], params["augment_pitch"], params["augment_shift"]) == ("pooled", "0.0", "0")
     assert "registered  agr version 1 as best" in joined.out

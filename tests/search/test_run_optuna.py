@@ -18,15 +18,12 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-import quiet  # noqa: F401
 from mlflow.entities import Run
 from safetensors.numpy import load_file
-from test_run_grid import REPOSITORY, Done, Running, children, client, history, searches, wait_for
 
-from search import space
-from search.studies import study_storage
-
-pytestmark = [pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]  # MLflow's use of SQLAlchemy
+from search.optuna_search import space
+from search.optuna_search.samplers import study_storage
+from tests.search.test_run_grid import REPOSITORY, Done, Running, children, client, history, searches, wait_for
 
 DIGITS = ("--trainable", "examples.digits:fit", "--num-workers", "2")
 TINY = """
@@ -242,7 +239,7 @@ def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed)
 def folds(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("folds")
     (folder / "tiny.toml").write_text(TINY)
-    wanted = ("--aim", "balanced_accuracy", "--aim", "latency", "--score-folds", "2", "--repeat-best", "1")
+    wanted = ("--objective", "balanced_accuracy", "--objective", "latency", "--score-folds", "2", "--repeat-best", "1")
     data = ("--data", str(prepared_root), "--space", "tiny.toml", "--num-workers", "2")
     return start(folder, "run_optuna.py", *data, *wanted, "--budget", "8").wait()
 

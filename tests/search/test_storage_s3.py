@@ -11,14 +11,14 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from parts import made_stage, same
 from pyarrow.fs import FileSystem
 
-from search.leases import Leaseholder
-from search.pruning import prune
-from search.stages import Stage, StageStore, final_weights
-from search.storage import Storage
-from search.upkeep import main
+from search.stages.__main__ import main
+from search.stages.leases import Leaseholder
+from search.stages.pruning import prune
+from search.stages.storage import Storage
+from search.stages.store import Stage, StageStore, final_weights
+from tests.search.parts import made_stage, same
 
 KEYS = [digit * 64 for digit in "0123"]
 

@@ -9,12 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import quiet  # noqa: F401
 from mlflow import MlflowClient
 
-from agr import bundle, registry
-
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
+from agr.inference import bundle
+from agr.registry import resolve
+from agr.registry.uri import DIGEST_TAG
 
 SCRIPT = Path(__file__).resolve().parents[2] / "search" / "run_grid.py"
 RATES = ("0.01", "0.001")
@@ -53,6 +52,6 @@ def test_two_searches_that_make_one_new_store(prepared_root: Path, tmp_path: Pat
     best = versions[int(aliases["best"])]
     scores = [float(each.tags["test_balanced_accuracy"]) for each in versions.values()]
     assert float(best.tags["test_balanced_accuracy"]) == max(scores)
-    found = registry.resolve("models:/agr/best", uri)
-    assert found.sha256 == best.tags[registry.DIGEST_TAG]
+    found = resolve.resolve("models:/agr/best", uri)
+    assert found.sha256 == best.tags[DIGEST_TAG]
     assert bundle.load(found.folder).card.test["balanced_accuracy"] == pytest.approx(max(scores), abs=1e-6)

@@ -1,0 +1,122 @@
+"""Combines several corpora into one set of images and splits its speakers; one corpus may be left out to test on.
+
+    data = join([load(Path("data/az")), load(Path("data/demo"))])
+    part = split(data, "speakers", seed=0, leave_out="fsdd")
+
+Beside people, synthetic voices are on the training side only. Without people they are on all three sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.data import splits
+from agr.data.image_set import ImageSet
+from agr.data.splits import Indices, Split
+from agr.errors import CorpusError, SplitError
+
+
+def join(sets: Sequence[ImageSet]) -> ImageSet:
+    """Combine sets into one, in the order of their names; a single set is returned as it is.
+
+    Raises: CorpusError if two have the same name or different recipes.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    ordered = sorted(sets, key=lambda data: data.name)
+    names, first = [data.name for data in ordered], ordered[0]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CorpusError(f"--data: two corpora named {', '.join(twice)}; expected different names of their folders")
+    other = next((data for data in ordered if data.recipe != first.recipe), None)
+    if other is not None:
+        raise CorpusError(
+            f"--data: {first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}; "
+            "expected one recipe"
+        )
+    evidence = [data.evidence for data in ordered if data.evidence is not None]
+    return ImageSet(
+        name="+".join(names),
+        pixels=np.concatenate([data.pixels for data in ordered]),
+        labels=np.concatenate([data.labels for data in ordered]),
+        speakers=np.concatenate([data.speakers for data in ordered]),
+        recordings=np.concatenate([data.recordings for data in ordered]),
+        rows=[row for data in ordered for row in data.rows],
+        recipe=first.recipe,
+        digest=hashlib.sha256(" ".join(data.digest for data in ordered).encode()).hexdigest()[:16],
+        synthetic=all(data.synthetic for data in ordered),
+        evidence=np.concatenate(evidence) if evidence else None,
+        made_up=frozenset(name for data in ordered for name in data.made_up),
+    )
+
+
+def corpora(data: ImageSet) -> NDArray[np.str_]:
+    """The name of each clip's corpus, (n,)."""
+    return np.array([speaker.split("/", 1)[0] for speaker in data.speakers.tolist()])
+
+
+def split(
+    data: ImageSet,
+    kind: str = "speakers",
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int | None = None,
+    leave_out: str | None = None,
+) -> Split:
+    """Split one corpus or several as `splits.make` does; arguments not listed here are passed on to it.
+
+    Args:
+        data: the clips.
+        leave_out: the corpus whose clips all test; a fifth of the other corpora's speakers validates.
+
+    Raises:
+        SplitError: as `splits.make` does, and if the corpus to leave out is absent or synthetic.
+    """
+    owner = corpora(data)
+    made_up = np.isin(owner, sorted(data.made_up)) & (not data.synthetic)
+    if leave_out is None:
+        people = np.flatnonzero(~made_up)
+        return _back(splits.make(_part(data, people), kind, seed, folds, fold), people, made_up, data)
+    left = owner == leave_out
+    if not left.any() or left.all():
+        found = ", ".join(np.unique(owner).tolist())
+        raise SplitError(f"--leave-out {leave_out}: expected one of several corpora, found {found}")
+    made_up &= ~left
+    if leave_out in data.made_up and not data.synthetic:
+        raise SplitError(f"--leave-out {leave_out}: synthetic voices; expected people to test on")
+    people = np.flatnonzero(~left & ~made_up)
+    if not len(people):  # only synthetic voices are left: some of them have to validate
+        people, made_up = np.flatnonzero(~left), np.zeros(len(data), dtype=np.bool_)
+    inner = splits.make(_part(data, people), "speakers", seed)
+    train = np.sort(np.concatenate([inner.train, inner.test]))
+    chosen = replace(inner, name=f"leave-out-{leave_out}-seed{seed}", train=train, test=inner.test[:0])
+    whole = _back(chosen, people, made_up, data, audited=False)
+    result = replace(whole, test=np.flatnonzero(left).astype(np.int64))
+    splits.audit(result, data, both=("train", "val"))
+    return result
+
+
+def _part(data: ImageSet, rows: Indices) -> ImageSet:
+    """The clips `rows` without their pixels, which a split does not need; `data` itself if that is all of it."""
+    if len(rows) == len(data):
+        return data
+    named = [data.rows[row] for row in rows] if data.rows else ()
+    labels, speakers, recordings = data.labels[rows], data.speakers[rows], data.recordings[rows]
+    return replace(data, pixels=data.pixels[:0], labels=labels, speakers=speakers, recordings=recordings, rows=named)
+
+
+def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:
+    """Turn a split of the clips `rows` into one of all clips, in which the `extra` ones train."""
+    if len(rows) == len(data):
+        return inner
+    train = np.sort(np.concatenate([rows[inner.train], np.flatnonzero(extra)])).astype(np.int64)
+    name = inner.name + "".join(f"+{corpus}" for corpus in np.unique(corpora(data)[extra]))
+    result = replace(inner, name=name, train=train, val=rows[inner.val], test=rows[inner.test])
+    if audited:
+        splits.audit(result, data)
+    return result

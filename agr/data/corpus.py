@@ -1,0 +1,76 @@
+"""Opens any SOURCE of voices that `prepare`, `evaluate` and the search accept, as one list of clips.
+
+    corpus = open_corpus("demo", Path("data"))
+
+SOURCE is `demo` (synthetic voices, made on the spot), `audiomnist` (fetched), a folder in one of LAYOUTS, or a CSV
+manifest with the columns path, speaker and gender.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agr import __version__
+from agr.audio import read as audio
+from agr.data.clips import Clip as Clip
+from agr.data.clips import Corpus as Corpus
+from agr.data.clips import Layout
+from agr.data.layouts import audiomnist, manifest, study_images
+from agr.data.layouts.audiomnist import METADATA as METADATA
+from agr.data.layouts.manifest import MANIFEST_COLUMNS as MANIFEST_COLUMNS
+from agr.data.layouts.manifest import read_manifest as read_manifest
+from agr.errors import CorpusError
+
+LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first to recognise it reads it
+DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
+
+
+def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Corpus:
+    """List the clips of a SOURCE.
+
+    Args:
+        source: `demo`, `audiomnist`, a folder or a CSV file.
+        workspace: where `demo` and `audiomnist` are kept; made or fetched there if need be.
+        allow_outside: whether a manifest may name files outside its own folder, by `..`, a full path or a link.
+
+    Raises:
+        CorpusError: if the source is none of these or does not hold together.
+        FetchError: if AudioMNIST cannot be fetched.
+    """
+    if source == "demo":
+        return _demo(workspace / f"demo-voices-{__version__}")
+    if source == "audiomnist":
+        return _fetched(workspace / "audiomnist")
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, allow_outside)
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return read_manifest(path, allow_outside=allow_outside)
+    found = "a file" if path.exists() else "no such file or folder"
+    raise CorpusError(f"{source}: {found}; expected demo, audiomnist, a corpus folder or a CSV manifest")
+
+
+def _demo(root: Path) -> Corpus:
+    from agr.common.progress import silent_progress, terminal_progress
+    from agr.synth import demo
+
+    total = DEMO_SPEAKERS * len(demo.WORDS) * DEMO_REPETITIONS
+    show = silent_progress if len(audio.find(root)) == total else terminal_progress
+    with show("synthesising demo voices", total, unit="clips") as meter:
+        demo.write_demo(root, DEMO_SPEAKERS, DEMO_REPETITIONS, progress=meter.at)
+    return audiomnist.read(root, "demo")
+
+
+def _fetched(root: Path) -> Corpus:
+    from agr.common.progress import terminal_progress
+    from agr.data.audiomnist import fetch_audiomnist
+
+    return audiomnist.read(fetch_audiomnist(root, progress=terminal_progress), "audiomnist")
+
+
+def _folder(root: Path, allow_outside: bool) -> Corpus:
+    for layout in LAYOUTS:
+        if layout.recognises(root):
+            return layout.read(root, root.resolve().name, allow_outside)
+    expected = "; or ".join([*(layout.EXPECTED for layout in LAYOUTS), "a folder that agr.prepare made"])
+    raise CorpusError(f"{root}: no known corpus layout; expected {expected}")

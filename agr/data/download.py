@@ -1,0 +1,228 @@
+"""Downloads one large file over HTTPS with pooch, which checks its hash, and resumes a download that was cut.
+
+    download(url, Path("data/corpus.zip"), known_hash="sha256:9f86d0...")
+
+Two files stand beside the target meanwhile: `target.part`, the bytes received so far, and `target.part.json`, the URL,
+the total size and the server's validator (its ETag or Last-Modified). The next request sends the validator as If-Range,
+so that a server whose file has changed sends the whole new one (RFC 9110, sections 13.1.5 and 14). Without a validator,
+or without Range support, a cut download starts over. Only one download at a time may write to one target.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from agr.errors import FetchError
+
+BLOCK_BYTES = 256 * 1024
+STALL_SECONDS = 30.0
+RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+TEMPORARY_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
+Report = Callable[[int, int | None], None]
+log = logging.getLogger(__name__)
+
+
+class _Origin(NamedTuple):
+    """The file of which `target.part` is the beginning; `total` in bytes, None if the server did not say."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+class _Interrupted(Exception):
+    """This attempt failed, another one may succeed; `unreachable` if no connection was made."""
+
+    def __init__(self, reason: object, unreachable: bool = False) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.unreachable = unreachable
+
+
+def download(
+    url: str,
+    target: Path,
+    progress: Report | None = None,
+    *,
+    known_hash: str | None = None,
+    advice: str = "",
+    waits: tuple[float, ...] = RETRY_WAITS,
+    stall_seconds: float = STALL_SECONDS,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Path:
+    """Download `url` to `target`, which appears only when it is complete and its hash is right.
+
+    Args:
+        url: as `require_https` allows it.
+        target: the file to write; one that is there and has the known hash is kept without a request.
+        progress: called with the bytes received so far and the total, None if the server does not say.
+        known_hash: hex digits, with pooch's prefix (`md5:`) if not SHA-256; None checks nothing.
+        advice: ends the message when the server does not give the file.
+        waits: seconds before each further attempt.
+        stall_seconds: how long a silent connection is waited for.
+        sleep: replaces `time.sleep` in tests.
+
+    Raises:
+        FetchError: for another kind of URL, a host that cannot be reached at the first attempt, a refusal, a wrong hash
+            (the file is removed), or when no attempt is left: `target.part` then stays, and the next call resumes.
+        OSError: if the disk does not take the bytes.
+    """
+    import pooch  # not at the top: only those who download wait for it
+
+    require_https(url)
+    part = target.with_name(target.name + ".part")
+
+    def receive_all(url: str, output_file: str, _: object) -> None:
+        for attempt, wait in enumerate((*waits, None), start=1):
+            try:
+                _receive(url, part, progress or (lambda done, total: None), stall_seconds, advice)
+                break
+            except _Interrupted as error:
+                if wait is None or (error.unreachable and attempt == 1):
+                    raise FetchError(_failure(url, part, error, attempt, advice)) from None
+                log.warning("%s: %s; trying again in %g s", url, error, wait)
+                sleep(wait)
+        os.replace(part, output_file)
+        _note(part).unlink(missing_ok=True)
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(url, known_hash, target.name, target.parent, downloader=receive_all)
+    except ValueError as error:
+        found = re.search(r"but got (\w+)", str(error))
+        raise FetchError(f"{url}: hash {found[1] if found else error}; expected {known_hash}") from None
+    return target
+
+
+def require_https(url: str) -> None:
+    """Raise FetchError unless `url` is https, or http to this machine."""
+    pieces = urlsplit(url)
+    if pieces.scheme == "https" and pieces.hostname:
+        return
+    if pieces.scheme != "http" or pieces.hostname not in THIS_MACHINE:
+        raise FetchError(f"{url}: found a {pieces.scheme or 'relative'} URL, expected https")
+
+
+def _failure(url: str, part: Path, error: _Interrupted, attempts: int, advice: str) -> str:
+    kept = part.stat().st_size if part.exists() else 0
+    resume = f"; {kept} bytes are kept in {part}, run the same command again" if kept else ""
+    if error.unreachable:
+        return f"could not reach {urlsplit(url).hostname} ({error}){resume}" + (f"; {advice}" if advice else "")
+    return f"{url}: {error}, given up after {attempts} tries{resume}"
+
+
+def _receive(url: str, part: Path, report: Report, stall_seconds: float, advice: str) -> None:
+    """One attempt: request what is missing and append it to `part`."""
+    origin = _read_origin(url, part)
+    done = part.stat().st_size if origin.validator else 0
+    if done and done == origin.total:
+        return
+    headers = {"Range": f"bytes={done}-", "If-Range": origin.validator} if origin.validator and done else {}
+    with _open(urllib.request.Request(url, headers=headers), part, stall_seconds, advice) as response:
+        found = _Origin(url, _validator(response), response.length)
+        if response.status == 206:
+            found = _resumed(response, origin, part, done)
+        elif response.status != 200:
+            raise FetchError(f"{url}: the server answered {response.status} {response.reason}, expected 200 OK")
+        else:
+            _discard(part)
+            _note(part).write_text(json.dumps(found), encoding="utf-8")
+        _append(response, part, found.total, report)
+
+
+class _OnlyHttps(urllib.request.BaseHandler):
+    """Looks at every request, those that follow a redirect too."""
+
+    def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        """Raise FetchError unless `require_https` allows it."""
+        require_https(request.full_url)
+        return request
+
+    ftp_request = http_request
+
+
+def _open(request: urllib.request.Request, part: Path, timeout: float, advice: str) -> http.client.HTTPResponse:
+    """Send a request. Raises: _Interrupted if a later one may succeed, else FetchError."""
+    try:
+        opener = urllib.request.build_opener(_OnlyHttps)
+        response: http.client.HTTPResponse = opener.open(request, timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        answer = f"the server answered {error.code} {error.reason}"
+        if error.code not in TEMPORARY_STATUS:
+            raise FetchError(f"{request.full_url}: {answer}" + (f"; {advice}" if advice else "")) from None
+        if error.code == 416:  # nothing follows the part: it is not the beginning of the server's file
+            _discard(part)
+        raise _Interrupted(answer) from None
+    except URLError as error:
+        raise _Interrupted(getattr(error.reason, "strerror", None) or error.reason, unreachable=True) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"the connection broke ({error})") from None
+    return response
+
+
+def _resumed(response: http.client.HTTPResponse, origin: _Origin, part: Path, done: int) -> _Origin:
+    """The origin, if the response continues its file at byte `done`; otherwise discard the part and try again."""
+    found = response.headers.get("Content-Range", "")
+    match = re.fullmatch(rf"bytes {done}-\d+/(\d+|\*)", found)
+    total = int(match[1]) if match and match[1] != "*" else origin.total
+    changed = _validator(response) not in (None, origin.validator) or origin.total not in (None, total)
+    if not match or changed:
+        _discard(part)
+        raise _Interrupted(f"the server sent the range {found!r}, expected the same file from byte {done}")
+    return origin._replace(total=total)
+
+
+def _append(response: http.client.HTTPResponse, part: Path, total: int | None, report: Report) -> None:
+    with part.open("ab") as out:
+        report(out.tell(), total)
+        while block := _read(response):
+            out.write(block)
+            report(out.tell(), total)
+        done = out.tell()
+    if total is not None and done != total:
+        raise _Interrupted(f"the connection was cut at {done} of {total} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes as they arrive, empty at the end."""
+    try:
+        return response.read1(BLOCK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"the connection was cut ({error})") from None
+
+
+def _validator(response: http.client.HTTPResponse) -> str | None:
+    """The strong ETag or else Last-Modified; a weak ETag is not allowed in If-Range (RFC 9110, 13.1.5)."""
+    tag = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_origin(url: str, part: Path) -> _Origin:
+    """The origin that an earlier attempt noted; one without a validator if there is no part of this URL."""
+    try:
+        origin = _Origin(*json.loads(_note(part).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        origin = _Origin("", None, None)
+    return origin if origin.url == url and part.exists() else _Origin(url, None, None)
+
+
+def _discard(part: Path) -> None:
+    """Remove the note first, so that a part never stands beside the note of another file."""
+    _note(part).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)

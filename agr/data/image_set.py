@@ -1,0 +1,118 @@
+"""A prepared corpus in memory: all its images as bytes, and what is known of each.
+
+data = load(Path("data/demo-mfcc"))                # what `python -m agr.prepare` wrote
+data.pixels[data.labels == 0]                     # the women's images
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.errors import CorpusError
+from agr.labels import CLASSES
+from agr.recipes.base import IMAGE_SHAPE, Recipe
+from agr.recipes.encode import from_dict
+
+MANIFEST, PIXELS, FEATURES, CARD = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one corpus.
+
+    Attributes:
+        name: The corpus.
+        pixels: (n, *IMAGE_SHAPE), uint8.
+        labels: Indices into CLASSES, (n,), int64.
+        speakers: `corpus/speaker`, (n,).
+        recordings: A digest of each recording, or of the image where there is no recording, (n,).
+        rows: The rows of the manifest.
+        recipe: What made the images.
+        digest: Names pixels (or features), labels and speakers together.
+        synthetic: Whether these voices are synthetic.
+        evidence: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
+            with a recipe that keeps none.
+        made_up: The corpora in it whose voices are synthetic.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    speakers: NDArray[np.str_]
+    recordings: NDArray[np.str_]
+    rows: Sequence[dict[str, str]]
+    recipe: Recipe
+    digest: str
+    synthetic: bool
+    evidence: NDArray[np.uint8] | None = None
+    made_up: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether `prepare` finished in this folder."""
+    return (folder / CARD).is_file()
+
+
+def load(folder: Path) -> ImageSet:
+    """Map a prepared folder into memory. Raises: CorpusError if a part is missing or does not fit the others."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        recipe = from_dict(card["recipe"])
+        pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
+        found = _mapped(folder / FEATURES, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
+        data = assemble(str(card["name"]), pixels, rows, recipe, bool(card["synthetic"]), found)
+        if data.digest != card["digest"]:
+            raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
+    return data
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
+    if values.shape != shape or values.dtype != np.uint8:
+        raise CorpusError(f"{path}: {values.dtype} {values.shape}; expected {shape[0]} images of uint8 {shape[1:]}")
+    return values
+
+
+def assemble(
+    name: str,
+    pixels: NDArray[np.uint8],
+    rows: Sequence[dict[str, str]],
+    recipe: Recipe,
+    synthetic: bool,
+    evidence: NDArray[np.uint8] | None = None,
+) -> ImageSet:
+    """An ImageSet of arrays and manifest rows, its digest computed."""
+    labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
+    speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
+    recordings = np.array([row["recording"] for row in rows])
+    made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
+    digest = _digest(pixels if evidence is None else evidence, rows, recipe)
+    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, evidence, made_up)
+
+
+def card(data: ImageSet) -> str:
+    """What stands in the prepared folder's `prepared.json`."""
+    values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}
+    return json.dumps(values | {"images": len(data)}, indent=1)
+
+
+def _digest(pixels: NDArray[np.uint8], rows: Sequence[dict[str, str]], recipe: Recipe) -> str:
+    identity = [[row[key] for key in ("corpus", "speaker", "gender", "recording")] for row in rows]
+    hasher = hashlib.sha256(json.dumps([recipe.digest, identity]).encode())
+    hasher.update(np.ascontiguousarray(pixels).data)
+    return hasher.hexdigest()[:16]

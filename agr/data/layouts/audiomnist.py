@@ -1,0 +1,82 @@
+"""AudioMNIST's layout: `data/SS/DIGIT_SS_REPETITION.wav` and `data/audioMNIST_meta.txt`, a JSON object of speakers.
+
+The `data` folder itself is accepted too, and other sound formats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agr.audio import read as audio
+from agr.data.clips import Clip, Corpus, verified
+from agr.errors import CorpusError
+from agr.labels import normalise_gender
+
+METADATA = "audioMNIST_meta.txt"
+EXPECTED = f"data/{METADATA}"
+WAV_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<repetition>\d+)\.\w+")
+PLAUSIBLE_AGE = range(3, 120)
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a folder or its `data` folder has AudioMNIST's metadata."""
+    return (_data(folder) / METADATA).is_file()
+
+
+def read(folder: Path, name: str, allow_outside: bool = False) -> Corpus:
+    """The recordings of a folder in AudioMNIST's layout, which names no file outside. Raises: CorpusError."""
+    data = _data(folder)
+    people = _metadata(data / METADATA)
+    clips, skipped = [], []
+    for path in audio.find(data):
+        clip_name = path.relative_to(data).as_posix()
+        clip = _labelled(path, clip_name, people)
+        if isinstance(clip, Clip):
+            clips.append(clip)
+        else:
+            skipped.append((clip_name, clip))
+    synthetic = any(person.get("synthetic") for person in people.values())
+    return verified(Corpus(name, data, tuple(clips), tuple(skipped), synthetic=synthetic), data)
+
+
+def _data(folder: Path) -> Path:
+    return folder / "data" if (folder / "data" / METADATA).is_file() else folder
+
+
+def _labelled(path: Path, name: str, people: Mapping[str, Mapping[str, Any]]) -> Clip | str:
+    """The clip, or the reason why it has no label."""
+    match = WAV_NAME.fullmatch(path.name)
+    if match is None:
+        return f"named {path.name}; expected DIGIT_SPEAKER_REPETITION.wav"
+    speaker = path.parent.name
+    if match["speaker"] != speaker:
+        return f"speaker {match['speaker']} in the name, {speaker} in the folder; expected the same"
+    if speaker not in people:
+        return f"speaker {speaker} is not in {METADATA}"
+    person = people[speaker]
+    gender = normalise_gender(person.get("gender", ""))
+    if gender is None:
+        return f"speaker {speaker} has gender {person.get('gender')!r}; expected female or male"
+    extra = {"digit": match["digit"], "repetition": match["repetition"]}
+    extra |= {"accent": str(person.get("accent", "")).strip(), "age": _age(person.get("age"))}
+    return Clip(path, name, speaker, gender, extra)
+
+
+def _age(value: object) -> str:
+    """Years as digits; empty if the number is not a person's age (AudioMNIST has one of 1234)."""
+    text = str(value).strip()
+    return text if text.isdecimal() and int(text) in PLAUSIBLE_AGE else ""
+
+
+def _metadata(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        people = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: {error}; expected a JSON object of speakers") from error
+    if not isinstance(people, dict) or not all(isinstance(person, dict) for person in people.values()):
+        raise CorpusError(f"{path}: not a JSON object of speakers, each an object itself")
+    return {str(speaker).strip(): person for speaker, person in people.items()}

@@ -1,0 +1,245 @@
+"""Splits a corpus into training, validation and test clips, so that no speaker is on two sides.
+
+split = make(data, kind="speakers", seed=0)
+audit(split, data)                                # raises SplitError if it leaks
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.errors import SplitError
+from agr.labels import CLASSES
+
+KINDS = ("speakers", "folds", "audiomnist-4fold", "random")
+SIDES = ("train", "val", "test")
+SHARES = {"val": 0.2, "test": 0.2}
+# AudioMNIST's own folds for gender: three women, then three men a group (Becker et al., 2023).
+AUDIOMNIST_GROUPS = (
+    ((36, 47, 56), (2, 44, 50)),
+    ((26, 12, 57), (25, 37, 45)),
+    ((43, 28, 52), (48, 53, 41)),
+    ((58, 59, 60), (7, 23, 38)),
+)
+Indices = NDArray[np.int64]
+
+
+class Labelled(Protocol):
+    """What a split needs to know of n clips, images or recordings; entry k of each attribute belongs to clip k."""
+
+    @property
+    def name(self) -> str:
+        """The name used in messages."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,), indices into CLASSES."""
+
+    @property
+    def speakers(self) -> NDArray[np.str_]:
+        """(n,), `corpus/speaker`."""
+
+    @property
+    def recordings(self) -> NDArray[np.str_]:
+        """(n,), `content_digest` of each recording."""
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, str]]:
+        """The manifest's rows."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of clips, each (k,), int64, ascending; `leaky`: sides may share speakers."""
+
+    name: str
+    train: Indices
+    val: Indices
+    test: Indices
+    leaky: bool = False
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that identify the three sides."""
+        hasher = hashlib.sha256()
+        for side in (self.train, self.val, self.test):
+            hasher.update(side.astype("<i8").tobytes() + b"|")
+        return hasher.hexdigest()[:16]
+
+
+def make(
+    data: Labelled, kind: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
+) -> Split:
+    """Split a corpus and audit the result.
+
+    Args:
+        data: the clips.
+        kind: `speakers` (60/20/20 of the speakers of each gender), `folds` (groups of speakers: group `fold` tests, the
+            next one validates, the others train), `audiomnist-4fold` (the groups published with AudioMNIST) or `random`
+            (the study's, leaky: clips at random, or the study images' own train and val folders).
+        seed: shuffles the speakers, or the clips of `random`.
+        folds: how many groups, 3 or more; for `folds` only.
+        fold: which group tests, from 0.
+
+    Raises:
+        SplitError: if there are too few speakers, `fold` is out of range, or the split leaks.
+    """
+    if kind == "random":
+        split = _random(data, seed)
+    elif kind == "audiomnist-4fold":
+        split = _audiomnist(data, _in_range(fold, 4))
+    elif kind == "folds":
+        if folds is None or folds < 3:
+            raise SplitError(f"--folds {folds}: expected 3 or more (one tests, one validates, the rest train)")
+        split = _folds(data, seed, folds, _in_range(fold, folds))
+    elif kind == "speakers":
+        split = _by_speaker(data, seed)
+    else:
+        raise SplitError(f"--split {kind}: unknown; expected one of {', '.join(KINDS)}")
+    audit(split, data)
+    return split
+
+
+def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Split, ...]:
+    """Cross-validation among the speakers that do not test: each group validates once while the others train.
+
+    Raises: SplitError if there are fewer speakers of a gender than folds, or if the split leaks.
+    """
+    if split.leaky:
+        raise SplitError(f"--folds {folds}: found the leaky split {split.name}; expected one by speaker")
+    if folds < 2:
+        raise SplitError(f"--folds {folds}: expected 2 or more")
+    rows = np.sort(np.concatenate([split.train, split.val]))
+    group_of: dict[str, int] = {}
+    for label, gender in enumerate(CLASSES):
+        names = np.unique(data.speakers[rows][data.labels[rows] == label])
+        if len(names) < folds:
+            raise SplitError(f"{split.name}: {len(names)} {gender} speaker(s) to train and choose on; expected {folds}")
+        shuffled = np.random.default_rng([seed, label]).permutation(names)
+        group_of |= {str(name): index % folds for index, name in enumerate(shuffled)}
+    groups = np.array([group_of[str(speaker)] for speaker in data.speakers[rows]])
+    made = []
+    for fold in range(folds):
+        name = f"{split.name}-inner{folds}-fold{fold + 1}"
+        made.append(Split(name, rows[groups != fold], rows[groups == fold], test=np.zeros(0, dtype=np.int64)))
+        audit(made[-1], data, ("train", "val"))
+    return tuple(made)
+
+
+def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
+    """Check that a split does not leak: no speaker on two sides unless it is marked `leaky`, and never a recording.
+
+    Args:
+        split: what to check.
+        data: the clips it splits.
+        both: the sides that need clips of both genders.
+
+    Raises:
+        SplitError: naming the speaker or recording that two sides share, or the side that lacks a gender.
+    """
+    for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
+        if what == "speaker" and split.leaky:
+            continue
+        sides: dict[str, str] = {}
+        for side in SIDES:
+            for value in np.unique(values[getattr(split, side)]):
+                if sides.setdefault(str(value), side) != side:
+                    raise SplitError(f"split {split.name}: {what} {value} is in both {sides[str(value)]} and {side}")
+    for side in both[: 2 if split.leaky else 3]:
+        found = set(data.labels[getattr(split, side)].tolist())
+        if len(found) < len(CLASSES):
+            raise SplitError(f"split {split.name}: {side} has clips of {len(found)} gender(s); expected both")
+
+
+def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
+    """How many clips and how many speakers of each gender are on each side."""
+    return {side: _count(data, getattr(split, side)) for side in SIDES}
+
+
+def _count(data: Labelled, side: Indices) -> dict[str, int]:
+    people = {(str(speaker), int(label)) for speaker, label in zip(data.speakers[side], data.labels[side], strict=True)}
+    genders = {name: sum(1 for _, label in people if label == index) for index, name in enumerate(CLASSES)}
+    return {"clips": len(side)} | genders
+
+
+def _speakers(data: Labelled, label: int, seed: int) -> list[str]:
+    """The speakers of one gender, shuffled by the seed."""
+    names = np.unique(data.speakers[data.labels == label])
+    return [str(name) for name in np.random.default_rng([seed, label]).permutation(names)]
+
+
+def _by_speaker(data: Labelled, seed: int) -> Split:
+    side_of: dict[str, str] = {}
+    for label, gender in enumerate(CLASSES):
+        names = _speakers(data, label, seed)
+        if len(names) < 3:
+            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected 3 or more")
+        at = 0
+        for side, share in SHARES.items():
+            count = max(1, round(share * len(names)))
+            side_of |= dict.fromkeys(names[at : at + count], side)
+            at += count
+        side_of |= dict.fromkeys(names[at:], "train")
+    return _of(data, f"speakers-seed{seed}", side_of)
+
+
+def _folds(data: Labelled, seed: int, folds: int, fold: int) -> Split:
+    side_of: dict[str, str] = {}
+    for label, gender in enumerate(CLASSES):
+        names = _speakers(data, label, seed)
+        if len(names) < folds:
+            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {folds} or more")
+        side_of |= {name: _side(index % folds, fold, folds) for index, name in enumerate(names)}
+    return _of(data, f"folds{folds}-fold{fold}-seed{seed}", side_of)
+
+
+def _side(group: int, fold: int, folds: int) -> str:
+    return {fold: "test", (fold + 1) % folds: "val"}.get(group, "train")
+
+
+def _audiomnist(data: Labelled, fold: int) -> Split:
+    known = {str(name): int(label) for name, label in zip(data.speakers, data.labels, strict=True)}
+    number = {int(tail): name for name in known if (tail := name.rsplit("/", 1)[-1]).isdecimal()}
+    side_of = {}
+    for index, group in enumerate(AUDIOMNIST_GROUPS):
+        side = ("train", "train", "val", "test")[(index - fold) % 4]
+        for label, people in enumerate(group):
+            for person in people:
+                if known.get(number.get(person, "")) != label:
+                    raise SplitError(f"{data.name}: no {CLASSES[label]} speaker {person:02}; expected AudioMNIST's 60")
+                side_of[number[person]] = side
+    return _of(data, f"audiomnist-4fold-fold{fold}", side_of)
+
+
+def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
+    """The split that puts all clips of a speaker on the side given for that speaker; other speakers are left out."""
+    sides = np.array([side_of.get(str(speaker), "") for speaker in data.speakers])
+    train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
+    return Split(name, train, val, test)
+
+
+def _random(data: Labelled, seed: int) -> Split:
+    folders = np.array([row.get("folder", "") for row in data.rows])
+    if set(folders.tolist()) == {"train", "val"}:
+        train, val = (np.flatnonzero(folders == folder).astype(np.int64) for folder in ("train", "val"))
+        return Split("random-own-folders", train, val, test=np.zeros(0, dtype=np.int64), leaky=True)
+    order = np.random.default_rng(seed).permutation(len(data)).astype(np.int64)
+    cuts = [round(0.6 * len(data)), round(0.8 * len(data))]
+    train, val, test = (np.sort(side) for side in np.split(order, cuts))
+    return Split(f"random-seed{seed}", train, val, test, leaky=True)
+
+
+def _in_range(fold: int | None, folds: int) -> int:
+    if fold is None:
+        raise SplitError(f"--fold: not given; expected 0 to {folds - 1}")
+    if not 0 <= fold < folds:
+        raise SplitError(f"--fold {fold}: expected 0 to {folds - 1}")
+    return fold

@@ -1,0 +1,145 @@
+"""Scores of a model's answers, over clips and for each speaker.
+
+scores = score(labels, probabilities, speakers)
+scores.balanced_accuracy, scores.balanced_accuracy_ci95
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.labels import CLASSES
+
+RESAMPLES = 2_000
+TIE_DIGITS = 9  # to which means of recalls are compared, so that rounding errors do not decide
+
+
+@dataclass(frozen=True)
+class SpeakerScore:
+    """One speaker: gender, number of clips, and the share of them answered correctly."""
+
+    gender: str
+    clips: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a model on a set of clips.
+
+    Attributes:
+        clips: Their number.
+        speakers: The number of their speakers.
+        accuracy: The share of clips answered correctly, 0..1.
+        balanced_accuracy: The mean recall of the genders that occur, 0..1.
+        balanced_accuracy_ci95: Its 95 % interval, from resampling speakers.
+        recall: By gender; None for one that does not occur.
+        per_speaker: By the speaker's name.
+        confusion: Numbers of clips; rows are the true gender, columns the answer, in the order of CLASSES.
+    """
+
+    clips: int
+    speakers: int
+    accuracy: float
+    balanced_accuracy: float
+    balanced_accuracy_ci95: tuple[float, float]
+    recall: dict[str, float | None]
+    per_speaker: dict[str, SpeakerScore]
+    confusion: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def measure(self) -> str:
+        """What to call `balanced_accuracy`: if one gender alone occurs, it is its recall."""
+        there = [name for name, value in self.recall.items() if value is not None]
+        return "balanced accuracy" if len(there) > 1 else f"recall of {there[0]} voices alone"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All scores as plain values, ready for JSON."""
+        return asdict(self)
+
+
+def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], speakers: NDArray[np.str_]) -> Scores:
+    """Score a model's answers.
+
+    Args:
+        labels: (n,), int64, n > 0.
+        probabilities: (n, 2), in the order of CLASSES; the larger one is the answer.
+        speakers: Names, (n,).
+    """
+    answers = probabilities.argmax(axis=1)
+    right = answers == labels
+    confusion = np.zeros((2, 2), dtype=np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    recall = {
+        name: float(confusion[index, index] / total) if (total := confusion[index].sum()) else None
+        for index, name in enumerate(CLASSES)
+    }
+    (a, b), (c, d) = confusion.tolist()
+    return Scores(
+        clips=len(labels),
+        speakers=len(np.unique(speakers)),
+        accuracy=float(right.mean()),
+        balanced_accuracy=float(np.mean([value for value in recall.values() if value is not None])),
+        balanced_accuracy_ci95=interval(labels, right, speakers),
+        recall=recall,
+        per_speaker=_per_speaker(labels, right, speakers),
+        confusion=((a, b), (c, d)),
+    )
+
+
+def interval(
+    labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_], seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile interval of the balanced accuracy, from RESAMPLES bootstrap samples of speakers.
+
+    Speakers are drawn with replacement within each gender, because clips of one person are not independent (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Known limit: with a single speaker of a gender, the
+    interval says nothing about differences between the speakers of that gender.
+
+    Args:
+        labels: (n,), int64, n > 0.
+        right: Whether each clip was answered correctly, (n,).
+        speakers: Names, (n,).
+        seed: Of the random draws.
+
+    Returns:
+        The lower and the upper end, 0..1.
+    """
+    rng = np.random.default_rng(seed)
+    recalls = []
+    for label in np.unique(labels):
+        names, owner = np.unique(speakers[labels == label], return_inverse=True)
+        hits = np.bincount(owner, weights=right[labels == label])  # (speakers,)
+        clips = np.bincount(owner)  # (speakers,)
+        drawn = rng.integers(len(names), size=(RESAMPLES, len(names)))
+        recalls.append(hits[drawn].sum(axis=1) / clips[drawn].sum(axis=1))  # (RESAMPLES,)
+    low, high = np.percentile(np.mean(recalls, axis=0), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _per_speaker(
+    labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_]
+) -> dict[str, SpeakerScore]:
+    result = {}
+    for name in np.unique(speakers):
+        own = speakers == name
+        gender = CLASSES[int(labels[own][0])]
+        result[str(name)] = SpeakerScore(gender, int(own.sum()), float(right[own].mean()))
+    return result
+
+
+def by_corpus(per_speaker: Mapping[str, SpeakerScore]) -> dict[str, float]:
+    """The balanced accuracy of each corpus, whose speakers are named `corpus/speaker`."""
+    cells: dict[str, dict[str, list[SpeakerScore]]] = {}
+    for name, who in per_speaker.items():
+        cells.setdefault(name.split("/", 1)[0], {}).setdefault(who.gender, []).append(who)
+    return {corpus: float(np.mean([_recall(people) for people in own.values()])) for corpus, own in cells.items()}
+
+
+def _recall(people: Sequence[SpeakerScore]) -> float:
+    return sum(who.clips * who.accuracy for who in people) / sum(who.clips for who in people)

@@ -1,0 +1,134 @@
+"""The picture of an explanation: what in a clip moved the model to its answer."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from agr.inference import section
+from agr.inference.attribution import Attribution, attribute
+from agr.inference.bundle import Bundle
+from agr.inference.section import Section
+from agr.plots import model_input, panels
+from agr.plots.model_input import title
+
+MOSTLY = 0.5  # a part with a greater share than this is introduced by "Mostly"
+LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no more parts than this
+STRONGEST = 99.0  # the percentile of the cells' shares that gets full colour
+TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
+COLOURS = LinearSegmentedColormap.from_list("evidence", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
+ABOUT = {
+    "vocal tract": "how loud each band of frequencies is",
+    "motion": "how fast each band grows louder or softer",
+    "pitch": "how exactly the sound repeats",
+}
+
+
+def reading(found: Attribution) -> str:
+    """The answer, what spoke for it and what spoke against it, in a few short sentences."""
+    each = sorted(found.evidence.items(), key=lambda item: -abs(item[1]))
+    named = [(name, share) for name, share in each if abs(share) >= LEAST][:MOST_NAMED]
+    spoke, against = ([_named(found, *item) for item in named if (item[1] > 0) == side] for side in (True, False))
+    first = "Mostly" if named and named[0][1] > MOSTLY else "First of all"
+    words = [f"Answer: {found.answer}, {found.probability:.2f}."]
+    if found.odds < 0:
+        words = [f"Answer to the whole clip: {found.answer}, {found.probability:.2f}."]
+        words.append(f"This second alone: {found.other}, {1 / (1 + np.exp(found.odds)):.2f}.")
+    words.append(f"{first} {', then '.join(spoke)}." if spoke else "Nothing in this second spoke for it.")
+    if against:
+        words.append(f"Against it: {', then '.join(against)}.")
+    if found.section.recipe.keeps_features and not found.base.neutral:
+        words.append("Another pitch and vocal tract did not change it.")
+    return " ".join(words)
+
+
+def _named(found: Attribution, name: str, share: float) -> str:
+    of_hz = f" of about {found.section.pitch:.0f} Hz" if name == "pitch" and found.section.pitch > 0 else ""
+    article = "" if name.startswith("coefficient") else "the "
+    return f"{article}{name}{of_hz} ({100 * abs(share):.0f} %)"
+
+
+def footnote(found: Attribution) -> str:
+    """What the colours mean and what the image was compared with."""
+    absent = "; colour on white is something missing there, which spoke too" if found.base.neutral else ""
+    second, base = (1 / (1 + np.exp(-odds)) for odds in (found.odds, found.base_odds))
+    between = found.odds - found.base_odds
+    return (
+        f"Warm cells spoke for {found.answer}, cold ones for {found.other}. Grey is the picture itself{absent}. "
+        f"Compared with {found.base.words}: the model takes that for {found.answer} with {base:.2f}, this second "
+        f"with {second:.2f}; all cells together make up {between + found.gap:+.2f} of the {between:+.2f} between the "
+        f"two, in log odds (integrated gradients)."
+    )
+
+
+def draw(found: Attribution) -> Figure:
+    """The image of a clip in grey, coloured where it spoke for the answer or against it."""
+    shown, each = found.section, greys(found.section)
+    voice = len(each) > 1
+    shares = np.moveaxis(found.shares, 2, 0) if voice else found.shares.sum(axis=2)[None]  # as each
+    figure, (top, *below), (_, *bars) = panels.sheet([0.9, *[panels.ROWS * (1 if voice else 2)] * len(each)])
+    panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
+    strongest = max(float(np.percentile(np.abs(shares), STRONGEST)), 1e-9)
+    for panel, bar, grey, own in zip(below, bars, each, shares, strict=True):
+        panels.cells(panel, shown.span, grey, cmap="Greys", vmin=0, vmax=2)
+        panels.cells(panel, shown.span, tinted(own / strongest))
+        panels.colour_bar(bar, ScalarMappable(cmap=COLOURS), ends=[found.other, "neither", found.answer])
+    _name(below, found)
+    panels.in_ms(below[-1])
+    figure.suptitle(f"{title(shown)}\n{_wrapped(reading(found), TITLE_LETTERS)}", parse_math=False)
+    figure.supxlabel(_wrapped(footnote(found), LETTERS), x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _wrapped(words: str, letters: int) -> str:
+    """Wrap words into as few lines of at most `letters` as possible, all about equally long; `5 %` stays together."""
+    together = words.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = len(textwrap.wrap(together, letters))
+    return textwrap.fill(together, min(letters, len(together) // lines + 8))
+
+
+def _name(below: Sequence[Axes], found: Attribution) -> None:
+    """Write above each channel its share of the evidence and which answer it spoke for."""
+    if len(below) == 1:
+        panels.titled(below[0], "Mel-frequency cepstra")
+        panels.in_coefficients(below[0])
+        return
+    for (name, share), channel, panel in zip(found.evidence.items(), model_input.channels(), below, strict=True):
+        whom = found.answer if share >= 0 else found.other
+        spoke = f"{100 * abs(share):.0f} % of the evidence, for {whom}"
+        panels.titled(panel, f"{name.capitalize()}, {ABOUT[name]}: {spoke}")
+        panels.in_hz(panel, channel.hz)
+
+
+def greys(shown: Section) -> NDArray[np.float64]:
+    """How strong each cell is, 0..1: (3, 12, 98), a panel for each channel, or (1, 12, 98) without channels."""
+    values = shown.image / 255  # (12, 98, 3)
+    if not shown.recipe.channels:
+        return np.asarray(values.mean(axis=2)[None])
+    return np.stack([values[..., 0], np.abs(2 * values[..., 1] - 1), values[..., 2]])
+
+
+def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours to lay over the grey: strength, (12, 98), from -1 against to 1 for, to (12, 98, 4), RGBA in 0..1."""
+    bounded = np.clip(strength, -1, 1)
+    return np.concatenate([COLOURS((bounded > 0) * 1.0)[..., :3], np.abs(bounded)[..., None] ** 0.7], axis=2)
+
+
+def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
+    """Explain the answer to one clip, `-` from standard input, and draw it.
+
+    Raises:
+        AudioError: The clip cannot be read.
+        OSError: The drawing cannot be written.
+    """
+    found = attribute(section.read(str(clip), model.card.recipe), model)
+    panels.save(draw(found), png)
+    return found

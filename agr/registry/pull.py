@@ -1,0 +1,44 @@
+"""The files of a model, fetched by MLflow's own client from any store that it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+
+# isort: split
+import mlflow.artifacts
+from mlflow import MlflowClient
+
+from agr.errors import ModelError
+from agr.registry.uri import DIGEST_TAG, Found, StoreUri, normalise
+
+
+def download(uri: str, tracking_uri: StoreUri | str) -> Found:
+    """The files behind `models:/...` or `runs:/...`.
+
+    Raises: ModelError if there is no such model.
+    """
+    uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
+    name, version, digest = None, None, None
+    try:
+        client = MlflowClient(store.whole, store.whole)
+        if uri.startswith("models:/"):
+            name, version = _name_and_version(client, uri)
+            uri = client.get_model_version_download_uri(name, str(version))
+            digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.whole)
+    except STORE_ERRORS as error:
+        raise ModelError(f"{uri}: {store.hide(first_line(error))}; expected a model in {store}") from None
+    return Found(Path(folder), name, version, digest)
+
+
+def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:
+    rest = uri.removeprefix("models:/")
+    if "@" in rest:
+        name, alias = rest.split("@", 1)
+        return name, int(client.get_model_version_by_alias(name, alias).version)
+    name, _, version = rest.partition("/")
+    if version == "latest":
+        return name, max((int(v.version) for v in client.search_model_versions(f"name = '{name}'")), default=0)
+    return name, int(client.get_model_version(name, version).version)

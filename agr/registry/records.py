@@ -1,0 +1,68 @@
+# ruff: noqa: D102
+"""What is logged to an MLflow store and read back, and what a store can do, in plain types that need no MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agr.registry.uri import StoreUri
+
+Point = tuple[str, float, int]  # a metric's name, value and step
+Texts = Mapping[str, object]  # MLflow keeps each value as its text
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version and the folder of its files; `trouble` says why they cannot be used, if so."""
+
+    version: int
+    folder: Path
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A finished trial: its run, its parameters as text, and the latest value of each metric."""
+
+    run_id: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+class Store(Protocol):
+    """An MLflow store, wherever MLflow runs. `agr.registry.tracker.Tracker` is one, and says what each method does."""
+
+    @property
+    def uri(self) -> StoreUri: ...
+    @property
+    def model(self) -> str: ...
+    def start_run(
+        self, name: str, params: Texts, tags: Texts, parent: str | None = None, at: int | None = None
+    ) -> str: ...
+    def set_params(self, run_id: str, params: Texts) -> None: ...
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None: ...
+    def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None: ...
+    def set_tags(self, run_id: str, tags: Texts) -> None: ...
+    def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None: ...
+    def end_run(self, run_id: str, status: str, at: int | None = None) -> None: ...
+    def tagged(self, key: str, value: str) -> list[str]: ...
+    def discard(self, run_id: str) -> None: ...
+    def unfinished(self) -> list[tuple[str, dict[str, str]]]: ...
+    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]: ...
+    def register(self, run_id: str, folder: Path, tags: Texts, description: str = "") -> int: ...
+    def register_files(self, run_id: str, folder: Path, tags: Texts) -> int: ...
+    def registered(self, run_id: str) -> int | None: ...
+    def aliased(self, alias: str) -> Version | None: ...
+    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None: ...
+    def set_alias(self, alias: str, version: int) -> None: ...
+    def move_alias(self, alias: str, expected: int | None, version: int) -> bool: ...
+
+
+def points_of(epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> list[Point]:
+    """Every metric of every epoch, the step being its attribute `epoch`, and single numbers at step 0."""
+    known = [dict(vars(epoch)) for epoch in epochs]
+    points = [(key, float(value), each["epoch"]) for each in known for key, value in each.items() if key != "epoch"]
+    return points + [(key, float(value), 0) for key, value in (totals or {}).items()]

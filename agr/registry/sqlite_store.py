@@ -1,0 +1,83 @@
+"""A new MLflow store in a SQLite file: there with all its tables, or not there.
+
+    create(StoreUri("sqlite:///mlflow_store/mlflow.db"))
+
+MLflow creates the tables of a new file in some forty steps. Two processes that do so at once, or one that is killed
+halfway, leave a file that MLflow cannot open again. So one process creates them, under a temporary name.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import urllib.parse
+import urllib.request
+from contextlib import closing, suppress
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from agr.common.cli import complain
+from agr.registry.uri import ARTIFACTS, SQLITE, StoreUri
+
+FILE = "file://"
+
+
+def create(uri: StoreUri) -> None:
+    """Make the store of a URI that names a SQLite file, unless it is there. Raises: OSError, MlflowException."""
+    database = uri.database
+    if database is None:
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists() and database.stat().st_size:
+            return
+        new = database.with_name(f".{database.name}.new")
+        for stale in (new, new.with_name(f"{new.name}-journal")):  # of one that was killed
+            stale.unlink(missing_ok=True)
+        MlflowClient(f"{SQLITE}{new}")
+        os.replace(new, database)
+
+
+def beside(store: StoreUri) -> str | None:
+    """The URI of the folder for the files of runs: beside a SQLite file; None for a server, which chooses its own."""
+    return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
+
+
+def follow(store: StoreUri, experiment: str) -> None:
+    """Point an experiment and its runs at the files beside the store, if that is where they are now, and say so.
+
+    What is no such store is left for MLflow to refuse.
+    """
+    database, new = store.database, beside(store)
+    if database is None or new is None or not database.is_file():
+        return
+    before = None
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        before = _set_right(connection, experiment, new)
+    if before is not None:
+        complain(f"{database.parent}: moved or copied from {before.parent}; its runs have their files here from now on")
+
+
+def _set_right(connection: sqlite3.Connection, experiment: str, new: str) -> Path | None:
+    """Replace the old folder by the new one; returns the old one, None if there was nothing to do."""
+    query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
+    number, old = connection.execute(query, (experiment,)).fetchone() or (None, "")
+    if not old.startswith(FILE) or not old.endswith(f"/{ARTIFACTS}") or old == new:
+        return None
+    before, here = _path(old), _path(new)
+    if before.is_dir() and here.is_dir() and before.samefile(here):  # one folder under two names
+        return None
+    runs = connection.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (number,))
+    if not any((here / run).is_dir() for (run,) in runs):
+        return None
+    connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
+    moved = "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
+    inside = " AND substr(artifact_uri, 1, ?) = ?"
+    connection.execute(moved + inside, (new, len(old) + 1, number, len(old) + 1, f"{old}/"))
+    return before
+
+
+def _path(uri: str) -> Path:
+    return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))

@@ -1,0 +1,205 @@
+"""Phonemes of the ten spoken digits, with published formants of men and women.
+
+The vowel means are Table V of Hillenbrand, Getty, Clark & Wheeler (1995), "Acoustic characteristics of
+American English vowels", JASA 97(5), 3099-3111 (45 men, 48 women, h-V-d syllables). Consonant loci are close
+to the male values of Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3),
+971-995; a woman's are those times the mean women-to-men ratio of the vowel table. Durations and levels are
+this module's own, set by inspecting spectrograms.
+
+Limit: one accent, one citation-form pronunciation for each digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Formants = tuple[float, float, float, float]
+FRAME_SECONDS = 0.005
+# F1 to F4 in Hz at the steady state of each vowel
+MEN: dict[str, Formants] = {
+    "iy": (342, 2322, 3000, 3657),
+    "ih": (427, 2034, 2684, 3618),
+    "ey": (476, 2089, 2691, 3649),
+    "eh": (580, 1799, 2605, 3677),
+    "ae": (588, 1952, 2601, 3624),
+    "aa": (768, 1333, 2522, 3687),
+    "ao": (652, 997, 2538, 3486),
+    "ow": (497, 910, 2459, 3384),
+    "uh": (469, 1122, 2434, 3400),
+    "uw": (378, 997, 2343, 3357),
+    "ah": (623, 1200, 2550, 3557),
+    "er": (474, 1379, 1710, 3334),
+}
+WOMEN: dict[str, Formants] = {
+    "iy": (437, 2761, 3372, 4352),
+    "ih": (483, 2365, 3053, 4334),
+    "ey": (536, 2530, 3047, 4319),
+    "eh": (731, 2058, 2979, 4294),
+    "ae": (669, 2349, 2972, 4290),
+    "aa": (936, 1551, 2815, 4299),
+    "ao": (781, 1136, 2824, 3923),
+    "ow": (555, 1035, 2828, 3927),
+    "uh": (519, 1225, 2827, 4052),
+    "uw": (459, 1105, 2735, 4115),
+    "ah": (753, 1426, 2933, 4092),
+    "er": (523, 1588, 1929, 3914),
+}
+LOCI: dict[str, Formants] = {
+    "w": (290, 610, 2150, 3300),
+    "r": (310, 1060, 1380, 3300),
+    "n": (480, 1340, 2470, 3500),
+    "f": (340, 1100, 2080, 3400),
+    "v": (220, 1100, 2080, 3400),
+    "th": (320, 1290, 2540, 3500),
+    "s": (320, 1390, 2530, 3500),
+    "z": (240, 1390, 2530, 3500),
+    "t": (400, 1600, 2600, 3500),
+    "k": (300, 1990, 2850, 3500),
+}
+WOMEN_TO_MEN = float(np.exp(np.mean([np.log(WOMEN[vowel]) - np.log(MEN[vowel]) for vowel in MEN])))
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """One stretch of steady articulation.
+
+    Attributes:
+        place: a row of the formant tables.
+        seconds: how long it lasts at tempo 1.
+        voicing, aspiration, noise: amplitudes, 0 to 1, of glottal pulses, noise at the glottis and at a constriction.
+        noise_hz, noise_width: centre (a man's) and bandwidth of the noise at the constriction, in Hz.
+        nasal: 1 with the velum open.
+    """
+
+    place: str
+    seconds: float
+    voicing: float = 0.0
+    aspiration: float = 0.0
+    noise: float = 0.0
+    noise_hz: float = 0.0
+    noise_width: float = 0.0
+    nasal: float = 0.0
+
+
+def _vowel(place: str, seconds: float, voicing: float = 1.0) -> Phoneme:
+    return Phoneme(place, seconds, voicing=voicing)
+
+
+PHONEMES: dict[str, Phoneme] = {
+    **{vowel: _vowel(vowel, 0.13) for vowel in MEN},
+    "ax": _vowel("ah", 0.06, 0.7),
+    "iy-off": _vowel("iy", 0.09, 0.8),
+    "ih-off": _vowel("ih", 0.09, 0.8),
+    "uw-off": _vowel("uw", 0.10, 0.7),
+    "er-off": _vowel("er", 0.11, 0.7),
+    "w": _vowel("w", 0.08, 0.5),
+    "r": _vowel("r", 0.08, 0.6),
+    "n": Phoneme("n", 0.09, voicing=0.5, nasal=1.0),
+    "f": Phoneme("f", 0.10, noise=0.10, noise_hz=4800, noise_width=5000),
+    "th": Phoneme("th", 0.10, noise=0.08, noise_hz=5600, noise_width=5000),
+    "s": Phoneme("s", 0.12, noise=0.40, noise_hz=5700, noise_width=1400),
+    "z": Phoneme("z", 0.10, voicing=0.30, noise=0.20, noise_hz=5700, noise_width=1600),
+    "v": Phoneme("v", 0.07, voicing=0.35, noise=0.05, noise_hz=4800, noise_width=5000),
+    "t-closed": Phoneme("t", 0.06),
+    "t": Phoneme("t", 0.02, noise=0.50, noise_hz=4200, noise_width=2500),
+    "k-closed": Phoneme("k", 0.06),
+    "k": Phoneme("k", 0.02, noise=0.40, noise_hz=2200, noise_width=900),
+    "breath": Phoneme("t", 0.04, aspiration=0.5),
+}
+WORDS: tuple[tuple[str, ...], ...] = (
+    ("z", "ih", "r", "ow", "uw-off"),
+    ("w", "ah", "n", "n"),
+    ("t", "breath", "uw", "uw-off"),
+    ("th", "r", "iy", "iy-off"),
+    ("f", "ao", "ao", "er-off"),
+    ("f", "aa", "ih-off", "v"),
+    ("s", "ih", "k-closed", "k", "s"),
+    ("s", "eh", "v", "ax", "n"),
+    ("ey", "iy-off", "t-closed", "t", "breath"),
+    ("n", "aa", "ih-off", "n"),
+)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise at the constriction from `start` to `stop`, in seconds; the rest as in `Phoneme`."""
+
+    start: float
+    stop: float
+    level: float
+    hz: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """A word laid out in time, one row for each frame of `FRAME_SECONDS`.
+
+    `formants` (frames, 4) in Hz; `voicing`, `aspiration` and `nasal` (frames,), from 0 to 1.
+    """
+
+    formants: Floats
+    voicing: Floats
+    aspiration: Floats
+    nasal: Floats
+    noises: tuple[Noise, ...]
+
+
+def targets(place: str, gender: str) -> Formants:
+    """F1 to F4 in Hz of one row of the tables, for `"female"` or `"male"`."""
+    table = WOMEN if gender == "female" else MEN
+    if place in table:
+        return table[place]
+    scale = WOMEN_TO_MEN if gender == "female" else 1.0
+    f1, f2, f3, f4 = LOCI[place]
+    return f1 * scale, f2 * scale, f3 * scale, f4 * scale
+
+
+def smooth(track: Floats, seconds: float) -> Floats:
+    """Average `track`, (frames,), over a Hann window of `seconds`; its ends are extended."""
+    half = round(seconds / FRAME_SECONDS / 2)
+    window = np.hanning(2 * half + 3)[1:-1]  # (2 * half + 1,), without the zeros at both ends
+    padded = np.pad(track, half, mode="edge")
+    return np.convolve(padded, window / window.sum(), mode="valid")
+
+
+def seconds_of(word: tuple[str, ...]) -> float:
+    """How long the word lasts at tempo 1."""
+    return sum(PHONEMES[name].seconds for name in word)
+
+
+def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, noise_scale: float) -> Tracks:
+    """The word's articulation in time: constant targets, smoothed so that neighbours blend.
+
+    `stretch` multiplies every duration; `shifts` (phonemes, 4) multiplies each phoneme's formants;
+    `noise_scale` multiplies the centres of the noises.
+    """
+    phonemes = [PHONEMES[name] for name in word]
+    frames = [max(1, round(phoneme.seconds * stretch / FRAME_SECONDS)) for phoneme in phonemes]
+    held = np.array([targets(phoneme.place, gender) for phoneme in phonemes]) * shifts  # (phonemes, 4)
+    formants = np.repeat(held, frames, axis=0)  # (frames, 4)
+
+    def track(values: list[float], seconds: float) -> Floats:
+        return smooth(np.repeat(np.array(values), frames), seconds)
+
+    return Tracks(
+        formants=np.stack([smooth(formants[:, i], 0.07) for i in range(4)], axis=1),
+        voicing=track([phoneme.voicing for phoneme in phonemes], 0.03),
+        aspiration=track([phoneme.aspiration for phoneme in phonemes], 0.02),
+        nasal=track([phoneme.nasal for phoneme in phonemes], 0.03),
+        noises=_noises(phonemes, frames, noise_scale),
+    )
+
+
+def _noises(phonemes: list[Phoneme], frames: list[int], scale: float) -> tuple[Noise, ...]:
+    stops = np.cumsum(frames) * FRAME_SECONDS
+    starts = stops - np.array(frames) * FRAME_SECONDS
+    return tuple(
+        Noise(float(start), float(stop), phoneme.noise, phoneme.noise_hz * scale, phoneme.noise_width * scale)
+        for phoneme, start, stop in zip(phonemes, starts, stops, strict=True)
+        if phoneme.noise > 0
+    )

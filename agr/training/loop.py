@@ -1,0 +1,170 @@
+"""Train one model: the settings of a trial and its epoch loop.
+
+    state = fit(data, split, Settings(epochs=5, lr=0.001, gamma=0.7), device, report=print)
+
+The result of epoch k depends on the data, the split, the settings and the learning rates up to epoch k, but not on the
+number of epochs or on what ran before in this process. On a CPU with one thread, results repeat to the bit. Training
+knows nothing of Ray or MLflow; it passes each epoch to `report`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agr.data.image_set import ImageSet
+from agr.data.splits import Indices, Split
+from agr.errors import TrainingError
+from agr.metrics.calibration import bins
+from agr.training.batches import TrainingSet, class_weights, epoch_noise, epoch_order, weighted_loss
+from agr.training.model import build, feed, predict_logits
+from agr.training.optimizer import AdamW
+from agr.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The metrics of one epoch.
+
+    Attributes:
+        epoch: Counted from 1.
+        lr: Its learning rate.
+        train_loss, val_loss: Cross-entropy in nats, in which both classes count the same.
+        train_accuracy, val_accuracy: Share of clips answered correctly, 0..1.
+        train_balanced_accuracy, val_balanced_accuracy: Mean of the recalls of both classes, 0..1.
+        val_ece: Expected calibration error on the validation clips, 0..1 (Guo et al., ICML 2017).
+        seconds: Its duration.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    train_balanced_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_ece: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the next epoch of a trial needs.
+
+    Attributes:
+        weights: The model's parameters by name, on the CPU.
+        optimizer: The optimizer's tensors by name, on the CPU.
+        history: The epochs so far.
+    """
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    history: tuple[Epoch, ...] = field(default=())
+
+
+Report = Callable[[Epoch, State], None]
+
+
+def fit(
+    data: ImageSet,
+    split: Split,
+    settings: Settings,
+    device: torch.device,
+    report: Report | None = None,
+    resume: State | None = None,
+) -> State:
+    """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
+
+    Args:
+        data: All images.
+        split: Indices of the training and validation clips.
+        settings: The hyperparameters.
+        device: Where the model is trained.
+        report: Called after each epoch with its metrics and a copy of the state.
+        resume: Where to continue: the state of a trial with the same settings and learning rates so far.
+
+    Raises:
+        SettingsError: If clips are to be augmented that hold no voice features.
+        TrainingError: If the loss is no longer finite.
+    """
+    model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
+    optimizer = AdamW(model, settings.weight_decay)
+    history: list[Epoch] = []
+    if resume is not None:
+        model.load_state_dict(resume.weights)
+        optimizer.load(resume.optimizer)
+        history = list(resume.history)
+    criterion = nn.CrossEntropyLoss(weight=class_weights(data.labels[split.train]).to(device))
+    train_set = TrainingSet.of(data, split, settings, device)
+    for index, lr in enumerate(settings.rates()[len(history) :], start=len(history)):
+        started = time.perf_counter()
+        order = epoch_order(split.train, settings.seed, index)
+        train = _train_epoch(model, optimizer, lr, criterion, train_set, order, index)
+        val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
+        check_finite(index + 1, train[0], val[0])
+        history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
+        if report is not None:
+            report(history[-1], capture(model, optimizer, history))
+    return capture(model, optimizer, history)
+
+
+def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
+    """Check the losses of an epoch, counted from 1.
+
+    Raises:
+        TrainingError: If one of them is infinite or NaN.
+    """
+    if not np.isfinite([train_loss, val_loss]).all():
+        raise TrainingError(f"epoch {epoch}: loss {train_loss:g} in training, {val_loss:g} in validation; diverged")
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: AdamW,
+    lr: float,
+    criterion: nn.CrossEntropyLoss,
+    train_set: TrainingSet,
+    order: Indices,
+    index: int,
+) -> tuple[float, float, float]:
+    """Train for one pass, epoch `index` (from 0), and measure the logits that the training steps computed."""
+    model.train()
+    settings, logits = train_set.settings, []
+    noise = epoch_noise(settings.seed, index)
+    for pictures, y, weights in train_set.batches(order, index):
+        output = model(feed(model, pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
+        loss = weighted_loss(output, y, weights, settings.label_smoothing)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step(lr)
+        logits.append(output.detach())
+    return measure(train_set.data.labels[order], torch.cat(logits).cpu(), criterion)
+
+
+def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
+    """Cross-entropy in nats, weighted as in `criterion`, accuracy and balanced accuracy of logits, (n, 2), n > 0."""
+    weight = criterion.weight
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())
+    right = logits.argmax(dim=1).numpy() == labels
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    return float(loss), float(right.mean()), float(np.mean(recalls))
+
+
+def validate(
+    labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
+) -> tuple[float, float, float, float]:
+    """The three numbers of `measure`, and the expected calibration error of the logits' softmax."""
+    return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
+
+
+def capture(model: nn.Module, optimizer: AdamW, history: list[Epoch]) -> State:
+    """Copy everything that the next epoch needs to the CPU."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return State(weights, optimizer.state(), tuple(history))

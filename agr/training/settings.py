@@ -1,0 +1,99 @@
+"""The settings of one training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from agr.errors import ModelError, SettingsError
+from agr.training.augmentation import Augmentation
+from agr.training.model import MODELS, NARROWEST, WIDEST, check_size
+
+OPTIMIZER = "adam"
+VERSION = 5  # raise it whenever the same settings would give other weights or metrics
+PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
+STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyperparameters of one trial.
+
+    Attributes:
+        lr: Adam's learning rate in the first STEP_SIZE epochs.
+        gamma: Multiplies the learning rate every STEP_SIZE epochs.
+        seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
+        weight_decay: Times lr, the share of every weight and bias that a step removes (AdamW, Loshchilov and Hutter,
+            ICLR 2019).
+        dropout: Probability of dropping a feature before the last layer.
+        label_smoothing: Share of each label that is spread over both classes, in the training loss alone; the losses
+            that an epoch reports are without it (Szegedy et al., CVPR 2016).
+        width: Multiplies the channels and hidden units of the model.
+        augment_speed, augment_pitch, augment_formants, augment_colour, augment_line, augment_noise, augment_room, augment_shift,
+            augment_pitch_targets: How strongly the training clips are augmented, as in `agr.training.augmentation.Augmentation`.
+    """
+
+    epochs: int
+    lr: float
+    gamma: float
+    batch_size: int = 32
+    seed: int = 0
+    model: str = "cnn"
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    width: float = 1.0
+    augment_speed: float = 0.0
+    augment_pitch: float = 0.0
+    augment_formants: float = 0.0
+    augment_colour: float = 0.0
+    augment_line: float = 0.0
+    augment_noise: float = 0.0
+    augment_room: float = 0.0
+    augment_shift: int = 0
+    augment_pitch_targets: float = 0.0
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The strengths of augmentation together."""
+        return Augmentation(**{item.name: getattr(self, f"augment_{item.name}") for item in fields(Augmentation)})
+
+    def __post_init__(self) -> None:
+        """Check all values.
+
+        Raises:
+            SettingsError: If a value is outside its range, or the model is too large at this width.
+        """
+        self.augmentation  # noqa: B018  checks its own ranges
+        for name, value, low, high in (
+            ("epochs", self.epochs, 1, 10_000),
+            ("lr", self.lr, 0.0, 10.0),
+            ("gamma", self.gamma, 0.0, 1.0),
+            ("batch_size", self.batch_size, 1, 65_536),
+            ("seed", self.seed, 0, 2**32 - 1),
+            ("weight_decay", self.weight_decay, 0.0, 1.0),
+            ("dropout", self.dropout, 0.0, 0.9),
+            ("label_smoothing", self.label_smoothing, 0.0, 0.5),
+            ("width", self.width, NARROWEST, WIDEST),
+        ):
+            if not low <= value <= high or (name == "lr" and value == 0):
+                raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
+        if self.model in MODELS:
+            try:
+                check_size(self.model, self.width)
+            except ModelError as error:
+                raise SettingsError(str(error)) from error
+
+    def rates(self) -> tuple[float, ...]:
+        """The learning rate of each epoch, by the closed form of torch's StepLR."""
+        return tuple(self.lr * self.gamma ** (epoch // STEP_SIZE) for epoch in range(self.epochs))
+
+    def config(self) -> dict[str, Any]:
+        """All settings by name."""
+        return asdict(self)
+
+    def prefix(self) -> tuple[Any, ...]:
+        """What determines each epoch besides those before; trials share as many epochs as their prefixes agree."""
+        others = tuple(value for name, value in self.config().items() if name not in PLANNED)
+        first, *rest = self.rates()
+        return ((others, first), *rest)

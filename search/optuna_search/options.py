@@ -1,0 +1,158 @@
+"""From the command line of `run_optuna.py` to a search: its space, how its trials are read, where it begins."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agr.data.image_set import ImageSet
+from agr.errors import SettingsError
+from agr.training.augmentation import DEFAULT as USUAL_VARIATION
+from agr.training.settings import Settings
+from search.optuna_search import objectives, warm_start
+from search.optuna_search.ask_tell import Budget
+from search.optuna_search.ranges import Choices, Range, Value
+from search.optuna_search.samplers import STUDIES
+from search.optuna_search.space import DEFAULT, Space, known_settings, parse
+from search.optuna_search.strategy import OptunaStrategy
+from search.problems import agr_models
+from search.problems import custom as problems_custom
+from search.problems.problem import Problem
+from search.tasks.agr_task import AgrPoint, settled
+from search.tasks.base import Config, Kind, Objective
+from search.tasks.custom import module_of, objective_of
+
+if TYPE_CHECKING:
+    from search.plan import Plan
+
+EPOCHS = 150  # what the 27 points of the grid cost
+AXES = 4  # settings by which trials are named
+USUAL: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
+COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_loss": "val loss", "val_ece": "val ECE"}
+AUGMENT = "augment_"
+
+
+def voices_of(options: argparse.Namespace, plan: Plan) -> tuple[Problem, OptunaStrategy]:
+    """A search of AGR's own models."""
+    wanted = objectives.parse(options.aim or ["balanced_accuracy"])
+    space = space_of(options.space)
+    subject, data = agr_models.subject(plan, kind_of(space, wanted), options.score_folds)
+    return subject, hunt_on(options, space, wanted, subject, data)
+
+
+def hunt_on(
+    options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], subject: Problem, data: ImageSet
+) -> OptunaStrategy:
+    """The search of a command line on these clips. Raises: SettingsError for a space that they do not allow."""
+    space = _for_clips(space, data, given=options.space is not None)
+    usual = _defaults(data) | USUAL | {"seed": options.seed}
+    return strategy_of(options, space, wanted, subject, usual, known_settings())
+
+
+def custom(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
+    """A search of your own trainable. Raises: SettingsError if it has no space."""
+    path = options.trainable
+    usual = {name: values[0] for name, values in problems_custom.grid_of(path).items()}
+    text = getattr(module_of(path), "SPACE", None)
+    if options.space is None and text is None:
+        raise SettingsError(f"--trainable {path}: no SPACE in it; expected one, or --space FILE")
+    space = space_of(options.space, usual) if options.space else parse(str(text), f"SPACE of {path}", usual)
+    axes = ("epochs", *(name for name in space.varied if name != "epochs"))[:AXES]
+    subject = problems_custom.subject(path, axes, hunts=True)
+    kinds = {name: type(value) for name, value in usual.items()}
+    return subject, strategy_of(options, space, (objective_of(path),), subject, usual, kinds)
+
+
+def space_of(file: Path | None, known: Config | None = None) -> Space:
+    """The space in a file, or the default one. Raises: SettingsError."""
+    if file is None:
+        return parse(DEFAULT, "the default space", known_settings())
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(f"--space {file}: {reason}; expected a TOML file, see --print-space") from None
+    return parse(text, str(file), known or known_settings())
+
+
+def kind_of(space: Space, wanted: Sequence[Objective]) -> Kind[AgrPoint]:
+    """How the trials of a search of this space are read."""
+    names = ("epochs", *(name for name in space.varied if name != "epochs"))
+    return Kind(settled, aim=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
+
+
+def strategy_of(
+    options: argparse.Namespace,
+    space: Space,
+    wanted: tuple[Objective, ...],
+    subject: Problem,
+    usual: Config,
+    kinds: Mapping[str, type],
+) -> OptunaStrategy:
+    """The search that a command line asks for.
+
+    Args:
+        options: The command line.
+        space: What varies and what is fixed.
+        wanted: The aims.
+        subject: What is searched.
+        usual: The usual value of every setting; what the space does not name keeps it.
+        kinds: The type of each setting.
+
+    Raises:
+        SettingsError: The space allows what the clips or the models do not.
+    """
+    base = {name: value for name, value in usual.items() if name not in space.varied and name not in space.fixed}
+    epochs = options.budget if options.budget or options.time else EPOCHS
+    several = len(wanted) > 1 or options.score_folds
+    hunt = OptunaStrategy(
+        space=space,
+        base=base,
+        first={name: nearest(item, usual.get(name)) for name, item in space.varied.items()},
+        budget=Budget(epochs, options.time),
+        sampler=options.sampler,
+        scheduler=options.scheduler or ("none" if several else "asha"),
+        aims=wanted,
+        folds=options.score_folds,
+        repeat_best=options.repeat_best,
+        warm_start=not options.no_warm_start,
+        storage=options.study_storage or STUDIES,
+        seed=options.seed,
+        kinds=kinds,
+    )
+    warm_start.check(space, hunt.expand(subject))
+    return hunt
+
+
+def nearest(item: Range | Choices, usual: object) -> Value:
+    """The usual value, or the value of the space nearest to it."""
+    if isinstance(item, Choices):
+        return next((value for value in item.values if value == usual), item.values[0])
+    if not isinstance(usual, int | float):
+        return item.low
+    inside = min(max(usual, item.low), item.high)
+    if item.step is not None:
+        return item.low + round((inside - item.low) / item.step) * item.step
+    return type(item.low)(inside)
+
+
+def _defaults(data: ImageSet) -> dict[str, object]:
+    """The settings of a trial by default; with augmentation as in `run_grid.py`, where the clips can be varied."""
+    found = {item.name: item.default for item in fields(Settings) if not item.name.startswith(AUGMENT)}
+    known: dict[str, object] = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+    strengths = {f"{AUGMENT}{name}": value for name, value in asdict(USUAL_VARIATION).items()}
+    return known | (strengths | {"dropout": agr_models.DROPOUT} if data.evidence is not None else {})
+
+
+def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:
+    """The space without augmentation, if these clips cannot be varied. Raises: SettingsError if it was asked for."""
+    if data.evidence is not None:
+        return space
+    asked = [name for name in (*space.varied, *space.fixed) if name.startswith(AUGMENT)]
+    if asked and given:
+        raise SettingsError(f"--space: found {asked[0]} on images of recipe {data.recipe.name}; expected recipe voice")
+    varied = {name: item for name, item in space.varied.items() if name not in asked}
+    return Space(varied, {name: value for name, value in space.fixed.items() if name not in asked})

@@ -1,0 +1,61 @@
+"""Optuna's samplers by name, and where studies are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.storages.journal import JournalFileOpenLock
+
+from agr.common.credentials import hide
+from agr.errors import SettingsError
+from agr.registry.uri import STORE
+
+STUDIES = str(STORE / "studies.journal")
+STARTUP = 5  # trials before a sampler relies on what it knows
+
+
+def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's sampler of this name."""
+    samplers = optuna.samplers
+    if name == "tpe":
+        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+    if name == "gp":
+        return samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+    if name == "cmaes":
+        return samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
+    return samplers.NSGAIISampler(seed=seed) if name == "nsga2" else samplers.RandomSampler(seed=seed)
+
+
+class KernelLock(JournalFileOpenLock):
+    """A lock that ends with its process; Optuna's own are files, which stay behind when a process is killed."""
+
+    def __init__(self, path: str) -> None:
+        """path: of the file that is locked; it stays, empty."""
+        super().__init__(path)
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
+
+def study_storage(where: str) -> optuna.storages.BaseStorage:
+    """A journal file, or a database by its URL. Raises: SettingsError if it cannot be opened."""
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" in where:
+            return RDBStorage(where)
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(where, KernelLock(f"{where}.flock")))
+    except Exception as error:  # whatever the database's driver raises
+        where, reason = hide(where, where), hide((str(error).splitlines() or [type(error).__name__])[0], where)
+        raise SettingsError(f"--study-storage {where}: {reason}; expected a file, or a database's URL") from None

@@ -1,0 +1,116 @@
+"""A view of an Optuna study for the pictures: which trials count, and which parameters mattered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.trial import FrozenTrial
+
+BEST_TRIALS = 5  # at least so many count as the best for PED-ANOVA
+
+
+@dataclass(frozen=True)
+class View:
+    """What a picture shows of a study."""
+
+    study: Study  # a copy that has the first aim only, and in which pruned trials are finished
+    trials: Sequence[FrozenTrial]  # those with finite scores
+    names: Sequence[str]  # the hyperparameters that differ between them
+    pruned: int  # how many of them were pruned
+    aim: str  # the name of the score
+    title: str  # the first line of every picture
+
+    @property
+    def sign(self) -> float:
+        """The factor that makes lower scores better."""
+        return -1.0 if self.study.direction.name == "MAXIMIZE" else 1.0
+
+    @property
+    def flat(self) -> bool:
+        """Whether all trials have the same score."""
+        return len({trial.value for trial in self.trials}) < 2
+
+    @property
+    def counted(self) -> str:
+        """How many trials a picture shows."""
+        cut = f" ({self.pruned} pruned)" if self.pruned else ""
+        return f"{len(self.trials)} of {len(self.study.get_trials(deepcopy=False))} trials{cut}"
+
+
+def own(study: Study) -> Study:
+    """A study without the trials of other searches, for importances.
+
+    A grid's trials differ in few hyperparameters, so those that they have in common would seem important.
+    """
+    import optuna
+
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials([trial for trial in study.get_trials(deepcopy=False) if "run_id" not in trial.user_attrs])
+    return copy
+
+
+def view_of(study: Study, aim: str, title: str) -> View:
+    """A copy of a study for its pictures: the first aim only, with the same trial numbers.
+
+    Optuna's plots have an argument `target` for this, but with it they, and PED-ANOVA, assume that lower is better.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    copy = optuna.create_study(direction=study.directions[0])
+    for trial in study.get_trials(deepcopy=False):
+        copy.add_trial(_finished(trial, study))
+    trials = copy.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+    first = trials[0].params if trials else {}
+    shared = [name for name in first if all(name in trial.params for trial in trials)]
+    names = [name for name in shared if any(trial.params[name] != first[name] for trial in trials)]
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    pruned = sum(states[trial.number] == TrialState.PRUNED for trial in trials)
+    return View(copy, trials, names, pruned, aim, title)
+
+
+def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
+    """The trial as a finished one with its score; as a failed one if it has none."""
+    from optuna.trial import TrialState, create_trial
+
+    better = max if study.directions[0].name == "MAXIMIZE" else min
+    reported = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+    if trial.state == TrialState.COMPLETE:
+        value = trial.values[0]
+    elif trial.state == TrialState.PRUNED and reported:
+        value = better(reported)
+    else:
+        return create_trial(state=TrialState.FAIL)
+    return create_trial(value=value, params=trial.params, distributions=trial.distributions)
+
+
+def importances(view: View) -> dict[str, float]:
+    """PED-ANOVA's shares by name, largest first; {} if there is too little to compare."""
+    import optuna
+
+    if len(view.names) < 2 or not quantile(view):
+        return {}
+    return optuna.importance.get_param_importances(view.study, evaluator=evaluator(view), params=list(view.names))
+
+
+def evaluator(view: View) -> PedAnovaImportanceEvaluator:
+    """PED-ANOVA with the share of best trials that suits this study."""
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    return PedAnovaImportanceEvaluator(target_quantile=quantile(view))
+
+
+def quantile(view: View) -> float:
+    """The share of trials that count as the best: a tenth or five, at most half; 0 if equal scores make it all."""
+    if len(view.trials) < 2:
+        return 0.0
+    share = min(0.5, max(0.1, BEST_TRIALS / len(view.trials)))
+    losses = sorted(view.sign * (trial.value or 0.0) for trial in view.trials)
+    return share if losses[math.ceil(share * len(losses)) - 1] < losses[-1] else 0.0

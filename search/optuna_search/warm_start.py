@@ -1,0 +1,140 @@
+"""Warm start: a study continues its own trials after a kill, and learns those of earlier searches from MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from agr.common.processes import driver, is_dead
+from agr.errors import SettingsError
+from search.driver.context import SearchContext
+from search.optuna_search.ask_tell import AskTell, Expand
+from search.optuna_search.ranges import Value
+from search.optuna_search.space import Space
+from search.tasks.base import Config, Objective, Point, counted
+
+if TYPE_CHECKING:
+    from agr.registry.records import FinishedTrial
+
+TAGS = ("data_digest", "split_digest", "recipe")  # which two searches must share to learn from each other
+Types = Mapping[str, type[Value]]
+
+
+def recall(arena: SearchContext, ledger: AskTell, expand: Expand) -> int:
+    """Continue a study: replay its ended trials from their stages, enqueue again those that a dead driver was running.
+
+    Returns:
+        How many trials it had.
+    """
+    known = ledger.study.get_trials(deepcopy=False)
+    for trial in known:
+        if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
+            ledger.study.tell(trial.number, state=TrialState.FAIL)
+            ledger.study.enqueue_trial(dict(trial.params))
+        ledger.spent += int(trial.user_attrs.get("spent", 0))
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
+            _replay(arena, trial, expand(trial.user_attrs["config"]))
+    return len(known)
+
+
+def _left(maker: str) -> bool:
+    """Whether a trial of this driver runs no longer: the driver is dead, or this process has got its number."""
+    return maker == driver() or is_dead(maker)
+
+
+def _replay(arena: SearchContext, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
+    arena.claim(points)
+    for fold, point in enumerate(points):
+        stage = arena.store.deepest(arena.lineage(point), point.rates()) if arena.store else None
+        if stage is not None:
+            arena.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
+
+
+def tell(
+    study: optuna.Study,
+    space: Space,
+    base: Config,
+    found: Sequence[FinishedTrial],
+    aim: Objective,
+    kinds: Types,
+) -> list[dict[str, Value]]:
+    """Add the finished trials of other searches to a study.
+
+    Args:
+        study: Learns the trials.
+        space: A trial outside it is left out.
+        base: The settings that all trials of this search share; a trial with others is left out.
+        found: The trials.
+        aim: The metric that the study optimises.
+        kinds: The type of each setting.
+
+    Returns:
+        The hyperparameters of the trials that were added, best first.
+    """
+    distributions = space.distributions()
+    trials = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("run_id") for trial in trials}
+    own = {_besides_epochs(trial.params) for trial in trials if "config" in trial.user_attrs}
+    seen = {(frozenset(trial.params.items()), trial.values[0]) for trial in trials if "run_id" in trial.user_attrs}
+    added = []
+    for run in found:
+        config, value = _read(run, aim, kinds)
+        if config is None or value is None or run.run_id in known or apart(config, space, base):
+            continue
+        params = {name: config[name] for name in distributions}
+        trace = frozenset(params.items()), value
+        if _besides_epochs(params) in own or trace in seen:  # the same search, run again, logs the same trials
+            continue
+        seen.add(trace)
+        study.add_trial(
+            create_trial(params=params, distributions=distributions, value=value, user_attrs={"run_id": run.run_id})
+        )
+        added.append((value if aim.highest else -value, params))
+    return [params for _, params in sorted(added, key=lambda pair: -pair[0])]
+
+
+def _besides_epochs(params: Config) -> frozenset[tuple[str, object]]:
+    return frozenset((name, value) for name, value in params.items() if name != "epochs")
+
+
+def _read(run: FinishedTrial, aim: Objective, kinds: Types) -> tuple[dict[str, Value] | None, float | None]:
+    """The settings of a run and its metric of the aim; None for what cannot be read."""
+    try:
+        config = {name: _typed(text, kinds[name]) for name, text in run.params.items() if name in kinds}
+    except ValueError:
+        return None, None
+    if "fold" in run.params:
+        return None, None
+    if "chosen_epoch" in run.metrics:
+        config["epochs"] = int(run.metrics["chosen_epoch"])
+    return config, run.metrics.get(f"chosen_{aim.metric}", run.metrics.get(aim.metric))
+
+
+def _typed(text: str, kind: type[Value]) -> Value:
+    return text == "True" if kind is bool else kind(text)
+
+
+def apart(config: Config, space: Space, base: Config) -> list[str]:
+    """The settings for which a trial cannot be one of this search: outside its space, or other than its own."""
+    others = {name: value for name, value in base.items() if name in config and name not in space.varied}
+    return space.outside(config) + [n for n, value in others.items() if n != "seed" and config[n] != value]
+
+
+def strangers(space: Space, base: Config, found: Sequence[FinishedTrial], aim: Objective, kinds: Types) -> str:
+    """A line for people if none of the trials that were found could be one of this search."""
+    configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
+    names = {name for config in configs for name in apart(config, space, base)}
+    why = f": outside the space, or different, is {', '.join(sorted(names))}" if names else ""
+    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches fits this one{why}"
+
+
+def check(space: Space, expand: Expand) -> None:
+    """Raises: SettingsError if the space allows a value that the task refuses."""
+    for config in space.edges():
+        try:
+            expand(config)
+        except SettingsError as error:
+            raise SettingsError(f"--space: {error}") from error

@@ -1,0 +1,202 @@
+"""The journal of a search: what it logs, as lines of JSON in a file, until MLflow has it.
+
+    {"uri": "http://..."}                                       where it goes; null if its URI holds a password
+    {"number": 0, "call": "start_run", "run": "5c3...", ...}    one entry
+    {"done": 0, "id": "9f1..."}                                 delivered; the id that MLflow gave the run
+
+Beside FILE.jsonl stand a folder FILE with the files that were logged, and FILE.jsonl.lock, which is locked while the
+search lives. The operating system releases the lock when the process ends, whichever way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from agr.common.credentials import user_and_password
+from agr.errors import SettingsError
+from agr.registry.uri import StoreUri
+
+SUFFIX = ".jsonl"
+LOCAL_ID = "local_id"  # tag of a run: the id that its search gave it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One call of a `Store`: `run` is an id of the search's own, `at` the time of the call in ms since 1970."""
+
+    number: int
+    call: str
+    run: str
+    at: int
+    values: Mapping[str, object]
+
+    @property
+    def points(self) -> int:
+        """How many numbers it carries."""
+        points = self.values.get("points")
+        return len(points) if self.call == "log_points" and isinstance(points, list) else 0
+
+
+class Journal:
+    """What one running search has logged and MLflow does not have yet, in memory and in a file; for many threads.
+
+    A full disk stops no search: what cannot be written is still in memory.
+    """
+
+    def __init__(self, path: Path, uri: StoreUri) -> None:
+        """Make the file and lock it."""
+        self.path = path
+        self.changed = threading.Condition()
+        self.closed = threading.Event()
+        self._numbers = itertools.count()
+        self._pending: deque[Entry] = deque()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        self._lock.acquire(timeout=0)
+        self._file = path.open("x", encoding="utf-8")
+        self._write({"uri": None if any(user_and_password(uri.whole)) else uri.whole})
+
+    def append(self, call: str, run: str, values: Mapping[str, object]) -> None:
+        """Note what is to be delivered."""
+        with self.changed:
+            entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
+            self._write(asdict(entry))
+            self._pending.append(entry)
+            self.changed.notify_all()
+
+    def keep_files(self, folder: Path) -> Path:
+        """Copy a folder to beside the file, so that the original may go; returns the copy."""
+        return Path(shutil.copytree(folder, self.path.with_suffix("") / str(next(self._numbers))))
+
+    def next(self) -> Entry | None:
+        """Wait for the first entry that is not delivered; None once the journal is closed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._pending or self.closed.is_set())
+            return None if self.closed.is_set() else self._pending[0]
+
+    def done(self, entry: Entry, run_id: str | None) -> None:
+        """Note that the first entry is delivered. run_id: MLflow's id of a run that it started."""
+        with self.changed:
+            if self.closed.is_set():
+                return  # to deliver an entry twice does no harm
+            self._write({"done": entry.number} | ({"id": run_id} if run_id else {}))
+            self._pending.popleft()
+            self.changed.notify_all()
+
+    @property
+    def pending(self) -> int:
+        """How many entries are not delivered."""
+        return len(self._pending)
+
+    @property
+    def points(self) -> int:
+        """How many numbers are not delivered."""
+        with self.changed:
+            return sum(entry.points for entry in self._pending)
+
+    def sync(self) -> None:
+        """Make what was noted survive a power cut."""
+        with self.changed, suppress(OSError):
+            if not self.closed.is_set():
+                os.fsync(self._file.fileno())
+
+    def close(self, keep: bool) -> None:
+        """Let go of the file. keep: leave it to be delivered later; without it all is deleted."""
+        with self.changed:
+            self.closed.set()
+            self.changed.notify_all()
+            with suppress(OSError):
+                self._file.close()
+        if not keep:
+            _delete(self.path)
+        _release(self._lock, self.path)
+
+    def _write(self, values: Mapping[str, object]) -> None:
+        with suppress(OSError):
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a file holds: where it was to go, what was not delivered, its runs by local id, and MLflow's ids of them."""
+
+    uri: str | None
+    entries: tuple[Entry, ...]
+    runs: tuple[str, ...]
+    ids: dict[str, str]
+
+    @property
+    def points(self) -> int:
+        """How many numbers were not delivered."""
+        return sum(entry.points for entry in self.entries)
+
+
+def read(path: Path) -> Left:
+    """Read a journal. A last line that is cut short is passed over. Raises: SettingsError if it is no such file."""
+    try:
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        uri = json.loads(head)["uri"]
+        rows = [row for row in map(_parsed, lines) if row]
+        entries = {row["number"]: Entry(**row) for row in rows if "number" in row}
+        done = {row["done"]: row.get("id") for row in rows if "done" in row}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise SettingsError(f"{path}: {error}; expected a file that a search left in mlflow_store/outbox") from error
+    ids = {entries[number].run: id_ for number, id_ in done.items() if id_ and number in entries}
+    runs = tuple(entry.run for entry in entries.values() if entry.call == "start_run")
+    return Left(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
+
+
+@contextmanager
+def taken_over(path: Path) -> Iterator[Left]:
+    """The journal of a search that has ended, locked meanwhile, and deleted unless an error is raised.
+
+    Raises: SettingsError if the search is running or it is no such file.
+    """
+    read(path)  # refuses any other file before a lock is made beside it
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SettingsError(f"{path}: its search is running; expected one that has ended") from None
+    try:
+        yield read(path)  # another process may have delivered it meanwhile
+        _delete(path)
+    finally:
+        _release(lock, path)
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(f"{path}.lock", thread_local=False)
+
+
+def _release(lock: FileLock, path: Path) -> None:
+    lock.release()
+    if not path.exists():  # whoever locks it in this moment finds no journal
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,44 @@
+"""What every search is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agr.errors import SettingsError
+from agr.registry import uri as registry_uri
+
+if TYPE_CHECKING:
+    pass
+
+STORE = registry_uri.STORE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every search is asked for; `run_grid.py --help` explains each flag."""
+
+    data: tuple[str, ...]
+    recipe: str | None
+    split: str
+    folds: int | None
+    fold: int | None
+    seed: int
+    workers: int | None
+    gpus_per_trial: float
+    cuda: bool
+    mps: bool
+    address: str | None
+    stage_store: str | None  # a path or URI; None trains every trial from its first epoch
+    name: str | None
+    tracking_uri: str | None
+    promote: bool
+    lanes: str = "separate"
+    leave_out: str | None = None  # a corpus to test on
+    storage: str = str(STORE)  # a path or URI; on a cluster, what every node sees
+    script: str = "search/run_grid.py"
+
+    def __post_init__(self) -> None:
+        """Raises: SettingsError if settings do not fit together."""
+        if self.lanes == "fused" and self.stage_store is None:
+            raise SettingsError("--lanes fused: found --no-stage-store; expected a store that trials can read")

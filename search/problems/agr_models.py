@@ -1,0 +1,105 @@
+"""A search of AGR's own models on clips: data, split, and how both are described to MLflow and to people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agr.data import combine, preparation, splits
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
+from agr.plots.worker import PlottingProcess
+from agr.training.augmentation import Augmentation
+from agr.training.settings import STEP_SIZE, Settings
+from search.problems.problem import Problem
+from search.session.session import Record, Session
+from search.tasks.agr_task import VOICES, AgrPoint, Voices
+from search.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from search.plan import Plan
+    from search.results.champion import Ending
+
+WORKSPACE = Path("data")
+DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
+
+
+def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[Problem, ImageSet]:
+    """The search of a plan, and its clips. folds: for scoring, made of the speakers who do not test."""
+    cores = os.cpu_count() or 1
+    data = combine.join([preparation.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
+    split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
+    inner = splits.inner(data, split, folds, plan.seed) if folds else ()
+    easel = PlottingProcess()
+
+    def conclude(
+        session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None
+    ) -> Ending:
+        from search.results import champion  # imported late: only the end of a search needs what it imports
+
+        return champion.conclude(session, data, split, tags, promote, ranking, easel)
+
+    about = Problem(
+        task=Voices(data, split, inner, kind),
+        name=f"{data.name}-{split.name}",
+        tags=_tags(data, split, inner, plan.seed),
+        params=_params(data, split),
+        digest=data.digest,
+        source=" ".join(plan.data),
+        lines=_lines(data, split),
+        conclude=conclude,
+        close=easel.close,
+        profile=f'{{"clips": {len(data)}}}',
+    )
+    return about, data
+
+
+def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
+    """How a grid with these further axes reads its trials."""
+    return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
+
+
+def varied(
+    points: Sequence[Settings], wanted: Augmentation | None, data: ImageSet, dropout: float | None = DROPOUT
+) -> tuple[Settings, ...]:
+    """The points with these strengths of augmentation; unchanged without strengths, or if the images cannot be varied.
+
+    dropout: goes with augmentation, see docs/experiments.md; None leaves that of the points.
+    """
+    if wanted is None or data.evidence is None:
+        return tuple(points)
+    changes = {f"augment_{name}": value for name, value in asdict(wanted).items()}
+    changes |= {} if dropout is None else {"dropout": dropout}
+    return tuple(replace(point, **changes) for point in points)
+
+
+def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
+    tags: dict[str, object] = {
+        "recipe": data.recipe.name,
+        "split": split.name,
+        "split_digest": split.digest,
+        "seed": seed,
+        "data": data.name,
+        "data_digest": data.digest,
+    }
+    tags |= {"scored_on_folds": len(inner)} if inner else {}
+    flags = {"leaky": split.leaky, "synthetic": data.synthetic}
+    return tags | {name: "true" for name, found in flags.items() if found}
+
+
+def _params(data: ImageSet, split: Split) -> dict[str, object]:
+    sides = splits.describe(split, data)
+    own: dict[str, object] = {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
+    return own | {"step_size": STEP_SIZE}
+
+
+def _lines(data: ImageSet, split: Split) -> tuple[str, ...]:
+    notes = [note for flag, note in ((split.leaky, "LEAKY split"), (data.synthetic, "SYNTHETIC voices")) if flag]
+    sides = (
+        f"  {side:5} {counts['clips']:6} clips, {counts['female']:3} women, {counts['male']:3} men"
+        for side, counts in splits.describe(split, data).items()
+    )
+    return (f"{data.name}, split {split.name}" + "".join(f", {note}" for note in notes), *sides)

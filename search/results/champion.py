@@ -1,0 +1,255 @@
+"""The end of a search: choose the champion, calibrate it, test it once on test speakers, draw, register, promote."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agr import __version__
+from agr.common.files import write_atomic
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
+from agr.errors import AgrError, ModelError
+from agr.inference import bundle, model_card, predictor
+from agr.metrics import calibration
+from agr.metrics.calibration import Bins, Coverage
+from agr.metrics.scoring import Scores, score
+from agr.plots.curves import Curve, titled
+from agr.plots.worker import PlottingProcess
+from agr.registry.uri import BEST, REGISTERED_MODEL
+from agr.training.model import build
+from agr.training.settings import STEP_SIZE
+from search.results import promotion
+from search.results.promotion import Decision, award
+from search.session.session import Record, Session
+from search.tasks.agr_task import epochs_of, settings_of
+
+if TYPE_CHECKING:
+    from search.outbox.outbox import Outbox
+
+RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The result of a search. `scores` and `version` are None for a leaky split: nothing is tested or registered."""
+
+    ranking: Sequence[Record]
+    scores: Scores | None
+    version: int | None
+    alias: str
+    reason: str
+    model: str = REGISTERED_MODEL
+    tested: Mapping[str, float] = field(default_factory=dict)  # by a trainable's `test`
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The champion's scores on test speakers, and how far its probabilities can be trusted.
+
+    Attributes:
+        calibration: The numbers on its bundle's card.
+        sides: Reliability on validation speakers, before and after its temperature, and on test speakers.
+        coverage: What it gets right of the clips on which it is most certain.
+    """
+
+    scores: Scores
+    calibration: Mapping[str, float]
+    sides: Mapping[str, Bins]
+    coverage: Coverage
+
+
+def conclude(
+    session: Session,
+    data: ImageSet,
+    split: Split,
+    tags: Mapping[str, object],
+    promote: bool,
+    ranking: Sequence[Record] | None = None,
+    easel: PlottingProcess | None = None,
+) -> Ending:
+    """Choose on validation speakers, test once, log pictures and tables, register.
+
+    Args:
+        session: The search.
+        data, split: What its trials were trained on.
+        tags: Of the search.
+        promote: Whether `best` moves to the champion in any case.
+        ranking: Best first; by default all finished trials.
+        easel: The process that draws, if there is one already.
+
+    Raises:
+        AgrError: No trial finished.
+    """
+    ranking = session.ranking(ranking)
+    with tempfile.TemporaryDirectory() as scratch, easel or PlottingProcess() as easel:
+        made = Path(scratch) / "bundle"
+        pictures = Path(scratch) / "pictures"
+        pictures.mkdir()
+        _draw_trials(session, pictures, tags, easel)
+        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
+        if tested is not None:
+            _draw_test(session, tested, pictures, tags, easel)
+        session.settle()
+        _write_ranking(session, ranking, pictures, tags)
+        _log_scores(session, ranking[0], tested)
+        ending = Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
+        if tested is not None:
+            ending = _register(session, ranking, tested.scores, made, data, split, promote)
+        easel.finish()
+        session.tracker.log_folder(session.parent, pictures)
+        return ending
+
+
+def _test(
+    record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object], search: str
+) -> Tested:
+    """Write the champion's bundle, then read the test speakers: the only place in a search that does.
+
+    Its temperature is fitted before that, on validation speakers.
+    """
+    if record.weights is None:
+        raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
+    weights, settings = record.weights(), settings_of(record.settings)
+    model = build(settings.model, width=settings.width)
+    model.load_state_dict(dict(weights))
+    about = _card(record, data, split, tags)
+    val = predictor.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
+    found = calibration.fitted(val, data.labels[split.val])
+    about = replace(about, temperature=found["temperature"])
+    test, labels = predictor.logits_of(data.pixels[split.test], bundle.Bundle(model, about)), data.labels[split.test]
+    probabilities = predictor.softmax(test)
+    scores = score(labels, probabilities, data.speakers[split.test])
+    found |= calibration.measured(test, labels, "test")
+    about = replace(bundle.replace_test(about, _without_names(scores)), calibration=found)
+    bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
+    text = model_card.of(bundle.load(folder), data, split, probabilities, search)
+    write_atomic(folder / model_card.FILE, text.encode())
+    sides = _validation(val, data.labels[split.val], about.temperature)
+    sides["test speakers"] = calibration.bins(probabilities, labels)
+    return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
+
+
+def _without_names(scores: Scores) -> dict[str, object]:
+    return {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
+
+
+def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> dict[str, Bins]:
+    named = {"validation, as trained": 1.0, f"validation, temperature {temperature:.2f}": temperature}
+    return {name: calibration.bins(predictor.softmax(logits / each), labels) for name, each in named.items()}
+
+
+def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
+    """The champion's card before it is calibrated and tested."""
+    settings = settings_of(record.settings)
+    return bundle.Card(
+        model=settings.model,
+        recipe=data.recipe,
+        settings=asdict(settings) | {"epochs": record.chosen.epoch},
+        data={"name": data.name, "digest": data.digest, "synthetic": data.synthetic, "clips": len(data)},
+        split={
+            "name": split.name,
+            "digest": split.digest,
+            "leaky": split.leaky,
+            "test_digest": promotion.test_digest(data, split),
+        },
+        val=dict(vars(record.chosen)),
+        test={},
+        environment={
+            "agr": __version__,
+            "torch": torch.__version__,
+            "device": tags["device"],
+            "commit": tags["commit"],
+        },
+    )
+
+
+def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], easel: PlottingProcess) -> None:
+    if session.kind.prunes:  # no grid, whose points stand in rows and columns
+        return
+    records = session.records.values()
+    curves = [Curve.plain(settings_of(each.settings), epochs_of(each.history)) for each in records]
+    title = titled(session.name, tags)
+    easel.draw("heat_map", curves, folder / "grid.png", title)
+    easel.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
+
+
+def _draw_test(
+    session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], easel: PlottingProcess
+) -> None:
+    title = titled(session.name, tags)
+    easel.draw("confusion", tested.scores, folder / "confusion.png", title)
+    easel.draw("speakers", tested.scores, folder / "speakers.png", title)
+    easel.draw("reliability", tested.sides, folder / "reliability.png", title)
+    easel.draw("coverage", tested.coverage, folder / "coverage.png", title)
+
+
+def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, tags: Mapping[str, object]) -> None:
+    with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
+        columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
+        writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
+        writer.writeheader()
+        for rank, record in enumerate(ranking, start=1):
+            values = dict(vars(record.chosen)) | record.settings.config() | {"epochs": record.chosen.epoch}
+            marks = {key: str(bool(tags.get(key))).lower() for key in ("leaky", "synthetic")}
+            row = {key: values[key] for key in columns}
+            writer.writerow({"rank": rank, **row, **marks, "run_id": record.run_id})
+
+
+def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
+    last = best.chosen
+    metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
+    for record in session.records.values():
+        for key, count in record.counts.items():
+            metrics[key] = metrics.get(key, 0) + count
+    if tested is not None:
+        scores, found = tested.scores, tested.calibration
+        low, high = scores.balanced_accuracy_ci95
+        metrics |= {"test_balanced_accuracy": scores.balanced_accuracy, "test_accuracy": scores.accuracy}
+        metrics |= {"test_balanced_accuracy_low": low, "test_balanced_accuracy_high": high}
+        metrics |= {"gap": metrics["val_balanced_accuracy"] - scores.balanced_accuracy}
+        metrics |= {"temperature": found["temperature"], "test_ece": found["ece_test"]}
+    session.tracker.log_metrics(session.parent, metrics)
+    settings = {f"champion_{key}": value for key, value in best.named.items()}
+    session.tracker.set_tags(session.parent, settings | {"champion_run_id": best.run_id})
+
+
+def _register(
+    session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
+) -> Ending:
+    about = bundle.read_card(made)
+    tags = {
+        "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
+        "test_digest": about.split["test_digest"],
+        "data": data.name,
+        "synthetic": str(data.synthetic).lower(),
+        "split": split.name,
+        "recipe": data.recipe.name,
+        "search": session.name,
+    }
+    description = model_card.description((made / model_card.FILE).read_text(encoding="utf-8"))
+    version = session.tracker.register(ranking[0].run_id, made, tags, description)
+    judge = functools.partial(_judge, session.tracker, about, data, split)
+    alias, reason = award(session.tracker, version, judge, promote)
+    return Ending(ranking, scores, version, alias, reason)
+
+
+def _judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+    """The best version there is, and whether this one takes its place."""
+    best = tracker.aliased(BEST)
+    try:
+        if best is not None and best.trouble:
+            raise ModelError(best.trouble)
+        decision = promotion.decide(about, best.folder if best else None, data, split)
+    except ModelError as error:
+        decision = Decision(False, f"the best cannot be read ({error}); --promote moves the alias all the same")
+    return best.version if best else None, decision

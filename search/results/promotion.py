@@ -1,0 +1,114 @@
+"""Whether a newly registered champion becomes `best`.
+
+    decision = decide(newcomer, best, data, split)
+
+`best` moves only to a model that is better on the same test speakers. A test on people always outranks one on synthetic
+voices, and a test on both genders one on a single gender, which a model that gives always the same answer would pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agr.registry.uri import BEST, CHALLENGER
+
+if TYPE_CHECKING:
+    from search.outbox.outbox import Outbox
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
+from agr.errors import RecipeError
+from agr.inference import bundle
+from agr.inference.evaluation import score_images
+from agr.metrics.scoring import TIE_DIGITS
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether `best` moves, and one sentence that says why."""
+
+    promote: bool
+    reason: str
+
+
+def test_digest(data: ImageSet, split: Split) -> str:
+    """Sixteen hex digits that name the test recordings and their labels, whatever images are made of them."""
+    rows = sorted(f"{data.recordings[row]} {data.labels[row]}" for row in split.test)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
+    """Whom a model of this split met: the speakers and recordings that trained and chose it."""
+    rows = np.concatenate([split.train, split.val])
+    return bundle.Seen(frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist()))
+
+
+def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Split) -> Decision:
+    """Compare a newcomer with the folder of the current best model (None if there is none)."""
+    if best is None:
+        alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""
+        return Decision(True, f"the first registered version{alone}")
+    current = bundle.load(best)
+    synthetic = (bool(newcomer.data["synthetic"]), bool(current.card.data["synthetic"]))
+    if synthetic == (False, True):
+        return Decision(True, "the first tested on people; the best so far was tested on synthetic voices")
+    if synthetic == (True, False):
+        return Decision(False, "tested on synthetic voices, while the best was tested on people")
+    one_sided = (_one_sided(newcomer), _one_sided(current.card))
+    if one_sided == (False, True):
+        return Decision(True, "the first tested on women and men; the best so far was tested on one gender alone")
+    if one_sided == (True, False):
+        return Decision(False, "tested on one gender alone, while the best was tested on women and men")
+    if newcomer.split["test_digest"] == current.card.split["test_digest"]:
+        return _compare(newcomer, float(current.card.test["balanced_accuracy"]), "on the same test speakers")
+    seen, test = bundle.read_seen(best), split.test
+    met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
+    if met:
+        return Decision(
+            False,
+            f"the best was trained or chosen on {len(met)} of these test speakers or recordings, "
+            "so the two cannot be compared; --promote moves the alias all the same",
+        )
+    try:
+        score = score_images(current, data, test).balanced_accuracy
+    except RecipeError as error:
+        return Decision(False, f"the best reads other images ({error}); --promote moves the alias all the same")
+    return _compare(newcomer, score, "on the newcomer's test speakers, whom neither had met")
+
+
+def _one_sided(card: bundle.Card) -> bool:
+    """Whether the test had women only, or men only."""
+    return None in card.test.get("recall", {}).values()
+
+
+def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
+    score = float(newcomer.test["balanced_accuracy"])
+    lead = round(score - best, TIE_DIGITS)
+    if lead > 0:
+        return Decision(True, f"balanced accuracy {score:.4f} against {best:.4f} {where}")
+    gap = "a tie" if lead == 0 else f"lost by {best - score:.4f}"
+    return Decision(False, f"balanced accuracy {score:.4f} against {best:.4f} {where}: {gap}")
+
+
+def award(
+    tracker: Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
+) -> tuple[str, str]:
+    """Give a version its alias; returns that and why.
+
+    judge: the version that is best now, if any, and whether this one takes its place; asked again when another search
+    has moved `best` meanwhile. forced: it takes it in any case.
+    """
+    while True:
+        best, decision = judge()
+        if not (decision.promote or forced):
+            tracker.set_alias(CHALLENGER, version)
+            return CHALLENGER, decision.reason
+        if tracker.move_alias(BEST, best, version):
+            was = f" (was version {best})" if best else ""
+            return BEST, decision.reason + ("" if decision.promote else "; promoted by --promote") + was

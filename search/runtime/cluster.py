@@ -1,0 +1,202 @@
+"""Start a local Ray cluster or join a running one, and find out how many trials fit on it.
+
+with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as slots: ...
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
+from filelock import FileLock
+
+from agr.common.cli import end_on_sigterm
+from agr.common.processes import worker_environment
+from agr.errors import SettingsError
+from search.tasks.device import choose_device
+
+os.environ.update(
+    {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+)
+import ray
+
+# Tune's actors never use the workers that Ray starts in advance, but have to wait until those are up.
+NO_SPARE_WORKERS = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
+MPS = "mps"  # the custom resource of a worker with an Apple GPU
+SPARE_PROCESSES = ("ray/autoscaler/_private/monitor.py", "ray/_private/log_monitor.py")
+ANSWER_SECONDS = 10.0  # within which a cluster must accept a connection
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How trials fit on the cluster.
+
+    Attributes:
+        device: "cuda", "mps" or "cpu", the same for all trials.
+        resources: What one trial asks of Ray, by Ray's names.
+        workers: How many trials run at the same time.
+        notice: What the user should know about this, or "".
+    """
+
+    device: str
+    resources: dict[str, float]
+    workers: int
+    notice: str = ""
+
+
+@contextmanager
+def cluster(
+    address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
+) -> Iterator[Slots]:
+    """Start or join Ray without its messages, and leave it afterwards.
+
+    Args:
+        address: Of a running cluster; None to start one on this machine.
+        wanted: Trials at the same time; None for as many as fit.
+        gpus_per_trial: A share of one GPU, or a whole number of GPUs.
+        cuda: Whether NVIDIA GPUs may be used.
+        mps: Whether Apple GPUs may be used.
+        store_bytes: The size of the data in Ray's object store.
+
+    Raises:
+        SettingsError: If the address does not answer, or a trial cannot have such a share of a GPU.
+    """
+    if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
+        raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # the trial's run says it
+    warnings.filterwarnings("ignore", module="ray")
+    device = choose_device(cuda, mps)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    try:
+        if address:
+            _probe(address)
+            ray.init(address=address, **quiet)
+            device = _device_of_cluster(cuda, mps)
+        else:
+            _start(device, store_bytes, quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
+    end_on_sigterm()  # Ray has replaced the handler by one that aborts the driver
+    try:
+        yield _slots(device, wanted, gpus_per_trial)
+    finally:
+        ray.shutdown()
+
+
+def _start(device: str, store_bytes: int, quiet: Mapping[str, object]) -> None:
+    """Start Ray on this machine."""
+    with worker_environment(), _alone():  # Ray's daemons pass their environment to every worker
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            resources={MPS: 1.0} if device == "mps" else None,
+            object_store_memory=max(128 * 2**20, 2 * store_bytes),
+            _system_config=NO_SPARE_WORKERS,
+            **quiet,
+        )
+        _end_spare_processes()
+
+
+def _end_spare_processes() -> None:
+    """Kill two processes of a local Ray that nothing here needs.
+
+    The autoscaler would ask a cloud for more nodes, and takes a second to end when Ray does. The log monitor reads the
+    log files of all workers ten times a second, for `log_to_driver`.
+    """
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if any(name in command for name in SPARE_PROCESSES):
+                process.kill()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other searches of this user from starting Ray at the same time.
+
+    Ray gives up a node that has not started within 30 s.
+
+    Raises:
+        RuntimeError: For errors that Ray raises as a bare Exception.
+    """
+    with FileLock(os.path.join(tempfile.gettempdir(), f"agr-ray-{getpass.getuser()}.lock")):
+        try:
+            yield
+        except Exception as error:
+            if type(error) is Exception:
+                raise RuntimeError(str(error)) from error
+            raise
+
+
+def _probe(address: str) -> None:
+    """Check that something listens at host:port, because Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: If nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or something that Ray will check itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no answer ({error})") from error
+
+
+def _offers() -> list[dict[str, float]]:
+    """The resources of each living node, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _device_of_cluster(cuda: bool, mps: bool) -> str:
+    """The device of all trials: NVIDIA GPUs if the cluster has any, else Apple GPUs, else CPUs.
+
+    Ray calls Apple GPUs `GPU` too. If any node has one, NVIDIA GPUs cannot be requested apart from them.
+    """
+    every = _offers()
+    apple = any(has.get(MPS, 0) > 0 for has in every)
+    if cuda and not apple and any(has.get("GPU", 0) > 0 for has in every):
+        return "cuda"
+    return "mps" if mps and apple else "cpu"
+
+
+def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
+    """How trials fit on the cluster that was joined.
+
+    Raises:
+        SettingsError: If there is no room for one trial.
+    """
+    resource, share = {"cuda": ("GPU", gpus_per_trial), "mps": (MPS, 1.0), "cpu": ("CPU", 1.0)}[device]
+    every = _offers()
+    amounts = [has.get(resource, 0.0) for has in every]
+    total, fit = sum(amounts), sum(int(amount / share + 1e-9) for amount in amounts)  # a trial runs on one node
+    if fit < 1:
+        found = f"{total:g} {resource} on this cluster, {max(amounts, default=0.0):g} on one node"
+        raise SettingsError(f"--gpus-per-trial {gpus_per_trial:g}: {found}; expected room for one trial")
+    workers = min(wanted or fit, fit)
+    notices = []
+    if wanted and wanted > fit:
+        asked = f"{wanted} workers asked for, {fit} fit"
+        notices.append(f"{asked} ({total:g} {resource}, {share:g} a trial): going on with {fit}")
+    idle = sum(1 for has in every if not has.get(resource) and has.get("CPU", 0.0) > 0)
+    if idle:
+        notices.append(f"all trials go to {device}: {idle} of {len(every)} nodes have none and train nothing")
+    resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
+    return Slots(device, resources, workers, "\n".join(notices))

@@ -1,0 +1,230 @@
+"""Your own trainable: a module with `fit(config, report, resume)`, searched as AGR's models are.
+
+    python search/run_grid.py --trainable my_project.train:fit
+
+Beside the function the module has:
+
+    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each of them.
+                                    metrics: numbers by name. state: numpy arrays by name, all that the next epoch
+                                    needs. resume: None, or an object with `epoch`, `state` and `history`.
+    AIM = "val_accuracy"            The metric to make as high as possible; "-val_loss": as low as possible.
+    GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
+    prefix(config)                  Optional: a tuple with an entry for each epoch. An entry, with those before it,
+                                    determines the epoch: configurations share the epochs whose entries agree from
+                                    the first on. Without it nothing is shared.
+    SPACE = "..."                   Optional: the space of run_optuna.py, in the form that --print-space shows.
+    test(config, state)             Optional: metrics of the champion on unseen data; called once.
+    MODEL = "name"                  Optional: the name in the registry, instead of the module's.
+
+An epoch is recognised by the source of the module and its prefix. What the module imports and the data that it reads
+are not checked: name them in `prefix` if they may change. The registry gets safetensors and JSON, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agr.errors import SettingsError, TrainingError
+from agr.training.loop import Report, State
+from search.stages.store import Lineage
+from search.tasks.base import Config, Kind, Objective
+
+Arrays = Mapping[str, NDArray[np.generic]]
+OWN = ("epoch", "seconds")  # numbers that every epoch has already
+
+
+class Reported(SimpleNamespace):
+    """An epoch of a trainable: its number, how long it took, and the metrics that it reported."""
+
+    epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a trial goes on: after `epoch` epochs, with the state that `fit` reported last."""
+
+    epoch: int
+    state: Arrays
+    history: Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class CustomPoint:
+    """A configuration, and what determines each of its epochs."""
+
+    values: Config
+    entries: tuple[Hashable, ...]
+    shares: bool
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are planned."""
+        return len(self.entries)
+
+    def rates(self) -> tuple[Hashable, ...]:
+        """The entries of `prefix`, one for each epoch."""
+        return self.entries
+
+    def prefix(self) -> tuple[Hashable, ...]:
+        """The same entries; where nothing is shared, the first one carries the whole configuration."""
+        own = () if self.shares else tuple(sorted((name, repr(value)) for name, value in self.values.items()))
+        return ((own, self.entries[0]), *self.entries[1:])
+
+    def config(self) -> dict[str, object]:
+        """The configuration."""
+        return dict(self.values)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """The task of `module:function`; the head of this file says what the module contains."""
+
+    path: str
+    kind: Kind[CustomPoint] = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """The last part of the module's name."""
+        return self.path.partition(":")[0].rpartition(".")[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Zero: the task carries no data."""
+        return 0
+
+    def lineage(self, point: CustomPoint, device: str) -> Lineage | None:
+        """Device and source of the module; None if it has no `prefix`."""
+        if not point.shares:
+            return None
+        return Lineage((("device", device), ("source", source_digest(self.path)), ("trainable", self.path)))
+
+    def fit(self, point: CustomPoint, device: str, report: Report, resume: State | None) -> None:
+        """Call the function. Raises: TrainingError if it breaks the contract at the head of this file."""
+        torch.set_num_threads(1)
+        history: list[Any] = list(resume.history) if resume else []  # of `Reported`, where AGR has its own `Epoch`
+        clock = [time.perf_counter()]
+
+        def tell(metrics: Mapping[str, float], state: Arrays) -> None:
+            if len(history) == point.epochs:
+                raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
+            numbers = self._checked(metrics, len(history) + 1)
+            seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
+            history.append(Reported(epoch=len(history) + 1, **numbers, seconds=seconds))
+            report(history[-1], State(self._tensors(state), {}, tuple(history)))
+
+        function_of(self.path)(point.config(), tell, _resume(resume))
+        if len(history) != point.epochs:
+            raise TrainingError(f"{self.path}: {len(history)} epochs reported; expected {point.epochs}")
+
+    def describe(self, point: CustomPoint) -> dict[str, object]:
+        """The trainable and the settings."""
+        return {"trainable": self.path} | {name: value for name, value in point.config().items() if name != "epochs"}
+
+    def reading(self, kind: Kind[CustomPoint]) -> Custom:
+        """The task with its trials read in another way."""
+        return replace(self, kind=kind)
+
+    def lean(self) -> Custom:
+        """The same task: it carries no data."""
+        return self
+
+    def _checked(self, metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
+        try:
+            numbers = {str(name): float(value) for name, value in metrics.items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(f"{self.path}, epoch {epoch}: metrics {metrics!r}; expected numbers by name") from error
+        if self.kind.aim.metric not in numbers:
+            found = ", ".join(numbers) or "none"
+            raise TrainingError(f"{self.path}, epoch {epoch}: metrics {found}; expected {self.kind.aim.metric} too")
+        for name, value in numbers.items():
+            if name in OWN:
+                raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}: a name of AGR's; expected another")
+            if not math.isfinite(value):
+                raise TrainingError(f"{self.path}, epoch {epoch}: {name} {value}; diverged")
+        return numbers
+
+    def _tensors(self, state: Arrays) -> dict[str, torch.Tensor]:
+        try:
+            return {str(name): torch.from_numpy(np.array(value)) for name, value in state.items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(f"{self.path}: state: {error}; expected numpy arrays of numbers by name") from error
+
+
+def _resume(state: State | None) -> Resume | None:
+    if state is None:
+        return None
+    arrays = {name: tensor.numpy().copy() for name, tensor in state.weights.items()}
+    return Resume(len(state.history), arrays, tuple(dict(vars(epoch)) for epoch in state.history))
+
+
+def module_of(path: str) -> ModuleType:
+    """The module of `package.module:function`, looked for in the current folder first. Raises: SettingsError."""
+    name, _, function = path.partition(":")
+    if not name or not function:
+        raise SettingsError(f"--trainable {path}: expected MODULE:FUNCTION, such as my_project.train:fit")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # importing runs foreign code
+        why = (str(error).splitlines() or [""])[0] if isinstance(error, ImportError) else _said(error)
+        raise SettingsError(f"--trainable {path}: {why}; expected a module that can be imported from here") from error
+
+
+def _said(error: Exception) -> str:
+    """An error of foreign code in one line."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def source_digest(path: str) -> str:
+    """SHA-256 of the module's source, 64 hex digits."""
+    return hashlib.sha256(inspect.getsource(module_of(path)).encode()).hexdigest()
+
+
+def function_of(path: str, name: str | None = None) -> Callable[..., object]:
+    """The trainable's function, or another one of its module. Raises: SettingsError if there is none."""
+    wanted = name or path.partition(":")[2]
+    found: object = getattr(module_of(path), wanted, None)
+    if not callable(found):
+        raise SettingsError(f"--trainable {path}: no function {wanted} in it; expected {wanted}(...)")
+    return found
+
+
+def point_of(path: str, config: Config) -> CustomPoint:
+    """The point of a configuration. Raises: SettingsError unless `prefix` has an entry for each epoch."""
+    epochs = config.get("epochs")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise SettingsError(f"--trainable {path}: epochs {epochs!r}; expected a whole number above 0")
+    prefix = getattr(module_of(path), "prefix", None)
+    if prefix is None:
+        return CustomPoint(dict(config), tuple(range(1, epochs + 1)), False)
+    try:
+        entries = tuple(prefix(dict(config)))
+    except Exception as error:  # foreign code
+        raise SettingsError(f"--trainable {path}: prefix: {_said(error)}; expected an entry an epoch") from error
+    if len(entries) != epochs:
+        raise SettingsError(f"--trainable {path}: prefix has {len(entries)} entries; expected {epochs}, one an epoch")
+    return CustomPoint(dict(config), entries, True)
+
+
+def objective_of(path: str) -> Objective:
+    """The aim that the module's AIM names. Raises: SettingsError if there is none."""
+    aim = getattr(module_of(path), "AIM", None)
+    if not isinstance(aim, str) or not aim.lstrip("-"):
+        raise SettingsError(f'--trainable {path}: AIM {aim!r}; expected a metric, such as AIM = "val_accuracy"')
+    return Objective(aim.removeprefix("-"), not aim.startswith("-"), aim.removeprefix("-").replace("_", " "))

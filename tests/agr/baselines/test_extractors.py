@@ -1,0 +1,167 @@
+"""What rivals hear, what is kept of it, and real libraries where they are installed."""
+
+from __future__ import annotations
+
+import pickle
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from agr.baselines import extractors
+from agr.baselines.extractors import EXTRACTORS, SAMPLE_RATE, Extract, Extractor, Recording, cleaned, measure, missing
+from agr.errors import AudioError
+
+OFFSET = 0.084  # of full scale, as some phones record
+
+
+class Counter:
+    """A rival's library that counts how often it is loaded and asked."""
+
+    def __init__(self) -> None:
+        self.loaded = self.asked = 0
+
+    def __call__(self) -> Extract:
+        self.loaded += 1
+
+        def extract(y: NDArray[np.float32]) -> NDArray[np.float64]:
+            self.asked += 1
+            return np.array([len(y), np.nan, np.ptp(y)])
+
+        return extract
+
+
+def rival(load: Counter, name: str = "counter") -> Extractor:
+    return Extractor(name, "Counter", "numpy", ("numpy",), load)
+
+
+def tone(hz: float, seconds: float = 0.5, harmonics: int = 12) -> NDArray[np.float32]:
+    """A buzz of falling harmonics on the offset, full scale 1."""
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    buzz = np.sum([np.sin(2 * np.pi * hz * k * t) / k for k in range(1, harmonics + 1)], axis=0)
+    return np.asarray(0.2 * buzz + OFFSET, dtype=np.float32)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Recording]:
+    """Five buzzes of 0.2 to 0.6 s at 16 kHz."""
+    made = []
+    for k in range(5):
+        path = tmp_path / "sounds" / f"{k}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, tone(150, 0.2 + 0.1 * k), SAMPLE_RATE)
+        made.append(Recording(path, f"{k:032x}"))
+    return made
+
+
+@pytest.mark.parametrize(("hz", "kept"), [(0.0, 0.0), (15.0, 0.01), (60.0, 0.5), (120.0, 0.94), (1_000.0, 1.0)])
+def test_what_lies_below_60_hz_is_taken_away(hz: float, kept: float) -> None:
+    t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    y = np.cos(2 * np.pi * hz * t).astype(np.float32) + np.float32(OFFSET)
+    out = cleaned(y)
+    middle = out[SAMPLE_RATE:-SAMPLE_RATE]
+    assert (out.shape, out.dtype) == (y.shape, np.dtype(np.float32))
+    assert np.sqrt(2 * np.mean(middle**2, dtype=np.float64)) == pytest.approx(kept, abs=0.01)
+    assert abs(middle.mean(dtype=np.float64)) < 1e-4
+
+
+def test_what_was_measured_is_not_measured_again(recordings: list[Recording], tmp_path: Path) -> None:
+    first, second = Counter(), Counter()
+    vectors = measure(rival(first), recordings, tmp_path / "cache")
+    assert (first.loaded, first.asked) == (1, 5)
+    assert vectors[:, 0].tolist() == [3_200, 4_800, 6_400, 8_000, 9_600]
+    again = measure(rival(second), recordings[::-1], tmp_path / "cache")
+    assert (second.loaded, second.asked) == (0, 0)
+    np.testing.assert_array_equal(again, vectors[::-1])  # the NaN too
+    assert vectors.dtype == again.dtype == np.float64
+
+
+def test_only_recordings_that_are_new_are_measured(recordings: list[Recording], tmp_path: Path) -> None:
+    load = Counter()
+    measure(rival(load), recordings[:3], tmp_path / "cache")
+    copy = Recording(recordings[4].path, recordings[0].digest)  # the same bytes somewhere else
+    vectors = measure(rival(load), [copy, *recordings, recordings[3]], tmp_path / "cache")
+    assert load.asked == 5
+    assert vectors[:, 0].tolist() == [3_200, 3_200, 4_800, 6_400, 8_000, 9_600, 8_000]
+
+
+def test_another_version_or_rival_or_revision_measures_anew(
+    recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Counter()
+    measure(rival(load), recordings, tmp_path)
+    measure(rival(load, "other"), recordings, tmp_path)
+    assert load.asked == 10
+    monkeypatch.setattr(metadata, "version", lambda name: {"numpy": "99.1"}[name])
+    measure(rival(load), recordings, tmp_path)
+    assert load.asked == 15
+    monkeypatch.setattr(extractors, "REVISION", -1)
+    measure(rival(load), recordings, tmp_path)
+    assert load.asked == 20
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not a vector at all"])
+def test_a_damaged_file_is_measured_again(recordings: list[Recording], tmp_path: Path, damage: bytes) -> None:
+    load, cache = Counter(), tmp_path / "cache"
+    vectors = measure(rival(load), recordings, cache)
+    kept = sorted(path for path in cache.rglob("*") if path.is_file())
+    assert [path.name for path in kept] == [f"{recording.digest}.npy" for recording in recordings]
+    kept[2].write_bytes(damage)
+    np.testing.assert_array_equal(measure(rival(load), recordings, cache), vectors)
+    assert load.asked == 6
+    measure(rival(load), recordings, cache)
+    assert load.asked == 6
+
+
+def test_what_was_measured_before_a_failure_is_kept(recordings: list[Recording], tmp_path: Path) -> None:
+    load = Counter()
+    recordings[3].path.unlink()
+    with pytest.raises(AudioError, match=r"3\.wav"):
+        measure(rival(load), recordings, tmp_path / "cache")
+    measure(rival(load), recordings[:3], tmp_path / "cache")
+    assert load.asked == 3
+
+
+def test_a_missing_library_is_one_line() -> None:
+    lacking = Extractor("ghost", "Ghost", "ghost-voice", ("ghost_a", "numpy", "ghost_b"), Counter())
+    assert missing(lacking) == "ghost_a, ghost_b: not installed; pip install 'agr[baselines]'"
+    assert missing(rival(Counter())) is None
+
+
+def test_every_rival_names_what_it_needs() -> None:
+    assert list(EXTRACTORS) == ["praat", "pyin", "egemaps", "resemblyzer"]
+    for name, one in EXTRACTORS.items():
+        assert (one.name, one.hz) == (name, None)
+        assert one.pitch or "sklearn" in one.needs
+        assert pickle.loads(pickle.dumps(one)) == one  # worker processes are sent it
+
+
+@pytest.mark.parametrize("hz", [70.0, 110.0, 155.0, 210.0, 330.0])
+def test_praat_hears_the_pitch_of_a_buzz_with_an_offset(hz: float) -> None:
+    pytest.importorskip("parselmouth")
+    (pitch,) = EXTRACTORS["praat"].load()(cleaned(tone(hz)))
+    assert pitch == pytest.approx(hz, rel=0.01)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+def test_praat_finds_no_pitch_in_near_silence_and_in_noise(seconds: float) -> None:
+    pytest.importorskip("parselmouth")
+    click = np.zeros(int(seconds * SAMPLE_RATE), dtype=np.float32)
+    click[len(click) // 2] = 1e-4
+    hiss = np.random.default_rng(0).normal(0, 0.1, len(click)).astype(np.float32)
+    extract = EXTRACTORS["praat"].load()
+    for y in (click, hiss):
+        assert np.isnan(extract(cleaned(y))).tolist() == [True]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Resemblyzer imports scipy by an old path
+@pytest.mark.parametrize(("name", "length"), [("praat", 1), ("egemaps", 88), ("resemblyzer", 256)])
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+def test_installed_rivals_give_vectors_of_one_length(name: str, length: int, seconds: float) -> None:
+    for module in EXTRACTORS[name].needs:
+        pytest.importorskip(module)
+    vector = EXTRACTORS[name].load()(cleaned(tone(120, seconds)))
+    assert (vector.shape, vector.dtype) == ((length,), np.dtype(np.float64))

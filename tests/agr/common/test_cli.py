@@ -1,0 +1,120 @@
+"""How a command ends: its status, and one line about what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agr import errors
+from agr.common.cli import INTERRUPTED, run
+
+pytestmark = pytest.mark.usefixtures("own_signals")
+
+
+def ending(main: Callable[[], int]) -> int | str | None:
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    return caught.value.code
+
+
+def failing(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_a_commands_own_status_is_passed_on(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(lambda: status) == status
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [errors.AgrError, errors.TruncatedAudio, errors.CorpusError, errors.SettingsError])
+def test_an_error_of_ours_is_one_line_and_status_2(
+    kind: type[errors.AgrError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(failing(kind("odd\nname.wav:  0 bytes"))) == 2
+    assert capsys.readouterr() == ("", "agr: odd name.wav: 0 bytes\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out/x.npy"), "agr: out/x.npy: No space left on device\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "agr: out: Permission denied\n"),
+        (OSError("no details"), "agr: no details\n"),
+    ],
+)
+def test_trouble_with_files_is_one_line_and_status_2(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(failing(error)) == 2
+    assert capsys.readouterr() == ("", line)
+
+
+def test_control_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(failing(KeyboardInterrupt())) == INTERRUPTED == 130
+    assert capsys.readouterr() == ("", "agr: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_status_130_and_one_line(number: signal.Signals) -> None:
+    script = (
+        "import time; from agr.common.cli import run; run(lambda: print('ready', flush=True) or time.sleep(60) or 0)"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", "agr: interrupted\n")
+        assert process.returncode == INTERRUPTED
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
+    script = "from agr.common.cli import run; run(lambda: print('line\\n' * 1_000_000) or 0)"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
+
+
+def as_program(lines: str) -> subprocess.CompletedProcess[str]:
+    script = f"import atexit, sys, threading\nfrom agr.common.cli import run\n{lines}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_program_ends_with_its_exit_handlers_run_its_threads_joined_and_its_output_whole() -> None:
+    main = "def main():\n atexit.register(print, 'handler', file=sys.stderr)\n"
+    thread = " threading.Timer(0.2, print, ['thread']).start()\n"
+    done = as_program(main + thread + " print('line ' * 100_000, end='')\n return 3\nrun(main)")
+    assert (done.returncode, done.stderr) == (3, "handler\n")
+    assert done.stdout == "line " * 100_000 + "thread\n"
+
+
+def test_a_program_is_not_taken_down_object_by_object() -> None:
+    last_word = "class Last:\n def __del__(self): print('taken down', file=sys.stderr)\nlast = Last()\n"
+    assert as_program(last_word).stderr == "taken down\n"
+    assert as_program(last_word + "def main(): return 0\nrun(main)").stderr == ""
+
+
+def test_a_mistake_in_a_program_is_status_1_with_its_traceback() -> None:
+    done = as_program("def main(): return 1 // 0\nrun(main)")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr

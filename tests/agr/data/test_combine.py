@@ -1,0 +1,204 @@
+"""Several corpora as one: what a joined set holds, and who trains, chooses and tests of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agr.data import splits
+from agr.data.combine import corpora, join, split
+from agr.data.image_set import ImageSet, assemble
+from agr.data.splits import SIDES, Indices, Split
+from agr.errors import CorpusError, SplitError
+from agr.recipes.base import FRAMES, IMAGE_SHAPE, Recipe
+from agr.recipes.mfcc import MFCC
+from agr.recipes.voice import VOICE
+from agr.recipes.voice_features import ROWS
+
+
+def made(
+    name: str, women: int = 5, men: int = 5, synthetic: bool = False, recipe: Recipe = VOICE, clips: int = 2
+) -> ImageSet:
+    """`clips` of each speaker, all different."""
+    people = [(f"w{k}", "female") for k in range(women)] + [(f"m{k}", "male") for k in range(men)]
+    rows = [
+        {"corpus": name, "speaker": speaker, "gender": gender, "recording": f"{name}-{speaker}-{clip}"}
+        for speaker, gender in people
+        for clip in range(clips)
+    ]
+    generator = np.random.default_rng([ord(letter) for letter in name])
+    pixels = generator.integers(0, 256, (len(rows), *IMAGE_SHAPE), dtype=np.uint8)
+    found = generator.integers(0, 256, (len(rows), ROWS, FRAMES), dtype=np.uint8) if recipe == VOICE else None
+    return assemble(name, pixels, rows, recipe, synthetic, found)
+
+
+A, B, C = made("a"), made("b", women=4, men=7), made("c", women=3, men=3, clips=3)
+FAKE = made("fake", synthetic=True)
+PEOPLE = join([A, B, C])
+MIXED = join([A, B, FAKE])
+
+
+def names(data: ImageSet, side: Indices | list[int]) -> set[str]:
+    return set(corpora(data)[side].tolist())
+
+
+def assert_apart(found: Split, data: ImageSet) -> None:
+    """No speaker and no clip on two sides."""
+    speakers = [set(data.speakers[getattr(found, side)].tolist()) for side in SIDES]
+    assert sum(map(len, speakers)) == len(set.union(*speakers))
+    rows = np.concatenate([getattr(found, side) for side in SIDES])
+    assert len(rows) == len(set(rows.tolist()))
+
+
+# --- joining
+
+
+def test_one_set_joined_is_that_set() -> None:
+    assert join([A]) is A
+
+
+def test_a_joined_set_holds_every_clip_with_all_that_belongs_to_it() -> None:
+    assert PEOPLE.name == "a+b+c"
+    assert len(PEOPLE) == len(A) + len(B) + len(C)
+    at = 0
+    for part in (A, B, C):
+        end = at + len(part)
+        for key in ("pixels", "labels", "speakers", "recordings", "evidence"):
+            np.testing.assert_array_equal(getattr(PEOPLE, key)[at:end], getattr(part, key))
+        assert PEOPLE.rows[at:end] == part.rows
+        at = end
+    np.testing.assert_array_equal(corpora(PEOPLE), np.repeat(["a", "b", "c"], [len(A), len(B), len(C)]))
+
+
+def test_the_order_in_which_they_are_named_does_not_matter() -> None:
+    other = join([C, A, B])
+    assert (other.name, other.digest) == (PEOPLE.name, PEOPLE.digest)
+    np.testing.assert_array_equal(other.pixels, PEOPLE.pixels)
+
+
+def test_the_digest_names_the_content() -> None:
+    changed = replace(B, digest="0" * 16)
+    assert len(PEOPLE.digest) == 16
+    assert len({join(sets).digest for sets in ([A, B], [A, C], [B, C], [A, changed], [A, B, C])}) == 5
+
+
+def test_only_all_synthetic_corpora_together_are_synthetic() -> None:
+    assert (MIXED.synthetic, MIXED.made_up) == (False, frozenset({"fake"}))
+    both = join([FAKE, made("false", synthetic=True)])
+    assert (both.synthetic, both.made_up) == (True, frozenset({"fake", "false"}))
+    assert (PEOPLE.synthetic, PEOPLE.made_up) == (False, frozenset())
+
+
+def test_corpora_of_one_name_are_refused() -> None:
+    with pytest.raises(CorpusError, match="two corpora named a; expected different names"):
+        join([A, B, made("a", women=3)])
+
+
+def test_corpora_of_different_recipes_are_refused() -> None:
+    with pytest.raises(CorpusError, match="a has images of recipe voice, m of mfcc; expected one recipe"):
+        join([A, made("m", recipe=MFCC)])
+
+
+def test_corpora_without_evidence_join_too() -> None:
+    assert join([made("m", recipe=MFCC), made("n", recipe=MFCC)]).evidence is None
+
+
+# --- splitting
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_corpus_is_split_as_ever(seed: int) -> None:
+    for data in (A, FAKE):
+        assert split(data, seed=seed).digest == splits.make(data, seed=seed).digest
+        assert split(data, seed=seed).name == splits.make(data, seed=seed).name
+
+
+@pytest.mark.parametrize("kind", ["speakers", "folds"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_speaker_of_several_corpora_stands_on_two_sides(kind: str, seed: int) -> None:
+    for data in (PEOPLE, MIXED):
+        found = split(data, kind, seed, *((4, 1) if kind == "folds" else ()))
+        assert_apart(found, data)
+        assert sum(len(getattr(found, side)) for side in SIDES) == len(data)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_synthetic_voices_train_and_neither_choose_nor_test(seed: int) -> None:
+    found = split(MIXED, seed=seed)
+    made_up = np.flatnonzero(corpora(MIXED) == "fake")
+    assert set(made_up.tolist()) <= set(found.train.tolist())
+    assert names(MIXED, found.val) <= {"a", "b"}
+    assert names(MIXED, found.test) <= {"a", "b"}
+    people = join([A, B])
+    expected = splits.make(people, seed=seed)
+    assert set(MIXED.recordings[found.test].tolist()) == set(people.recordings[expected.test].tolist())
+    assert found.name == f"speakers-seed{seed}+fake"
+
+
+def test_the_sides_ascend() -> None:
+    for found in (split(MIXED), split(PEOPLE, leave_out="b"), split(MIXED, leave_out="a")):
+        for side in SIDES:
+            assert (np.diff(getattr(found, side)) > 0).all()
+            assert getattr(found, side).dtype == np.int64
+
+
+@pytest.mark.parametrize("left", ["a", "b", "c"])
+def test_a_corpus_left_out_tests_with_all_its_clips_and_no_other_does(left: str) -> None:
+    found = split(PEOPLE, seed=2, leave_out=left)
+    np.testing.assert_array_equal(found.test, np.flatnonzero(corpora(PEOPLE) == left))
+    assert_apart(found, PEOPLE)
+    assert names(PEOPLE, found.train) == names(PEOPLE, sorted({*range(len(PEOPLE))} - set(found.test.tolist())))
+    assert len(found.train) + len(found.val) + len(found.test) == len(PEOPLE)
+    others = len(np.unique(PEOPLE.speakers[corpora(PEOPLE) != left]))
+    assert len(np.unique(PEOPLE.speakers[found.val])) == pytest.approx(others / 5, abs=1)
+    assert found.name == f"leave-out-{left}-seed2"
+    assert not found.leaky
+
+
+def test_beside_people_synthetic_voices_do_not_choose_where_a_corpus_is_left_out() -> None:
+    found = split(MIXED, leave_out="a")
+    assert names(MIXED, found.test) == {"a"}
+    assert names(MIXED, found.val) == {"b"}
+    assert names(MIXED, found.train) == {"b", "fake"}
+    assert_apart(found, MIXED)
+
+
+def test_where_only_synthetic_voices_are_left_they_choose() -> None:
+    data = join([A, FAKE])
+    found = split(data, leave_out="a")
+    assert names(data, found.test) == {"a"}
+    assert names(data, found.train) == names(data, found.val) == {"fake"}
+    assert_apart(found, data)
+
+
+def test_a_synthetic_corpus_does_not_test_what_was_trained_on_people() -> None:
+    with pytest.raises(SplitError, match="--leave-out fake: synthetic voices; expected people to test on"):
+        split(MIXED, leave_out="fake")
+
+
+def test_a_corpus_of_men_alone_can_be_left_out() -> None:
+    data = join([A, made("men", women=0, men=3)])
+    found = split(data, leave_out="men")
+    assert names(data, found.test) == {"men"}
+    assert_apart(found, data)
+
+
+@pytest.mark.parametrize("data", [A, PEOPLE])
+def test_an_unknown_corpus_is_refused_with_those_there_are(data: ImageSet) -> None:
+    known = ", ".join(sorted(set(corpora(data).tolist())))
+    with pytest.raises(SplitError, match=f"^--leave-out z: expected one of several corpora, found {known}$"):
+        split(data, leave_out="z")
+
+
+def test_the_only_corpus_is_not_left_out() -> None:
+    with pytest.raises(SplitError, match="--leave-out a: expected one of several corpora, found a"):
+        split(A, leave_out="a")
+
+
+def test_one_recording_under_two_corpora_is_a_leak() -> None:
+    copied = replace(B, recordings=B.recordings.copy())
+    copied.recordings[:] = np.resize(A.recordings, len(B))
+    with pytest.raises(SplitError, match=r"recording .* is in both"):
+        split(join([A, copied]), leave_out="b")

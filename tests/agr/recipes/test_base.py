@@ -1,0 +1,100 @@
+"""Recipes as values: what names them, what comes back from JSON, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agr.errors import RecipeError
+from agr.recipes.base import Recipe, offset
+from agr.recipes.encode import DEFAULT, RECIPES, by_name, from_dict
+from agr.recipes.mfcc import MFCC
+from agr.recipes.voice import VOICE
+
+
+def fields_of(made_by: Recipe) -> list[tuple[Recipe, str]]:
+    return [(made_by, field.name) for field in fields(made_by)]
+
+
+@pytest.mark.parametrize(("made_by", "field"), fields_of(VOICE) + fields_of(MFCC))
+def test_the_digest_changes_with_every_field(made_by: Recipe, field: str) -> None:
+    value = getattr(made_by, field)
+    changed: dict[str, Any] = {field: value + "x" if isinstance(value, str) else value * 2}
+    assert replace(made_by, **changed).digest != made_by.digest
+    assert len(made_by.digest) == 16
+    assert replace(made_by).digest == made_by.digest
+
+
+def test_the_digests_of_published_recipes_stay() -> None:
+    """Whoever changes what a recipe means must give it another version: models carry these numbers."""
+    assert {name: made_by.digest for name, made_by in RECIPES.items()} == {
+        "voice": "b6213e74c6aa7058",
+        "mfcc": "001e0c4789517100",
+        "mfcc48": "d7cf13e5c32b5260",
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_json(name: str) -> None:
+    made_by = by_name(name)
+    assert made_by.name == name
+    assert from_dict(json.loads(json.dumps(asdict(made_by)))) == made_by
+
+
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"'mel'.*voice, mfcc, mfcc48"):
+        by_name("mel")
+    with pytest.raises(RecipeError, match="'mel'"):
+        from_dict(asdict(replace(MFCC, name="mel")))
+
+
+@pytest.mark.parametrize(
+    ("made_by", "field"), [each for each in fields_of(VOICE) + fields_of(MFCC) if each[1] != "name"]
+)
+def test_other_settings_under_a_known_name_are_refused(made_by: Recipe, field: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{made_by.name}': version .*expected version {made_by.version}"):
+        from_dict(asdict(made_by) | {field: getattr(made_by, field) * 2})
+
+
+def test_the_keys_of_one_kind_of_recipe_are_not_those_of_another() -> None:
+    with pytest.raises(RecipeError, match=r"'voice': keys .*lifter"):
+        from_dict(asdict(MFCC) | {"name": "voice"})
+    with pytest.raises(RecipeError, match="no name"):
+        from_dict({key: value for key, value in asdict(VOICE).items() if key != "name"})
+
+
+def test_the_default_is_a_recipe_for_voices() -> None:
+    assert by_name(DEFAULT) is VOICE
+    assert (VOICE.sample_rate, VOICE.hop_length) == (8_000, 80)
+
+
+def test_unknown_and_missing_keys_are_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match="n_fft"):
+        from_dict(asdict(MFCC) | {"n_fft": 512})
+    with pytest.raises(RecipeError, match="lifter"):
+        from_dict({key: value for key, value in asdict(MFCC).items() if key != "lifter"})
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "expected"),
+    [
+        ([1, 2, 3, 4], [1, 2, 3, 4], 0),
+        ([1, 2, 3, 4], [3, 4], 2),
+        ([1, 2, 1, 2, 3], [1, 2, 3], 2),
+        ([1, 2, 1, 2], [1, 2], 0),
+        ([2, 3], [0, 0, 2, 3, 0], -2),
+        ([[1, 2, 3], [4, 5, 6]], [[2, 3], [5, 6]], 1),
+        ([[2, 2, 2], [4, 5, 6]], [[2], [6]], 2),
+    ],
+)
+def test_offset_finds_a_part_in_the_whole(whole: list[Any], part: list[Any], expected: int) -> None:
+    assert offset(np.array(whole), np.array(part)) == expected
+
+
+def test_offset_of_something_else_is_an_error() -> None:
+    with pytest.raises(ValueError, match="does not occur"):
+        offset(np.array([1, 2, 3]), np.array([2, 4]))

@@ -1,0 +1,157 @@
+"""One face for all recipes: files and back, windows and their weights, what is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from agr.errors import RecipeError
+from agr.recipes import mfcc, voice, voice_features, voice_image
+from agr.recipes.base import IMAGE_SHAPE, Recipe
+from agr.recipes.encode import RECIPES, of_clips
+from agr.recipes.mfcc import MFCC, MFCC48
+from agr.recipes.voice import VOICE
+from agr.synth import demo
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def clip(recipe: Recipe, seconds: float = 0.7, seed: int = 0) -> NDArray[np.float32]:
+    """A buzz with some noise, then noise alone."""
+    t = np.arange(round(seconds * recipe.sample_rate)) / recipe.sample_rate
+    buzz = np.where(t < 0.6, 2 * ((130 + 20 * seed) * t % 1) - 1, 0.0)
+    return (0.1 * buzz + np.random.default_rng(seed).normal(0, 0.005, len(t))).astype(np.float32)
+
+
+# --- files
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+@pytest.mark.parametrize("seconds", [0.1, 0.7, 1.0, 2.3])
+def test_a_file_comes_back_and_gives_the_picture_of_its_clip(recipe: Recipe, seconds: float) -> None:
+    y = clip(recipe, seconds)
+    stored = recipe.decode(recipe.encode(y))
+    assert stored.shape == recipe.stored_shape
+    drawn = recipe.images(stored[None])
+    assert drawn.shape == (1, *IMAGE_SHAPE)
+    assert stored.dtype == drawn.dtype == np.uint8
+    assert recipe.encode(y) == recipe.encode(y.copy())
+
+
+def test_a_voices_file_holds_its_evidence_without_loss_and_the_studys_its_jpeg() -> None:
+    y = clip(VOICE, 2.3)
+    np.testing.assert_array_equal(
+        VOICE.decode(VOICE.encode(y)), voice_features.best_window(voice_features.of_clip(y, VOICE))
+    )
+    for recipe in (MFCC, MFCC48):
+        y = clip(recipe, 2.3)
+        np.testing.assert_array_equal(recipe.images(recipe.decode(recipe.encode(y))[None]), mfcc.images([y], recipe))
+
+
+def test_names_end_as_the_files_are() -> None:
+    kinds = {name: Image.open(io.BytesIO(recipe.encode(clip(recipe)))).format for name, recipe in RECIPES.items()}
+    assert kinds == {"voice": "PNG", "mfcc": "JPEG", "mfcc48": "JPEG"}
+    assert {name: recipe.suffix for name, recipe in RECIPES.items()} == {
+        "voice": ".png",
+        "mfcc": ".jpg",
+        "mfcc48": ".jpg",
+    }
+
+
+def image(size: tuple[int, int] = (98, 112), mode: str = "L", kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+REFUSED = {
+    "a JPEG": (image(kind="JPEG"), "no whole PNG"),
+    "wrong width": (image((97, 112)), "97x112 L"),
+    "on its side": (image((112, 98)), "112x98 L"),
+    "colours": (image(mode="RGB"), "98x112 RGB"),
+    "transparency": (image(mode="LA"), "98x112 LA"),
+    "16 bits": (image(mode="I;16"), "98x112 I;16"),
+    "a picture of the study's size": (image((98, 12), "RGB"), "98x12 RGB"),
+    "nothing": (b"", "no whole PNG"),
+    "text": (b"<html>not found</html>", "no whole PNG"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_files_that_hold_no_evidence_are_refused_by_name(case: str) -> None:
+    data, reason = REFUSED[case]
+    with pytest.raises(RecipeError, match=f"^x/y.png: {reason}.*expected a PNG of 98x112 L$"):
+        VOICE.decode(data, "x/y.png")
+
+
+@pytest.mark.parametrize("part", [0.01, 0.2, 0.5, 0.8, 0.95])
+def test_a_torn_file_is_refused(part: float) -> None:
+    data = VOICE.encode(clip(VOICE))
+    with pytest.raises(RecipeError, match="no whole PNG"):
+        VOICE.decode(data[: int(part * len(data))])
+
+
+def test_a_png_that_claims_billions_of_pixels_is_refused() -> None:
+    data = bytearray(image())
+    data[16:24] = b"\x7f\xff\xff\xff" * 2  # IHDR: width, height
+    with pytest.raises(RecipeError, match="98x112 L"):
+        VOICE.decode(bytes(data))
+
+
+def test_one_recipes_file_is_none_of_anothers() -> None:
+    with pytest.raises(RecipeError, match="no whole PNG"):
+        VOICE.decode(MFCC.encode(clip(MFCC)))
+    with pytest.raises(RecipeError, match="no whole JPEG"):
+        MFCC.decode(VOICE.encode(clip(VOICE)))
+
+
+# --- pictures and windows
+
+
+def test_many_are_drawn_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = np.random.default_rng(0).integers(0, 256, (7, 112, 98), dtype=np.uint8)
+    whole = voice_image.draw(torch.from_numpy(found)).numpy()
+    np.testing.assert_array_equal(VOICE.images(found), whole)
+    monkeypatch.setattr(voice, "AT_ONCE", 3)
+    assert np.abs(VOICE.images(found).astype(int) - whole).max() <= 1
+    assert VOICE.images(found[:0]).shape == (0, *IMAGE_SHAPE)
+    assert MFCC.images(np.zeros((0, *IMAGE_SHAPE), dtype=np.uint8)).shape == (0, *IMAGE_SHAPE)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_clips_come_back_in_order_with_weights_that_sum_to_1(recipe: Recipe) -> None:
+    clips = [clip(recipe, seconds, seed) for seed, seconds in enumerate((0.3, 2.6, 1.0, 4.2))]
+    found = list(of_clips(clips, recipe))
+    assert [len(windows.images) for windows in found] == [1, 5, 2, 8]
+    for y, windows in zip(clips, found, strict=True):
+        assert windows.images.shape[1:] == IMAGE_SHAPE
+        assert len(windows.weights) == len(windows.images)
+        assert float(windows.weights.sum()) == pytest.approx(1)
+        assert (windows.weights >= 0).all()
+        (alone,) = of_clips([y], recipe)
+        assert np.abs(alone.images.astype(int) - windows.images).max() <= 1
+
+
+def test_windows_weigh_as_much_as_they_hold_of_the_speech() -> None:
+    (found,) = of_clips([clip(VOICE, 3.0)], VOICE)  # a voice for 0.6 s, then noise
+    assert found.weights[0] > 0.8
+    assert found.weights[2:].sum() < 0.1
+
+
+@pytest.mark.parametrize("seconds", [0.4, 2.0])
+def test_windows_of_a_clip_without_any_speech_weigh_the_same(seconds: float) -> None:
+    y = np.random.default_rng(0).normal(0, 0.1, round(8_000 * seconds)).astype(np.float32)
+    for silence in (np.zeros_like(y), y * 0 + np.float32(0.2)):
+        (found,) = of_clips([silence], VOICE)
+        np.testing.assert_allclose(found.weights, 1 / len(found.weights))
+
+
+def test_a_word_of_a_synthetic_voice_is_most_voiced_where_it_is_loud() -> None:
+    y = demo.utterance(demo.voices(2, seed=0)[0], 1, 0, seed=0)
+    (found,) = of_clips([y[::2].copy()], VOICE)
+    assert float(found.weights.sum()) == pytest.approx(1)

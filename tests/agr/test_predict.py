@@ -1,0 +1,417 @@
+"""The command that names voices: its answers, its lines, its exit statuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from agr import predict
+from agr.audio import read as audio
+from agr.errors import ModelError
+from agr.inference import answers, bundle, predictor
+from agr.inference.answers import BATCH, Answer, expand
+from agr.predict import main
+from agr.recipes.mfcc import MFCC, windows
+
+NOTE = "agr: this model was trained on synthetic voices and proves nothing about people\n"
+Say = Callable[..., tuple[int, list[Any], str]]
+
+
+@pytest.fixture
+def say(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Call `main` with --json: exit status, the objects of stdout, and stderr without the note on the model."""
+
+    def called(*clips: object, uri: object = bundle_folder) -> tuple[int, list[Any], str]:
+        status = main(["--json", "--model-uri", str(uri), *map(str, clips)])
+        out, err = capsys.readouterr()
+        assert err.startswith(NOTE)
+        return status, [json.loads(line) for line in out.splitlines()], err.removeprefix(NOTE)
+
+    return called
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle_folder: Path) -> bundle.Bundle:
+    return bundle.load(bundle_folder)
+
+
+def probability(loaded: bundle.Bundle, path: Path) -> float:
+    """A woman's, of one clip by itself."""
+    return float(predictor.of_clips([audio.load(path, MFCC.sample_rate)], loaded)[0, 0])
+
+
+def women(lines: Sequence[dict[str, Any]]) -> list[float]:
+    return [line["probability"]["female"] for line in lines]
+
+
+def long_clip(voices: Sequence[Path], path: Path) -> Path:
+    parts = [audio.load(voice, 16_000) for voice in voices]
+    soundfile.write(path, np.concatenate(parts), 16_000, subtype="FLOAT")
+    return path
+
+
+def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+    line = [sys.executable, "-m", "agr.predict", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, **{"text": True} | options)
+
+
+def test_a_json_line_has_path_label_probability_and_model(say: Say, voices: list[Path]) -> None:
+    status, (line,), err = say(voices[0])
+    assert (status, err) == (0, "")
+    assert list(line) == ["path", "label", "probability", "speech_seconds", "model"]
+    assert line["path"] == str(voices[0])
+    assert list(line["probability"]) == ["female", "male"]
+    assert math.isclose(sum(line["probability"].values()), 1, abs_tol=1e-9)
+    assert line["label"] == max(line["probability"], key=line["probability"].__getitem__)
+    assert line["model"] == {"name": None, "version": None}
+
+
+@pytest.mark.parametrize(("uri", "version"), [("models:/agr/best", 1), ("models:/agr@challenger", 2)])
+def test_a_registered_model_is_named_with_its_version(
+    say: Say, voices: list[Path], store: str, uri: str, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    status, (line,), _ = say(voices[0], uri=uri)
+    assert status == 0
+    assert line["model"] == {"name": "agr", "version": version}
+
+
+def test_the_store_may_be_named_on_the_command_line(
+    voices: list[Path], store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--tracking-uri", store, str(voices[0])]) == 0
+    path, label, value = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert path == str(voices[0])
+    assert label in ("female", "male")
+    assert 0.5 <= float(value) <= 1
+
+
+def test_files_folders_and_duplicates_in_the_order_given(say: Say, voices: list[Path]) -> None:
+    folder = voices[10].parent
+    inside = [path for path in voices if path.parent == folder]
+    status, lines, err = say(voices[5], folder, voices[5], voices[0], folder)
+    assert (status, err) == (0, "")
+    expected = [voices[5], *inside, voices[5], voices[0], *inside]
+    assert [line["path"] for line in lines] == list(map(str, expected))
+    assert lines[0] == lines[11]
+    assert lines[1:11] == lines[13:]
+
+
+def test_a_folder_within_a_folder_is_searched(say: Say, demo_root: Path, voices: list[Path]) -> None:
+    status, lines, _ = say(demo_root)
+    assert status == 0
+    assert [line["path"] for line in lines] == list(map(str, voices))
+
+
+def test_answers_in_batches_are_those_one_by_one(say: Say, voices: list[Path], loaded: bundle.Bundle) -> None:
+    clips = voices[: BATCH + 1]
+    _, lines, _ = say(*clips)
+    alone = [probability(loaded, clip) for clip in clips]
+    assert women(lines) == pytest.approx(alone, abs=1e-6)
+    assert np.ptp(alone) > 0.01  # else the comparison would say nothing
+
+
+@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, 2 * BATCH])
+def test_every_clip_is_answered_once_at_the_edges_of_batches(
+    voices: list[Path], loaded: bundle.Bundle, count: int
+) -> None:
+    clips = list(map(str, voices[:count]))
+    assert [answer.path for answer in answers.answer(iter(clips), loaded)] == clips
+
+
+def test_no_clips_no_answers(loaded: bundle.Bundle) -> None:
+    assert list(answers.answer(iter([]), loaded)) == []
+
+
+def test_a_bad_clip_in_the_middle_changes_no_other_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(voices[0].read_bytes()[:-100])
+    status, lines, err = say(*voices[:3], bad, *voices[3:6])
+    assert status == 1
+    assert list(lines[3]) == ["path", "error"]
+    assert err == f"agr: {lines[3]['error']}\n"
+    assert lines[3]["error"].startswith(f"{bad}: ")
+    status, good, err = say(*voices[:6])
+    assert (status, err) == (0, "")
+    assert women(lines[:3] + lines[4:]) == pytest.approx(women(good), abs=1e-6)
+
+
+def filled(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def spoil(path: Path, samples: Sequence[float]) -> Path:
+    soundfile.write(path, np.array(samples), 16_000, subtype="FLOAT")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda path: path, "No such file"),
+        (lambda path: filled(path, b""), "0 bytes"),
+        (lambda path: filled(path, b"no sound at all"), "expected WAV, FLAC, OGG or MP3"),
+        (lambda path: spoil(path, [0.1, -0.1] * 700), "expected at least 0.1 s"),
+        (lambda path: spoil(path, [0.1, math.nan] * 8_000), "NaN or infinity"),
+        (lambda path: path.mkdir() or path, "no sound files in it"),
+        (lambda path: path.with_name("n" * 300), "File name too long"),
+    ],
+    ids=["missing", "empty", "text", "short", "nan", "empty folder", "endless name"],
+)
+def test_what_is_no_clip_is_one_line_and_status_1(
+    say: Say, voices: list[Path], tmp_path: Path, make: Callable[[Path], Path], part: str
+) -> None:
+    path = make(tmp_path / "odd one.wav")
+    status, (first, line, last), err = say(voices[0], path, voices[0])
+    assert status == 1
+    assert line == {"path": str(path), "error": line["error"]}
+    assert part in line["error"]
+    assert err == f"agr: {line['error']}\n"
+    assert err.count(str(path)) == 1
+    assert first == last
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [0.25] * 16_000,
+        (0.1 * np.random.default_rng(0).standard_normal(16_000)).tolist(),
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).tolist(),
+    ],
+    ids=["silence", "noise", "tone"],
+)
+def test_what_holds_no_speech_is_answered_so(
+    say: Say, voices: list[Path], tmp_path: Path, samples: list[float]
+) -> None:
+    path = spoil(tmp_path / "odd one.wav", samples)
+    status, (first, line, last), err = say(voices[0], path, voices[0])
+    assert (status, err, first) == (0, "", last)
+    assert (line["label"], line["probability"], line["speech_seconds"]) == ("no speech", None, 0.0)
+    assert first["speech_seconds"] > 0.05
+
+
+def test_a_model_less_sure_than_asked_abstains(voices: list[Path], loaded: bundle.Bundle) -> None:
+    clips = [str(path) for path in voices]
+    plain, asked = list(answers.answer(iter(clips), loaded)), list(answers.answer(iter(clips), loaded, 0.75))
+    for before, after in zip(plain, asked, strict=True):
+        assert after.probability == before.probability
+        assert before.probability is not None
+        assert after.label == (before.label if max(before.probability.values()) >= 0.75 else "unsure")
+    assert {answer.label for answer in asked} > {"unsure"}
+
+
+@pytest.mark.parametrize("share", ["0", "0.3", "1.5", "nan", "half"])
+def test_a_share_that_no_answer_can_miss_or_reach_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["a.wav", "--abstain-below", share])
+    assert f"--abstain-below: {share}: expected 0.5 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0.5", "1"])
+def test_the_edges_of_what_may_be_asked_for(share: str) -> None:
+    assert predict.parse(["a.wav", "--abstain-below", share]).abstain_below == float(share)
+
+
+def test_an_unsure_answer_keeps_its_probability_and_the_exit_status(
+    say: Say, voices: list[Path], loaded: bundle.Bundle
+) -> None:
+    status, lines, err = say(*voices[:8], "--abstain-below", "1")
+    assert (status, err, {line["label"] for line in lines}) == (0, "", {"unsure"})
+    assert women(lines) == pytest.approx([probability(loaded, voice) for voice in voices[:8]], abs=1e-6)
+    assert all(line["speech_seconds"] > 0 for line in lines)
+
+
+def test_a_person_reads_a_dash_where_there_is_no_speech(
+    bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spoil(tmp_path / "hum.wav", [0.25] * 16_000)
+    assert main(["--model-uri", str(bundle_folder), str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\tno speech\t-\n"
+
+
+def test_one_clip_is_explained_beside_its_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    status, (line,), err = say(voices[0], "--explain", tmp_path / "why.png")
+    assert (status, line["path"]) == (0, str(voices[0]))
+    assert err == f"agr: {tmp_path / 'why.png'}: what moved the answer to {voices[0]}\n"
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nobody_speaks_there_is_nothing_to_explain(say: Say, tmp_path: Path) -> None:
+    path = spoil(tmp_path / "hum.wav", [0.25] * 16_000)
+    status, (line,), err = say(path, "--explain", tmp_path / "why.png")
+    assert (status, line["label"]) == (1, "no speech")
+    assert err.startswith(f"agr: {path}: no speech found")
+    assert err.endswith("why.png was not drawn\n")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "why.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.wav", "--explain", "why.txt"], "why.txt: expected a name that ends in .png"),
+        (["a.wav", "--explain", "why"], "why: expected a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_a_model_is_looked_for(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        predict.parse(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_only_one_clip_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["a.wav", "b.wav", "--explain", "why.png"])
+    assert "--explain why.png: expected one clip, a file" in capsys.readouterr().err
+
+
+def test_nothing_but_bad_clips(say: Say, tmp_path: Path) -> None:
+    status, lines, err = say(tmp_path / "a.wav", tmp_path / "b.wav")
+    assert status == 1
+    assert [set(line) for line in lines] == [{"path", "error"}] * 2
+    assert err.count("\n") == 2
+
+
+@pytest.mark.parametrize("name", ["two words.wav", "çəkiç ünü 声.wav", "-dash.wav", "'\"`$(x);.wav", "#50%20.wav"])
+def test_awkward_names(
+    say: Say, voices: list[Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "nöt æscii"
+    folder.mkdir()
+    shutil.copy(voices[0], folder / name)
+    _, (expected,), _ = say(voices[0])
+    for argument in (folder / name, folder):
+        status, (line,), err = say(argument)
+        assert (status, err, line["path"]) == (0, "", str(folder / name))
+        assert line["probability"] == expected["probability"]
+    monkeypatch.chdir(folder)
+    assert say("--", name)[1][0]["probability"] == expected["probability"]
+
+
+def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = io.TextIOWrapper(io.BytesIO(voices[1].read_bytes()))
+    monkeypatch.setattr(sys, "stdin", given)
+    status, lines, err = say(voices[0], "-", voices[2], "-")
+    assert status == 1
+    assert [line["path"] for line in lines] == [str(voices[0]), "-", str(voices[2]), "-"]
+    assert lines[3]["error"] == "-: given again; expected standard input, which is one clip, once"
+    assert err == f"agr: {lines[3]['error']}\n"
+    assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_a_named_pipe_is_read_by_the_command_itself(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    data = voices[1].read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    status, lines, err = say(voices[0], pipe, voices[2])
+    writer.join()
+    assert (status, err, lines[1]["path"]) == (0, "", str(pipe))
+    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+
+
+def test_long_clips_are_answered_in_smaller_batches(
+    voices: list[Path], loaded: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = list(map(str, voices[:9]))
+    expected = [answer.as_line() for answer in answers.answer(iter(clips), loaded)]
+    sizes: list[int] = []
+    hear = predictor.hear
+
+    def counted(given: Sequence[Any], own: bundle.Bundle) -> predictor.Heard:
+        sizes.append(len(given))
+        return hear(given, own)
+
+    monkeypatch.setattr(predictor, "hear", counted)
+    monkeypatch.setattr(answers, "BATCH_SAMPLES", 30_000)
+    assert [answer.as_line() for answer in answers.answer(iter(clips), loaded)] == expected
+    assert len(sizes) >= 3
+    assert sum(sizes) == 9
+
+
+def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(
+    say: Say, voices: list[Path], loaded: bundle.Bundle, tmp_path: Path
+) -> None:
+    clip = long_clip(voices[::10], tmp_path / "long.wav")
+    y = audio.load(clip, MFCC.sample_rate)
+    cut = windows(y, MFCC)
+    assert len(cut) > 4
+    each = [predictor.of_clips([window], loaded)[0, 0] for window in cut]
+    assert np.ptp(each) > 0.01
+    odds = float(np.mean([math.log(p / (1 - p)) for p in each]))
+    _, lines, _ = say(voices[0], clip, voices[1])
+    assert women(lines)[1] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-6)
+    assert women(lines)[::2] == pytest.approx([probability(loaded, voice) for voice in voices[:2]], abs=1e-6)
+
+
+def test_expanding_is_lazy_and_keeps_names_as_typed(voices: list[Path], tmp_path: Path) -> None:
+    folder = voices[0].parent
+    typed = f"{folder}/../{folder.name}/{voices[0].name}"
+    assert list(expand([typed, "-", "gone.wav"])) == [typed, "-", "gone.wav"]
+    (answer,) = expand([str(tmp_path)])
+    assert isinstance(answer, Answer)
+    assert (answer.probability, answer.label) == (None, "")
+    assert answer.error == f"{tmp_path}: no sound files in it; expected WAV, FLAC, OGG or MP3"
+
+
+def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--nonsense", "x.wav"], ["--model-uri"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert "usage: python -m agr.predict" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, voices: list[Path]) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        main(["--model-uri", str(tmp_path / "none"), str(voices[0])])
+    with pytest.raises(ModelError, match=r"no agr\.json in it"):
+        main(["--model-uri", str(tmp_path), str(voices[0])])
+
+
+def test_the_command_answers_and_complains(bundle_folder: Path, voices: list[Path], tmp_path: Path) -> None:
+    shutil.copy(voices[1], tmp_path / "ünü.wav")
+    arguments = ["--model-uri", bundle_folder, voices[0], tmp_path / "gone.wav", "-", tmp_path / "ünü.wav"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}  # a terminal that cannot show such a name
+    done = command(*arguments, input=voices[1].read_bytes(), text=False, env=environment)
+    assert done.returncode == 1
+    lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [line[0] for line in lines] == [str(voices[0]), "-", f"{tmp_path}{os.sep}\\xfcn\\xfc.wav"]
+    assert lines[1][1:] == lines[2][1:]
+    errors = f"agr: {tmp_path / 'gone.wav'}: No such file or directory; expected a sound file\n"
+    assert done.stderr.decode() == NOTE + errors
+
+
+def test_an_unknown_alias_is_one_line_and_status_2(store: str, voices: list[Path]) -> None:
+    done = command("--model-uri", "models:/agr/none", "--tracking-uri", store, voices[0])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"agr: models:/agr@none: Registered model alias none not found; expected a model in {store}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_reader_that_goes_away_gets_no_traceback(bundle_folder: Path, demo_root: Path) -> None:
+    script = '"$0" -m agr.predict --model-uri "$1" "$2" "$2" | head -1; echo "${PIPESTATUS[0]}"'
+    line = ["bash", "-c", script, sys.executable, str(bundle_folder), str(demo_root)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stderr == NOTE
+    answer, status = done.stdout.splitlines()
+    assert answer.count("\t") == 2
+    assert status == "1"

@@ -1,0 +1,154 @@
+"""How a search begins in MLflow, and what is done about a driver that was killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import cast
+
+import psutil
+import pytest
+
+from agr.common.processes import driver, is_dead
+from agr.registry.records import Store
+from agr.training.settings import Settings
+from search.driver import mlflow_run
+from search.driver.mlflow_run import SHOWN_VALUES, axes_of, close_abandoned
+from search.grid import grid
+from tests.search.parts import FakeTracker
+
+HERE = socket.gethostname()
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_axes_say_which_values_each_setting_takes_and_how_many_points_there_are() -> None:
+    found = axes_of(grid((10, 5), (0.1, 0.001), (0.3,)), ("epochs", "lr", "gamma"))
+    assert found == {"epochs": "5 10", "lr": "0.001 0.1", "gamma": "0.3", "trials": 4}
+
+
+def test_of_a_long_axis_the_first_values_are_shown() -> None:
+    points = [Settings(epochs=count, lr=0.1, gamma=0.5) for count in range(30, 0, -1)]
+    shown = " ".join(map(str, range(1, SHOWN_VALUES + 1))) + " ..."
+    assert axes_of(points, ("epochs",)) == {"epochs": shown, "trials": 30}
+    assert axes_of(points[-SHOWN_VALUES:], ("epochs",))["epochs"] == shown.removesuffix(" ...")
+
+
+def test_values_of_several_types_have_an_order_too() -> None:
+    @dataclass(frozen=True)
+    class Made:
+        value: object
+        epochs: int = 1
+
+        def rates(self) -> tuple[object, ...]:
+            return (self.value,)
+
+        prefix = rates
+
+        def config(self) -> dict[str, object]:
+            return {"value": self.value}
+
+    assert axes_of([Made(each) for each in ("b", 9.5, 10, "a", 9, 10)], ("value",)) == {
+        "value": "9 9.5 10 a b",
+        "trials": 6,
+    }
+
+
+def test_no_points_take_no_values() -> None:
+    assert axes_of([], ("epochs",)) == {"epochs": "", "trials": 0}
+
+
+def test_this_process_is_not_dead_and_one_that_ended_is() -> None:
+    assert driver().startswith(f"{HERE}:{os.getpid()}:")
+    assert not is_dead(driver())
+    for pid in (f"{dead_pid()}", f"{dead_pid()}:1700000000"):
+        assert is_dead(f"{HERE}:{pid}")
+
+
+def test_an_earlier_process_with_the_same_host_and_pid_is_dead() -> None:
+    """A restarted container: host and pid are those of the driver before."""
+    started = int(driver().rpartition(":")[2])
+    for tag in (f"{HERE}:{os.getpid()}:{started - 1}", f"{HERE}:{os.getpid()}"):
+        assert is_dead(tag)
+
+
+def test_another_living_process_is_the_same_only_if_it_started_then() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started = int(psutil.Process(other.pid).create_time())
+        assert not is_dead(f"{HERE}:{other.pid}:{started}")
+        assert not is_dead(f"{HERE}:{other.pid}"), "a tag of an earlier version"
+        assert is_dead(f"{HERE}:{other.pid}:{started - 3600}")
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        ":",
+        "17",
+        f"{HERE}:",
+        f"{HERE}:x",
+        f"{HERE}:-1",
+        f"{HERE}: 7",
+        f"{HERE}.example:999999999",
+        "elsewhere:999999999",
+    ],
+)
+def test_who_cannot_be_judged_from_here_is_not_called_dead(told: str) -> None:
+    assert not is_dead(told)
+
+
+def test_a_process_of_another_user_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(psutil, "Process", refuse)
+    assert not is_dead(f"{HERE}:{os.getpid() + 1}:1")
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
+    """Knows four open searches with two trials each: of a dead driver, of this one, of another machine, of nobody."""
+
+    @dataclass
+    class Open(FakeTracker):
+        def unfinished(self) -> list[tuple[str, dict[str, str]]]:
+            found = [(run_id, run) for run_id, run in self.runs.items() if run["status"] == "RUNNING"]
+            return [
+                (run_id, run["tags"] | ({"mlflow.parentRunId": run["parent"]} if run["parent"] else {}))
+                for run_id, run in found
+            ]
+
+    fake = Open()
+    for tags in ({"driver": f"{HERE}:{dead_pid()}"}, {"driver": driver()}, {"driver": "elsewhere:1"}, {}):
+        parent = fake.start_run("search", {}, tags)
+        for _ in "ab":
+            fake.start_run("trial", {}, {}, parent)
+    fake.end_run("run2", "FINISHED")
+    return fake
+
+
+def test_only_what_a_dead_driver_of_this_machine_left_open_is_closed(tracker: FakeTracker) -> None:
+    close_abandoned(cast(Store, tracker))
+    killed = {run_id for run_id, run in tracker.runs.items() if run["status"] == "KILLED"}
+    assert killed == {"run0", "run1"}
+    assert all(tracker.runs[run_id]["tags"]["reason"] == "its driver was killed" for run_id in killed)
+    assert tracker.runs["run2"]["status"] == "FINISHED"
+    assert "reason" not in tracker.runs["run2"]["tags"]
+    assert {run["status"] for run in list(tracker.runs.values())[3:]} == {"RUNNING"}
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert mlflow_run.commit() == "unknown"

@@ -1,0 +1,163 @@
+"""Which point is next, against the rule said in full: every waiting point compared with every running trial."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from agr.training.settings import Settings
+from search.driver.prefix_queue import Waiting, balanced, paths
+from search.grid import grid
+
+CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
+
+
+@dataclass
+class Rule:
+    """The slow way. A point waits if a running trial has yet to do an epoch that both need and nobody did."""
+
+    waiting: list[Settings]
+    share: bool
+    long: int
+    running: dict[str, tuple[Settings, int]] = field(default_factory=dict)
+    done: set[tuple[object, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.every = list(self.waiting)
+
+    def take(self, trial: str) -> Settings | None:
+        free = [point for point in self.waiting if not (self.share and self._must_wait(point))]
+        if not free:
+            return None
+        sign = 1 if self.long > 0 else -1
+        self.long -= 1
+        point = max(free, key=lambda each: (self._way(each), sign * self._left(each)))
+        self.waiting.remove(point)
+        self.running[trial] = point, 0
+        return point
+
+    def reached(self, trial: str, count: int) -> None:
+        point, _ = self.running[trial]
+        self.running[trial] = point, count
+        self.done.update(point.prefix()[: k + 1] for k in range(count))
+
+    def _must_wait(self, point: Settings) -> bool:
+        for other, count in self.running.values():
+            both = 0
+            while point.prefix()[: both + 1] == other.prefix()[: both + 1] and both < min(point.epochs, other.epochs):
+                both += 1
+            if count < both and point.prefix()[:both] not in self.done:
+                return True
+        return False
+
+    def _way(self, point: Settings) -> int:
+        """The longest that is left of any point that shares this one's next epoch."""
+        left = self._left(point)
+        known = point.epochs - left
+        if not (self.share and left):
+            return left
+        begin = point.prefix()[: known + 1]
+        return max(other.epochs - known for other in self.every if other.prefix()[: known + 1] == begin)
+
+    def _left(self, point: Settings) -> int:
+        return point.epochs - self.share * sum(point.prefix()[: k + 1] in self.done for k in range(point.epochs))
+
+
+def some_points(rng: random.Random) -> list[Settings]:
+    rates = rng.sample([0.1, 0.01, 0.001], rng.randint(1, 3))
+    gammas = rng.sample([0.1, 0.3, 0.5, 0.7], rng.randint(1, 4))
+    points = grid(rng.sample(range(1, 13), rng.randint(1, 3)), rates, gammas)
+    rng.shuffle(points)
+    return points
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
+    rng = random.Random(seed)
+    ask, several, death = CHANCES
+    points, share, workers = some_points(rng), rng.random() < 0.8, rng.randint(1, 5)
+    long = rng.randint(0, 6)
+    rule, fast, asked = Rule(list(points), share, long), Waiting(points, share, long), 0
+    while rule.waiting or rule.running:
+        if len(rule.running) < workers and (rng.random() < ask or not rule.running):
+            expected = rule.take(f"t{asked}")
+            assert fast.take(f"t{asked}") is expected
+            asked += 1
+        for trial, (point, count) in list(rule.running.items()):
+            if count == point.epochs or rng.random() < death:
+                del rule.running[trial]
+                fast.end(trial)
+            elif rng.random() < 0.5:
+                further = rng.randint(count, point.epochs) if rng.random() < several else count + 1
+                rule.reached(trial, further)
+                fast.reached(trial, further)
+        assert (len(fast), fast.running) == (len(rule.waiting), len(rule.running))
+
+
+@pytest.mark.parametrize(("workers", "epochs"), [(1, 150), (2, 75), (3, 50), (4, 40), (5, 35), (6, 30), (16, 20)])
+def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, epochs: int) -> None:
+    """150 epochs, 20 of them one after the other; counted here anew, an epoch of every worker at a time."""
+    waiting, trained = balanced(grid(), workers), set[tuple[object, ...]]()
+    running: dict[str, Settings] = {}
+    passed, asked = 0, 0
+    while waiting or running:
+        before = len(trained)
+        for slot in [f"w{k}" for k in range(workers)]:
+            while True:
+                if slot not in running:
+                    point = waiting.take(slot)
+                    if not isinstance(point, Settings):
+                        break
+                    running[slot], asked = point, asked + 1
+                point = running[slot]
+                known = waiting.done(slot)
+                if known < point.epochs:
+                    break
+                waiting.end(slot)
+                del running[slot]
+        for slot, point in running.items():
+            known = waiting.done(slot)
+            assert point.prefix()[: known + 1] not in trained
+            trained.add(point.prefix()[: known + 1])
+            waiting.reached(slot, known + 1)
+        passed += len(trained) > before
+    assert (passed, len(trained), asked) == (epochs, 150, 27)
+
+
+def test_nobody_is_next_when_all_are_taken() -> None:
+    waiting = Waiting([Settings(epochs=1, lr=0.1, gamma=0.5)])
+    assert waiting.take("a") is not None
+    assert waiting.take("b") is None
+    waiting.end("a")
+    assert waiting.take("b") is None
+    waiting.end("a")  # Ray may say so twice
+    assert waiting.running == 0
+
+
+def test_points_share_a_number_for_each_epoch_that_they_share() -> None:
+    assert paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
+    assert paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_ten_thousand_points_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is filed once for every epoch at most; comparing all with all would be a hundred million times."""
+    points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:10_000]
+    filed = 0
+    plain = Waiting._file
+
+    def counted(self: Waiting, number: int, known: int) -> None:
+        nonlocal filed
+        filed += 1
+        plain(self, number, known)
+
+    monkeypatch.setattr(Waiting, "_file", counted)
+    waiting = Waiting(points)
+    for trial in map(str, range(len(points))):
+        point = waiting.take(trial)
+        assert point is not None
+        for count in range(1, point.epochs + 1):
+            waiting.reached(trial, count)
+        waiting.end(trial)
+    assert filed <= sum(point.epochs + 1 for point in points)

@@ -1,0 +1,242 @@
+"""Ray Tune asking a ledger for points, played by a small simulation in made-up time."""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from search.optuna_search.ask_tell import AskTell, Budget
+from search.optuna_search.ranges import Choices, Range
+from search.optuna_search.searcher import Running, StudySearcher, common
+from search.optuna_search.space import Space
+from search.tasks.agr_task import VOICES, settled
+from search.tasks.base import Point, TrialReport
+from tests.search.parts import epoch, report
+
+KIND = replace(VOICES, best_epoch=True, prunes=True)
+SPACE = Space({"epochs": Range(2, 8), "lr": Choices((0.1, 0.01)), "gamma": Choices((0.1, 0.5))}, {})  # they share
+FINISHED = Searcher.FINISHED
+
+
+def ledger_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
+    def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
+        parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
+        return tuple(settled(dict(config) | part) for part in parts)
+
+    def values(config: Mapping[str, Any], histories: Sequence[Any]) -> list[float]:
+        return [sum(each.val_balanced_accuracy for each in histories) / len(histories)]
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=seed))
+    return AskTell(study, space, expand, Budget(epochs), KIND, values)
+
+
+def result(numbers: Sequence[int], read: bool = False, failed: str = "") -> TrialReport:
+    return report([epoch(number) for number in numbers], ["s"] * len(numbers), read, failed)
+
+
+def asker_of(ledger: AskTell, at_once: int = 2) -> StudySearcher:
+    return StudySearcher(ledger, KIND, at_once, lambda points: None, lambda: None)
+
+
+# One by one
+
+
+def test_one_point_at_a_time_and_the_end_when_the_budget_is_spent() -> None:
+    ledger = ledger_of(4, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    asker = asker_of(ledger, at_once=1)
+    for trial in ("a", "b"):
+        config = asker.suggest(trial)
+        assert isinstance(config, dict)
+        assert (config["epochs"], config["lr"]) == (2, 0.1)
+        assert asker.suggest("early") is None
+        asker.on_trial_result(trial, result([1]))
+        asker.on_trial_complete(trial, result([2]))
+    assert (asker.suggest("c"), asker.exhausted, ledger.spent) == (FINISHED, True, 4)
+
+
+def test_who_would_compute_what_another_is_about_to_waits_without_a_worker() -> None:
+    """Three workers; of three alike trials, two wait for the first, and read what it has trained."""
+    ledger = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    asker = asker_of(ledger, at_once=3)
+    assert isinstance(asker.suggest("a"), dict)
+    assert asker.suggest("b") is None
+    asker.on_trial_result("a", result([1, 2, 3]))
+    assert asker.suggest("b") is None
+    asker.on_trial_result("a", result([4]))
+    assert isinstance(asker.suggest("b"), dict)
+    assert isinstance(asker.suggest("c"), dict)
+    assert len(ledger.asked) == 3
+
+
+def test_when_the_one_that_others_wait_for_dies_the_next_takes_over() -> None:
+    ledger = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    asker = asker_of(ledger)
+    asker.suggest("a")
+    assert asker.suggest("b") is None
+    asker.on_trial_complete("a", None, error=True)
+    assert isinstance(asker.suggest("b"), dict)
+    assert ledger.study.trials[0].state == TrialState.FAIL
+    assert ledger.study.trials[0].user_attrs["reason"] == "its worker died"
+
+
+def test_a_result_that_comes_only_with_the_end_counts() -> None:
+    """So Ray Tune hands over the one with which a scheduler ends a trial."""
+    ledger = ledger_of(30)
+    asker = asker_of(ledger)
+    asker.suggest("a")
+    asker.on_trial_result("a", result([1]))
+    asker.on_trial_complete("a", result([2]))
+    trial = ledger.study.trials[0]
+    assert (ledger.spent, trial.user_attrs["reached"]) == (2, 2)
+    assert trial.state == (TrialState.PRUNED if trial.params["epochs"] > 2 else TrialState.COMPLETE)
+
+
+def test_a_last_result_that_comes_again_with_the_end_counts_once() -> None:
+    ledger = ledger_of(30, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    asker = asker_of(ledger)
+    asker.suggest("a")
+    asker.on_trial_result("a", result([1]))
+    asker.on_trial_result("a", result([2]))
+    asker.on_trial_complete("a", result([2]))
+    assert (ledger.spent, ledger.study.trials[0].state) == (2, TrialState.COMPLETE)
+
+
+def test_a_trial_that_ray_started_again_counts_its_epochs_once() -> None:
+    ledger = ledger_of(30, space=Space({"epochs": Choices((3,))}, {"lr": 0.1, "gamma": 0.5}))
+    asker = asker_of(ledger)
+    asker.suggest("a")
+    asker.on_trial_result("a", result([1]))
+    asker.on_trial_result("a", result([1], read=True))  # from its stage, after its worker died
+    asker.on_trial_result("a", result([2]))
+    asker.on_trial_result("a", result([3]))
+    asker.on_trial_complete("a", result([3]))
+    assert (ledger.spent, len(ledger.study.trials)) == (3, 1)
+    assert sorted(ledger.study.trials[0].intermediate_values) == [1, 2, 3]
+
+
+def test_a_divergence_is_told_as_a_failure() -> None:
+    ledger = ledger_of(30)
+    asker = asker_of(ledger)
+    asker.suggest("a")
+    diverged = result([], failed="epoch 1: train_loss nan; diverged")
+    asker.on_trial_result("a", diverged)
+    asker.on_trial_complete("a", diverged)
+    assert ledger.study.trials[0].user_attrs["reason"] == "epoch 1: train_loss nan; diverged"
+
+
+def test_of_several_folds_all_run_before_another_trial_is_asked() -> None:
+    ledger = ledger_of(60, folds=3)
+    claimed: list[Sequence[Point]] = []
+    asker = StudySearcher(ledger, KIND, 2, claimed.append, lambda: None)
+    configs = [asker.suggest("a"), asker.suggest("b")]
+    assert (len(ledger.asked), len(claimed), len(claimed[0])) == (1, 1, 3)
+    asker.on_trial_complete("a", result([1, 2]))
+    configs.append(asker.suggest("c"))
+    assert [config["fold"] for config in configs if isinstance(config, dict)] == [1, 2, 3]
+    assert len(ledger.asked) == 1
+
+
+def test_ray_may_pickle_it_with_all_that_it_holds() -> None:
+    asker = asker_of(ledger_of(30))
+    asker.suggest("a")
+    assert isinstance(pickle.loads(pickle.dumps(asker)), StudySearcher)
+
+
+@pytest.mark.parametrize(("a", "b", "shared"), [("", "x", 0), ("abc", "abd", 2), ("ab", "abc", 2), ("xbc", "abc", 0)])
+def test_prefixes_have_their_leading_entries_in_common(a: str, b: str, shared: int) -> None:
+    assert common(tuple(a), tuple(b)) == common(tuple(b), tuple(a)) == shared
+
+
+def test_what_is_done_is_known_however_its_trial_ended() -> None:
+    running = Running()
+    running.start("a", ("x", "y", "z"))
+    assert running.computes(("x",))
+    running.reached("a", 2)
+    assert not running.computes(("x", "y", "w"))
+    assert running.computes(("x", "y", "z", "w"))
+    running.end("a")
+    assert not running.computes(("x", "y", "z", "w")), "nobody waits for a trial that has ended"
+
+
+# All of it, with workers of different speeds, schedulers that end trials and workers that die
+
+
+@dataclass
+class Simulation:
+    """Workers and a stage store. `trained`: how often each epoch, by its prefix, was trained."""
+
+    asker: StudySearcher
+    workers: int
+    chance: random.Random
+    pruning: float = 0.0
+    dying: float = 0.0
+    trained: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    now: float = 0.0
+    trials: int = 0
+
+    def run(self) -> Simulation:
+        self._ask()
+        while self.events:
+            self.now, _, happens = heapq.heappop(self.events)
+            happens()
+            self._ask()
+        return self
+
+    def _ask(self) -> None:
+        while len(self.events) < self.workers:
+            trial = f"t{self.trials}"
+            config = self.asker.suggest(trial)
+            if not isinstance(config, dict):
+                return
+            self.trials += 1
+            point = settled(config)
+            prefix = point.prefix()
+            read = next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self.trained), 0)
+            self._later(partial(self._goes_on, trial, prefix, 0, read))
+
+    def _later(self, happens: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (self.now + self.chance.random(), self.trials * 1000 + len(self.events), happens))
+
+    def _goes_on(self, trial: str, prefix: tuple[Any, ...], reached: int, read: int) -> None:
+        if self.chance.random() < self.dying:
+            self.asker.on_trial_complete(trial, None, error=True)
+            return
+        new = range(1, read + 1) if read else range(reached + 1, reached + 2)
+        self.trained.update([] if read else [prefix[: reached + 1]])
+        told = result(list(new), read=bool(read))
+        if new[-1] == len(prefix):
+            self.asker.on_trial_result(trial, told)
+            self.asker.on_trial_complete(trial, told)
+        elif self.chance.random() < self.pruning:
+            self.asker.on_trial_complete(trial, told)
+        else:
+            self.asker.on_trial_result(trial, told)
+            self._later(lambda: self._goes_on(trial, prefix, new[-1], 0))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("folds", [0, 2])
+@pytest.mark.parametrize(("pruning", "dying"), [(0.0, 0.0), (0.3, 0.0), (0.2, 0.1)])
+def test_no_epoch_is_trained_twice_and_no_budget_exceeded(
+    workers: int, folds: int, pruning: float, dying: float
+) -> None:
+    for seed in range(5):
+        ledger = ledger_of(60, folds, seed=seed)
+        asker = asker_of(ledger, workers)
+        simulation = Simulation(asker, workers, random.Random(seed), pruning, dying).run()
+        assert set(simulation.trained.values()) == {1}
+        assert asker.exhausted
+        assert ledger.spent == sum(simulation.trained.values()) <= 60
+        assert all(trial.state.is_finished() for trial in ledger.study.trials)

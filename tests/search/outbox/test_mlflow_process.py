@@ -1,0 +1,212 @@
+"""MLflow in a process of its own: real ones before SQLite stores, and what becomes of errors and of dead processes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from agr.common.processes import driver
+from agr.errors import ModelError, OutageError, StoreError
+from agr.registry.records import Store
+from agr.registry.uri import StoreUri
+from search.driver.mlflow_run import close_abandoned
+from search.outbox import mlflow_process
+from search.outbox.mlflow_process import ENDED, MlflowProcess
+from search.outbox.outbox import Outbox
+from search.outbox.store_client import StoreClient
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[MlflowProcess]:
+    with MlflowProcess() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def store(busy: MlflowProcess, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return busy.open(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "agr", "voices")
+
+
+def test_a_store_takes_the_calls_of_a_tracker(store: Store) -> None:
+    parent = store.start_run("grid", {"lr": "0.1"}, {"driver": "here:1"})
+    run = store.start_run("trial", {"epochs": 3}, {"kind": "test"}, parent)
+    store.log_dataset(run, name="made", digest="0123", source="somewhere", profile="{}")
+    store.log_points(run, [("loss", 0.25, 0)], 1000)
+    store.end_run(run, "FINISHED")
+    (found,) = store.finished({"kind": "test"})
+    assert (found.run_id, dict(found.params), dict(found.metrics)) == (run, {"epochs": "3"}, {"loss": 0.25})
+    assert [open_run for open_run, _ in store.unfinished()] == [parent]
+    assert store.aliased("best") is None
+    assert store.model == "voices"
+
+
+def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Store) -> None:
+    with pytest.raises(StoreError) as caught:
+        store.end_run("0" * 32, "FINISHED")
+    assert not caught.value.passing
+    assert "0" * 32 in caught.value.reason
+    assert store.tagged("nothing", "here") == []
+
+
+def test_after_its_process_was_killed_the_next_call_but_one_is_answered(tmp_path: Path) -> None:
+    with MlflowProcess() as made:
+        store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
+        run = store.start_run("grid", {}, {})
+        made._process.kill()
+        made._process.join()
+        with pytest.raises(StoreError, match=ENDED) as caught:
+            store.unfinished()
+        assert caught.value.passing
+        assert [found for found, _ in store.unfinished()] == [run]
+
+
+def test_a_store_out_of_reach_is_named_by_the_first_call(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with MlflowProcess() as made:
+        store = made.open(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "agr", "agr")
+        for _ in "ab":
+            with pytest.raises(ModelError, match=r"mlflow\.db: .*; expected an MLflow tracking store"):
+                store.unfinished()
+
+
+def test_an_outbox_says_that_its_store_is_out_of_reach_and_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with MlflowProcess() as made:
+        store = made.open(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "agr", "agr")
+        box = Outbox(store, tmp_path / "outbox", close_abandoned)
+        box.start_run("grid", {}, {})
+        waits: list[Callable[[], object]] = [box.opened, box.settle, lambda: box.marks_of("best")]
+        for wait in waits:
+            with pytest.raises(ModelError, match="expected an MLflow tracking store"):
+                wait()
+        box.close()
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_an_outbox_goes_on_though_the_process_is_killed_again_and_again(tmp_path: Path) -> None:
+    with MlflowProcess() as made:
+        store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
+        box = Outbox(store, tmp_path / "outbox", close_abandoned)
+        box.opened()
+        runs = [box.start_run("search", {}, {"driver": driver()})]
+        for number in range(3):
+            runs.append(box.start_run(f"trial {number}", {"number": number}, {}, runs[0]))
+            box.log_metrics(runs[-1], {"loss": number})
+            made._process.kill()
+        for run in runs:
+            box.end_run(run, "FINISHED")
+        box.settle()
+        box.close()
+        assert store.unfinished() == []
+        ids = [box.run_id(run) for run in runs]
+        assert len(set(ids)) == 4
+        assert all(len(store.tagged("local_id", run)) == 1 for run in runs)
+
+
+def failing(error: Exception, context: Exception | None = None) -> Store:
+    """A store whose one call raises."""
+
+    def call() -> None:
+        try:
+            if context is not None:
+                raise context
+        finally:
+            raise error
+
+    uri = StoreUri("http://ann:secret@host:5000")
+    tracker = SimpleNamespace(uri=uri, unfinished=call)
+    return StoreClient(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
+
+
+@pytest.mark.parametrize(
+    ("error", "context", "passing"),
+    [
+        (ConnectionError("refused"), None, True),
+        (OperationalError("select", {}, Exception("locked")), None, True),
+        (ModelError("no such folder"), TimeoutError("slow"), True),
+        (FileNotFoundError("gone"), None, False),
+        (TypeError("a mistake of ours"), None, False),
+    ],
+)
+def test_an_error_says_whether_the_same_call_may_succeed_later(
+    error: Exception, context: Exception | None, passing: bool
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        failing(error, context).unfinished()
+    assert caught.value.passing is passing
+
+
+@pytest.mark.parametrize("error", [ModelError("no such model"), OutageError("ours")])
+def test_errors_of_agr_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        failing(error).unfinished()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot log in with ann:secret", "cannot log in with ***"),
+        ("HTTPConnection(...): [Errno 111] Connection refused'))", "Connection refused"),
+        ("", "ValueError"),
+    ],
+)
+def test_reasons_are_short_and_keep_the_password(text: str, shown: str) -> None:
+    assert mlflow_process.reason(ValueError(text), StoreUri("http://ann:secret@host:5000")) == shown
+
+
+ALONE = """
+import sys, time
+if __name__ == "__main__":
+    from search.outbox.mlflow_process import MlflowProcess
+    with MlflowProcess() as made:
+        made.open("sqlite:///" + sys.argv[1], "agr", "agr").unfinished()
+        print(made._process.pid, flush=True)
+        time.sleep(60)
+"""
+
+
+def test_the_process_ends_when_its_search_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "m.db")], stdout=subprocess.PIPE, text=True
+    ) as p:
+        assert p.stdout is not None
+        pid = int(p.stdout.readline())
+        p.send_signal(signal.SIGKILL)
+    assert within(20, lambda: not running(pid))
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def within(seconds: float, true: Callable[[], Any]) -> bool:
+    ends = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_search_imports_no_mlflow_itself() -> None:
+    code = "import sys, search.run_grid, search.driver.run, search.problems.agr_models, search.results.champion, search.grid, search.results.report\n"
+    code += "print(sorted({name.split('.')[0] for name in sys.modules} & {'mlflow', 'sqlalchemy', 'pandas'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,235 @@
+"""Fused lanes under a search: groups, stages, counts, what goes on after a death, and a whole search of that kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from agr.data.image_set import ImageSet
+from agr.data.splits import Split
+from agr.errors import SettingsError
+from agr.training.settings import STEP_SIZE, Settings
+from search import run_grid
+from search.grid import grid
+from search.outbox.outbox import Outbox
+from search.runtime.fused_trials import advance, groups
+from search.runtime.trial import Job
+from search.session.session import Session
+from search.stages.store import Lineage, Stage, StageStore
+from search.tasks.agr_task import Voices
+from search.tasks.base import distinct_epochs
+from search.tasks.device import choose_device, device_name, torch_device
+from tests.search.parts import FakeTracker, report, small_split
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # MLflow's use of SQLAlchemy
+]
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+POINTS = grid((2, 6, 7), (0.01, 0.001), (0.1, 0.5))  # 12 points, 60 epochs, of which 18 differ
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[ImageSet, Split]:
+    return small_split()
+
+
+@pytest.fixture
+def job(parts: tuple[ImageSet, Split]) -> Job:
+    return Job("now", Voices(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+
+
+def voices(job: Job) -> Voices:
+    assert isinstance(job.task, Voices)
+    return job.task
+
+
+def lineage(job: Job, point: Settings, device: str = "") -> Lineage:
+    task = voices(job)
+    return Lineage.of(task.data, task.split, point, device or job.device)
+
+
+def stages_of(job: Job, points: Sequence[Settings], device: str = "cpu-fused") -> dict[tuple[float, ...], Stage]:
+    """Every stage of some points that is in the store, by learning rates."""
+    assert job.stages is not None
+    store, found = StageStore(job.stages), {}
+    for point in points:
+        for count in range(1, point.epochs + 1):
+            stage = store.get(lineage(job, point, device).key(point.rates()[:count]))
+            if stage:
+                found[point.rates()[:count]] = stage
+    return found
+
+
+def trained(found: Mapping[tuple[float, ...], Stage], search: str = "now") -> int:
+    """How many epochs below these stages a search trained."""
+    every = ((rates[:n], name) for rates, stage in found.items() for n, name in enumerate(stage.origins, start=1))
+    return len({rates for rates, name in every if name == search})
+
+
+# ---- groups
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, [150]), (2, [100, 50]), (3, [50, 50, 50]), (8, [50, 50, 50])])
+def test_the_default_grid_falls_into_groups_that_share_nothing(workers: int, expected: list[int]) -> None:
+    parts = groups(grid(), workers)
+    assert [distinct_epochs(part) for part in parts] == expected
+    assert sorted(map(repr, sum(parts, ()))) == sorted(map(repr, grid()))
+
+
+def test_groups_have_about_as_many_epochs() -> None:
+    points = [Settings(epochs, lr, 0.5) for epochs, lr in ((9, 0.1), (3, 0.2), (4, 0.3), (2, 0.4))]
+    assert sorted(distinct_epochs(part) for part in groups(points, 2)) == [9, 9]
+
+
+def test_no_points_make_no_groups() -> None:
+    assert groups([], 2) == []
+
+
+# ---- what a worker does
+
+
+def test_stages_are_those_that_trials_leave(job: Job) -> None:
+    lines = list(advance(job, POINTS))
+    found = stages_of(job, POINTS)
+    expected = {point.rates()[:count] for point in POINTS for count in (2, STEP_SIZE, 6, 7) if count <= point.epochs}
+    assert set(found) == expected
+    assert len(lines) == 7
+    assert trained(found) == distinct_epochs(POINTS) == 18
+    for rates, stage in found.items():
+        assert stage.origins == ("now",) * len(rates)
+        assert [epoch.lr for epoch in stage.state.history] == list(rates)
+        wanted = {"lr": f"{rates[0]:g}", "now": f"{rates[-1]:g}", "epochs": len(rates), "seed": 0}
+        own = {"data": "made", "split": voices(job).split.name, "recipe": "mfcc", "model": "cnn"}
+        assert dict(stage.about) == own | wanted
+
+
+def test_each_line_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
+    lines = list(advance(job, POINTS))
+    for number, (line, lanes) in enumerate(zip(lines, [2] * 5 + [4] * 2, strict=True), start=1):
+        assert line.startswith(f"epoch {number}, lanes {lanes}, ")
+        assert "best val balanced accuracy" in line
+
+
+def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
+    assert len(list(advance(job, POINTS))) == 7
+    whole = stages_of(job, POINTS)
+    other = replace(job, stages=f"memory://{uuid.uuid4().hex}")
+    dying = advance(other, POINTS)
+    for _ in range(4):
+        next(dying)
+    del dying
+    after = list(advance(other, POINTS))
+    assert len(after) == 7, "as many lines as before: Ray drops those that it has already seen"
+    assert [bool(line) for line in after] == [False] * 4 + [True] * 3
+    found = stages_of(other, POINTS)
+    assert trained(found) == 18
+    assert {rates: stage.origins for rates, stage in found.items()} == {r: s.origins for r, s in whole.items()}
+    for rates, stage in found.items():
+        for name, tensor in stage.state.weights.items():
+            torch.testing.assert_close(tensor, whole[rates].state.weights[name], rtol=0, atol=0.5 * rates[0])
+
+
+def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
+    short = [replace(point, epochs=3) for point in POINTS if point.gamma == 0.1 and point.epochs == 7]
+    list(advance(replace(job, search="old", ends=frozenset({3})), short))
+    list(advance(job, POINTS))
+    found = stages_of(job, POINTS)
+    assert trained(found) == distinct_epochs(POINTS) - 2, "the third epochs; what ends after two starts from nothing"
+    assert all(point.rates() in found for point in short)
+    origins = {stage.origins for rates, stage in found.items() if len(rates) == 7}
+    assert origins == {("old",) * 3 + ("now",) * 4}
+
+
+def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> None:
+    point = Settings(epochs=3, lr=0.01, gamma=0.5)
+    list(advance(job, [replace(point, epochs=1)]))
+    ((rates, stage),) = stages_of(job, [point]).items()
+    huge = {name: torch.full_like(tensor, 1e30) for name, tensor in stage.state.weights.items()}
+    assert job.stages is not None
+    StageStore(job.stages).put(lineage(job, point).key(rates), replace(stage, state=replace(stage.state, weights=huge)))
+    lines = list(advance(job, [point, replace(point, lr=0.001)]))
+    assert lines[1].startswith("epoch 2, lanes 1, ")
+    assert lines[1].endswith("; epoch 2: loss nan in training, nan in validation; diverged")
+    assert list(stages_of(job, [point])) == [rates]
+
+
+def test_trials_of_a_separate_search_read_nothing_of_it(job: Job) -> None:
+    list(advance(job, POINTS))
+    assert stages_of(job, POINTS, "cpu") == {}
+    assert stages_of(job, POINTS, "cuda-fused") == {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
+    assert device_name(device, "separate") == device
+    assert device_name(device, "fused") == f"{device}-fused"
+    assert torch_device(device_name(device, "fused")) == torch_device(device) == torch.device(device)
+
+
+# ---- counts
+
+
+def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) -> None:
+    tracker = FakeTracker()
+    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
+    list(advance(replace(job, search=session.id), POINTS))
+    found = stages_of(job, POINTS)
+    for number, point in enumerate(POINTS):
+        stage = found[point.rates()]
+        session.start(str(number), asdict(point))
+        session.advance(str(number), report(stage.state.history, stage.origins, read=True))
+        session.end(str(number), None)
+    assert session.summary() == "12 trials, 60 epochs, 18 trained, 42 shared, 0 from earlier runs"
+
+
+# ---- the command
+
+
+def test_lanes_without_a_store_are_refused_in_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"^--lanes fused: found --no-stage-store; expected") as caught:
+        run_grid.main(["--lanes", "fused", "--no-stage-store"])
+    assert "\n" not in str(caught.value)
+
+
+def search(folder: Path, data: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    known = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY", "TUNE"))}
+    command = [sys.executable, str(REPOSITORY / "search" / "run_grid.py"), "--data", str(data), "--no-cuda", "--no-mps"]
+    points = ["--epochs", "6", "--lr", "0.01", "0.001", "--gamma", "0.1", "0.5"]
+    environment = known | {"COLUMNS": "200"}
+    return subprocess.run(
+        [*command, *points, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_a_fused_search_has_every_trial_in_mlflow_and_the_next_one_reads_it(
+    prepared_root: Path, tmp_path: Path
+) -> None:
+    assert choose_device(cuda=False, mps=False) == "cpu"
+    done = search(tmp_path, prepared_root, "--lanes", "fused", "--num-workers", "2", "--name", "lanes")
+    assert done.returncode == 0, done.stderr
+    for number, group in ((1, "1/2"), (6, "1/2"), (1, "2/2"), (6, "2/2")):
+        assert f"lanes {group}: epoch {number}, lanes {1 if number <= STEP_SIZE else 2}, " in done.stdout
+    assert "4 trials, 24 epochs, 14 trained, 10 shared, 0 from earlier runs" in done.stdout
+    uri = f"sqlite:///{tmp_path / 'mlflow_store' / 'mlflow.db'}"
+    client = MlflowClient(uri, uri)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(trials) == len(runs) - 1 == 4
+    for run in trials:
+        assert (run.info.status, run.data.tags["device"]) == ("FINISHED", "cpu-fused")
+        history = client.get_metric_history(run.info.run_id, "val_loss")
+        assert sorted(point.step for point in history) == [1, 2, 3, 4, 5, 6]
+    again = search(tmp_path, prepared_root, "--lanes", "fused")
+    assert "0 trained, 0 shared, 24 from earlier runs" in again.stdout

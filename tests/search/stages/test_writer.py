@@ -1,0 +1,73 @@
+"""A trial's stages on a store that at times takes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.stages.store import Stage, StageStore
+from search.stages.writer import StageWriter
+from tests.search.parts import made_stage, same
+
+KEYS = [digit * 64 for digit in "0123"]
+STAGES = [made_stage(number + 1, seed=number) for number in range(4)]
+
+
+class Full(StageStore):
+    """A store whose disk fills up at times."""
+
+    full = False
+
+    def put(self, key: str, stage: Stage) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().put(key, stage)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Full:
+    return Full(str(tmp_path / "stages"))
+
+
+@pytest.fixture
+def keeper(store: Full, tmp_path: Path) -> StageWriter:
+    return StageWriter(store, str(tmp_path / "elsewhere"))
+
+
+def held(store: StageStore) -> list[str]:
+    return [key for key in KEYS if store.get(key)]
+
+
+def test_a_stage_is_stored_and_those_no_longer_needed_are_deleted(store: Full, keeper: StageWriter) -> None:
+    keeper.keep(KEYS[0], STAGES[0], [])
+    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert (held(store), keeper.trouble) == ([KEYS[1]], "")
+    assert keeper.home(KEYS[1]) == store.uri
+
+
+def test_a_stage_refused_by_a_full_disk_is_stored_later(store: Full, keeper: StageWriter) -> None:
+    store.full = True
+    keeper.keep(KEYS[0], STAGES[0], [])
+    keeper.keep(KEYS[1], STAGES[1], [])
+    assert (held(store), keeper.trouble) == ([], "No space left on device")
+    store.full = False
+    keeper.keep(KEYS[2], STAGES[2], [KEYS[1]])
+    assert (held(store), keeper.trouble) == ([KEYS[0], KEYS[2]], "")
+    found = store.get(KEYS[0])
+    assert found is not None and same(found, STAGES[0])
+
+
+def test_an_old_stage_stays_until_the_next_is_stored(store: Full, keeper: StageWriter) -> None:
+    keeper.keep(KEYS[0], STAGES[0], [])
+    store.full = True
+    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert held(store) == [KEYS[0]], "it is the newest one that a new worker could start from"
+
+
+def test_a_refused_final_stage_goes_to_the_second_store(store: Full, keeper: StageWriter, tmp_path: Path) -> None:
+    store.full = True
+    keeper.keep(KEYS[0], STAGES[0], [])
+    assert keeper.home(KEYS[0]) == str(tmp_path / "elsewhere")
+    found = StageStore(str(tmp_path / "elsewhere")).get(KEYS[0])
+    assert found is not None and same(found, STAGES[0])
