@@ -1,12 +1,15 @@
 # make search   .venv, the demo corpus, the 27-trial grid, a registered champion
 # make test     .venv, the whole test suite, two files at a time
-# make docs     .venv, the documentation, in site/
+# make quick    the tests that need neither Ray nor a server, in less than a minute
+# make check    style and types
+# make layout   which package imports which, and how large things are
+# make docs     the documentation, in site/
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: search test check docs bench audit sbom lock clean
+.PHONY: search test quick check layout docs bench audit sbom lock clean
 
 search: $(INSTALLED)
 	$(BIN)/python search/run_grid.py
@@ -14,10 +17,16 @@ search: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not services"
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+layout: $(INSTALLED)
+	$(BIN)/python -m tests.architecture
 
 docs: $(INSTALLED) # a broken link is an error
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
