@@ -16,27 +16,27 @@ from search.session.session import Record, Session
 from search.stages.leases import Leaseholder
 from search.stages.storage import absolute, below
 from search.stages.store import Lineage, Stage, StageStore, final_weights
-from search.tasks.base import Point, lineage_of, reported
+from search.tasks.base import Point, lineage_of, trial_report
 
 if TYPE_CHECKING:
-    from search.runtime.cluster import Slots
+    from search.runtime.cluster import Allocation
     from search.runtime.trial import Job
 
 
 class Strategy(Protocol):
     """How a search chooses its trials."""
 
-    def axes(self, subject: Problem) -> Mapping[str, object]:
+    def axes(self, problem: Problem) -> Mapping[str, object]:
         """What is searched, as MLflow's parameters."""
 
     @property
     def title(self) -> str:
         """What is searched, in a few words."""
 
-    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
         """Whether some epoch is known to be missing from the store, so that workers will be needed."""
 
-    def train(self, arena: SearchContext) -> Sequence[Record] | None:
+    def train(self, context: SearchContext) -> Sequence[Record] | None:
         """Run the trials; returns a ranking, best first, or None for the usual one.
 
         Raises: KeyboardInterrupt after Ctrl-C.
@@ -48,23 +48,25 @@ class SearchContext:
     """Where a strategy trains: the session, the stage store, and Ray once it is needed."""
 
     plan: Plan
-    subject: Problem
+    problem: Problem
     session: Session
     device: str
     store: StageStore | None
     lease: Leaseholder | None
-    slots: Callable[[], Slots] = field(repr=False)
+    allocation: Callable[[], Allocation] = field(repr=False)
 
-    def job(self, ends: Iterable[int]) -> tuple[Job, Slots]:
+    def job(self, ends: Iterable[int]) -> tuple[Job, Allocation]:
         """Start Ray; returns what its workers are given. ends: the numbers of epochs at which some trial ends."""
         with quick_imports():
             from search.runtime import tuning  # noqa: F401  the first sets what Ray Tune reads
             from search.runtime.trial import Job
-        slots = self.slots()
-        if slots.notice:
-            print(slots.notice)
+        allocation = self.allocation()
+        if allocation.notice:
+            print(allocation.notice)
         store, scratch = self.store.uri if self.store else None, _scratch(self.plan, self.session)
-        return Job(self.session.id, self.subject.task.lean(), slots.device, store, frozenset(ends), scratch), slots
+        return Job(
+            self.session.id, self.problem.task.for_workers(), allocation.device, store, frozenset(ends), scratch
+        ), allocation
 
     def claim(self, points: Sequence[Point]) -> None:
         """Keep the stages of these points from being pruned while the search runs."""
@@ -74,9 +76,9 @@ class SearchContext:
 
     def lineage(self, point: Point) -> Lineage:
         """Everything besides its rates that determines a point's epochs."""
-        return lineage_of(self.subject.task, point, self.device, self.session.id)
+        return lineage_of(self.problem.task, point, self.device, self.session.id)
 
-    def known(self, points: Sequence[Point]) -> list[int]:
+    def stored_epochs(self, points: Sequence[Point]) -> list[int]:
         """How many epochs of each point are in the store; zeros if it does not answer."""
         nothing = [0] * len(points)
         if self.store is None:
@@ -93,11 +95,11 @@ class SearchContext:
         """
         if self.store is None:
             return tuple(points)
-        kind, store = self.session.kind, self.store
+        schema, store = self.session.schema, self.store
         keys = [self.lineage(point).key(point.rates()) for point in points]
         found = {number: stage for number, key in enumerate(keys) if (stage := store.outline(key)) is not None}
         while found:
-            best = min(found, key=lambda number: kind.merit(kind.chosen(found[number].state.history)))
+            best = min(found, key=lambda number: schema.sort_key(schema.chosen(found[number].state.history)))
             if store.get(keys[best]) is not None:
                 break
             del found[best]
@@ -109,8 +111,8 @@ class SearchContext:
         """Give the session a trial whose epochs, or the first `reached` of them, are in a stage."""
         self.session.start(trial, point.config())
         history = stage.state.history[:reached]
-        self.session.advance(trial, reported(history, stage.origins[:reached], True, self.session.kind))
-        self.session.end(trial, self.weights(point, self.session.kind.chosen(history).epoch))
+        self.session.add_report(trial, trial_report(history, stage.origins[:reached], True, self.session.schema))
+        self.session.end(trial, self.weights(point, self.session.schema.chosen(history).epoch))
 
     def weights(self, point: Point, epochs: int) -> Callable[[], Mapping[str, Tensor]]:
         """A function that reads the weights of a point after some epochs."""
@@ -118,10 +120,10 @@ class SearchContext:
         return functools.partial(final_weights, uri, self.lineage(point).key(point.rates()[:epochs]))
 
     def with_last_epoch(self) -> SearchContext:
-        """This arena for trials that stand for their last epoch."""
-        self.session.kind = replace(self.session.kind, best_epoch=False)
-        task = self.subject.task.reading(self.session.kind)
-        return replace(self, subject=replace(self.subject, task=task))
+        """This context for trials that stand for their last epoch."""
+        self.session.schema = replace(self.session.schema, best_epoch=False)
+        task = self.problem.task.with_schema(self.session.schema)
+        return replace(self, problem=replace(self.problem, task=task))
 
 
 def _scratch(plan: Plan, session: Session) -> str:

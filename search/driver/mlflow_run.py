@@ -13,26 +13,26 @@ from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
 from search.problems.problem import Problem
 from search.session.session import KILLED, Session
-from search.tasks.base import Point, readable
+from search.tasks.base import Point, format_setting
 
 SHOWN_VALUES = 10  # of an axis, in the parameters of the search's run
 
 
 def open_session(
     name: str,
-    subject: Problem,
+    problem: Problem,
     tags: Mapping[str, object],
     clerk: MlflowProcess,
     tracking_uri: str | None,
     axes: Mapping[str, object],
 ) -> Session:
     """Begin the search's own run, while the store is being opened. axes: what is searched, for people to read."""
-    store = clerk.open(tracking_uri, subject.experiment, subject.model)
+    store = clerk.open(tracking_uri, problem.experiment, problem.model)
     tracker = Outbox(store, STORE / "outbox", close_abandoned)
-    params = dict(axes) | dict(subject.params)
+    params = dict(axes) | dict(problem.params)
     parent = tracker.start_run(name, params, dict(tags) | {"driver": driver()})
-    tracker.log_dataset(parent, subject.task.name, subject.digest, subject.source, subject.profile)
-    return Session(name, tracker, parent, tags, 0, subject.task.kind)
+    tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)
+    return Session(name, tracker, parent, tags, 0, problem.task.schema)
 
 
 def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
@@ -41,7 +41,9 @@ def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in names:
         values = sorted({config[name] for config in configs}, key=_order)
-        found[name] = " ".join(map(readable, values[:SHOWN_VALUES])) + (" ..." if len(values) > SHOWN_VALUES else "")
+        found[name] = " ".join(map(format_setting, values[:SHOWN_VALUES])) + (
+            " ..." if len(values) > SHOWN_VALUES else ""
+        )
     return found | {"trials": len(points)}
 
 

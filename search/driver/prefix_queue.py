@@ -1,6 +1,6 @@
 """The points of a search that wait for a worker, filed so that the next one is found without looking at all of them.
 
-    waiting = Waiting(points)
+    waiting = PrefixQueue(points)
     point = waiting.take("trial 1")                   # None if all that are left have to wait
     waiting.reached("trial 1", 5)
     waiting.end("trial 1")
@@ -27,7 +27,7 @@ FEW_EPOCHS = 10_000  # of all points together, up to which `balanced` tries
 _Filed = tuple[int, int, int, int]  # way, negative; epochs left, of either sign; point; where it was filed by then
 
 
-class Waiting:
+class PrefixQueue:
     """Points in the order in which they should run: the longest way first, then as given."""
 
     def __init__(self, points: Sequence[Point], share: bool = True, long: int | None = None) -> None:
@@ -119,17 +119,17 @@ def paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tu
     return found
 
 
-def balanced(points: Sequence[Point], workers: int, share: bool = True) -> Waiting:
+def balanced(points: Sequence[Point], workers: int, share: bool = True) -> PrefixQueue:
     """The points in that order in which so many workers are done first, if all epochs last equally long."""
     tries: list[int | None] = [None]
     if share and workers > 1 and sum(point.epochs for point in points) <= FEW_EPOCHS:
         tries += range(2 * workers + 1)
-    return Waiting(points, share, min(tries, key=lambda long: _duration(points, workers, long)))
+    return PrefixQueue(points, share, min(tries, key=lambda long: _duration(points, workers, long)))
 
 
 def _duration(points: Sequence[Point], workers: int, long: int | None) -> int:
     """How many epochs pass until the last of the points is done; reading takes no time."""
-    waiting, names = Waiting(points, long=long), itertools.count()
+    waiting, names = PrefixQueue(points, long=long), itertools.count()
     running: dict[str, Point] = {}
     passed = 0
     while True:
@@ -144,7 +144,7 @@ def _duration(points: Sequence[Point], workers: int, long: int | None) -> int:
         passed += 1
 
 
-def _end_if_done(waiting: Waiting, running: dict[str, Point], trial: str) -> None:
+def _end_if_done(waiting: PrefixQueue, running: dict[str, Point], trial: str) -> None:
     if waiting.done(trial) == running[trial].epochs:
         waiting.end(trial)
         del running[trial]

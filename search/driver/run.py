@@ -1,6 +1,6 @@
 """A search from its plan to its champion.
 
-    run(Plan(data=("demo",), ...), subject, exhaust, clerk)
+    run(Plan(data=("demo",), ...), problem, exhaust, clerk)
 
 A strategy chooses the trials: `search.grid` runs given points, `search.optuna_search.strategy` asks Optuna for them.
 """
@@ -31,26 +31,26 @@ from search.stages.store import StageStore
 from search.tasks.device import choose_device, device_name
 
 if TYPE_CHECKING:
-    from search.runtime.cluster import Slots
+    from search.runtime.cluster import Allocation
 
 
-def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) -> int:
+def run(plan: Plan, problem: Problem, strategy: Strategy, clerk: MlflowProcess) -> int:
     """Run a whole search, with MLflow in this clerk's process; returns the exit status."""
     began = time.monotonic()
-    name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    axes = strategy.axes(subject)
-    print(f"{name}: {strategy.title} on " + "\n".join(subject.lines))
-    with closing(subject), _workers(plan, subject, strategy) as (device, start):
-        tags = common_tags(name, plan.script, device) | dict(subject.tags)
-        session = open_session(name, subject, tags, clerk, plan.tracking_uri, axes)
+    name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    axes = strategy.axes(problem)
+    print(f"{name}: {strategy.title} on " + "\n".join(problem.lines))
+    with closing(problem), _workers(plan, problem, strategy) as (device, start):
+        tags = common_tags(name, plan.script, device) | dict(problem.tags)
+        session = open_session(name, problem, tags, clerk, plan.tracking_uri, axes)
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
-                arena = SearchContext(
-                    plan, subject, session, device, store, lease, functools.partial(_ready, session, start)
+                context = SearchContext(
+                    plan, problem, session, device, store, lease, functools.partial(_ready, session, start)
                 )
-                ranking = strategy.train(arena)
-                ending = subject.conclude(session, tags, plan.promote, ranking)
+                ranking = strategy.train(context)
+                ending = problem.conclude(session, tags, plan.promote, ranking)
             session.settle()
             report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
@@ -69,43 +69,43 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
     return code
 
 
-def _ready(session: Session, start: Callable[[], Slots]) -> Slots:
+def _ready(session: Session, start: Callable[[], Allocation]) -> Allocation:
     """The cluster. Raises: ModelError at once if MLflow cannot be reached."""
     session.tracker.opened()
     return start()
 
 
 @contextmanager
-def _workers(plan: Plan, subject: Problem, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Slots]]]:
+def _workers(plan: Plan, problem: Problem, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Allocation]]]:
     """The device that trials train on, and a function that waits for the cluster, a running one or a private one."""
     if plan.address:
-        with _joined(plan, subject) as slots:
-            yield slots.device, functools.partial(replace, slots)
+        with _joined(plan, problem) as allocation:
+            yield allocation.device, functools.partial(replace, allocation)
         return
     device = device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
-    kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
-    with _starting(plan, subject, soon=not kept or strategy.needs_training(subject, kept, device)) as start:
+    kept = plan.stage_store and StageStore(absolute(plan.stage_store), problem.task.schema.epoch)
+    with _starting(plan, problem, soon=not kept or strategy.needs_training(problem, kept, device)) as start:
         yield device, start
 
 
 @contextmanager
-def _cluster(plan: Plan, subject: Problem) -> Iterator[Slots]:
+def _cluster(plan: Plan, problem: Problem) -> Iterator[Allocation]:
     from search.runtime.cluster import cluster
 
-    size = subject.task.nbytes
-    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
-        yield replace(slots, device=device_name(slots.device, plan.lanes))
+    size = problem.task.nbytes
+    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as allocation:
+        yield replace(allocation, device=device_name(allocation.device, plan.lanes))
 
 
 @contextmanager
-def _starting(plan: Plan, subject: Problem, soon: bool) -> Iterator[Callable[[], Slots]]:
+def _starting(plan: Plan, problem: Problem, soon: bool) -> Iterator[Callable[[], Allocation]]:
     """A function that waits for a private cluster. soon: whether to start it now, while this thread goes on.
 
     The thread that starts it has to live as long as it does: Linux ends Ray's processes with it. And while Ray is shut
     down this thread has to wait: an object of Ray's that is freed meanwhile would end the process.
     """
     stack = ExitStack()
-    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, subject)))
+    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, problem)))
     with ThreadPoolExecutor(1, "ray") as thread:
         if soon:
             from search.runtime import cluster  # noqa: F401  here, since two threads must not import at the same time
@@ -118,14 +118,14 @@ def _starting(plan: Plan, subject: Problem, soon: bool) -> Iterator[Callable[[],
 
 
 @contextmanager
-def _joined(plan: Plan, subject: Problem) -> Iterator[Slots]:
+def _joined(plan: Plan, problem: Problem) -> Iterator[Allocation]:
     """A running cluster. Raises: SettingsError if a node that may train does not see the store."""
     from search.runtime.shared_storage import require
 
-    with _cluster(plan, subject) as slots:
+    with _cluster(plan, problem) as allocation:
         flag, store = ("--stage-store", plan.stage_store) if plan.stage_store else ("--storage", plan.storage)
-        require(flag, absolute(store), slots.resources)
-        yield slots
+        require(flag, absolute(store), allocation.resources)
+        yield allocation
 
 
 def _tidy(plan: Plan, session: Session) -> None:
@@ -142,7 +142,7 @@ def _stages(plan: Plan, session: Session) -> Iterator[tuple[StageStore | None, L
     if plan.stage_store is None:
         yield None, None
         return
-    store = StageStore(absolute(plan.stage_store), session.kind.epoch)
+    store = StageStore(absolute(plan.stage_store), session.schema.epoch)
     holder = Leaseholder(store, session.id, ())
     session.heartbeats.append(holder.renew)
     try:

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 
 from search.driver.context import SearchContext
 from search.session.session import Record
-from search.tasks.agr_task import fusible
-from search.tasks.base import Config, Point, counted, distinct_epochs
+from search.tasks.agr_task import fusible_settings
+from search.tasks.base import Config, Point, distinct_epochs, pluralize
 
 
-def train_all(arena: SearchContext, points: Sequence[Point], prefix: str = "read") -> None:
+def train_all(context: SearchContext, points: Sequence[Point], prefix: str = "read") -> None:
     """Read what the store has, and let Ray Tune train the rest. Raises: KeyboardInterrupt after Ctrl-C."""
-    arena.claim(points)
-    left = arena.replay_cached(points, prefix)
+    context.claim(points)
+    left = context.replay_cached(points, prefix)
     if not left:
         return
-    job, slots = arena.job(point.epochs for point in left)
+    job, allocation = context.job(point.epochs for point in left)
     from search.driver.prefix_searcher import PrefixSearcher
     from search.runtime.fused_trials import fuse
     from search.runtime.tuning import tune_points
 
-    if arena.plan.lanes == "fused" and job.stages:
-        fuse(arena.session, fusible(left), job, slots)
+    if context.plan.lanes == "fused" and job.stages:
+        fuse(context.session, fusible_settings(left), job, allocation)
     total = distinct_epochs(left) if job.stages else sum(point.epochs for point in left)
-    searcher = PrefixSearcher(left, slots.workers, share=job.stages is not None)
-    tune_points(arena.session, searcher, job, slots, f"{counted(len(left), 'trial')} on", total, len(left))
+    searcher = PrefixSearcher(left, allocation.workers, share=job.stages is not None)
+    tune_points(context.session, searcher, job, allocation, f"{pluralize(len(left), 'trial')} on", total, len(left))
 
 
-def retrain(arena: SearchContext, config: Config) -> list[Record]:
+def train_one(context: SearchContext, config: Config) -> list[Record]:
     """Train one more point; returns its record, or nothing if it gave no epoch."""
-    before = set(arena.session.records)
-    train_all(arena, [arena.subject.task.kind.point(config)], "champion")
-    return [record for trial, record in arena.session.records.items() if trial not in before and record.history]
+    before = set(context.session.records)
+    train_all(context, [context.problem.task.schema.point(config)], "champion")
+    return [record for trial, record in context.session.records.items() if trial not in before and record.history]

@@ -38,7 +38,7 @@ class SessionCallback(Callback):  # type: ignore[misc]
             _WARNED.add(self._id)
             store = hide(self._finals, self._finals)
             complain(f"{store}: {trouble}; training goes on, its stages are stored as soon as the store takes them")
-        _SESSIONS[self._id].advance(trial.trial_id, result)
+        _SESSIONS[self._id].add_report(trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """A trial has reached its end, or was pruned."""

@@ -1,6 +1,6 @@
 """Start a local Ray cluster or join a running one, and find out how many trials fit on it.
 
-with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as slots: ...
+with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as allocation: ...
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ANSWER_SECONDS = 10.0  # within which a cluster must accept a connection
 
 
 @dataclass(frozen=True)
-class Slots:
+class Allocation:
     """How trials fit on the cluster.
 
     Attributes:
@@ -62,7 +62,7 @@ class Slots:
 @contextmanager
 def cluster(
     address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
-) -> Iterator[Slots]:
+) -> Iterator[Allocation]:
     """Start or join Ray without its messages, and leave it afterwards.
 
     Args:
@@ -95,7 +95,7 @@ def cluster(
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
     end_on_sigterm()  # Ray has replaced the handler by one that aborts the driver
     try:
-        yield _slots(device, wanted, gpus_per_trial)
+        yield _allocate(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
 
@@ -177,7 +177,7 @@ def _device_of_cluster(cuda: bool, mps: bool) -> str:
     return "mps" if mps and apple else "cpu"
 
 
-def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
+def _allocate(device: str, wanted: int | None, gpus_per_trial: float) -> Allocation:
     """How trials fit on the cluster that was joined.
 
     Raises:
@@ -199,4 +199,4 @@ def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
     if idle:
         notices.append(f"all trials go to {device}: {idle} of {len(every)} nodes have none and train nothing")
     resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
-    return Slots(device, resources, workers, "\n".join(notices))
+    return Allocation(device, resources, workers, "\n".join(notices))

@@ -1,6 +1,6 @@
 """`--lanes fused`: the epochs of a search are trained in batches of models, before its trials run.
 
-    fuse(session, points, job, slots)
+    fuse(session, points, job, allocation)
 
 Each worker gets a group of points as one Ray task, trains them together (agr.training.fused) and puts their stages into the
 stage store, where the trials of Ray Tune then read them. These stages have a lineage of their own, since they agree
@@ -21,11 +21,11 @@ from agr.errors import SettingsError, TrainingError
 from agr.training.fused import Outcome, Rates, fused_epochs
 from agr.training.loop import State
 from agr.training.settings import Settings
-from search.runtime.cluster import Slots
-from search.runtime.trial import Job, about, superfluous
+from search.runtime.cluster import Allocation
+from search.runtime.trial import Job, about, stages_to_drop
 from search.session.session import Session
 from search.stages.store import Lineage, Stage, StageStore
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
 from search.tasks.device import torch_device
 
@@ -33,11 +33,11 @@ CRASHES = 2  # how often a task whose worker died is started again
 WRITERS = 4  # threads that write stages while the next epoch trains
 
 
-def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -> None:
+def fuse(session: Session, points: Sequence[Settings], job: Job, allocation: Allocation) -> None:
     """Train the points in lanes and wait; prints a line for each epoch."""
-    parts = groups(points, slots.workers)
-    cpus, gpus = slots.resources.get("CPU", 0.0), slots.resources.get("GPU", 0.0)
-    custom = {name: amount for name, amount in slots.resources.items() if name not in ("CPU", "GPU")}
+    parts = groups(points, allocation.workers)
+    cpus, gpus = allocation.resources.get("CPU", 0.0), allocation.resources.get("GPU", 0.0)
+    custom = {name: amount for name, amount in allocation.resources.items() if name not in ("CPU", "GPU")}
     options = {"num_cpus": cpus, "num_gpus": gpus, "resources": custom, "max_retries": CRASHES}
     task, shared = ray.remote(advance).options(**options), ray.put(job)
     running = {task.remote(shared, part): f"lanes {number}/{len(parts)}" for number, part in enumerate(parts, start=1)}
@@ -76,7 +76,7 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
     if device.type == "cpu":
         torch.set_num_threads(1)
     task = job.task
-    if not isinstance(task, Voices):
+    if not isinstance(task, AgrTask):
         raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")
     store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)
     found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
@@ -95,7 +95,7 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
                 origins[rates] = (*before, job.search)
                 stage = Stage(state, origins[rates], about(task.describe(points[0]), state.history))
                 read = 0 if before[-1:] == (job.search,) else len(before)  # the stages of another search stay
-                spare = superfluous(state.history, job.ends, task.kind, read)
+                spare = stages_to_drop(state.history, job.ends, task.schema, read)
                 writes.append(pool.submit(_store, store, lineage, rates, stage, spare))
             yield _line(outcomes)
         for write in writes:

@@ -17,7 +17,16 @@ with quick_imports():  # of torch, by a new worker
     from agr.training.settings import STEP_SIZE
     from search.stages.store import Stage, StageStore
     from search.stages.writer import StageWriter
-    from search.tasks.base import AnyTask, Config, EpochMetrics, Kind, Point, TrialReport, lineage_of, reported
+    from search.tasks.base import (
+        AnyTask,
+        Config,
+        EpochMetrics,
+        Point,
+        TrialReport,
+        TrialSchema,
+        lineage_of,
+        trial_report,
+    )
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,9 @@ def run_trial(config: Config, job: Job) -> None:
     for which the trial stands.
     """
     task = job.task
-    point = task.kind.point(config)
+    point = task.schema.point(config)
     lineage, rates = lineage_of(task, point, job.device, job.search), point.rates()
-    store = StageStore(job.stages, task.kind.epoch) if job.stages else None
+    store = StageStore(job.stages, task.schema.epoch) if job.stages else None
     keeper = StageWriter(store, job.scratch) if store else None
     stage = None
     with suppress(OSError):  # a store that does not answer: the trial begins at its first epoch
@@ -55,8 +64,8 @@ def run_trial(config: Config, job: Job) -> None:
     read = len(origins)  # the stage that was read may be the end of another search's trial: it stays
 
     def tell(history: Sequence[EpochMetrics], report: TrialReport) -> None:
-        if task.kind.best_epoch or len(history) == point.epochs:
-            report["stage"] = lineage.key(rates[: task.kind.chosen(history).epoch])
+        if task.schema.best_epoch or len(history) == point.epochs:
+            report["stage"] = lineage.key(rates[: task.schema.chosen(history).epoch])
             report["home"] = keeper.home(report["stage"]) if keeper else job.finals
         if keeper and keeper.trouble:
             report["unsaved"] = keeper.trouble
@@ -66,14 +75,14 @@ def run_trial(config: Config, job: Job) -> None:
         origins.append(job.search)
         stage = Stage(state, tuple(origins), about(task.describe(point), state.history))
         if keeper:
-            spare = superfluous(state.history, job.ends, task.kind, read)
+            spare = stages_to_drop(state.history, job.ends, task.schema, read)
             keeper.keep(lineage.key(rates[: epoch.epoch]), stage, (lineage.key(rates[:count]) for count in spare))
         elif epoch.epoch == point.epochs:
-            StageStore(job.finals, task.kind.epoch).put(lineage.key(rates), stage)
-        tell(state.history, reported([epoch], [job.search], False, task.kind))
+            StageStore(job.finals, task.schema.epoch).put(lineage.key(rates), stage)
+        tell(state.history, trial_report([epoch], [job.search], False, task.schema))
 
     if stage:
-        tell(stage.state.history, reported(stage.state.history, origins, True, task.kind))
+        tell(stage.state.history, trial_report(stage.state.history, origins, True, task.schema))
     try:
         task.fit(point, job.device, after_epoch, stage.state if stage else None)
     except TrainingError as error:
@@ -81,7 +90,9 @@ def run_trial(config: Config, job: Job) -> None:
         tune.report(nothing | {"failed": str(error)})
 
 
-def superfluous(history: Sequence[EpochMetrics], ends: Container[int], kind: Kind[Point], read: int) -> set[int]:
+def stages_to_drop(
+    history: Sequence[EpochMetrics], ends: Container[int], schema: TrialSchema[Point], read: int
+) -> set[int]:
     """After how many epochs the stages of a trial are no longer needed, now that the stage of `history` is stored.
 
     The stages at which trials part or end stay, and the one for which this trial stands.
@@ -89,12 +100,12 @@ def superfluous(history: Sequence[EpochMetrics], ends: Container[int], kind: Kin
     Args:
         history: All epochs so far.
         ends: The numbers of epochs at which some trial of the search ends.
-        kind: Says for which epoch a trial stands.
+        schema: Says for which epoch a trial stands.
         read: Epochs that the trial did not train; their stages may be the ends of another search's trials.
     """
     before = history[:-1]
-    candidates = {len(before)} | ({kind.chosen(before).epoch} if before and kind.best_epoch else set())
-    needed = kind.chosen(history).epoch if kind.best_epoch else 0
+    candidates = {len(before)} | ({schema.chosen(before).epoch} if before and schema.best_epoch else set())
+    needed = schema.chosen(history).epoch if schema.best_epoch else 0
     return {n for n in candidates if n > read and n % STEP_SIZE and n not in ends and n != needed}
 
 

@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from agr.registry.uri import STORE
 from search.runtime.callback import SessionCallback
-from search.runtime.cluster import Slots
+from search.runtime.cluster import Allocation
 from search.runtime.trial import Job, run_trial
 from search.session import display
 from search.session.session import Session
@@ -28,7 +28,7 @@ def tune_points(
     session: Session,
     searcher: Searcher,
     job: Job,
-    slots: Slots,
+    allocation: Allocation,
     title: str,
     epochs: int | None,
     trials: int = -1,
@@ -51,12 +51,12 @@ def tune_points(
         KeyboardInterrupt: After Ctrl-C, which Ray Tune answers by stopping the trials and returning.
     """
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
+        tune.with_resources(tune.with_parameters(run_trial, job=job), allocation.resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=trials,
-            max_concurrent_trials=slots.workers,  # or Tune starts the workers one after the other
+            max_concurrent_trials=allocation.workers,  # or Tune starts the workers one after the other
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -68,7 +68,7 @@ def tune_points(
             verbose=0,
         ),
     )
-    with display.shown(session, epochs, f"{session.name}: {title} {slots.workers} x {slots.device}"):
+    with display.shown(session, epochs, f"{session.name}: {title} {allocation.workers} x {allocation.device}"):
         tuner.fit()
     if not searcher.exhausted:
         raise KeyboardInterrupt

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from agr.errors import AgrError
-from search.tasks.agr_task import VOICES
-from search.tasks.base import Config, EpochMetrics, Kind, Point, TrialReport, counted
+from search.tasks.agr_task import AGR_SCHEMA
+from search.tasks.base import Config, EpochMetrics, Point, TrialReport, TrialSchema, pluralize
 
 if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
@@ -34,7 +34,7 @@ class Record:
 
     settings: Point
     run_id: str
-    kind: Kind[Point] = VOICES
+    schema: TrialSchema[Point] = AGR_SCHEMA
     status: str = RUNNING
     history: list[EpochMetrics] = field(default_factory=list)
     trained: int = 0
@@ -52,10 +52,10 @@ class Record:
     @property
     def standing(self) -> dict[str, float]:
         """The metrics of the epoch for which it stands, for MLflow; {} where that is always the last."""
-        if not (self.kind.best_epoch and self.history):
+        if not (self.schema.best_epoch and self.history):
             return {}
         return {"chosen_epoch": self.chosen.epoch} | {
-            f"chosen_{name}": getattr(self.chosen, name) for name in self.kind.columns
+            f"chosen_{name}": getattr(self.chosen, name) for name in self.schema.columns
         }
 
     @property
@@ -66,19 +66,19 @@ class Record:
     @property
     def chosen(self) -> EpochMetrics:
         """The epoch for which the trial stands; there must be one."""
-        return self.kind.chosen(self.history)
+        return self.schema.chosen(self.history)
 
     @property
     def named(self) -> dict[str, object]:
         """The settings that tell it apart; of a finished trial, `epochs` is the epoch for which it stands."""
         known = self.settings.config()
         known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
-        return {name: known[name] for name in self.kind.axes}
+        return {name: known[name] for name in self.schema.axes}
 
     @property
     def score(self) -> float:
         """How good the trial is; more is better."""
-        return self.kind.aim.score(self.chosen)
+        return self.schema.objective.score(self.chosen)
 
     @property
     def pruned(self) -> bool:
@@ -96,14 +96,14 @@ class Session:
         parent: str,
         tags: Mapping[str, object],
         planned: int,
-        kind: Kind[Point] = VOICES,
+        schema: TrialSchema[Point] = AGR_SCHEMA,
     ) -> None:
         """parent: the search's run in MLflow. tags: for the runs of its trials. planned: how many trials."""
         self.name = name
         self.tracker = tracker
         self.parent = parent
         self.planned = planned
-        self.kind = kind
+        self.schema = schema
         self.records: dict[str, Record] = {}
         self.listeners: list[Callable[[Record], None]] = []
         self.heartbeats: list[Callable[[], None]] = []
@@ -121,18 +121,18 @@ class Session:
     def start(self, trial_id: str, config: Config) -> None:
         """A trial starts, or starts again after its worker died."""
         if trial_id not in self.records:
-            point = self.kind.point(config)
+            point = self.schema.point(config)
             params = point.config()
-            run_id = self.tracker.start_run(self.kind.title(params), params, self._tags, self.parent)
-            self.records[trial_id] = Record(point, run_id, self.kind)
+            run_id = self.tracker.start_run(self.schema.title(params), params, self._tags, self.parent)
+            self.records[trial_id] = Record(point, run_id, self.schema)
         self._tell(self.records[trial_id])
 
-    def advance(self, trial_id: str, result: TrialReport) -> None:
+    def add_report(self, trial_id: str, result: TrialReport) -> None:
         """A trial reports epochs; those already known, from before its worker died, are skipped."""
         record = self.records[trial_id]
         record.reason = result.get("failed", "")
         for values, origin in zip(result["epochs"], result["origins"], strict=True):
-            epoch = self.kind.epoch(**values)
+            epoch = self.schema.epoch(**values)
             if epoch.epoch <= len(record.history):
                 continue
             record.history.append(epoch)
@@ -140,7 +140,7 @@ class Session:
             self._count(record, epoch.epoch, origin, read=result["read"])
         if len(record.history) < record.settings.epochs:  # the last ones go with the totals, when the trial ends
             self._send(record)
-        if record.kind.best_epoch and record.history:
+        if record.schema.best_epoch and record.history:
             self.note(record)
         self._tell(record)
 
@@ -154,7 +154,7 @@ class Session:
         record = self.records[trial_id]
         record.reason = record.reason or error
         record.weights = weights
-        reached = len(record.history) >= (1 if self.kind.prunes else record.settings.epochs)
+        reached = len(record.history) >= (1 if self.schema.prunes else record.settings.epochs)
         done = reached and not record.reason
         self._close(record, FINISHED if done else FAILED)
 
@@ -208,7 +208,7 @@ class Session:
         records = self.records.values()
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
-        whole = f"{counted(len(records), 'trial')}, {counted(total, 'epoch')}"
+        whole = f"{pluralize(len(records), 'trial')}, {pluralize(total, 'epoch')}"
         return f"{whole}, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
     def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
@@ -228,7 +228,7 @@ class Session:
         self.beat()
 
     def _log_best(self) -> None:
-        aim = self.kind.aim
+        aim = self.schema.objective
         value = {f"best_{aim.metric}": aim.value(self.best[-1][1])}
         self.tracker.log_epochs(self.parent, [SimpleNamespace(epoch=self.trained, **value)])
 
@@ -248,5 +248,5 @@ class Session:
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:
-    """Records sorted by `Kind.merit`, best first."""
-    return sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    """Records sorted by `TrialSchema.sort_key`, best first."""
+    return sorted(records, key=lambda record: record.schema.sort_key(record.chosen))

@@ -15,12 +15,12 @@ from agr.errors import SettingsError
 from agr.training.loop import Epoch, Report, State, fit
 from agr.training.settings import Settings
 from search.stages.store import Lineage
-from search.tasks.base import EpochMetrics, Kind, Point
+from search.tasks.base import EpochMetrics, Point, TrialSchema
 from search.tasks.device import torch_device
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldPoint:
     """Settings to be trained on fold `fold`, counted from 1, of the search's training and validation speakers."""
 
     settings: Settings
@@ -45,30 +45,36 @@ class Folded:
         return self.settings.config() | {"fold": self.fold}
 
 
-AgrPoint = Settings | Folded
+AgrPoint = Settings | FoldPoint
 
 
-def settled(config: Mapping[str, Any]) -> AgrPoint:
+def agr_point(config: Mapping[str, Any]) -> AgrPoint:
     """The point of a configuration of AGR's own models; `fold`, if not 0, names one of the folds for scoring."""
     values = dict(config)
     fold = values.pop("fold", 0)
     settings = Settings(**values)
-    return Folded(settings, fold) if fold else settings
+    return FoldPoint(settings, fold) if fold else settings
 
 
-VOICES: Kind[AgrPoint] = Kind(settled)
-USUAL = {item.name: item.default for item in fields(Settings)}
-TOLD = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # described where they are not as usual
+AGR_SCHEMA: TrialSchema[AgrPoint] = TrialSchema(agr_point)
+DEFAULTS = {item.name: item.default for item in fields(Settings)}
+DESCRIBED = (
+    "batch_size",
+    "weight_decay",
+    "dropout",
+    "label_smoothing",
+    "width",
+)  # described where they are not as usual
 
 
 @dataclass(frozen=True)
-class Voices:
+class AgrTask:
     """AGR's models on clips. `folds`: splits of the training and validation speakers of `split`."""
 
     data: ImageSet
     split: Split
     folds: tuple[Split, ...] = ()
-    kind: Kind[AgrPoint] = VOICES
+    schema: TrialSchema[AgrPoint] = AGR_SCHEMA
 
     @property
     def name(self) -> str:
@@ -96,35 +102,39 @@ class Voices:
         settings = settings_of(point)
         told = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
         own = {"recipe": self.data.recipe.name, "model": settings.model}
-        return told | own | {name: getattr(settings, name) for name in TOLD if getattr(settings, name) != USUAL[name]}
+        return (
+            told
+            | own
+            | {name: getattr(settings, name) for name in DESCRIBED if getattr(settings, name) != DEFAULTS[name]}
+        )
 
-    def reading(self, kind: Kind[AgrPoint]) -> Voices:
+    def with_schema(self, schema: TrialSchema[AgrPoint]) -> AgrTask:
         """The task with its trials read in another way."""
-        return replace(self, kind=kind)
+        return replace(self, schema=schema)
 
-    def lean(self) -> Voices:
+    def for_workers(self) -> AgrTask:
         """The images without the manifest's rows."""
         return replace(self, data=replace(self.data, pixels=np.asarray(self.data.pixels), rows=()))
 
     def _split(self, point: AgrPoint) -> Split:
-        return self.folds[point.fold - 1] if isinstance(point, Folded) else self.split
+        return self.folds[point.fold - 1] if isinstance(point, FoldPoint) else self.split
 
 
-def epochs_of(history: Sequence[EpochMetrics]) -> list[Epoch]:
+def agr_epochs(history: Sequence[EpochMetrics]) -> list[Epoch]:
     """The history of one of AGR's own trials."""
     return [epoch for epoch in history if isinstance(epoch, Epoch)]
 
 
 def settings_of(point: object) -> Settings:
     """The settings of one of AGR's own trials. Raises: TypeError for a point of another task."""
-    if isinstance(point, Folded):
+    if isinstance(point, FoldPoint):
         return point.settings
     if not isinstance(point, Settings):
         raise TypeError(f"{type(point).__name__}: expected a point of AGR's own models")
     return point
 
 
-def fusible(points: Sequence[Point]) -> list[Settings]:
+def fusible_settings(points: Sequence[Point]) -> list[Settings]:
     """The points as settings, to be trained in lanes. Raises: SettingsError for those of a trainable or a fold."""
     found = [point for point in points if isinstance(point, Settings)]
     if len(found) < len(points):

@@ -1,6 +1,6 @@
 """What a search trains, as the search sees it.
 
-A task turns configurations into points, says what determines each epoch of a point, and trains it. `Voices` trains
+A task turns configurations into points, says what determines each epoch of a point, and trains it. `AgrTask` trains
 AGR's own models on clips; `search.tasks.custom` makes a task of anybody's `fit`.
 """
 
@@ -62,11 +62,11 @@ P_co = TypeVar("P_co", bound=Point, covariant=True)
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric that a search makes as high, or as low, as it can. `says` is its name for people."""
+    """A metric that a search makes as high, or as low, as it can. `label` is its name for people."""
 
     metric: str
     highest: bool
-    says: str
+    label: str
 
     def score(self, epoch: EpochMetrics) -> float:
         """The metric with its sign set so that more is better, rounded so that the order of sums does not matter."""
@@ -82,12 +82,12 @@ ACCURACY = Objective("val_balanced_accuracy", True, "val balanced accuracy")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[P_co]):
+class TrialSchema(Generic[P_co]):
     """How a search reads its trials."""
 
     point: Callable[[Config], P_co]  # makes the point of a configuration
     epoch: Callable[..., EpochMetrics] = Epoch  # makes an epoch of its metrics
-    aim: Objective = ACCURACY  # the metric that the search improves
+    objective: Objective = ACCURACY  # the metric that the search improves
     tie: str = "val_loss"  # the metric, lower is better, that decides between equal scores
     columns: Mapping[str, str] = field(  # the metrics that people are shown, with their headings
         default_factory=lambda: {
@@ -102,35 +102,37 @@ class Kind(Generic[P_co]):
 
     def chosen(self, history: Sequence[EpochMetrics]) -> EpochMetrics:
         """The epoch for which a trial with this history stands."""
-        return min(history, key=self.merit) if self.best_epoch else history[-1]
+        return min(history, key=self.sort_key) if self.best_epoch else history[-1]
 
-    def merit(self, epoch: EpochMetrics) -> tuple[float, float, int]:
+    def sort_key(self, epoch: EpochMetrics) -> tuple[float, float, int]:
         """What trials are sorted by, best first: score, then the tie's metric, then fewer epochs."""
-        return -self.aim.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
+        return -self.objective.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
 
     def title(self, config: Config) -> str:
         """A trial's name."""
-        return " ".join(f"{name}={readable(config[name])}" for name in self.axes)
+        return " ".join(f"{name}={format_setting(config[name])}" for name in self.axes)
 
 
-def reported(epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, kind: Kind[Point]) -> TrialReport:
+def trial_report(
+    epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, schema: TrialSchema[Point]
+) -> TrialReport:
     """The report of one or more new epochs of a trial."""
     last = epochs[-1]
     return {
         "epoch": last.epoch,
-        "score": kind.aim.score(last),
+        "score": schema.objective.score(last),
         "epochs": [dict(vars(epoch)) for epoch in epochs],
         "origins": list(origins),
         "read": read,
     }
 
 
-def readable(value: object) -> str:
+def format_setting(value: object) -> str:
     """A setting with at most three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """A number and a noun: "1 trial", "27 trials"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
@@ -143,7 +145,7 @@ class Task(Protocol[P]):
         """The name of the data."""
 
     @property
-    def kind(self) -> Kind[P]:
+    def schema(self) -> TrialSchema[P]:
         """How its trials are read."""
 
     @property
@@ -159,10 +161,10 @@ class Task(Protocol[P]):
     def describe(self, point: P) -> dict[str, object]:
         """What `python -m search.stages list` shows of the point's stages."""
 
-    def lean(self) -> Task[P]:
+    def for_workers(self) -> Task[P]:
         """The task, in memory, with no more than workers need."""
 
-    def reading(self, kind: Kind[P]) -> Task[P]:
+    def with_schema(self, schema: TrialSchema[P]) -> Task[P]:
         """The task with its trials read in another way."""
 
 

@@ -41,13 +41,13 @@ from numpy.typing import NDArray
 from agr.errors import SettingsError, TrainingError
 from agr.training.loop import Report, State
 from search.stages.store import Lineage
-from search.tasks.base import Config, Kind, Objective
+from search.tasks.base import Config, Objective, TrialSchema
 
 Arrays = Mapping[str, NDArray[np.generic]]
 OWN = ("epoch", "seconds")  # numbers that every epoch has already
 
 
-class Reported(SimpleNamespace):
+class CustomEpoch(SimpleNamespace):
     """An epoch of a trainable: its number, how long it took, and the metrics that it reported."""
 
     epoch: int
@@ -91,11 +91,11 @@ class CustomPoint:
 
 
 @dataclass(frozen=True)
-class Custom:
+class CustomTask:
     """The task of `module:function`; the head of this file says what the module contains."""
 
     path: str
-    kind: Kind[CustomPoint] = field(compare=False)
+    schema: TrialSchema[CustomPoint] = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -116,7 +116,7 @@ class Custom:
     def fit(self, point: CustomPoint, device: str, report: Report, resume: State | None) -> None:
         """Call the function. Raises: TrainingError if it breaks the contract at the head of this file."""
         torch.set_num_threads(1)
-        history: list[Any] = list(resume.history) if resume else []  # of `Reported`, where AGR has its own `Epoch`
+        history: list[Any] = list(resume.history) if resume else []  # of `CustomEpoch`, where AGR has its own `Epoch`
         clock = [time.perf_counter()]
 
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
@@ -124,7 +124,7 @@ class Custom:
                 raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
             numbers = self._checked(metrics, len(history) + 1)
             seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
-            history.append(Reported(epoch=len(history) + 1, **numbers, seconds=seconds))
+            history.append(CustomEpoch(epoch=len(history) + 1, **numbers, seconds=seconds))
             report(history[-1], State(self._tensors(state), {}, tuple(history)))
 
         function_of(self.path)(point.config(), tell, _resume(resume))
@@ -135,11 +135,11 @@ class Custom:
         """The trainable and the settings."""
         return {"trainable": self.path} | {name: value for name, value in point.config().items() if name != "epochs"}
 
-    def reading(self, kind: Kind[CustomPoint]) -> Custom:
+    def with_schema(self, schema: TrialSchema[CustomPoint]) -> CustomTask:
         """The task with its trials read in another way."""
-        return replace(self, kind=kind)
+        return replace(self, schema=schema)
 
-    def lean(self) -> Custom:
+    def for_workers(self) -> CustomTask:
         """The same task: it carries no data."""
         return self
 
@@ -148,9 +148,11 @@ class Custom:
             numbers = {str(name): float(value) for name, value in metrics.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"{self.path}, epoch {epoch}: metrics {metrics!r}; expected numbers by name") from error
-        if self.kind.aim.metric not in numbers:
+        if self.schema.objective.metric not in numbers:
             found = ", ".join(numbers) or "none"
-            raise TrainingError(f"{self.path}, epoch {epoch}: metrics {found}; expected {self.kind.aim.metric} too")
+            raise TrainingError(
+                f"{self.path}, epoch {epoch}: metrics {found}; expected {self.schema.objective.metric} too"
+            )
         for name, value in numbers.items():
             if name in OWN:
                 raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}: a name of AGR's; expected another")
@@ -205,7 +207,7 @@ def function_of(path: str, name: str | None = None) -> Callable[..., object]:
     return found
 
 
-def point_of(path: str, config: Config) -> CustomPoint:
+def custom_point(path: str, config: Config) -> CustomPoint:
     """The point of a configuration. Raises: SettingsError unless `prefix` has an entry for each epoch."""
     epochs = config.get("epochs")
     if not isinstance(epochs, int) or epochs < 1:

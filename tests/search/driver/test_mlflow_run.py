@@ -18,7 +18,7 @@ from agr.training.settings import Settings
 from search.driver import mlflow_run
 from search.driver.mlflow_run import SHOWN_VALUES, axes_of, close_abandoned
 from search.grid import grid
-from tests.search.parts import FakeTracker
+from tests.search.fakes import FakeTracker
 
 HERE = socket.gethostname()
 

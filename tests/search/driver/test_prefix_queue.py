@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agr.training.settings import Settings
-from search.driver.prefix_queue import Waiting, balanced, paths
+from search.driver.prefix_queue import PrefixQueue, balanced, paths
 from search.grid import grid
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
@@ -79,7 +79,7 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
     ask, several, death = CHANCES
     points, share, workers = some_points(rng), rng.random() < 0.8, rng.randint(1, 5)
     long = rng.randint(0, 6)
-    rule, fast, asked = Rule(list(points), share, long), Waiting(points, share, long), 0
+    rule, fast, asked = Rule(list(points), share, long), PrefixQueue(points, share, long), 0
     while rule.waiting or rule.running:
         if len(rule.running) < workers and (rng.random() < ask or not rule.running):
             expected = rule.take(f"t{asked}")
@@ -127,7 +127,7 @@ def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, 
 
 
 def test_nobody_is_next_when_all_are_taken() -> None:
-    waiting = Waiting([Settings(epochs=1, lr=0.1, gamma=0.5)])
+    waiting = PrefixQueue([Settings(epochs=1, lr=0.1, gamma=0.5)])
     assert waiting.take("a") is not None
     assert waiting.take("b") is None
     waiting.end("a")
@@ -145,15 +145,15 @@ def test_ten_thousand_points_are_not_compared_with_each_other(monkeypatch: pytes
     """Each is filed once for every epoch at most; comparing all with all would be a hundred million times."""
     points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:10_000]
     filed = 0
-    plain = Waiting._file
+    plain = PrefixQueue._file
 
-    def counted(self: Waiting, number: int, known: int) -> None:
+    def counted(self: PrefixQueue, number: int, known: int) -> None:
         nonlocal filed
         filed += 1
         plain(self, number, known)
 
-    monkeypatch.setattr(Waiting, "_file", counted)
-    waiting = Waiting(points)
+    monkeypatch.setattr(PrefixQueue, "_file", counted)
+    waiting = PrefixQueue(points)
     for trial in map(str, range(len(points))):
         point = waiting.take(trial)
         assert point is not None

@@ -16,9 +16,9 @@ from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
 from search.optuna_search.searcher import common
-from search.tasks.agr_task import Folded
+from search.tasks.agr_task import FoldPoint
 from search.tasks.base import distinct_epochs
-from tests.search.parts import at
+from tests.search.fakes import progress_report
 
 Rates = tuple[float, ...]
 RETRIES = 2
@@ -93,7 +93,7 @@ class Simulation:
         rates = point.rates()
         known = max((k for k in range(1, len(rates) + 1) if rates[:k] in self._store), default=0) if self.share else 0
         if known:
-            self._say(trial, lambda: self._searcher.on_trial_result(trial, at(known)))
+            self._say(trial, lambda: self._searcher.on_trial_result(trial, progress_report(known)))
         self._go_on(trial, point, known, known)
 
     def _go_on(self, trial: str, point: Settings, read: int, done: int) -> None:
@@ -112,7 +112,7 @@ class Simulation:
         self._store.add(rates[:count])
         if count - 1 > read and (count - 1) % STEP_SIZE and count - 1 not in self._ends:
             self._store.discard(rates[: count - 1])
-        self._say(trial, lambda: self._searcher.on_trial_result(trial, at(count)))
+        self._say(trial, lambda: self._searcher.on_trial_result(trial, progress_report(count)))
         self._go_on(trial, point, read, count)
 
     def _die(self, trial: str, point: Settings) -> None:
@@ -124,7 +124,7 @@ class Simulation:
             self._say(trial, lambda: self._end(trial, error=True))
 
     def _end(self, trial: str, error: bool = False) -> None:
-        self._searcher.on_trial_complete(trial, None if error else at(1), error=error)
+        self._searcher.on_trial_complete(trial, None if error else progress_report(1), error=error)
         del self._running[trial]
 
 
@@ -219,12 +219,12 @@ def test_a_point_waits_for_the_epochs_that_it_shares_and_no_longer() -> None:
     searcher = PrefixSearcher([short, long, other], 3)
     assert searcher.suggest("a") == asdict(long)
     assert searcher.suggest("b") is None
-    searcher.on_trial_result("a", at(4))
+    searcher.on_trial_result("a", progress_report(4))
     assert searcher.suggest("b") is None
-    searcher.on_trial_result("a", at(5))
+    searcher.on_trial_result("a", progress_report(5))
     assert searcher.suggest("b") == asdict(other)
     assert searcher.suggest("c") is None
-    searcher.on_trial_result("a", at(10))
+    searcher.on_trial_result("a", progress_report(10))
     assert searcher.suggest("c") == asdict(short)
     assert searcher.suggest("d") == "FINISHED"
 
@@ -233,8 +233,8 @@ def test_a_point_need_not_wait_for_one_that_only_reads_what_they_share() -> None
     searcher = PrefixSearcher([Settings(epochs=n, lr=0.1, gamma=g) for n, g in ((20, 0.1), (20, 0.5), (10, 0.3))], 2)
     searcher.suggest("a")
     for count in range(1, 21):
-        searcher.on_trial_result("a", at(count))
-    searcher.on_trial_complete("a", at(20))
+        searcher.on_trial_result("a", progress_report(count))
+    searcher.on_trial_complete("a", progress_report(20))
     assert isinstance(searcher.suggest("b"), dict)
     assert isinstance(searcher.suggest("c"), dict)
 
@@ -243,7 +243,7 @@ def test_who_waits_for_a_trial_that_fails_takes_over() -> None:
     long, other = Settings(epochs=20, lr=0.1, gamma=0.5), Settings(epochs=10, lr=0.1, gamma=0.1)
     searcher = PrefixSearcher([long, other], 2)
     searcher.suggest("a")
-    searcher.on_trial_result("a", at(2))
+    searcher.on_trial_result("a", progress_report(2))
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", error=True)
     assert searcher.suggest("b") == asdict(other)
@@ -251,13 +251,13 @@ def test_who_waits_for_a_trial_that_fails_takes_over() -> None:
 
 def test_folds_of_the_same_settings_share_nothing_and_do_not_wait_for_each_other() -> None:
     settings = Settings(epochs=6, lr=0.1, gamma=0.5)
-    points = [Folded(settings, 1), Folded(settings, 2), Folded(replace(settings, epochs=5), 2)]
+    points = [FoldPoint(settings, 1), FoldPoint(settings, 2), FoldPoint(replace(settings, epochs=5), 2)]
     searcher = PrefixSearcher(points, 3)
     assert [searcher.suggest(trial) for trial in "ab"] == [asdict(settings) | {"fold": fold} for fold in (1, 2)]
     assert searcher.suggest("c") is None, "the same fold is shared"
-    searcher.on_trial_result("a", at(6))
+    searcher.on_trial_result("a", progress_report(6))
     assert searcher.suggest("c") is None
-    searcher.on_trial_result("b", at(5))
+    searcher.on_trial_result("b", progress_report(5))
     assert searcher.suggest("c") == asdict(settings) | {"epochs": 5, "fold": 2}
 
 
@@ -268,7 +268,7 @@ def test_it_is_exhausted_when_nobody_waits_and_nobody_runs() -> None:
     for trial in "ab":
         searcher.suggest(trial)
         assert not searcher.exhausted
-    searcher.on_trial_complete("a", at(2))
+    searcher.on_trial_complete("a", progress_report(2))
     assert not searcher.exhausted
     searcher.on_trial_complete("b", error=True)
     assert searcher.exhausted

@@ -1,4 +1,4 @@
-"""Fused lanes under a search: groups, stages, counts, what goes on after a death, and a whole search of that kind."""
+"""Fused lanes under a search: groups, stages, counts, what goes on after a death, and a whole search with them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from search.runtime.fused_trials import advance, groups
 from search.runtime.trial import Job
 from search.session.session import Session
 from search.stages.store import Lineage, Stage, StageStore
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
 from search.tasks.device import choose_device, device_name, torch_device
-from tests.search.parts import FakeTracker, report, small_split
+from tests.search.fakes import FakeTracker, made_report, small_split
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -47,11 +47,11 @@ def parts() -> tuple[ImageSet, Split]:
 
 @pytest.fixture
 def job(parts: tuple[ImageSet, Split]) -> Job:
-    return Job("now", Voices(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+    return Job("now", AgrTask(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
 
 
-def voices(job: Job) -> Voices:
-    assert isinstance(job.task, Voices)
+def voices(job: Job) -> AgrTask:
+    assert isinstance(job.task, AgrTask)
     return job.task
 
 
@@ -189,7 +189,7 @@ def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) 
     for number, point in enumerate(POINTS):
         stage = found[point.rates()]
         session.start(str(number), asdict(point))
-        session.advance(str(number), report(stage.state.history, stage.origins, read=True))
+        session.add_report(str(number), made_report(stage.state.history, stage.origins, read=True))
         session.end(str(number), None)
     assert session.summary() == "12 trials, 60 epochs, 18 trained, 42 shared, 0 from earlier runs"
 

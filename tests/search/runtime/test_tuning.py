@@ -11,7 +11,7 @@ import pytest
 from ray import tune
 
 from search.runtime import tuning
-from search.runtime.cluster import Slots
+from search.runtime.cluster import Allocation
 from search.session import display
 
 
@@ -26,11 +26,11 @@ def test_tune_is_told_of_all_workers_or_it_would_start_them_one_after_the_other(
 
     monkeypatch.setattr(tune, "Tuner", tuner)
     session = SimpleNamespace(id="search-1", name="a search")
-    slots = Slots("cpu", {"CPU": 1.0}, workers=3)
+    allocation = Allocation("cpu", {"CPU": 1.0}, workers=3)
     job = SimpleNamespace(finals=str(tmp_path))
     monkeypatch.setattr(display, "shown", lambda *_: nullcontext())
     searcher = SimpleNamespace(exhausted=True)
-    tuning.tune_points(session, searcher, job, slots, "5 trials on", None, 5)  # type: ignore[arg-type]
+    tuning.tune_points(session, searcher, job, allocation, "5 trials on", None, 5)  # type: ignore[arg-type]
     assert told["tune_config"].max_concurrent_trials == 3
     assert told["tune_config"].num_samples == 5
     assert told["run_config"].name == "search-1"

@@ -18,9 +18,9 @@ from search.outbox.outbox import Outbox
 from search.runtime.callback import SessionCallback
 from search.session.session import FAILED, FINISHED, KILLED, RUNNING, Record, Session, ranked
 from search.stages.store import StageStore
-from search.tasks.agr_task import VOICES, Folded
+from search.tasks.agr_task import AGR_SCHEMA, FoldPoint
 from search.tasks.base import Objective, Point, TrialReport
-from tests.search.parts import FakeTracker, bits, epoch, made_stage, report
+from tests.search.fakes import FakeTracker, bits, epoch, made_report, made_stage
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 
@@ -40,7 +40,7 @@ def result(
     session: Session, numbers: Sequence[int], read: bool = False, origins: Sequence[str] | None = None, **more: str
 ) -> TrialReport:
     """What a trial reports."""
-    known = report([epoch(n) for n in numbers], [session.id] * len(numbers) if origins is None else origins, read)
+    known = made_report([epoch(n) for n in numbers], [session.id] * len(numbers) if origins is None else origins, read)
     return cast(TrialReport, known | more)
 
 
@@ -53,7 +53,7 @@ def test_a_trial_from_its_beginning_to_its_end(session: Session, tracker: FakeTr
     record = session.records["t"]
     assert (record.status, record.last) == (RUNNING, None)
     for number in (1, 2, 3):
-        session.advance("t", result(session, [number]))
+        session.add_report("t", result(session, [number]))
         assert record.last == epoch(number)
     session.end("t", dict)
     run = tracker.runs[record.run_id]
@@ -69,9 +69,9 @@ def test_every_epoch_is_sent_when_it_is_reported_the_last_one_with_the_totals(
     session: Session, tracker: FakeTracker
 ) -> None:
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1, 2], read=True))
+    session.add_report("t", result(session, [1, 2], read=True))
     assert len(tracker.batches) == 1
-    session.advance("t", result(session, [3]))
+    session.add_report("t", result(session, [3]))
     session.end("t", dict)
     run = session.records["t"].run_id
     assert [batch for batch in tracker.batches if batch[0] == run] == [(run, 2), (run, 1)]
@@ -79,15 +79,15 @@ def test_every_epoch_is_sent_when_it_is_reported_the_last_one_with_the_totals(
 
 def test_epochs_are_counted_by_where_they_came_from(session: Session) -> None:
     session.start("t", asdict(Settings(epochs=6, lr=0.01, gamma=0.5)))
-    session.advance("t", result(session, [1, 2, 3, 4], read=True, origins=["old", "older", "old", "old"]))
-    session.advance("t", result(session, [5]))
-    session.advance("t", result(session, [6]))
+    session.add_report("t", result(session, [1, 2, 3, 4], read=True, origins=["old", "older", "old", "old"]))
+    session.add_report("t", result(session, [5]))
+    session.add_report("t", result(session, [6]))
     session.end("t", dict)
     assert counts(session.records["t"]) == (2, 0, 4)
     session.start("longer", asdict(Settings(epochs=7, lr=0.01, gamma=0.5)))
     origins = ["old", "older", "old", "old", session.id, session.id]
-    session.advance("longer", result(session, [1, 2, 3, 4, 5, 6], read=True, origins=origins))
-    session.advance("longer", result(session, [7]))
+    session.add_report("longer", result(session, [1, 2, 3, 4, 5, 6], read=True, origins=origins))
+    session.add_report("longer", result(session, [7]))
     assert counts(session.records["longer"]) == (1, 2, 4)
     assert session.summary() == "2 trials, 13 epochs, 3 trained, 2 shared, 8 from earlier runs"
 
@@ -96,11 +96,11 @@ def test_after_a_worker_died_known_epochs_are_neither_sent_nor_counted_again(
     session: Session, tracker: FakeTracker
 ) -> None:
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1]))
-    session.advance("t", result(session, [2]))
+    session.add_report("t", result(session, [1]))
+    session.add_report("t", result(session, [2]))
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1, 2], read=True))
-    session.advance("t", result(session, [3]))
+    session.add_report("t", result(session, [1, 2], read=True))
+    session.add_report("t", result(session, [3]))
     session.end("t", dict)
     run = tracker.runs[session.records["t"].run_id]
     assert run["epochs"] == [epoch(1), epoch(2), epoch(3)]
@@ -113,10 +113,10 @@ def test_after_a_death_that_cost_the_stages_epochs_trained_again_are_passed_over
 ) -> None:
     session.start("t", asdict(POINT))
     for number in (1, 2):
-        session.advance("t", result(session, [number]))
+        session.add_report("t", result(session, [number]))
     session.start("t", asdict(POINT))
     for number in (1, 2, 3):
-        session.advance("t", result(session, [number]))
+        session.add_report("t", result(session, [number]))
     session.end("t", dict)
     assert tracker.runs[session.records["t"].run_id]["epochs"] == [epoch(1), epoch(2), epoch(3)]
     assert session.records["t"].status == FINISHED
@@ -128,28 +128,28 @@ def test_every_beat_and_every_news_of_a_trial_keeps_the_search_alive(session: Se
     session.beat()
     assert len(beats) == 1
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1]))
+    session.add_report("t", result(session, [1]))
     assert len(beats) == 3
 
 
 def test_an_epoch_kept_but_not_reported_before_a_death_counts_as_trained_once(session: Session) -> None:
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1]))
+    session.add_report("t", result(session, [1]))
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1, 2], read=True))
+    session.add_report("t", result(session, [1, 2], read=True))
     assert counts(session.records["t"]) == (2, 0, 0)
     session.start("u", asdict(replace(POINT, gamma=POINT.gamma / 2)))
-    session.advance("u", result(session, [1, 2], read=True))
+    session.add_report("u", result(session, [1, 2], read=True))
     assert counts(session.records["u"]) == (0, 2, 0)
     session.start("v", asdict(replace(POINT, seed=POINT.seed + 1)))
-    session.advance("v", result(session, [1, 2], read=True))
+    session.add_report("v", result(session, [1, 2], read=True))
     assert counts(session.records["v"]) == (2, 0, 0), "another seed shares nothing"
 
 
 def test_a_diverged_trial_fails_with_its_reason(session: Session, tracker: FakeTracker) -> None:
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1]))
-    session.advance("t", result(session, [], failed="epoch 2: loss nan"))
+    session.add_report("t", result(session, [1]))
+    session.add_report("t", result(session, [], failed="epoch 2: loss nan"))
     session.end("t", None)
     record = session.records["t"]
     run = tracker.runs[record.run_id]
@@ -168,7 +168,7 @@ def test_a_crashed_trial_fails_with_its_reason(session: Session, tracker: FakeTr
 
 def test_a_trial_that_ends_before_its_last_epoch_is_no_finished_one(session: Session) -> None:
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1, 2]))
+    session.add_report("t", result(session, [1, 2]))
     session.end("t", dict)
     assert session.records["t"].status == FAILED
 
@@ -182,8 +182,8 @@ def test_a_very_long_reason_fits_a_tag(session: Session, tracker: FakeTracker) -
 def test_closing_kills_what_still_runs_and_leaves_the_rest(session: Session, tracker: FakeTracker) -> None:
     for trial in ("done", "open"):
         session.start(trial, asdict(POINT))
-    session.advance("done", result(session, [1, 2, 3]))
-    session.advance("open", result(session, [1]))
+    session.add_report("done", result(session, [1, 2, 3]))
+    session.add_report("open", result(session, [1]))
     session.end("done", dict)
     session.close(KILLED)
     statuses = {name: tracker.runs[record.run_id]["status"] for name, record in session.records.items()}
@@ -197,8 +197,8 @@ def test_listeners_hear_of_every_step(session: Session) -> None:
     heard: list[tuple[str, int]] = []
     session.listeners.append(lambda record: heard.append((record.status, len(record.history))))
     session.start("t", asdict(POINT))
-    session.advance("t", result(session, [1, 2]))
-    session.advance("t", result(session, [3]))
+    session.add_report("t", result(session, [1, 2]))
+    session.add_report("t", result(session, [3]))
     session.end("t", dict)
     assert heard == [(RUNNING, 0), (RUNNING, 2), (RUNNING, 3), (FINISHED, 3)]
 
@@ -307,9 +307,9 @@ def play(session: Session, trial: str, point: Point, *scores: float, read: int =
     session.start(trial, point.config())
     every = [epoch(number, val_balanced_accuracy=each) for number, each in enumerate(scores, start=1)]
     if read:
-        session.advance(trial, report(every[:read], ["old"] * read, read=True))
+        session.add_report(trial, made_report(every[:read], ["old"] * read, read=True))
     for each in every[read:]:
-        session.advance(trial, report([each], [session.id]))
+        session.add_report(trial, made_report([each], [session.id]))
     session.end(trial, dict, error)
 
 
@@ -354,7 +354,7 @@ def test_failed_trials_and_those_after_the_search_make_no_best(session: Session,
 
 def test_one_fold_is_no_score_of_a_point_but_what_is_made_of_folds_is(session: Session, tracker: FakeTracker) -> None:
     for fold, score in ((1, 0.9), (2, 0.5)):
-        play(session, str(fold), Folded(POINT, fold), score, score, score)
+        play(session, str(fold), FoldPoint(POINT, fold), score, score, score)
     assert session.best == []
     session.note_score(0.7)
     session.note_score(0.6)
@@ -362,12 +362,12 @@ def test_one_fold_is_no_score_of_a_point_but_what_is_made_of_folds_is(session: S
 
 
 def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) -> None:
-    kind = replace(VOICES, aim=Objective("val_loss", False, "val loss"))
+    schema = replace(AGR_SCHEMA, objective=Objective("val_loss", False, "val loss"))
     parent = tracker.start_run("grid", {}, {})
-    session = Session("grid", cast(Outbox, tracker), parent, {}, 3, kind)
+    session = Session("grid", cast(Outbox, tracker), parent, {}, 3, schema)
     for trial, loss in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
         session.start(trial, asdict(replace(POINT, epochs=1)))
-        session.advance(trial, report([epoch(1, val_loss=loss)], [session.id]))
+        session.add_report(trial, made_report([epoch(1, val_loss=loss)], [session.id]))
         session.end(trial, dict)
     assert session.best == [(1, -0.5), (3, -0.25)]
     assert curve(tracker, session, "val_loss") == [(1, 0.5), (3, 0.25)]
@@ -378,8 +378,8 @@ def test_a_metric_that_is_wanted_low_falls_on_the_curve(tracker: FakeTracker) ->
 
 @pytest.fixture
 def hunt(tracker: FakeTracker) -> Session:
-    kind = replace(VOICES, best_epoch=True, prunes=True)
-    return Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+    schema = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
+    return Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, schema)
 
 
 def test_where_trials_stand_for_their_best_epoch_each_epoch_may_be_the_best(

@@ -23,10 +23,10 @@ from search.optuna_search import options as optuna_options
 from search.outbox.outbox import Outbox
 from search.problems import custom
 from search.session.session import Session
-from search.tasks.agr_task import fusible
+from search.tasks.agr_task import fusible_settings
 from search.tasks.base import lineage_of
-from search.tasks.custom import Custom, CustomPoint, Reported, function_of, module_of, objective_of, point_of
-from tests.search.parts import FakeTracker, bits
+from search.tasks.custom import CustomEpoch, CustomPoint, CustomTask, custom_point, function_of, module_of, objective_of
+from tests.search.fakes import FakeTracker, bits
 
 DIGITS = "examples.digits:fit"
 BODY = """
@@ -67,13 +67,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 def fit(path: str, config: dict[str, Any], resume: State | None = None) -> list[State]:
     """The states after each epoch that a trial reports."""
     states: list[State] = []
-    task = custom.subject(path).task
-    task.fit(point_of(path, config), "cpu", lambda epoch, state: states.append(state), resume)
+    task = custom.problem(path).task
+    task.fit(custom_point(path, config), "cpu", lambda epoch, state: states.append(state), resume)
     return states
 
 
-def message(act: Callable[[], object], kind: type[AgrError] = SettingsError) -> str:
-    with pytest.raises(kind) as caught:
+def message(act: Callable[[], object], schema: type[AgrError] = SettingsError) -> str:
+    with pytest.raises(schema) as caught:
         act()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -110,12 +110,12 @@ def test_a_function_that_is_not_there_is_named(write: Write) -> None:
 @pytest.mark.parametrize("aim", ["", "AIM = 3", "AIM = ''", "AIM = '-'", "AIM = None"])
 def test_a_module_has_an_aim(write: Write, aim: str) -> None:
     path = write(f"{aim}\nGRID = {{'epochs': [1]}}\n", FIT)
-    assert message(lambda: custom.subject(path)).startswith(f"--trainable {path}: AIM ")
+    assert message(lambda: custom.problem(path)).startswith(f"--trainable {path}: AIM ")
 
 
 def test_an_aim_with_a_minus_is_to_be_low(write: Write) -> None:
     low = objective_of(write("AIM = '-val_loss'"))
-    assert (low.metric, low.highest, low.says) == ("val_loss", False, "val loss")
+    assert (low.metric, low.highest, low.label) == ("val_loss", False, "val loss")
     assert objective_of(write("AIM = 'val_accuracy'")).highest
 
 
@@ -145,9 +145,9 @@ def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None
     )
     (tmp_path / "space.toml").write_text("epochs = {low = 1, high = 4}\nname = {choices = ['a', 'c']}\n")
     options.space = tmp_path / "space.toml"
-    subject, hunt = optuna_options.custom(options)
+    problem, hunt = optuna_options.custom(options)
     assert (hunt.most_epochs, dict(hunt.base), dict(hunt.first)) == (4, {"lr": 0.1}, {"epochs": 3, "name": "a"})
-    assert subject.task.kind.axes == ("epochs", "name")
+    assert problem.task.schema.axes == ("epochs", "name")
     options.space.write_text("depth = {low = 1, high = 4}\n")
     assert message(lambda: optuna_options.custom(options)) == (
         f"{options.space}, line 1: depth: unknown name; expected one of epochs, lr, name"
@@ -160,7 +160,7 @@ def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None
 @pytest.mark.parametrize("epochs", [None, 0, -1, 2.5, "3"])
 def test_epochs_are_a_whole_number_above_0(write: Write, epochs: object) -> None:
     path = write(BODY, FIT)
-    found = message(lambda: point_of(path, {"epochs": epochs}))
+    found = message(lambda: custom_point(path, {"epochs": epochs}))
     assert found == f"--trainable {path}: epochs {epochs!r}; expected a whole number above 0"
 
 
@@ -175,17 +175,17 @@ def test_epochs_are_a_whole_number_above_0(write: Write, epochs: object) -> None
 )
 def test_a_prefix_has_an_entry_an_epoch(write: Write, body: str, reason: str) -> None:
     path = write(BODY, FIT, f"def prefix(config):\n    {body}\n")
-    assert message(lambda: point_of(path, CONFIG)) == f"--trainable {path}: {reason}"
+    assert message(lambda: custom_point(path, CONFIG)) == f"--trainable {path}: {reason}"
 
 
 def keys(path: str, config: dict[str, Any], search: str = "one") -> tuple[str, ...]:
-    task, point = custom.subject(path).task, point_of(path, config)
+    task, point = custom.problem(path).task, custom_point(path, config)
     return tuple(lineage_of(task, point, "cpu", search).keys(point.rates()))
 
 
 def test_with_a_prefix_trials_share_as_many_epochs_as_they_have_entries_in_common(write: Write) -> None:
     path = write(BODY, FIT, PREFIX)
-    long, short, other = (point_of(path, CONFIG | change) for change in ({}, {"epochs": 2}, {"lr": 0.2}))
+    long, short, other = (custom_point(path, CONFIG | change) for change in ({}, {"epochs": 2}, {"lr": 0.2}))
     assert (long.prefix()[:2], long.prefix()[0] != other.prefix()[0]) == (short.prefix(), True)
     assert keys(path, CONFIG)[:2] == keys(path, CONFIG | {"epochs": 2}, "another search")
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG | {"lr": 0.2})}
@@ -196,7 +196,7 @@ def test_without_a_prefix_nothing_is_shared_but_a_trial_goes_on_within_its_searc
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG | {"epochs": 2})}
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG, "another search")}
     assert keys(path, CONFIG) == keys(path, CONFIG)
-    points = [point_of(path, CONFIG | {"epochs": count}) for count in (2, 3)]
+    points = [custom_point(path, CONFIG | {"epochs": count}) for count in (2, 3)]
     searcher = PrefixSearcher(points, at_once=2)
     assert all(isinstance(searcher.suggest(trial), dict) for trial in "ab")  # neither waits for the other
 
@@ -291,7 +291,7 @@ def test_what_the_example_says_is_shared_is_the_same(  # its prefix against what
 ) -> None:
     config = {"lr": 0.3, "gamma": 0.5, "hidden": 16, "seed": 0}
     one, two = fit(DIGITS, config | {"epochs": 7}), fit(DIGITS, config | {"epochs": 7, "gamma": 0.1})
-    points = [point_of(DIGITS, config | change | {"epochs": 7}) for change in ({}, {"gamma": 0.1})]
+    points = [custom_point(DIGITS, config | change | {"epochs": 7}) for change in ({}, {"gamma": 0.1})]
     assert points[0].prefix()[:5] == points[1].prefix()[:5]
     assert points[0].prefix()[5] != points[1].prefix()[5]
     assert all(bits(one[4].weights[name]) == bits(two[4].weights[name]) for name in one[4].weights)
@@ -308,13 +308,13 @@ def test_the_example_learns_and_is_tested_on_what_it_did_not_see() -> None:
 
 
 def test_what_goes_to_workers_is_the_path_and_no_data() -> None:
-    task = custom.subject(DIGITS).task
-    assert isinstance(task, Custom)
-    assert (task.lean(), task.nbytes, task.name, task.path) == (task, 0, "digits", DIGITS)
-    point = point_of(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 2})
+    task = custom.problem(DIGITS).task
+    assert isinstance(task, CustomTask)
+    assert (task.for_workers(), task.nbytes, task.name, task.path) == (task, 0, "digits", DIGITS)
+    point = custom_point(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 2})
     assert isinstance(point, CustomPoint)
     assert task.describe(point) == {"trainable": DIGITS, "lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0}
-    assert task.kind.epoch is Reported
+    assert task.schema.epoch is CustomEpoch
 
 
 # Its champion
@@ -340,12 +340,12 @@ class Registry(FakeTracker):
 
 def conclude(path: str, tracker: Registry) -> Mapping[str, float]:
     """Register the champion of one trial, whose weights are ones; returns what `test` found."""
-    about = custom.subject(path)
-    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.kind)
+    about = custom.problem(path)
+    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.schema)
     session.start("t", CONFIG)
     epochs = [{"epoch": number, "val_accuracy": 0.5, "seconds": 0.1} for number in (1, 2, 3)]
     origins = [session.id] * 3
-    session.advance("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
+    session.add_report("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
     session.end("t", lambda: {"w": torch.ones(2)})
     return about.conclude(session, {}, False, None).tested
 
@@ -364,5 +364,7 @@ def test_a_test_that_returns_no_numbers_is_named(write: Write) -> None:
 
 
 def test_points_of_a_trainable_do_not_train_in_lanes(write: Write) -> None:
-    points = [point_of(write(BODY, FIT), CONFIG)]
-    assert message(lambda: fusible(points)).startswith("--lanes fused: found a trainable; expected AGR's own models")
+    points = [custom_point(write(BODY, FIT), CONFIG)]
+    assert message(lambda: fusible_settings(points)).startswith(
+        "--lanes fused: found a trainable; expected AGR's own models"
+    )
