@@ -28,7 +28,7 @@ from search.session.session import Session
 from search.stages.store import Lineage, Stage, StageStore
 from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
-from search.tasks.device import choose_device, device_name, torch_device
+from search.tasks.device import choose_device, device_name, prepare_device
 from tests.search.fakes import FakeTracker, made_report, small_split
 
 pytestmark = [
@@ -175,7 +175,7 @@ def test_trials_of_a_separate_search_read_nothing_of_it(job: Job) -> None:
 def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
     assert device_name(device, "separate") == device
     assert device_name(device, "fused") == f"{device}-fused"
-    assert torch_device(device_name(device, "fused")) == torch_device(device) == torch.device(device)
+    assert prepare_device(device_name(device, "fused")) == prepare_device(device) == torch.device(device)
 
 
 # ---- counts
