@@ -15,7 +15,7 @@ from agr.training.fused import check
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
 from search.driver.mlflow_run import axes_of
-from search.driver.train_points import train_all
+from search.driver.train_points import train_points
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import StageStore
@@ -116,4 +116,4 @@ class GridStrategy:
         if context.plan.lanes == "fused":
             check(fusible_settings(self.points))
         context.session.planned = len(self.points)
-        train_all(context, self.points)
+        train_points(context, self.points)

@@ -1,4 +1,4 @@
-"""What a strategy is given to choose and train its trials with."""
+"""The interface between a search and its strategy, which chooses the trials."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ if TYPE_CHECKING:
 
 
 class Strategy(Protocol):
-    """How a search chooses its trials."""
+    """Chooses the trials of a search."""
 
     def axes(self, problem: Problem) -> Mapping[str, object]:
-        """What is searched, as MLflow's parameters."""
+        """What is searched, as MLflow parameters."""
 
     @property
     def title(self) -> str:
         """What is searched, in a few words."""
 
     def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
-        """Whether some epoch is known to be missing from the store, so that workers will be needed."""
+        """Whether some epoch is known to be missing from the store, so that Ray can be started at once."""
 
     def train(self, context: SearchContext) -> Sequence[Record] | None:
-        """Run the trials; returns a ranking, best first, or None for the usual one.
+        """Run the trials; returns a ranking, best first, or None for `Session.ranking`'s.
 
-        Raises: KeyboardInterrupt after Ctrl-C.
+        Raises:
+            KeyboardInterrupt: After Ctrl-C.
         """
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Where a strategy trains: the session, the stage store, and Ray once it is needed."""
+    """What a strategy needs to train: the session, the stage store, and Ray, which starts when it is needed."""
 
     plan: Plan
     problem: Problem
@@ -53,33 +54,38 @@ class SearchContext:
     device: str
     store: StageStore | None
     lease: Leaseholder | None
-    allocation: Callable[[], Allocation] = field(repr=False)
+    allocation: Callable[[], Allocation] = field(repr=False)  # waits until Ray has started
 
     def job(self, ends: Iterable[int]) -> tuple[Job, Allocation]:
-        """Start Ray; returns what its workers are given. ends: the numbers of epochs at which some trial ends."""
+        """Wait for Ray; returns what it needs to train trials that end after these numbers of epochs.
+
+        Raises:
+            ModelError: If MLflow cannot be reached.
+        """
+        self.session.tracker.opened()
         with quick_imports():
-            from search.runtime import tuning  # noqa: F401  the first sets what Ray Tune reads
+            from search.runtime import tuning  # noqa: F401  first: it sets environment variables of Ray Tune
             from search.runtime.trial import Job
         allocation = self.allocation()
         if allocation.notice:
             print(allocation.notice)
-        store, scratch = self.store.uri if self.store else None, _scratch(self.plan, self.session)
+        store, scratch = self.store.uri if self.store else None, scratch_uri(self.plan, self.session)
         return Job(
             self.session.id, self.problem.task.for_workers(), allocation.device, store, frozenset(ends), scratch
         ), allocation
 
     def claim(self, points: Sequence[Point]) -> None:
-        """Keep the stages of these points from being pruned while the search runs."""
+        """Protect the stages of these points from `prune` while the search runs."""
         if self.lease:
             lineages = ((self.lineage(point), point.rates()) for point in points)
             self.lease.extend(key for lineage, rates in lineages for key in lineage.keys(rates))
 
     def lineage(self, point: Point) -> Lineage:
-        """Everything besides its rates that determines a point's epochs."""
+        """Everything besides the rates that determines the epochs of a point."""
         return lineage_of(self.problem.task, point, self.device, self.session.id)
 
     def stored_epochs(self, points: Sequence[Point]) -> list[int]:
-        """How many epochs of each point are in the store; zeros if it does not answer."""
+        """The number of stored epochs of each point; zeros if the store cannot be read."""
         nothing = [0] * len(points)
         if self.store is None:
             return nothing
@@ -89,9 +95,10 @@ class SearchContext:
             return nothing
 
     def replay_cached(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
-        """Replay, without Ray, the points whose last stage is in the store; returns the others.
+        """Replay the points whose last stage is in the store; returns the other points.
 
-        Only the best of them is read whole, since it may become the champion; of the others, their history.
+        Of most stages only the history is read. The best one is read with its weights, as it may become the champion;
+        if it is damaged, its point is returned too.
         """
         if self.store is None:
             return tuple(points)
@@ -108,24 +115,24 @@ class SearchContext:
         return tuple(point for number, point in enumerate(points) if number not in found)
 
     def replay(self, trial: str, point: Point, stage: Stage, reached: int | None = None) -> None:
-        """Give the session a trial whose epochs, or the first `reached` of them, are in a stage."""
+        """Add a trial to the session whose epochs, or the first `reached` of them, are in a stage."""
         self.session.start(trial, point.config())
         history = stage.state.history[:reached]
         self.session.add_report(trial, trial_report(history, stage.origins[:reached], True, self.session.schema))
         self.session.end(trial, self.weights(point, self.session.schema.chosen(history).epoch))
 
     def weights(self, point: Point, epochs: int) -> Callable[[], Mapping[str, Tensor]]:
-        """A function that reads the weights of a point after some epochs."""
+        """A function that reads the weights of a point after `epochs` epochs from the store."""
         uri = self.store.uri if self.store else ""
         return functools.partial(final_weights, uri, self.lineage(point).key(point.rates()[:epochs]))
 
     def with_last_epoch(self) -> SearchContext:
-        """This context for trials that stand for their last epoch."""
+        """A copy in which the last epoch of each trial is ranked, instead of the best."""
         self.session.schema = replace(self.session.schema, best_epoch=False)
         task = self.problem.task.with_schema(self.session.schema)
         return replace(self, problem=replace(self.problem, task=task))
 
 
-def _scratch(plan: Plan, session: Session) -> str:
-    """The URI under which final stages wait when there is no stage store."""
+def scratch_uri(plan: Plan, session: Session) -> str:
+    """The URI of final stages that the stage store does not take, or of all of them if there is no stage store."""
     return below(absolute(plan.storage), f"ray/{session.id}")

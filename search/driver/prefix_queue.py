@@ -119,7 +119,7 @@ def paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tu
     return found
 
 
-def balanced(points: Sequence[Point], workers: int, share: bool = True) -> PrefixQueue:
+def balanced_queue(points: Sequence[Point], workers: int, share: bool = True) -> PrefixQueue:
     """The points in that order in which so many workers are done first, if all epochs last equally long."""
     tries: list[int | None] = [None]
     if share and workers > 1 and sum(point.epochs for point in points) <= FEW_EPOCHS:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ray.tune.search import Searcher
 
-from search.driver.prefix_queue import balanced
+from search.driver.prefix_queue import balanced_queue
 from search.tasks.base import Config, Point, TrialReport
 
 
@@ -21,7 +21,7 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
     def __init__(self, points: Sequence[Point], at_once: int, share: bool = True) -> None:
         """share: whether trials read each other's epochs; if not, none has to wait."""
         super().__init__(metric="epoch", mode="max")
-        self._waiting = balanced(points, at_once, share)
+        self._waiting = balanced_queue(points, at_once, share)
         self._at_once = at_once
 
     @property

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
-from search.driver.train_points import train_all
+from search.driver.train_points import train_points
 from search.session.session import Record
 from search.tasks.agr_task import settings_of
 from search.tasks.base import format_setting
@@ -59,7 +59,7 @@ def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tup
     top = distinct(ranking)[:count]
     tests = [(record, seeded(record, turn)) for record in top for turn in range(1, SEEDS)]
     before = set(context.session.records)
-    train_all(context, [point for _, point in tests], "repeat")
+    train_points(context, [point for _, point in tests], "repeat")
     new = [record for trial, record in context.session.records.items() if trial not in before]
     found = []
     for record in top:

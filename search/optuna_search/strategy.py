@@ -160,7 +160,7 @@ class OptunaStrategy:
 
     def _rank(self, context: SearchContext, ledger: AskTell) -> tuple[list[Record], list[Repeats]]:
         """All that finished, best first; the weights of the first one are there, on the search's own split."""
-        context.session.noting = False
+        context.session.tracks_best = False
         finished = context.session.finished()
         context = context.with_last_epoch()
         if self.folds:
@@ -222,7 +222,7 @@ def _note(context: SearchContext, ledger: AskTell) -> None:
     """Give the session the best mean over folds, since it sees the folds of a trial one by one."""
     best = best_over_folds(ledger.study)
     if best is not None and len(ledger.asked[0].points) > 1:
-        context.session.note_score(best.user_attrs["score"])
+        context.session.update_best_score(best.user_attrs["score"])
 
 
 def _tune(context: SearchContext, ledger: AskTell, hunt: OptunaStrategy) -> None:

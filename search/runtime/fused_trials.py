@@ -1,6 +1,6 @@
 """`--lanes fused`: the epochs of a search are trained in batches of models, before its trials run.
 
-    fuse(session, points, job, allocation)
+    train_fused(session, points, job, allocation)
 
 Each worker gets a group of points as one Ray task, trains them together (agr.training.fused) and puts their stages into the
 stage store, where the trials of Ray Tune then read them. These stages have a lineage of their own, since they agree
@@ -33,7 +33,7 @@ CRASHES = 2  # how often a task whose worker died is started again
 WRITERS = 4  # threads that write stages while the next epoch trains
 
 
-def fuse(session: Session, points: Sequence[Settings], job: Job, allocation: Allocation) -> None:
+def train_fused(session: Session, points: Sequence[Settings], job: Job, allocation: Allocation) -> None:
     """Train the points in lanes and wait; prints a line for each epoch."""
     parts = groups(points, allocation.workers)
     cpus, gpus = allocation.resources.get("CPU", 0.0), allocation.resources.get("GPU", 0.0)

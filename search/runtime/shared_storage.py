@@ -1,6 +1,6 @@
 """Check before the first trial that all nodes of a cluster share a folder or bucket.
 
-    require("--stage-store", "s3://agr/stages", {"CPU": 1.0})
+    require_shared("--stage-store", "s3://agr/stages", {"CPU": 1.0})
 
 The driver writes a file. A small task on every node that may run a trial reads it and writes a file of its own, which
 the driver reads. A folder on the driver's disk fails this check on every other machine, even if a folder of the same
@@ -34,7 +34,7 @@ class Node(TypedDict):
     Resources: dict[str, float]
 
 
-def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
+def require_shared(flag: str, uri: str, resources: Mapping[str, float]) -> None:
     """Check that all nodes that can run a trial see the same folder or bucket.
 
     Args:

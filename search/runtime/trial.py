@@ -66,7 +66,7 @@ def run_trial(config: Config, job: Job) -> None:
     def tell(history: Sequence[EpochMetrics], report: TrialReport) -> None:
         if task.schema.best_epoch or len(history) == point.epochs:
             report["stage"] = lineage.key(rates[: task.schema.chosen(history).epoch])
-            report["home"] = keeper.home(report["stage"]) if keeper else job.finals
+            report["home"] = keeper.home(report["stage"]) if keeper else job.finals_uri
         if keeper and keeper.trouble:
             report["unsaved"] = keeper.trouble
         tune.report(report)
@@ -78,7 +78,7 @@ def run_trial(config: Config, job: Job) -> None:
             spare = stages_to_drop(state.history, job.ends, task.schema, read)
             keeper.keep(lineage.key(rates[: epoch.epoch]), stage, (lineage.key(rates[:count]) for count in spare))
         elif epoch.epoch == point.epochs:
-            StageStore(job.finals, task.schema.epoch).put(lineage.key(rates), stage)
+            StageStore(job.finals_uri, task.schema.epoch).put(lineage.key(rates), stage)
         tell(state.history, trial_report([epoch], [job.search], False, task.schema))
 
     if stage:

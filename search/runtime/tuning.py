@@ -62,7 +62,7 @@ def tune_points(
         run_config=tune.RunConfig(
             name=session.id,
             storage_path=str((STORE / "ray").resolve()),
-            callbacks=[SessionCallback(session, job.finals)],
+            callbacks=[SessionCallback(session, job.finals_uri)],
             failure_config=tune.FailureConfig(max_failures=CRASHES),
             stop=stop,
             verbose=0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agr.training.settings import Settings
-from search.driver.prefix_queue import PrefixQueue, balanced, paths
+from search.driver.prefix_queue import PrefixQueue, balanced_queue, paths
 from search.grid import grid
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
@@ -99,7 +99,7 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
 @pytest.mark.parametrize(("workers", "epochs"), [(1, 150), (2, 75), (3, 50), (4, 40), (5, 35), (6, 30), (16, 20)])
 def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, epochs: int) -> None:
     """150 epochs, 20 of them one after the other; counted here anew, an epoch of every worker at a time."""
-    waiting, trained = balanced(grid(), workers), set[tuple[object, ...]]()
+    waiting, trained = balanced_queue(grid(), workers), set[tuple[object, ...]]()
     running: dict[str, Settings] = {}
     passed, asked = 0, 0
     while waiting or running:

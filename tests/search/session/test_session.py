@@ -346,7 +346,7 @@ def test_epochs_that_were_read_cost_nothing_on_the_curve(session: Session, track
 
 def test_failed_trials_and_those_after_the_search_make_no_best(session: Session, tracker: FakeTracker) -> None:
     play(session, "crashed", POINT, 0.9, error="gone")
-    session.noting = False
+    session.tracks_best = False
     play(session, "again with another seed", POINT, 0.9, 0.9, 0.9)
     session.close(FINISHED)
     assert curve(tracker, session) == session.best == []
@@ -356,8 +356,8 @@ def test_one_fold_is_no_score_of_a_point_but_what_is_made_of_folds_is(session: S
     for fold, score in ((1, 0.9), (2, 0.5)):
         play(session, str(fold), FoldPoint(POINT, fold), score, score, score)
     assert session.best == []
-    session.note_score(0.7)
-    session.note_score(0.6)
+    session.update_best_score(0.7)
+    session.update_best_score(0.6)
     assert curve(tracker, session) == [(6, 0.7)]
 
 
