@@ -24,7 +24,7 @@ from search.results.promotion import Decision, award
 from search.session.session import Record, Session
 from search.tasks.base import Config, TrialSchema
 from search.tasks.custom import (
-    OWN,
+    RESERVED,
     CustomEpoch,
     CustomPoint,
     CustomTask,
@@ -113,7 +113,7 @@ def conclude(
         raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")
     state = dict(champion.weights())
     config = champion.settings.config() | {"epochs": champion.chosen.epoch}
-    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in OWN}
+    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in RESERVED}
     tested = _tested(path, config, state)
     session.tracker.log_metrics(session.parent, numbers | tested)
     session.tracker.set_tags(session.parent, {f"champion_{name}": value for name, value in champion.named.items()})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agr.training.settings import Settings
-from search.driver.prefix_queue import PrefixQueue, balanced_queue, paths
+from search.driver.prefix_queue import PrefixQueue, balanced_queue, epoch_paths
 from search.grid import grid
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
@@ -137,8 +137,8 @@ def test_nobody_is_next_when_all_are_taken() -> None:
 
 
 def test_points_share_a_number_for_each_epoch_that_they_share() -> None:
-    assert paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
-    assert paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
+    assert epoch_paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
+    assert epoch_paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
 
 
 def test_ten_thousand_points_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

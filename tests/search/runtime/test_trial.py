@@ -18,7 +18,7 @@ from agr.training.loop import Epoch, fit
 from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
-from search.runtime.trial import Job, about, run_trial, stages_to_drop
+from search.runtime.trial import Job, describe_stage, run_trial, stages_to_drop
 from search.stages.store import Stage, StageStore, final_weights
 from search.tasks.agr_task import AGR_SCHEMA, AgrTask, FoldPoint
 from search.tasks.base import Point, distinct_epochs
@@ -321,7 +321,7 @@ def test_what_a_stage_says_of_itself(job: Job) -> None:
     history = [epoch(1, lr=0.1), epoch(2, lr=0.05)]
     known = {"data": "made", "split": "speakers-seed0", "seed": 0, "recipe": "mfcc", "model": "cnn"}
     assert job.task.describe(POINT) == known
-    assert about(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
+    assert describe_stage(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
 
 
 def test_a_divergence_is_reported_with_its_reason_and_not_raised(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_tune_is_told_of_all_workers_or_it_would_start_them_one_after_the_other(
     monkeypatch.setattr(tune, "Tuner", tuner)
     session = SimpleNamespace(id="search-1", name="a search")
     allocation = Allocation("cpu", {"CPU": 1.0}, workers=3)
-    job = SimpleNamespace(finals=str(tmp_path))
+    job = SimpleNamespace(finals_uri=str(tmp_path))
     monkeypatch.setattr(display, "shown", lambda *_: nullcontext())
     searcher = SimpleNamespace(exhausted=True)
     tuning.tune_points(session, searcher, job, allocation, "5 trials on", None, 5)  # type: ignore[arg-type]

@@ -197,7 +197,7 @@ def test_without_a_prefix_nothing_is_shared_but_a_trial_goes_on_within_its_searc
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG, "another search")}
     assert keys(path, CONFIG) == keys(path, CONFIG)
     points = [custom_point(path, CONFIG | {"epochs": count}) for count in (2, 3)]
-    searcher = PrefixSearcher(points, at_once=2)
+    searcher = PrefixSearcher(points, max_concurrent=2)
     assert all(isinstance(searcher.suggest(trial), dict) for trial in "ab")  # neither waits for the other
 
 
