@@ -94,13 +94,8 @@ def stages_to_drop(
 ) -> set[int]:
     """The numbers of epochs whose stages are no longer needed, now that the stage after `history` is stored.
 
-    The stages at which trials diverge or end are kept, and the one with the chosen epoch of this trial.
-
-    Args:
-        history: All epochs so far.
-        ends: The numbers of epochs after which trials of the search end.
-        schema: Chooses the epoch of the trial.
-        read: How many epochs the trial did not train; their stages are kept.
+    Kept are the stages at which trials branch or end (`ends`), the one with the chosen epoch of this trial, and those
+    after the first `read` epochs, which this trial did not train.
     """
     before = history[:-1]
     candidates = {len(before)} | ({schema.chosen(before).epoch} if before and schema.best_epoch else set())

@@ -101,7 +101,7 @@ class Session:
         """parent: MLflow run of the search. tags: of every trial's run. planned: number of trials, 0 if unknown."""
         self.name = name
         self.tracker = tracker
-        self.parent = parent
+        self.parent = self.id = parent  # unique, unlike `name`; identifies the search in stages, leases and Ray's files
         self.planned = planned
         self.schema = schema
         self.records: dict[str, Record] = {}
@@ -112,11 +112,6 @@ class Session:
         self.best: list[tuple[int, float]] = []  # number of trained epochs and score at every improvement
         self._counted: set[tuple[Hashable, ...]] = set()  # prefixes of the epochs that are counted as trained
         self._tags = tags
-
-    @property
-    def id(self) -> str:
-        """Unique, unlike `name`; identifies the search in stages, leases and Ray's files."""
-        return self.parent
 
     def start(self, trial_id: str, config: Config) -> None:
         """Add a trial, unless it restarts after its worker died."""
