@@ -74,7 +74,7 @@ def some_points(rng: random.Random) -> list[Settings]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
+def test_the_next_point_follows_the_rule(seed: int) -> None:
     rng = random.Random(seed)
     ask, several, death = CHANCES
     points, share, workers = some_points(rng), rng.random() < 0.8, rng.randint(1, 5)
@@ -97,7 +97,7 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("workers", "epochs"), [(1, 150), (2, 75), (3, 50), (4, 40), (5, 35), (6, 30), (16, 20)])
-def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, epochs: int) -> None:
+def test_duration_of_the_default_grid_by_number_of_workers(workers: int, epochs: int) -> None:
     """150 epochs, 20 of them one after the other; counted here anew, an epoch of every worker at a time."""
     waiting, trained = balanced_queue(grid(), workers), set[tuple[object, ...]]()
     running: dict[str, Settings] = {}
@@ -126,7 +126,7 @@ def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, 
     assert (passed, len(trained), asked) == (epochs, 150, 27)
 
 
-def test_nobody_is_next_when_all_are_taken() -> None:
+def test_an_exhausted_queue_returns_no_point() -> None:
     waiting = PrefixQueue([Settings(epochs=1, lr=0.1, gamma=0.5)])
     assert waiting.take("a") is not None
     assert waiting.take("b") is None
@@ -136,12 +136,12 @@ def test_nobody_is_next_when_all_are_taken() -> None:
     assert waiting.running == 0
 
 
-def test_points_share_a_number_for_each_epoch_that_they_share() -> None:
+def test_shared_epochs_have_the_same_number() -> None:
     assert epoch_paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
     assert epoch_paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
 
 
-def test_ten_thousand_points_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_for_ten_thousand_points_is_not_quadratic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is filed once for every epoch at most; comparing all with all would be a hundred million times."""
     points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:10_000]
     filed = 0

@@ -95,7 +95,7 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 # Replaying
 
 
-def test_a_whole_stage_is_told_as_a_finished_trial(grid: Stand) -> None:
+def test_a_complete_stage_is_replayed_as_a_finished_trial(grid: Stand) -> None:
     stage = grid.keep(POINT, 7)[7]
     grid.context.replay("t", POINT, stage)
     record = grid.session.records["t"]
@@ -108,7 +108,7 @@ def test_a_whole_stage_is_told_as_a_finished_trial(grid: Stand) -> None:
 
 
 @pytest.mark.parametrize(("reached", "best"), [(1, 1), (2, 2), (5, 2), (6, 6), (7, 6), (None, 6)])
-def test_of_part_of_a_stage_the_best_epoch_so_far_has_the_weights(hunt: Stand, reached: int | None, best: int) -> None:
+def test_a_partly_replayed_stage_has_the_weights_of_its_best_epoch(hunt: Stand, reached: int | None, best: int) -> None:
     stages = hunt.keep(POINT, 1, 2, 6, 7)
     hunt.context.replay("t", POINT, stages[7], reached)
     record, count = hunt.session.records["t"], reached or 7
@@ -119,7 +119,7 @@ def test_of_part_of_a_stage_the_best_epoch_so_far_has_the_weights(hunt: Stand, r
     assert same(record.weights(), stages[best].state.weights)
 
 
-def test_weights_of_a_stage_that_is_gone_are_missed_only_when_they_are_wanted(hunt: Stand) -> None:
+def test_a_missing_stage_is_noticed_when_its_weights_are_read(hunt: Stand) -> None:
     stage = hunt.keep(POINT, 7)[7]
     hunt.context.replay("t", POINT, stage, 5)
     record = hunt.session.records["t"]
@@ -129,7 +129,7 @@ def test_weights_of_a_stage_that_is_gone_are_missed_only_when_they_are_wanted(hu
         record.weights()
 
 
-def test_part_of_a_stage_is_no_finished_trial_where_trials_stand_for_their_last_epoch(grid: Stand) -> None:
+def test_a_partly_replayed_stage_is_not_finished_if_the_last_epoch_counts(grid: Stand) -> None:
     grid.context.replay("t", POINT, grid.keep(POINT, 7)[7], 5)
     assert grid.session.records["t"].status == FAILED
 
@@ -137,7 +137,7 @@ def test_part_of_a_stage_is_no_finished_trial_where_trials_stand_for_their_last_
 # Reading off
 
 
-def test_points_whose_last_stage_is_there_are_answered_and_the_others_given_back_in_order(grid: Stand) -> None:
+def test_stored_points_are_replayed_and_the_others_returned_in_order(grid: Stand) -> None:
     known, half, unknown = POINT, replace(POINT, gamma=0.1), replace(POINT, lr=0.1)
     short = replace(POINT, epochs=3)
     grid.keep(known, 3, 7)
@@ -149,7 +149,7 @@ def test_points_whose_last_stage_is_there_are_answered_and_the_others_given_back
     assert {record.status for record in grid.session.records.values()} == {FINISHED}
 
 
-def test_a_fold_is_not_answered_by_the_whole_nor_by_another_fold(grid: Stand) -> None:
+def test_a_fold_is_not_replayed_from_other_folds(grid: Stand) -> None:
     points: list[Point] = [POINT, FoldPoint(POINT, 1), FoldPoint(POINT, 2)]
     grid.keep(points[1], 7)
     assert grid.context.replay_cached(points) == (points[0], points[2])
@@ -163,7 +163,7 @@ def damage(stand: Stand, point: Point) -> None:
     stand.store.storage.write(name, data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champion(grid: Stand) -> None:
+def test_a_damaged_best_stage_is_returned_and_the_next_best_is_champion(grid: Stand) -> None:
     """Scores are the same, so that the loss of the last epoch decides."""
     points = [replace(POINT, gamma=gamma) for gamma in (0.1, 0.2, 0.3)]
     for point, loss in zip(points, (0.4, 0.3, 0.5), strict=True):
@@ -179,7 +179,7 @@ def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champio
     assert champion.weights()
 
 
-def test_if_all_are_damaged_all_are_given_back(grid: Stand) -> None:
+def test_damaged_stages_are_all_returned(grid: Stand) -> None:
     points = [POINT, replace(POINT, gamma=0.1)]
     for point in points:
         grid.keep(point, 7)
@@ -188,7 +188,7 @@ def test_if_all_are_damaged_all_are_given_back(grid: Stand) -> None:
     assert grid.session.records == {}
 
 
-def test_without_a_store_nothing_is_replay_cached(grid: Stand) -> None:
+def test_nothing_is_replayed_without_a_store(grid: Stand) -> None:
     grid.keep(POINT, 7)
     context = replace(grid.context, store=None, lease=None)
     context.claim([POINT])
@@ -196,7 +196,7 @@ def test_without_a_store_nothing_is_replay_cached(grid: Stand) -> None:
     assert grid.session.records == {}
 
 
-def test_epochs_in_the_store_are_known_and_none_of_a_store_that_does_not_answer(
+def test_stored_epochs_are_counted_and_an_unreachable_store_has_none(
     grid: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter, other = replace(POINT, epochs=3), replace(POINT, seed=POINT.seed + 1)
@@ -216,7 +216,7 @@ def test_epochs_in_the_store_are_known_and_none_of_a_store_that_does_not_answer(
 # Leases
 
 
-def test_claimed_points_keep_their_stages_until_the_lease_ends(grid: Stand) -> None:
+def test_stages_of_claimed_points_are_protected_until_the_lease_ends(grid: Stand) -> None:
     claimed, other, fold = POINT, replace(POINT, lr=0.1), FoldPoint(POINT, 1)
     points: list[Point] = [claimed, other, fold]
     for point in points:
@@ -243,9 +243,7 @@ def test_claimed_points_keep_their_stages_until_the_lease_ends(grid: Stand) -> N
         (("--no-stage-store",), None),
     ],
 )
-def test_stages_stand_below_the_storage_unless_another_place_is_named(
-    arguments: tuple[str, ...], stages: str | None
-) -> None:
+def test_stages_are_stored_below_the_storage_by_default(arguments: tuple[str, ...], stages: str | None) -> None:
     assert plan(*arguments).stage_store == stages
 
 
@@ -258,6 +256,6 @@ def test_stages_stand_below_the_storage_unless_another_place_is_named(
         (("--lanes", "fused", "--no-stage-store"), "^--lanes fused: found --no-stage-store; expected"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(arguments: tuple[str, ...], refusal: str | None) -> None:
+def test_incompatible_flags_are_refused(arguments: tuple[str, ...], refusal: str | None) -> None:
     with pytest.raises(SettingsError, match=refusal) if refusal else nullcontext():
         plan(*arguments)

@@ -34,7 +34,7 @@ def resources(monkeypatch: pytest.MonkeyPatch, **has: float) -> None:
         ("mps", {"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, 1.0, 1, {"CPU": 0.0, "mps": 1.0}),
     ],
 )
-def test_each_device_asks_for_its_own_resource(
+def test_each_device_requests_its_resource(
     monkeypatch: pytest.MonkeyPatch, device: str, has: dict[str, float], gpus: float, fit: int, asked: dict[str, float]
 ) -> None:
     resources(monkeypatch, **has)
@@ -134,7 +134,7 @@ def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("module", ["ray.autoscaler._private.monitor", "ray._private.log_monitor"])
-def test_ray_still_starts_the_processes_that_are_killed(module: str) -> None:
+def test_ray_still_starts_the_spare_processes(module: str) -> None:
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None

@@ -82,13 +82,13 @@ def trained(found: Mapping[tuple[float, ...], Stage], search: str = "now") -> in
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, [150]), (2, [100, 50]), (3, [50, 50, 50]), (8, [50, 50, 50])])
-def test_the_default_grid_falls_into_groups_that_share_nothing(workers: int, expected: list[int]) -> None:
+def test_groups_of_the_default_grid_share_no_epochs(workers: int, expected: list[int]) -> None:
     parts = balanced_groups(grid(), workers)
     assert [distinct_epochs(part) for part in parts] == expected
     assert sorted(map(repr, sum(parts, ()))) == sorted(map(repr, grid()))
 
 
-def test_groups_have_about_as_many_epochs() -> None:
+def test_groups_have_about_equally_many_epochs() -> None:
     points = [Settings(epochs, lr, 0.5) for epochs, lr in ((9, 0.1), (3, 0.2), (4, 0.3), (2, 0.4))]
     assert sorted(distinct_epochs(part) for part in balanced_groups(points, 2)) == [9, 9]
 
@@ -100,7 +100,7 @@ def test_no_points_make_no_groups() -> None:
 # ---- what a worker does
 
 
-def test_stages_are_those_that_trials_leave(job: Job) -> None:
+def test_fused_training_writes_the_stages_that_trials_would(job: Job) -> None:
     lines = list(train_group(job, POINTS))
     found = stages_of(job, POINTS)
     expected = {point.rates()[:count] for point in POINTS for count in (2, STEP_SIZE, 6, 7) if count <= point.epochs}
@@ -115,14 +115,14 @@ def test_stages_are_those_that_trials_leave(job: Job) -> None:
         assert dict(stage.about) == own | wanted
 
 
-def test_each_line_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
+def test_each_line_has_epoch_lanes_and_best_score(job: Job) -> None:
     lines = list(train_group(job, POINTS))
     for number, (line, lanes) in enumerate(zip(lines, [2] * 5 + [4] * 2, strict=True), start=1):
         assert line.startswith(f"epoch {number}, lanes {lanes}, ")
         assert "best val balanced accuracy" in line
 
 
-def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
+def test_a_restarted_worker_continues_from_the_store(job: Job) -> None:
     assert len(list(train_group(job, POINTS))) == 7
     whole = stages_of(job, POINTS)
     other = replace(job, stages=f"memory://{uuid.uuid4().hex}")
@@ -141,7 +141,7 @@ def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
             torch.testing.assert_close(tensor, whole[rates].state.weights[name], rtol=0, atol=0.5 * rates[0])
 
 
-def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
+def test_stages_of_an_earlier_search_are_read_and_kept(job: Job) -> None:
     short = [replace(point, epochs=3) for point in POINTS if point.gamma == 0.1 and point.epochs == 7]
     list(train_group(replace(job, search="old", ends=frozenset({3})), short))
     list(train_group(job, POINTS))
@@ -152,7 +152,7 @@ def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
     assert origins == {("old",) * 3 + ("now",) * 4}
 
 
-def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> None:
+def test_a_diverging_lane_keeps_its_last_stage_and_reports_the_reason(job: Job) -> None:
     point = Settings(epochs=3, lr=0.01, gamma=0.5)
     list(train_group(job, [replace(point, epochs=1)]))
     ((rates, stage),) = stages_of(job, [point]).items()
@@ -165,14 +165,14 @@ def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> No
     assert list(stages_of(job, [point])) == [rates]
 
 
-def test_trials_of_a_separate_search_read_nothing_of_it(job: Job) -> None:
+def test_separate_trials_do_not_read_fused_stages(job: Job) -> None:
     list(train_group(job, POINTS))
     assert stages_of(job, POINTS, "cpu") == {}
     assert stages_of(job, POINTS, "cuda-fused") == {}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
+def test_the_name_of_a_fused_device_selects_the_device(device: str) -> None:
     assert device_name(device, "separate") == device
     assert device_name(device, "fused") == f"{device}-fused"
     assert prepare_device(device_name(device, "fused")) == prepare_device(device) == torch.device(device)
@@ -181,7 +181,7 @@ def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
 # ---- counts
 
 
-def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) -> None:
+def test_fused_epochs_count_as_trained_once_and_then_as_shared(job: Job) -> None:
     tracker = FakeTracker()
     session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
     list(train_group(replace(job, search=session.id), POINTS))

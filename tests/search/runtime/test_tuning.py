@@ -15,9 +15,7 @@ from search.runtime.cluster import Allocation
 from search.session import display
 
 
-def test_tune_is_told_of_all_workers_or_it_would_start_them_one_after_the_other(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_tune_knows_the_number_of_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: dict[str, Any] = {}
 
     def tuner(_trainable: object, **named: Any) -> SimpleNamespace:
