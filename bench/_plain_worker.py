@@ -17,7 +17,7 @@ from agr.errors import TrainingError
 from agr.training.loop import Epoch, State, fit
 from agr.training.settings import Settings
 from search.optuna_search.space import Space
-from search.tasks.agr_task import VOICES
+from search.tasks.agr_task import AGR_SCHEMA
 
 CPU = torch.device("cpu")
 Weights = Mapping[str, NDArray[Any]]
@@ -27,15 +27,15 @@ Weights = Mapping[str, NDArray[Any]]
 class Best:
     """The best epoch of any trial of one process: score first, then loss, then fewer epochs."""
 
-    merit: tuple[float, float, int] = (np.inf, np.inf, 0)
+    sort_key: tuple[float, float, int] = (np.inf, np.inf, 0)
     settings: Settings | None = None
     epoch: Epoch | None = None
     weights: Weights = field(default_factory=dict)
 
     def offer(self, settings: Settings, epoch: Epoch, state: State) -> None:
         """Take it if it is better."""
-        if VOICES.merit(epoch) < self.merit:
-            self.merit, self.settings, self.epoch = VOICES.merit(epoch), settings, epoch
+        if AGR_SCHEMA.sort_key(epoch) < self.sort_key:
+            self.sort_key, self.settings, self.epoch = AGR_SCHEMA.sort_key(epoch), settings, epoch
             self.weights = {name: tensor.numpy() for name, tensor in state.weights.items()}
 
 

@@ -23,7 +23,7 @@ from agr.registry.tracker import Tracker
 from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
 from agr.training.loop import Epoch, State, fit
 from agr.training.settings import Settings
-from search.driver.prefix_queue import Waiting
+from search.driver.prefix_queue import PrefixQueue
 from search.grid import grid
 from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
@@ -32,7 +32,7 @@ from search.session.session import Session
 from search.stages.leases import Leaseholder
 from search.stages.pruning import stages
 from search.stages.store import Stage, StageStore
-from search.tasks.base import reported
+from search.tasks.base import trial_report
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
 RESULTS = 100  # that a trial of Ray Tune reports, so that they cost more than its beginning and end
@@ -185,7 +185,7 @@ def driver_costs(scratch: Path) -> dict[str, float]:
         for trial, point in enumerate(grid([EPOCHS], [0.1 / (k + 1) for k in range(TRIALS)], [0.3])):
             session.start(str(trial), asdict(point))
             for number in range(1, EPOCHS + 1):
-                session.advance(str(trial), reported([made_up(number)], ["a"], False, session.kind))
+                session.add_report(str(trial), trial_report([made_up(number)], ["a"], False, session.schema))
                 spent += 1
             session.end(str(trial), None)
         found = {"callback_s": (time.thread_time() - began) / spent}
@@ -201,7 +201,7 @@ def suggest_cost(count: int) -> float:
     """Seconds in which the searcher gives out `count` points, one after the other, and hears of all their epochs."""
     points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:count]
     began = time.perf_counter()
-    waiting = Waiting(points)
+    waiting = PrefixQueue(points)
     for trial in map(str, range(count)):
         point = waiting.take(trial)
         assert point is not None

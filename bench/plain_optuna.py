@@ -118,7 +118,7 @@ def search(asked: Asked) -> dict[str, Any]:
             for process in processes:
                 process.terminate()
                 process.join()
-    best = min(bests, key=lambda each: each.merit)
+    best = min(bests, key=lambda each: each.sort_key)
     if best.settings is None or best.epoch is None:
         raise AgrError(f"none of {epochs} epochs gave a score; expected at least one trial that does not diverge")
     return {

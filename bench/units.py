@@ -20,7 +20,7 @@ from rich.table import Table
 
 from agr.common.cli import run
 from agr.training.settings import STEP_SIZE
-from search.driver.prefix_queue import paths
+from search.driver.prefix_queue import epoch_paths
 from search.grid import grid
 
 HOUR, DAY = 3600.0, 86400.0  # seconds
@@ -107,10 +107,10 @@ def of_trials(costs: Costs, trials: int) -> Question:
 
 
 def grid_paths(trials: int) -> list[tuple[int, ...]]:
-    """The epochs of each point of such a grid, as `search.driver.prefix_queue.paths` numbers them."""
+    """The epochs of each point of such a grid, as `search.driver.prefix_queue.epoch_paths` numbers them."""
     side = next(n for n in range(1, trials + 1) if 3 * n * n >= trials)
     rates, factors = [0.1 * 0.99**k for k in range(side)], [(k + 1) / (side + 1) for k in range(side)]
-    return paths([point.prefix() for point in grid((5, 10, 20), rates, factors)[:trials]])
+    return epoch_paths([point.prefix() for point in grid((5, 10, 20), rates, factors)[:trials]])
 
 
 def stages_kept(every: Sequence[Sequence[int]]) -> int:

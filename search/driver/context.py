@@ -1,4 +1,4 @@
-"""What a strategy is given to choose and train its trials with."""
+"""The interface between a search and its strategy, which chooses the trials."""
 
 from __future__ import annotations
 
@@ -16,68 +16,76 @@ from search.session.session import Record, Session
 from search.stages.leases import Leaseholder
 from search.stages.storage import absolute, below
 from search.stages.store import Lineage, Stage, StageStore, final_weights
-from search.tasks.base import Point, lineage_of, reported
+from search.tasks.base import Point, lineage_of, trial_report
 
 if TYPE_CHECKING:
-    from search.runtime.cluster import Slots
+    from search.runtime.cluster import Allocation
     from search.runtime.trial import Job
 
 
 class Strategy(Protocol):
-    """How a search chooses its trials."""
+    """Chooses the trials of a search."""
 
-    def axes(self, subject: Problem) -> Mapping[str, object]:
-        """What is searched, as MLflow's parameters."""
+    def axes(self, problem: Problem) -> Mapping[str, object]:
+        """What is searched, as MLflow parameters."""
 
     @property
     def title(self) -> str:
         """What is searched, in a few words."""
 
-    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
-        """Whether some epoch is known to be missing from the store, so that workers will be needed."""
+    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
+        """Whether some epoch is known to be missing from the store, so that Ray can be started at once."""
 
-    def train(self, arena: SearchContext) -> Sequence[Record] | None:
-        """Run the trials; returns a ranking, best first, or None for the usual one.
+    def train(self, context: SearchContext) -> Sequence[Record] | None:
+        """Run the trials; returns a ranking, best first, or None for `Session.ranking`'s.
 
-        Raises: KeyboardInterrupt after Ctrl-C.
+        Raises:
+            KeyboardInterrupt: After Ctrl-C.
         """
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Where a strategy trains: the session, the stage store, and Ray once it is needed."""
+    """What a strategy needs to train: the session, the stage store, and Ray, which starts when it is needed."""
 
     plan: Plan
-    subject: Problem
+    problem: Problem
     session: Session
     device: str
     store: StageStore | None
     lease: Leaseholder | None
-    slots: Callable[[], Slots] = field(repr=False)
+    allocation: Callable[[], Allocation] = field(repr=False)  # waits until Ray has started
 
-    def job(self, ends: Iterable[int]) -> tuple[Job, Slots]:
-        """Start Ray; returns what its workers are given. ends: the numbers of epochs at which some trial ends."""
+    def job(self, ends: Iterable[int]) -> tuple[Job, Allocation]:
+        """Wait for Ray; returns what it needs to train trials that end after these numbers of epochs.
+
+        Raises:
+            ModelError: If MLflow cannot be reached.
+        """
+        self.session.tracker.opened()
         with quick_imports():
-            from search.runtime import tuning  # noqa: F401  the first sets what Ray Tune reads
+            from search.runtime import tuning  # noqa: F401  first: it sets environment variables of Ray Tune
             from search.runtime.trial import Job
-        slots = self.slots()
-        if slots.notice:
-            print(slots.notice)
-        store, scratch = self.store.uri if self.store else None, _scratch(self.plan, self.session)
-        return Job(self.session.id, self.subject.task.lean(), slots.device, store, frozenset(ends), scratch), slots
+        allocation = self.allocation()
+        if allocation.notice:
+            print(allocation.notice)
+        store, scratch = self.store.uri if self.store else None, scratch_uri(self.plan, self.session)
+        return Job(
+            self.session.id, self.problem.task.for_workers(), allocation.device, store, frozenset(ends), scratch
+        ), allocation
 
     def claim(self, points: Sequence[Point]) -> None:
-        """Keep the stages of these points from being pruned while the search runs."""
+        """Protect the stages of these points from `prune` while the search runs."""
         if self.lease:
             lineages = ((self.lineage(point), point.rates()) for point in points)
             self.lease.extend(key for lineage, rates in lineages for key in lineage.keys(rates))
 
     def lineage(self, point: Point) -> Lineage:
-        """Everything besides its rates that determines a point's epochs."""
-        return lineage_of(self.subject.task, point, self.device, self.session.id)
+        """Everything besides the rates that determines the epochs of a point."""
+        return lineage_of(self.problem.task, point, self.device, self.session.id)
 
-    def known(self, points: Sequence[Point]) -> list[int]:
-        """How many epochs of each point are in the store; zeros if it does not answer."""
+    def stored_epochs(self, points: Sequence[Point]) -> list[int]:
+        """The number of stored epochs of each point; zeros if the store cannot be read."""
         nothing = [0] * len(points)
         if self.store is None:
             return nothing
@@ -87,17 +95,18 @@ class SearchContext:
             return nothing
 
     def replay_cached(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
-        """Replay, without Ray, the points whose last stage is in the store; returns the others.
+        """Replay the points whose last stage is in the store; returns the other points.
 
-        Only the best of them is read whole, since it may become the champion; of the others, their history.
+        Of most stages only the history is read. The best one is read with its weights, as it may become the champion;
+        if it is damaged, its point is returned too.
         """
         if self.store is None:
             return tuple(points)
-        kind, store = self.session.kind, self.store
+        schema, store = self.session.schema, self.store
         keys = [self.lineage(point).key(point.rates()) for point in points]
         found = {number: stage for number, key in enumerate(keys) if (stage := store.outline(key)) is not None}
         while found:
-            best = min(found, key=lambda number: kind.merit(kind.chosen(found[number].state.history)))
+            best = min(found, key=lambda number: schema.sort_key(schema.chosen(found[number].state.history)))
             if store.get(keys[best]) is not None:
                 break
             del found[best]
@@ -106,24 +115,24 @@ class SearchContext:
         return tuple(point for number, point in enumerate(points) if number not in found)
 
     def replay(self, trial: str, point: Point, stage: Stage, reached: int | None = None) -> None:
-        """Give the session a trial whose epochs, or the first `reached` of them, are in a stage."""
+        """Add a trial to the session whose epochs, or the first `reached` of them, are in a stage."""
         self.session.start(trial, point.config())
         history = stage.state.history[:reached]
-        self.session.advance(trial, reported(history, stage.origins[:reached], True, self.session.kind))
-        self.session.end(trial, self.weights(point, self.session.kind.chosen(history).epoch))
+        self.session.add_report(trial, trial_report(history, stage.origins[:reached], True, self.session.schema))
+        self.session.end(trial, self.weights(point, self.session.schema.chosen(history).epoch))
 
     def weights(self, point: Point, epochs: int) -> Callable[[], Mapping[str, Tensor]]:
-        """A function that reads the weights of a point after some epochs."""
+        """A function that reads the weights of a point after `epochs` epochs from the store."""
         uri = self.store.uri if self.store else ""
         return functools.partial(final_weights, uri, self.lineage(point).key(point.rates()[:epochs]))
 
     def with_last_epoch(self) -> SearchContext:
-        """This arena for trials that stand for their last epoch."""
-        self.session.kind = replace(self.session.kind, best_epoch=False)
-        task = self.subject.task.reading(self.session.kind)
-        return replace(self, subject=replace(self.subject, task=task))
+        """A copy in which the last epoch of each trial is ranked, instead of the best."""
+        self.session.schema = replace(self.session.schema, best_epoch=False)
+        task = self.problem.task.with_schema(self.session.schema)
+        return replace(self, problem=replace(self.problem, task=task))
 
 
-def _scratch(plan: Plan, session: Session) -> str:
-    """The URI under which final stages wait when there is no stage store."""
+def scratch_uri(plan: Plan, session: Session) -> str:
+    """The URI of final stages that the stage store does not take, or of all of them if there is no stage store."""
     return below(absolute(plan.storage), f"ray/{session.id}")

@@ -1,4 +1,4 @@
-"""Begins a search in MLflow: opens its own run with its tags, and ends the runs that a killed driver left open."""
+"""Starts the MLflow run of a search, and ends the runs that a killed driver left open."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
 from search.problems.problem import Problem
 from search.session.session import KILLED, Session
-from search.tasks.base import Point, readable
+from search.tasks.base import Point, format_setting
 
-SHOWN_VALUES = 10  # of an axis, in the parameters of the search's run
+SHOWN_VALUES = 10  # values of an axis that the search's run shows
 
 
 def open_session(
     name: str,
-    subject: Problem,
+    problem: Problem,
     tags: Mapping[str, object],
-    clerk: MlflowProcess,
+    mlflow_process: MlflowProcess,
     tracking_uri: str | None,
     axes: Mapping[str, object],
 ) -> Session:
-    """Begin the search's own run, while the store is being opened. axes: what is searched, for people to read."""
-    store = clerk.open(tracking_uri, subject.experiment, subject.model)
+    """Start the run of the search without waiting until the store is open. axes: shown as parameters of the run."""
+    store = mlflow_process.open(tracking_uri, problem.experiment, problem.model)
     tracker = Outbox(store, STORE / "outbox", close_abandoned)
-    params = dict(axes) | dict(subject.params)
+    params = dict(axes) | dict(problem.params)
     parent = tracker.start_run(name, params, dict(tags) | {"driver": driver()})
-    tracker.log_dataset(parent, subject.task.name, subject.digest, subject.source, subject.profile)
-    return Session(name, tracker, parent, tags, 0, subject.task.kind)
+    tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)
+    return Session(name, tracker, parent, tags, 0, problem.task.schema)
 
 
 def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
-    """The values that each of these settings takes, and the number of points."""
+    """The distinct values of each of these settings, as text, and the number of points."""
     configs = [point.config() for point in points]
     found: dict[str, object] = {}
     for name in names:
         values = sorted({config[name] for config in configs}, key=_order)
-        found[name] = " ".join(map(readable, values[:SHOWN_VALUES])) + (" ..." if len(values) > SHOWN_VALUES else "")
+        found[name] = " ".join(map(format_setting, values[:SHOWN_VALUES])) + (
+            " ..." if len(values) > SHOWN_VALUES else ""
+        )
     return found | {"trials": len(points)}
 
 
 def _order(value: object) -> tuple[str, float | str]:
-    """Numbers first, then everything else by type and text."""
+    """Sorts numbers first, then other values by type and text."""
     return ("", value) if isinstance(value, int | float) else (str(type(value)), str(value))
 
 
@@ -61,19 +63,13 @@ def close_abandoned(store: Store) -> None:
 
 
 def common_tags(name: str, script: str, device: str) -> dict[str, object]:
-    """Tags of every run of a search, whatever it is about."""
-    made_by = commit()
-    return {
-        "search": name,
-        "commit": made_by,
-        "device": device,
-        "mlflow.source.name": script,
-        "mlflow.source.git.commit": made_by,
-    }
+    """Tags of every run of a search, whatever the problem."""
+    source = {"mlflow.source.name": script, "mlflow.source.git.commit": commit()}
+    return {"search": name, "commit": source["mlflow.source.git.commit"], "device": device, **source}
 
 
 def commit() -> str:
-    """The commit of the checkout that this code stands in, `unknown` outside one or without git."""
+    """The git commit of this code, or `unknown`."""
     here = Path(__file__).parent
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)

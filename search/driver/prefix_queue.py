@@ -1,16 +1,17 @@
-"""The points of a search that wait for a worker, filed so that the next one is found without looking at all of them.
+"""The queue of points that wait for a worker; finding the next one does not visit all of them.
 
-    waiting = Waiting(points)
-    point = waiting.take("trial 1")                   # None if all that are left have to wait
-    waiting.reached("trial 1", 5)
-    waiting.end("trial 1")
+    queue = PrefixQueue(points)
+    point = queue.take("trial 1")                   # None if all remaining points have to wait
+    queue.reached("trial 1", 5)
+    queue.end("trial 1")
 
-Points are filed under the first of their epochs that is not done. Those under an epoch that lies on the way of a
-running trial have to wait. A point is filed anew at most once for each of its epochs, however many points there are.
+The epochs of all points form a tree, in which the epochs that points share are the same nodes. A point is filed under
+its first epoch that is not done. If that epoch is on the path of a running trial, the point waits. A point is filed
+again at most once per epoch, however many points there are.
 
-The longest way left comes first, as in critical-path scheduling. Any point on it may run: the longest one trains the
-epochs of all others, which then only read them; the shortest one lets another worker go on with the rest of the way, so
-that several workers end at the same time. `balanced` tries out when to change from the longest to the shortest.
+Points on the longest remaining path run first, as in critical-path scheduling. Any point on this path may run: the
+longest one trains the epochs of all others, which then only read them; the shortest one lets another worker continue
+the path, so that several workers end at the same time. `balanced_queue` tries when to change from longest to shortest.
 """
 
 from __future__ import annotations
@@ -22,44 +23,46 @@ from collections.abc import Hashable, Sequence
 
 from search.tasks.base import Point
 
-NOTHING_LEFT = -1  # where points are filed whose every epoch is done
-FEW_EPOCHS = 10_000  # of all points together, up to which `balanced` tries
-_Filed = tuple[int, int, int, int]  # way, negative; epochs left, of either sign; point; where it was filed by then
+NOTHING_LEFT = -1  # points are filed here when all of their epochs are done
+FEW_EPOCHS = 10_000  # up to this many epochs of all points, `balanced_queue` tries
+_Filed = tuple[
+    int, int, int, int
+]  # negative path length; remaining epochs, of either sign; point; its epoch when queued
 
 
-class Waiting:
-    """Points in the order in which they should run: the longest way first, then as given."""
+class PrefixQueue:
+    """Points in the order in which they should run: longest remaining path first, ties in the given order."""
 
     def __init__(self, points: Sequence[Point], share: bool = True, long: int | None = None) -> None:
-        """share: whether trials read each other's epochs; if not, none has to wait.
+        """share: whether trials read each other's epochs; otherwise no point waits.
 
-        long: how often the longest point on a way is taken before it is the shortest; None for always.
+        long: how many times the longest point on a path is taken before the shortest ones; None for always.
         """
         self.running = 0
         self._long = len(points) if long is None else long
         self._points = list(points)
-        self._paths = paths([point.prefix() for point in points], share)
-        self._way = _ways(self._paths)
+        self._paths = epoch_paths([point.prefix() for point in points], share)
+        self._length = _path_lengths(self._paths)
         self._done: set[int] = set()
-        self._taken: dict[str, int] = {}  # by trial
-        self._busy: Counter[int] = Counter()  # how many running trials have an epoch on their way
-        self._branch: dict[int, int] = {}  # where each waiting point is filed
+        self._taken: dict[str, int] = {}  # the point of each running trial
+        self._busy: Counter[int] = Counter()  # the number of running trials with an epoch on their path
+        self._branch: dict[int, int] = {}  # the epoch under which each waiting point is filed
         self._filed: defaultdict[int, set[int]] = defaultdict(set)
-        self._longest, self._shortest = list[_Filed](), list[_Filed]()  # the same points, on a way in either order
+        self._longest, self._shortest = list[_Filed](), list[_Filed]()  # the same points, in either order
         for number in range(len(self._points)):
             self._file(number, 0)
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiting points."""
         return len(self._branch)
 
     def take(self, trial: str) -> Point | None:
-        """The next point, from now on run by this trial; None if all that are left have to wait."""
-        queue = self._longest if self._long > 0 else self._shortest
-        while queue:
-            _, _, number, branch = heapq.heappop(queue)
+        """Assign the next point to this trial; None if all remaining points have to wait."""
+        candidates = self._longest if self._long > 0 else self._shortest
+        while candidates:
+            _, _, number, branch = heapq.heappop(candidates)
             if self._branch.get(number) != branch or self._busy[branch]:
-                continue  # taken or filed elsewhere meanwhile; or it waits, and is queued again when it need not
+                continue  # taken or filed again since; or it waits, and is queued again later
             del self._branch[number]
             self._filed[branch].remove(number)
             self._taken[trial] = number
@@ -70,7 +73,7 @@ class Waiting:
         return None
 
     def reached(self, trial: str, count: int) -> None:
-        """A trial has done its first `count` epochs: points that share them are filed under later ones."""
+        """Mark the first `count` epochs of a trial as done, and file the points that share them under later ones."""
         new = [epoch for epoch in self._paths[self._taken[trial]][:count] if epoch not in self._done]
         self._done.update(new)
         for epoch in new:
@@ -78,12 +81,12 @@ class Waiting:
                 self._file(number, self._paths[number].index(epoch))
 
     def done(self, trial: str) -> int:
-        """How many of a running trial's first epochs are done, whoever did them."""
+        """How many of the first epochs of a running trial are done, by whichever trial."""
         path = self._paths[self._taken[trial]]
         return next((count for count, epoch in enumerate(path) if epoch not in self._done), len(path))
 
     def end(self, trial: str) -> None:
-        """A trial has ended, finished or not; no other waits for it any longer."""
+        """Remove a trial, whether it finished or not, and file the points again that waited for it."""
         number = self._taken.pop(trial, None)
         if number is None:
             return
@@ -95,19 +98,19 @@ class Waiting:
                     self._file(other, self._paths[other].index(epoch))
 
     def _file(self, number: int, known: int) -> None:
-        """Put a point, of which `known` epochs at least are done, where it belongs."""
+        """File a point, at least `known` epochs of which are done, under its first epoch that is not."""
         path = self._paths[number]
         known = next((k for k in range(known, len(path)) if path[k] not in self._done), len(path))
         branch = path[known] if known < len(path) else NOTHING_LEFT
         self._branch[number] = branch
         self._filed[branch].add(number)
-        way, left = self._way.get(branch, 0), len(path) - known
-        heapq.heappush(self._longest, (-way, -left, number, branch))
-        heapq.heappush(self._shortest, (-way, left, number, branch))
+        length, left = self._length.get(branch, 0), len(path) - known
+        heapq.heappush(self._longest, (-length, -left, number, branch))
+        heapq.heappush(self._shortest, (-length, left, number, branch))
 
 
-def paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tuple[int, ...]]:
-    """A number for every epoch of every point, the same where points share it."""
+def epoch_paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tuple[int, ...]]:
+    """Number the epochs of every point; shared epochs have the same number."""
     numbers: dict[tuple[int, Hashable], int] = {}
     found = []
     for order, prefix in enumerate(prefixes):
@@ -119,39 +122,39 @@ def paths(prefixes: Sequence[Sequence[Hashable]], share: bool = True) -> list[tu
     return found
 
 
-def balanced(points: Sequence[Point], workers: int, share: bool = True) -> Waiting:
-    """The points in that order in which so many workers are done first, if all epochs last equally long."""
+def balanced_queue(points: Sequence[Point], workers: int, share: bool = True) -> PrefixQueue:
+    """The queue with which `workers` workers are done first, if all epochs take equally long."""
     tries: list[int | None] = [None]
     if share and workers > 1 and sum(point.epochs for point in points) <= FEW_EPOCHS:
         tries += range(2 * workers + 1)
-    return Waiting(points, share, min(tries, key=lambda long: _duration(points, workers, long)))
+    return PrefixQueue(points, share, min(tries, key=lambda long: _duration(points, workers, long)))
 
 
 def _duration(points: Sequence[Point], workers: int, long: int | None) -> int:
-    """How many epochs pass until the last of the points is done; reading takes no time."""
-    waiting, names = Waiting(points, long=long), itertools.count()
+    """Simulate the search; returns its duration in epochs. Reading takes no time."""
+    queue, names = PrefixQueue(points, long=long), itertools.count()
     running: dict[str, Point] = {}
     passed = 0
     while True:
-        while len(running) < workers and (point := waiting.take(trial := str(next(names)))):
+        while len(running) < workers and (point := queue.take(trial := str(next(names)))):
             running[trial] = point
-            _end_if_done(waiting, running, trial)
+            _end_if_done(queue, running, trial)
         if not running:
             return passed
         for trial in list(running):
-            waiting.reached(trial, waiting.done(trial) + 1)
-            _end_if_done(waiting, running, trial)
+            queue.reached(trial, queue.done(trial) + 1)
+            _end_if_done(queue, running, trial)
         passed += 1
 
 
-def _end_if_done(waiting: Waiting, running: dict[str, Point], trial: str) -> None:
-    if waiting.done(trial) == running[trial].epochs:
-        waiting.end(trial)
+def _end_if_done(queue: PrefixQueue, running: dict[str, Point], trial: str) -> None:
+    if queue.done(trial) == running[trial].epochs:
+        queue.end(trial)
         del running[trial]
 
 
-def _ways(paths: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Of every epoch the length of the longest way from it to the end of a path, itself included."""
+def _path_lengths(paths: Sequence[Sequence[int]]) -> dict[int, int]:
+    """For every epoch, the length of the longest path from it to an end, itself included."""
     found: dict[int, int] = {}
     for path in paths:
         for left, epoch in enumerate(reversed(path), start=1):

@@ -1,8 +1,8 @@
 """A search from its plan to its champion.
 
-    run(Plan(data=("demo",), ...), subject, exhaust, clerk)
+    run(plan, problem, GridStrategy(points), mlflow_process)
 
-A strategy chooses the trials: `search.grid` runs given points, `search.optuna_search.strategy` asks Optuna for them.
+A strategy chooses the trials: `GridStrategy` runs given points, `OptunaStrategy` asks Optuna for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
 from agr.errors import AgrError
-from search.driver.context import SearchContext, Strategy, _scratch
+from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
 from search.outbox.mlflow_process import MlflowProcess
 from search.plan import STORE, Plan
@@ -31,26 +31,27 @@ from search.stages.store import StageStore
 from search.tasks.device import choose_device, device_name
 
 if TYPE_CHECKING:
-    from search.runtime.cluster import Slots
+    from search.runtime.cluster import Allocation
 
 
-def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) -> int:
-    """Run a whole search, with MLflow in this clerk's process; returns the exit status."""
+def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
+    """Run a whole search; returns the exit status.
+
+    The strategy trains its trials, `problem.conclude` tests and registers the best one, and the results are printed.
+    """
     began = time.monotonic()
-    name = plan.name or f"{subject.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    axes = strategy.axes(subject)
-    print(f"{name}: {strategy.title} on " + "\n".join(subject.lines))
-    with closing(subject), _workers(plan, subject, strategy) as (device, start):
-        tags = common_tags(name, plan.script, device) | dict(subject.tags)
-        session = open_session(name, subject, tags, clerk, plan.tracking_uri, axes)
+    name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    axes = strategy.axes(problem)
+    print(f"{name}: {strategy.title} on " + "\n".join(problem.lines))
+    with closing(problem), _workers(plan, problem, strategy) as (device, allocation):
+        tags = common_tags(name, plan.script, device) | dict(problem.tags)
+        session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes)
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
-                arena = SearchContext(
-                    plan, subject, session, device, store, lease, functools.partial(_ready, session, start)
-                )
-                ranking = strategy.train(arena)
-                ending = subject.conclude(session, tags, plan.promote, ranking)
+                context = SearchContext(plan, problem, session, device, store, lease, allocation)
+                ranking = strategy.train(context)
+                ending = problem.conclude(session, tags, plan.promote, ranking)
             session.settle()
             report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
@@ -69,46 +70,45 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
     return code
 
 
-def _ready(session: Session, start: Callable[[], Slots]) -> Slots:
-    """The cluster. Raises: ModelError at once if MLflow cannot be reached."""
-    session.tracker.opened()
-    return start()
-
-
 @contextmanager
-def _workers(plan: Plan, subject: Problem, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Slots]]]:
-    """The device that trials train on, and a function that waits for the cluster, a running one or a private one."""
+def _workers(plan: Plan, problem: Problem, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Allocation]]]:
+    """The device of the trials, and a function that waits for the cluster, a running one or a private one."""
     if plan.address:
-        with _joined(plan, subject) as slots:
-            yield slots.device, functools.partial(replace, slots)
+        with _cluster(plan, problem) as joined:
+            yield joined.device, lambda: joined
         return
     device = device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
-    kept = plan.stage_store and StageStore(absolute(plan.stage_store), subject.task.kind.epoch)
-    with _starting(plan, subject, soon=not kept or strategy.needs_training(subject, kept, device)) as start:
-        yield device, start
+    store = plan.stage_store and StageStore(absolute(plan.stage_store), problem.task.schema.epoch)
+    with _private(plan, problem, soon=not store or strategy.needs_training(problem, store, device)) as allocation:
+        yield device, allocation
 
 
 @contextmanager
-def _cluster(plan: Plan, subject: Problem) -> Iterator[Slots]:
+def _cluster(plan: Plan, problem: Problem) -> Iterator[Allocation]:
+    """Start or join Ray. Raises: SettingsError if a node of a running cluster does not see the store."""
     from search.runtime.cluster import cluster
+    from search.runtime.shared_storage import require_shared
 
-    size = subject.task.nbytes
-    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as slots:
-        yield replace(slots, device=device_name(slots.device, plan.lanes))
+    size = problem.task.nbytes
+    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as allocation:
+        if plan.address:
+            flag, uri = ("--stage-store", plan.stage_store) if plan.stage_store else ("--storage", plan.storage)
+            require_shared(flag, absolute(uri), allocation.resources)
+        yield replace(allocation, device=device_name(allocation.device, plan.lanes))
 
 
 @contextmanager
-def _starting(plan: Plan, subject: Problem, soon: bool) -> Iterator[Callable[[], Slots]]:
-    """A function that waits for a private cluster. soon: whether to start it now, while this thread goes on.
+def _private(plan: Plan, problem: Problem, soon: bool) -> Iterator[Callable[[], Allocation]]:
+    """A function that starts a private cluster and waits for it. soon: whether to start it now, in the background.
 
-    The thread that starts it has to live as long as it does: Linux ends Ray's processes with it. And while Ray is shut
-    down this thread has to wait: an object of Ray's that is freed meanwhile would end the process.
+    The thread that starts Ray must outlive it: Linux ends Ray's processes together with that thread. And this thread
+    must wait while Ray shuts down: freeing one of Ray's objects meanwhile would end the process.
     """
     stack = ExitStack()
-    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, subject)))
+    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, problem)))
     with ThreadPoolExecutor(1, "ray") as thread:
         if soon:
-            from search.runtime import cluster  # noqa: F401  here, since two threads must not import at the same time
+            from search.runtime import cluster, shared_storage  # noqa: F401  here: threads must not import Ray at once
 
             thread.submit(enter)
         try:
@@ -117,35 +117,24 @@ def _starting(plan: Plan, subject: Problem, soon: bool) -> Iterator[Callable[[],
             thread.submit(stack.close).result()
 
 
-@contextmanager
-def _joined(plan: Plan, subject: Problem) -> Iterator[Slots]:
-    """A running cluster. Raises: SettingsError if a node that may train does not see the store."""
-    from search.runtime.shared_storage import require
-
-    with _cluster(plan, subject) as slots:
-        flag, store = ("--stage-store", plan.stage_store) if plan.stage_store else ("--storage", plan.storage)
-        require(flag, absolute(store), slots.resources)
-        yield slots
-
-
 def _tidy(plan: Plan, session: Session) -> None:
-    """Remove what only this search needed: Ray's files and, without a stage store, final stages."""
+    """Remove Ray's files of this search and the final stages outside of the stage store."""
     shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
     if plan.stage_store is None or plan.storage != str(STORE):
         with suppress(AgrError, OSError):
-            Storage(_scratch(plan, session)).clear()
+            Storage(scratch_uri(plan, session)).clear()
 
 
 @contextmanager
 def _stages(plan: Plan, session: Session) -> Iterator[tuple[StageStore | None, Leaseholder | None]]:
-    """The stage store, and the lease that keeps `prune` from removing what this search needs."""
+    """The stage store, and the lease that protects the stages of this search from `prune`."""
     if plan.stage_store is None:
         yield None, None
         return
-    store = StageStore(absolute(plan.stage_store), session.kind.epoch)
-    holder = Leaseholder(store, session.id, ())
-    session.heartbeats.append(holder.renew)
+    store = StageStore(absolute(plan.stage_store), session.schema.epoch)
+    lease = Leaseholder(store, session.id, ())
+    session.heartbeats.append(lease.renew)
     try:
-        yield store, holder
+        yield store, lease
     finally:
-        holder.end()
+        lease.end()

@@ -1,6 +1,6 @@
 """Asks an Optuna study for trials within a budget, and tells it what they gave.
 
-    ledger = AskTell(study, space, expand, Budget(epochs=150), kind, values)
+    ledger = AskTell(study, space, expand, Budget(epochs=150), schema, values)
     asked = ledger.ask()                       # None once the budget is spent
 
 A trial stands for its best epoch: it includes all trials with fewer epochs. The score of a trial on
@@ -21,7 +21,7 @@ from agr.common.processes import driver
 from agr.errors import AgrError, SettingsError
 from search.optuna_search.ranges import Value
 from search.optuna_search.space import Space
-from search.tasks.base import Config, EpochMetrics, Kind, Point
+from search.tasks.base import Config, EpochMetrics, Point, TrialSchema
 
 MOST_INVALID = 100  # configurations in a row that the task refuses
 MOST_FAILED = 20  # trials in a row that fail before their first epoch
@@ -98,7 +98,7 @@ class AskTell:
         space: Space,
         expand: Expand,
         budget: Budget,
-        kind: Kind[Point],
+        schema: TrialSchema[Point],
         values: Values,
         free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
@@ -109,7 +109,7 @@ class AskTell:
             space: What it may propose.
             expand: Makes the points of a configuration, one for each fold.
             budget: When to stop asking.
-            kind: Says for which epoch a trial stands.
+            schema: Says for which epoch a trial stands.
             values: Of a configuration and the epochs for which its folds stand, the study's values, one for each aim.
             free: How many epochs of each point need no training; by default none.
         """
@@ -119,7 +119,7 @@ class AskTell:
         self.asked: list[Asked] = []
         self._known = self._failed = 0  # in a row
         self._folds = len(expand(space.lowest()))
-        self._space, self._expand, self._kind, self._values = space, expand, kind, values
+        self._space, self._expand, self._schema, self._values = space, expand, schema, values
         self._free = free or (lambda points: [0] * len(points))
 
     @property
@@ -167,7 +167,7 @@ class AskTell:
             asked.spent += len(new)
             asked.trial.set_user_attr("spent", asked.spent)  # at once: a search that continues after a kill reads it
         if len(self.study.directions) == 1:
-            aim = self._kind.aim
+            aim = self._schema.objective
             for step, mean in enumerate(asked.means(aim.score)[asked.reported :], start=asked.reported + 1):
                 asked.trial.report(aim.value(mean), step)
         asked.reported = asked.reached
@@ -188,8 +188,8 @@ class AskTell:
         if asked.failed or not asked.reached:
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        means = asked.means(self._kind.aim.score)
-        ties = asked.means(lambda epoch: float(getattr(epoch, self._kind.tie, 0.0)))
+        means = asked.means(self._schema.objective.score)
+        ties = asked.means(lambda epoch: float(getattr(epoch, self._schema.tie, 0.0)))
         chosen = min(range(asked.reached), key=lambda k: (-means[k], ties[k]))
         trial.set_user_attr("chosen", chosen + 1)
         trial.set_user_attr("score", means[chosen])

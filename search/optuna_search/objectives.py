@@ -61,7 +61,7 @@ def ordered(records: Sequence[Record], aims: Sequence[Objective]) -> list[Record
         values = [measured(aim, config, record.chosen) for aim in aims]
         return [value if aim.highest else -value for aim, value in zip(aims, values, strict=True)]
 
-    by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    by_first = sorted(records, key=lambda record: record.schema.sort_key(record.chosen))
     return by_first if len(aims) < 2 else by_rule(by_first, [scores(record) for record in by_first])
 
 

@@ -21,8 +21,8 @@ from search.optuna_search.strategy import OptunaStrategy
 from search.problems import agr_models
 from search.problems import custom as problems_custom
 from search.problems.problem import Problem
-from search.tasks.agr_task import AgrPoint, settled
-from search.tasks.base import Config, Kind, Objective
+from search.tasks.agr_task import AgrPoint, agr_point
+from search.tasks.base import Config, Objective, TrialSchema
 from search.tasks.custom import module_of, objective_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 150  # what the 27 points of the grid cost
 AXES = 4  # settings by which trials are named
-USUAL: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
+DEFAULTS: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
 COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_loss": "val loss", "val_ece": "val ECE"}
 AUGMENT = "augment_"
 
@@ -39,17 +39,17 @@ def voices_of(options: argparse.Namespace, plan: Plan) -> tuple[Problem, OptunaS
     """A search of AGR's own models."""
     wanted = objectives.parse(options.aim or ["balanced_accuracy"])
     space = space_of(options.space)
-    subject, data = agr_models.subject(plan, kind_of(space, wanted), options.score_folds)
-    return subject, hunt_on(options, space, wanted, subject, data)
+    problem, data = agr_models.problem(plan, schema_of(space, wanted), options.score_folds)
+    return problem, hunt_on(options, space, wanted, problem, data)
 
 
 def hunt_on(
-    options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], subject: Problem, data: ImageSet
+    options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], problem: Problem, data: ImageSet
 ) -> OptunaStrategy:
     """The search of a command line on these clips. Raises: SettingsError for a space that they do not allow."""
     space = _for_clips(space, data, given=options.space is not None)
-    usual = _defaults(data) | USUAL | {"seed": options.seed}
-    return strategy_of(options, space, wanted, subject, usual, known_settings())
+    usual = _defaults(data) | DEFAULTS | {"seed": options.seed}
+    return strategy_of(options, space, wanted, problem, usual, known_settings())
 
 
 def custom(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
@@ -61,9 +61,9 @@ def custom(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
         raise SettingsError(f"--trainable {path}: no SPACE in it; expected one, or --space FILE")
     space = space_of(options.space, usual) if options.space else parse(str(text), f"SPACE of {path}", usual)
     axes = ("epochs", *(name for name in space.varied if name != "epochs"))[:AXES]
-    subject = problems_custom.subject(path, axes, hunts=True)
+    problem = problems_custom.problem(path, axes, hunts=True)
     kinds = {name: type(value) for name, value in usual.items()}
-    return subject, strategy_of(options, space, (objective_of(path),), subject, usual, kinds)
+    return problem, strategy_of(options, space, (objective_of(path),), problem, usual, kinds)
 
 
 def space_of(file: Path | None, known: Config | None = None) -> Space:
@@ -78,17 +78,17 @@ def space_of(file: Path | None, known: Config | None = None) -> Space:
     return parse(text, str(file), known or known_settings())
 
 
-def kind_of(space: Space, wanted: Sequence[Objective]) -> Kind[AgrPoint]:
+def schema_of(space: Space, wanted: Sequence[Objective]) -> TrialSchema[AgrPoint]:
     """How the trials of a search of this space are read."""
     names = ("epochs", *(name for name in space.varied if name != "epochs"))
-    return Kind(settled, aim=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
+    return TrialSchema(agr_point, objective=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
 
 
 def strategy_of(
     options: argparse.Namespace,
     space: Space,
     wanted: tuple[Objective, ...],
-    subject: Problem,
+    problem: Problem,
     usual: Config,
     kinds: Mapping[str, type],
 ) -> OptunaStrategy:
@@ -98,7 +98,7 @@ def strategy_of(
         options: The command line.
         space: What varies and what is fixed.
         wanted: The aims.
-        subject: What is searched.
+        problem: What is searched.
         usual: The usual value of every setting; what the space does not name keeps it.
         kinds: The type of each setting.
 
@@ -123,7 +123,7 @@ def strategy_of(
         seed=options.seed,
         kinds=kinds,
     )
-    warm_start.check(space, hunt.expand(subject))
+    warm_start.check(space, hunt.expand(problem))
     return hunt
 
 

@@ -9,7 +9,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from search.optuna_search.ask_tell import Asked, AskTell
-from search.tasks.base import Config, Kind, Point, TrialReport
+from search.tasks.base import Config, Point, TrialReport, TrialSchema
 
 GRACE = 4  # the first cut comes after one of so many parts of the epochs: gamma changes nothing before
 REDUCTION = 2  # one of so many goes on
@@ -71,14 +71,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def __init__(
         self,
         ledger: AskTell,
-        kind: Kind[Point],
+        schema: TrialSchema[Point],
         at_once: int,
         claim: Callable[[Sequence[Point]], None],
         ended: Callable[[], None],
     ) -> None:
         """claim: gets the points that are about to run. ended: is called after every trial."""
         super().__init__(metric="score", mode="max")
-        self._ledger, self._kind, self._claim, self._ended = ledger, kind, claim, ended
+        self._ledger, self._schema, self._claim, self._ended = ledger, schema, claim, ended
         self._at_once = at_once
         self._waiting: list[Piece] = []
         self._pieces: dict[str, Piece] = {}
@@ -121,7 +121,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._take(self._pieces[trial_id], result)
 
     def _take(self, piece: Piece, result: TrialReport) -> None:
-        epochs = [self._kind.epoch(**values) for values in result["epochs"]]
+        epochs = [self._schema.epoch(**values) for values in result["epochs"]]
         self._ledger.advance(piece.asked, piece.fold, epochs, result["read"])
         piece.asked.failed = piece.asked.failed or result.get("failed", "")
 

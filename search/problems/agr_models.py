@@ -16,8 +16,8 @@ from agr.training.augmentation import Augmentation
 from agr.training.settings import STEP_SIZE, Settings
 from search.problems.problem import Problem
 from search.session.session import Record, Session
-from search.tasks.agr_task import VOICES, AgrPoint, Voices
-from search.tasks.base import Kind
+from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
+from search.tasks.base import TrialSchema
 
 if TYPE_CHECKING:
     from search.plan import Plan
@@ -27,7 +27,7 @@ WORKSPACE = Path("data")
 DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
 
 
-def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[Problem, ImageSet]:
+def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The search of a plan, and its clips. folds: for scoring, made of the speakers who do not test."""
     cores = os.cpu_count() or 1
     data = combine.join([preparation.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
@@ -43,7 +43,7 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
         return champion.conclude(session, data, split, tags, promote, ranking, easel)
 
     about = Problem(
-        task=Voices(data, split, inner, kind),
+        task=AgrTask(data, split, inner, schema),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
         params=_params(data, split),
@@ -57,9 +57,9 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
     return about, data
 
 
-def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
+def schema_with(axes: Iterable[str]) -> TrialSchema[AgrPoint]:
     """How a grid with these further axes reads its trials."""
-    return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
+    return replace(AGR_SCHEMA, axes=tuple(dict.fromkeys((*AGR_SCHEMA.axes, *axes))))
 
 
 def varied(

@@ -33,4 +33,4 @@ class Problem:
     experiment: str = EXPERIMENT  # in MLflow
     model: str = REGISTERED_MODEL  # in MLflow's registry
     profile: str = "{}"  # of the data, JSON
-    close: Callable[[], None] = field(default=lambda: None)  # frees what the subject holds, once the search is over
+    close: Callable[[], None] = field(default=lambda: None)  # frees what the problem holds, once the search is over

@@ -15,7 +15,7 @@ from agr.metrics.scoring import by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
-from search.tasks.base import counted, readable
+from search.tasks.base import format_setting, pluralize
 
 if TYPE_CHECKING:
     from search.results.champion import Ending
@@ -35,11 +35,11 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
         console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
     best = ending.ranking[0]
-    mark, aim = " (leaky)" if leaky else "", best.kind.aim
+    mark, aim = " (leaky)" if leaky else "", best.schema.objective
     console.print(f"\nchampion    {_named(best)}")
     if others := _others(ending.ranking):
         console.print(f"            {others}")
-    says = aim.says.removeprefix("val ")
+    says = aim.label.removeprefix("val ")
     console.print(f"validation  {says} {getattr(best.chosen, aim.metric):.4f}{mark}")
     if ending.scores is not None:
         low, high = ending.scores.balanced_accuracy_ci95
@@ -54,7 +54,7 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
             )
         else:
             gap = vars(best.chosen)["val_balanced_accuracy"] - ending.scores.balanced_accuracy
-            compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
+            compared = f"{pluralize(len(session.finished()), 'trial')} compared on the same validation speakers"
             console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(ending.scores.per_speaker)
         if len(parts) > 1:
@@ -78,14 +78,15 @@ def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
     table = Table(
-        title=f"best {min(TOP, len(records))} of {counted(len(records), 'trial')}" + (", LEAKY split" if leaky else "")
+        title=f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
+        + (", LEAKY split" if leaky else "")
     )
-    kind = records[0].kind
-    for name in ("rank", *kind.axes, *kind.columns.values()):
+    schema = records[0].schema
+    for name in ("rank", *schema.axes, *schema.columns.values()):
         table.add_column(name.replace("_", " "), justify="right")
     for rank, record in enumerate(records[:TOP], start=1):
-        scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
-        table.add_row(str(rank), *map(readable, record.named.values()), *scores)
+        scores = (f"{getattr(record.chosen, name):.4f}" for name in schema.columns)
+        table.add_row(str(rank), *map(format_setting, record.named.values()), *scores)
     return table
 
 
@@ -93,11 +94,11 @@ def _others(ranking: Sequence[Record]) -> str:
     """What else differs between the trials, of the best one."""
     configs, best = [record.settings.config() for record in ranking], ranking[0]
     names = [n for n in configs[0] if n not in (*best.named, "seed") and len({str(c.get(n)) for c in configs}) > 1]
-    return ", ".join(f"{name} {readable(configs[0][name])}" for name in names)
+    return ", ".join(f"{name} {format_setting(configs[0][name])}" for name in names)
 
 
 def _named(record: Record) -> str:
-    return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
+    return ", ".join(f"{name} {format_setting(value)}" for name, value in record.named.items())
 
 
 def next_commands(uri: StoreUri, ending: Ending) -> list[str]:
@@ -117,5 +118,5 @@ def interrupted(session: Session, kept: bool) -> None:
     """What Ctrl-C leaves."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
     ended = len(session.finished())
-    count = f"{ended} of {counted(session.planned, 'trial')}" if session.planned else counted(ended, "trial")
+    count = f"{ended} of {pluralize(session.planned, 'trial')}" if session.planned else pluralize(ended, "trial")
     print(f"interrupted: {count} finished; {what}")

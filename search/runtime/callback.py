@@ -1,4 +1,4 @@
-"""Ray Tune's events, handed to the session of the search."""
+"""Passes Ray Tune's events to the session of the search."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from search.stages.store import final_weights
 from search.tasks.base import TrialReport
 
 _SESSIONS: dict[str, Session] = {}
-_WARNED: set[str] = set()  # sessions whose user knows that the stage store does not take everything
+_WARNED: set[str] = set()  # sessions whose user has been warned that the stage store cannot be written to
 
 
 class SessionCallback(Callback):  # type: ignore[misc]
-    """Hands Ray Tune's events to a session. It carries only the session's id, since Ray pickles callbacks."""
+    """Passes Ray Tune's events to a session, which it refers to by id because Ray pickles callbacks."""
 
     def __init__(self, session: Session, finals: str) -> None:
-        """Feed this session. finals: the URI of the store that has the trials' final stages."""
+        """finals: the URI of the store with the final stages."""
         self._id = session.id
         self._finals = finals
         _SESSIONS[session.id] = session
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """A trial starts."""
+        """Start the trial."""
         _SESSIONS[self._id].start(trial.trial_id, trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: TrialReport, **info: object
     ) -> None:
-        """A trial reports; the first time that the stage store does not take a stage, say so on stderr."""
+        """Pass on a report; warn on stderr the first time that the stage store cannot be written to."""
         if (trouble := result.get("unsaved")) and self._id not in _WARNED:
             _WARNED.add(self._id)
             store = hide(self._finals, self._finals)
             complain(f"{store}: {trouble}; training goes on, its stages are stored as soon as the store takes them")
-        _SESSIONS[self._id].advance(trial.trial_id, result)
+        _SESSIONS[self._id].add_report(trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """A trial has reached its end, or was pruned."""
+        """End a trial that finished or was pruned."""
         key, home = trial.last_result.get("stage"), trial.last_result.get("home", self._finals)
         _SESSIONS[self._id].end(trial.trial_id, functools.partial(final_weights, home, key) if key else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """A trial failed for good."""
+        """End a trial that failed and is not restarted."""
         _SESSIONS[self._id].end(trial.trial_id, None, _reason(trial))
 
 
 def _reason(trial: Trial) -> str:
-    """The last line of what Ray says went wrong."""
+    """The last line of Ray's error message."""
     lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
     return lines[-1] if lines else "its worker died"

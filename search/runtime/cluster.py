@@ -1,6 +1,6 @@
-"""Start a local Ray cluster or join a running one, and find out how many trials fit on it.
+"""Starts a local Ray cluster or joins a running one, and determines how many trials fit on it.
 
-with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as slots: ...
+with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as allocation: ...
 """
 
 from __future__ import annotations
@@ -35,51 +35,43 @@ os.environ.update(
 )
 import ray
 
-# Tune's actors never use the workers that Ray starts in advance, but have to wait until those are up.
+# Tune's actors never use the workers that Ray starts in advance, but have to wait for them.
 NO_SPARE_WORKERS = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
 MPS = "mps"  # the custom resource of a worker with an Apple GPU
 SPARE_PROCESSES = ("ray/autoscaler/_private/monitor.py", "ray/_private/log_monitor.py")
-ANSWER_SECONDS = 10.0  # within which a cluster must accept a connection
+ANSWER_SECONDS = 10.0  # timeout of a connection to a cluster
 
 
 @dataclass(frozen=True)
-class Slots:
-    """How trials fit on the cluster.
+class Allocation:
+    """How trials are placed on the cluster."""
 
-    Attributes:
-        device: "cuda", "mps" or "cpu", the same for all trials.
-        resources: What one trial asks of Ray, by Ray's names.
-        workers: How many trials run at the same time.
-        notice: What the user should know about this, or "".
-    """
-
-    device: str
-    resources: dict[str, float]
-    workers: int
-    notice: str = ""
+    device: str  # "cuda", "mps" or "cpu", the same for all trials
+    resources: dict[str, float]  # of one trial, by Ray's names
+    workers: int  # the number of concurrent trials
+    notice: str = ""  # a message for the user
 
 
 @contextmanager
 def cluster(
     address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
-) -> Iterator[Slots]:
+) -> Iterator[Allocation]:
     """Start or join Ray without its messages, and leave it afterwards.
 
     Args:
-        address: Of a running cluster; None to start one on this machine.
-        wanted: Trials at the same time; None for as many as fit.
+        address: Of a running cluster; None starts one on this machine.
+        wanted: Concurrent trials; None for as many as fit.
         gpus_per_trial: A share of one GPU, or a whole number of GPUs.
-        cuda: Whether NVIDIA GPUs may be used.
-        mps: Whether Apple GPUs may be used.
+        cuda, mps: Whether NVIDIA and Apple GPUs may be used.
         store_bytes: The size of the data in Ray's object store.
 
     Raises:
-        SettingsError: If the address does not answer, or a trial cannot have such a share of a GPU.
+        SettingsError: If the address does not answer, or no trial fits.
     """
     if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # the trial's run says it
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # MLflow shows failures
     warnings.filterwarnings("ignore", module="ray")
     device = choose_device(cuda, mps)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -87,7 +79,7 @@ def cluster(
         if address:
             _probe(address)
             ray.init(address=address, **quiet)
-            device = _device_of_cluster(cuda, mps)
+            device = cluster_device(cuda, mps)
         else:
             _start(device, store_bytes, quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -95,14 +87,14 @@ def cluster(
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
     end_on_sigterm()  # Ray has replaced the handler by one that aborts the driver
     try:
-        yield _slots(device, wanted, gpus_per_trial)
+        yield allocate(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
 
 
 def _start(device: str, store_bytes: int, quiet: Mapping[str, object]) -> None:
     """Start Ray on this machine."""
-    with worker_environment(), _alone():  # Ray's daemons pass their environment to every worker
+    with worker_environment(), _alone():  # Ray passes this environment to every worker
         ray.init(
             address="local",
             include_dashboard=False,
@@ -111,13 +103,13 @@ def _start(device: str, store_bytes: int, quiet: Mapping[str, object]) -> None:
             _system_config=NO_SPARE_WORKERS,
             **quiet,
         )
-        _end_spare_processes()
+        end_spare_processes()
 
 
-def _end_spare_processes() -> None:
-    """Kill two processes of a local Ray that nothing here needs.
+def end_spare_processes() -> None:
+    """Kill two processes of a local Ray cluster that are not needed.
 
-    The autoscaler would ask a cloud for more nodes, and takes a second to end when Ray does. The log monitor reads the
+    The autoscaler would request nodes from a cloud, and delays the end of Ray by a second. The log monitor reads the
     log files of all workers ten times a second, for `log_to_driver`.
     """
     for process in psutil.Process().children():
@@ -129,9 +121,7 @@ def _end_spare_processes() -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep other searches of this user from starting Ray at the same time.
-
-    Ray gives up a node that has not started within 30 s.
+    """Let no other search of this user start Ray meanwhile: Ray gives up a node that takes more than 30 s to start.
 
     Raises:
         RuntimeError: For errors that Ray raises as a bare Exception.
@@ -146,14 +136,10 @@ def _alone() -> Iterator[None]:
 
 
 def _probe(address: str) -> None:
-    """Check that something listens at host:port, because Ray itself would try for minutes.
-
-    Raises:
-        ConnectionError: If nothing does.
-    """
+    """Connect to host:port, as Ray itself would try for minutes. Raises: ConnectionError if nothing answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        return  # `auto`, or something that Ray will check itself
+        return  # `auto`, or another form that Ray checks itself
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
@@ -161,14 +147,14 @@ def _probe(address: str) -> None:
 
 
 def _offers() -> list[dict[str, float]]:
-    """The resources of each living node, by Ray's names."""
+    """The resources of every living node, by Ray's names."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _device_of_cluster(cuda: bool, mps: bool) -> str:
+def cluster_device(cuda: bool, mps: bool) -> str:
     """The device of all trials: NVIDIA GPUs if the cluster has any, else Apple GPUs, else CPUs.
 
-    Ray calls Apple GPUs `GPU` too. If any node has one, NVIDIA GPUs cannot be requested apart from them.
+    Ray also calls Apple GPUs `GPU`. If any node has one, a trial cannot request an NVIDIA GPU specifically.
     """
     every = _offers()
     apple = any(has.get(MPS, 0) > 0 for has in every)
@@ -177,12 +163,8 @@ def _device_of_cluster(cuda: bool, mps: bool) -> str:
     return "mps" if mps and apple else "cpu"
 
 
-def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
-    """How trials fit on the cluster that was joined.
-
-    Raises:
-        SettingsError: If there is no room for one trial.
-    """
+def allocate(device: str, wanted: int | None, gpus_per_trial: float) -> Allocation:
+    """Place trials on the running cluster. Raises: SettingsError if there is no room for one trial."""
     resource, share = {"cuda": ("GPU", gpus_per_trial), "mps": (MPS, 1.0), "cpu": ("CPU", 1.0)}[device]
     every = _offers()
     amounts = [has.get(resource, 0.0) for has in every]
@@ -199,4 +181,4 @@ def _slots(device: str, wanted: int | None, gpus_per_trial: float) -> Slots:
     if idle:
         notices.append(f"all trials go to {device}: {idle} of {len(every)} nodes have none and train nothing")
     resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
-    return Slots(device, resources, workers, "\n".join(notices))
+    return Allocation(device, resources, workers, "\n".join(notices))

@@ -1,11 +1,11 @@
-"""`--lanes fused`: the epochs of a search are trained in batches of models, before its trials run.
+"""`--lanes fused`: trains the epochs of a search in batches of models, before its trials run.
 
-    fuse(session, points, job, slots)
+    train_fused(session, points, job, allocation)
 
-Each worker gets a group of points as one Ray task, trains them together (agr.training.fused) and puts their stages into the
-stage store, where the trials of Ray Tune then read them. These stages have a lineage of their own, since they agree
-with separate training to rounding only. Ray replaces a worker that dies, and the new one goes on from the store; if a
-group is given up, its trials train what is missing.
+Each worker gets a group of points as one Ray task, trains them together (`agr.training.fused`) and writes their stages
+to the stage store, where the trials of Ray Tune read them. These stages have a separate lineage, since they equal those
+of separate training only up to rounding. If a worker dies, Ray starts another one that continues from the store; if a
+group is given up, its trials train the missing epochs.
 """
 
 from __future__ import annotations
@@ -14,32 +14,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import ray
-import torch
 from ray.exceptions import RayError
 
 from agr.errors import SettingsError, TrainingError
 from agr.training.fused import Outcome, Rates, fused_epochs
 from agr.training.loop import State
 from agr.training.settings import Settings
-from search.runtime.cluster import Slots
-from search.runtime.trial import Job, about, superfluous
+from search.runtime.cluster import Allocation
+from search.runtime.trial import Job, describe_stage, stages_to_drop
 from search.session.session import Session
 from search.stages.store import Lineage, Stage, StageStore
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
-from search.tasks.device import torch_device
+from search.tasks.device import prepare_device
 
-CRASHES = 2  # how often a task whose worker died is started again
+CRASHES = 2  # how often a task whose worker died is restarted
 WRITERS = 4  # threads that write stages while the next epoch trains
 
 
-def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -> None:
-    """Train the points in lanes and wait; prints a line for each epoch."""
-    parts = groups(points, slots.workers)
-    cpus, gpus = slots.resources.get("CPU", 0.0), slots.resources.get("GPU", 0.0)
-    custom = {name: amount for name, amount in slots.resources.items() if name not in ("CPU", "GPU")}
+def train_fused(session: Session, points: Sequence[Settings], job: Job, allocation: Allocation) -> None:
+    """Train the points in batches and wait; prints a line for each epoch of a batch."""
+    parts = balanced_groups(points, allocation.workers)
+    cpus, gpus = allocation.resources.get("CPU", 0.0), allocation.resources.get("GPU", 0.0)
+    custom = {name: amount for name, amount in allocation.resources.items() if name not in ("CPU", "GPU")}
     options = {"num_cpus": cpus, "num_gpus": gpus, "resources": custom, "max_retries": CRASHES}
-    task, shared = ray.remote(advance).options(**options), ray.put(job)
+    task, shared = ray.remote(train_group).options(**options), ray.put(job)
     running = {task.remote(shared, part): f"lanes {number}/{len(parts)}" for number, part in enumerate(parts, start=1)}
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
@@ -56,8 +55,8 @@ def fuse(session: Session, points: Sequence[Settings], job: Job, slots: Slots) -
                 print(f"{running[ready]}: {line}", flush=True)
 
 
-def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...]]:
-    """At most `workers` groups with about the same number of epochs; points that share epochs stay together."""
+def balanced_groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...]]:
+    """At most `workers` groups with about equally many epochs; points that share epochs stay together."""
     families: dict[float, list[Settings]] = {}
     for point in points:
         families.setdefault(point.rates()[0], []).append(point)
@@ -67,16 +66,14 @@ def groups(points: Sequence[Settings], workers: int) -> list[tuple[Settings, ...
     return [tuple(part) for part in parts]
 
 
-def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
-    """What a worker runs: trains its points from their deepest stages to their last epochs; yields a line per epoch.
+def train_group(job: Job, points: Sequence[Settings]) -> Iterator[str]:
+    """Run in a worker: train points from their deepest stages to their last epochs; yields one line per epoch.
 
-    After a death Ray expects the same number of lines again: those of epochs already known are empty.
+    A restarted worker must yield as many lines as the first one; those of stored epochs are empty.
     """
-    device = torch_device(job.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    device = prepare_device(job.device)
     task = job.task
-    if not isinstance(task, Voices):
+    if not isinstance(task, AgrTask):
         raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")
     store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)
     found = {point.rates(): store.deepest(lineage, point.rates()) for point in points}
@@ -87,15 +84,15 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
     with ThreadPoolExecutor(WRITERS) as pool:
         for outcomes in fused_epochs(task.data, task.split, points, device, resume):
             states = {rates: outcome for rates, outcome in outcomes.items() if isinstance(outcome, State)}
-            for write in writes:  # of the epoch before, whose stages these may replace
+            for write in writes:  # of the previous epoch, whose stages may be dropped now
                 write.result()
             writes.clear()
             for rates, state in states.items():
                 before = origins.get(rates[:-1], ())
                 origins[rates] = (*before, job.search)
-                stage = Stage(state, origins[rates], about(task.describe(points[0]), state.history))
-                read = 0 if before[-1:] == (job.search,) else len(before)  # the stages of another search stay
-                spare = superfluous(state.history, job.ends, task.kind, read)
+                stage = Stage(state, origins[rates], describe_stage(task.describe(points[0]), state.history))
+                read = 0 if before[-1:] == (job.search,) else len(before)  # another search's stages are kept
+                spare = stages_to_drop(state.history, job.ends, task.schema, read)
                 writes.append(pool.submit(_store, store, lineage, rates, stage, spare))
             yield _line(outcomes)
         for write in writes:
@@ -103,14 +100,14 @@ def advance(job: Job, points: Sequence[Settings]) -> Iterator[str]:
 
 
 def _store(store: StageStore, lineage: Lineage, rates: Rates, stage: Stage, spare: Iterable[int]) -> None:
-    """Store the stage after these rates, and drop those after `spare` epochs."""
+    """Store a stage, and drop those after `spare` epochs."""
     store.put(lineage.key(rates), stage)
     for count in spare:
         store.drop(lineage.key(rates[:count]))
 
 
 def _line(outcomes: Mapping[Rates, Outcome]) -> str:
-    """One epoch of a group, as it is printed."""
+    """Describe an epoch of a group in one line."""
     last = [outcome.history[-1] for outcome in outcomes.values() if isinstance(outcome, State)]
     errors = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, TrainingError)]
     if not last:

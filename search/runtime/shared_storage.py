@@ -1,10 +1,10 @@
-"""Check before the first trial that all nodes of a cluster share a folder or bucket.
+"""Checks, before the first trial, that all nodes of a cluster share a folder or bucket.
 
-    require("--stage-store", "s3://agr/stages", {"CPU": 1.0})
+    require_shared("--stage-store", "s3://agr/stages", {"CPU": 1.0})
 
-The driver writes a file. A small task on every node that may run a trial reads it and writes a file of its own, which
-the driver reads. A folder on the driver's disk fails this check on every other machine, even if a folder of the same
-name exists there. Known limit: a node that joins the cluster later is not checked.
+The driver writes a file. A Ray task on every node that may run a trial reads it and writes another file, which the
+driver reads. A local folder of the driver fails this check on every other machine, even if a folder of the same name
+exists there. Known limit: nodes that join the cluster later are not checked.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from agr.errors import AgrError, SettingsError
 from search.stages.storage import Storage, below
 
 DRIVER = "driver"
-ANSWER_SECONDS = 90.0  # a worker process takes seconds to start, on a busy machine many
+ANSWER_SECONDS = 90.0  # a worker process may start slowly on a busy machine
 TROUBLES = (AgrError, OSError, RayError)
 
 
 class Node(TypedDict):
-    """What is read here of Ray's description of a node."""
+    """The fields of Ray's node descriptions that are used here."""
 
     NodeID: str
     NodeManagerAddress: str
@@ -34,13 +34,13 @@ class Node(TypedDict):
     Resources: dict[str, float]
 
 
-def require(flag: str, uri: str, resources: Mapping[str, float]) -> None:
+def require_shared(flag: str, uri: str, resources: Mapping[str, float]) -> None:
     """Check that all nodes that can run a trial see the same folder or bucket.
 
     Args:
-        flag: The option of the command line that gave the place, for the message.
+        flag: The command-line option of the URI, for the message.
         uri: An absolute path, or a URI that pyarrow.fs or fsspec can open.
-        resources: What a trial asks of Ray.
+        resources: Of one trial, by Ray's names.
 
     Raises:
         SettingsError: If the driver cannot write there, or a node does not see it; names the first such node.
@@ -73,13 +73,7 @@ def nodes_for(resources: Mapping[str, float]) -> list[Node]:
 
 
 def probe(place: str, token: str, name: str) -> str:
-    """Run on a node: read the driver's file and write another; returns "" or what went wrong.
-
-    Args:
-        place: URI of the folder to check.
-        token: What the driver's file must hold.
-        name: Of the file to write.
-    """
+    """Run on a node: read the driver's file, check its token and write another file; returns an error or ""."""
     try:
         storage = Storage(place)
         if storage.read(DRIVER) != token.encode():
@@ -91,7 +85,7 @@ def probe(place: str, token: str, name: str) -> str:
 
 
 def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Node]) -> list[tuple[str, str]]:
-    """Address and reason of every node that does not see the driver's file, or whose file the driver does not see."""
+    """Addresses and reasons of the nodes that do not see the driver's file, or whose file the driver does not see."""
     task = ray.remote(probe)
     asked = {}
     for node in nodes:
@@ -113,6 +107,6 @@ def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Node]) -> l
 
 
 def _line(error: BaseException) -> str:
-    """The last line of an error's message. Ray's errors quote a traceback; its last line gives the reason."""
+    """The last line of an error's message; Ray's errors quote a traceback, which ends with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What a Ray worker runs: one point of a search, from the deepest stored stage to its last epoch."""
+"""A trial in a Ray worker: trains one point from its deepest stored stage to its last epoch."""
 
 from __future__ import annotations
 
@@ -10,70 +10,78 @@ from dataclasses import dataclass
 from agr.common.cli import quick_imports
 from agr.errors import TrainingError
 
-with quick_imports():  # of torch, by a new worker
+with quick_imports():  # a new worker imports torch here
     from ray import tune
 
     from agr.training.loop import State
     from agr.training.settings import STEP_SIZE
     from search.stages.store import Stage, StageStore
     from search.stages.writer import StageWriter
-    from search.tasks.base import AnyTask, Config, EpochMetrics, Kind, Point, TrialReport, lineage_of, reported
+    from search.tasks.base import (
+        AnyTask,
+        Config,
+        EpochMetrics,
+        Point,
+        TrialReport,
+        TrialSchema,
+        lineage_of,
+        trial_report,
+    )
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a search share. Both URIs are of places that every node of the cluster sees."""
+    """What all trials of a search share. Every node of the cluster must see both URIs."""
 
-    search: str  # the search's id
+    search: str  # the id of the search
     task: AnyTask
-    device: str  # named by `search.tasks.device`
+    device: str  # as `device_name` returns it
     stages: str | None  # the URI of the stage store; None if epochs are neither shared nor kept
-    ends: frozenset[int]  # the numbers of epochs at which some trial of the search ends
-    scratch: str = ""  # the URI where final stages wait when the stage store does not take them
+    ends: frozenset[int]  # the numbers of epochs after which trials of the search end
+    scratch: str = ""  # the URI of final stages that the stage store does not take
 
     @property
-    def finals(self) -> str:
-        """The URI where the driver finds final stages."""
+    def finals_uri(self) -> str:
+        """The URI of the final stages."""
         return self.stages or self.scratch
 
 
 def run_trial(config: Config, job: Job) -> None:
-    """Train one point and report every epoch to Ray Tune; a divergence is reported, not raised.
+    """Train one point and report every epoch to Ray Tune; divergence is reported, not raised.
 
-    `stage`, in the last report or, where a trial stands for its best epoch, in each of them, is the key of the stage
-    for which the trial stands.
+    The last report, or every one if the best epoch counts, has the key of the stage with the chosen epoch.
     """
     task = job.task
-    point = task.kind.point(config)
+    point = task.schema.point(config)
     lineage, rates = lineage_of(task, point, job.device, job.search), point.rates()
-    store = StageStore(job.stages, task.kind.epoch) if job.stages else None
-    keeper = StageWriter(store, job.scratch) if store else None
+    store = StageStore(job.stages, task.schema.epoch) if job.stages else None
+    writer = StageWriter(store, job.scratch) if store else None
     stage = None
-    with suppress(OSError):  # a store that does not answer: the trial begins at its first epoch
+    with suppress(OSError):  # if the store cannot be read, the trial starts at its first epoch
         stage = store.deepest(lineage, rates) if store else None
     origins = list(stage.origins) if stage else []
-    read = len(origins)  # the stage that was read may be the end of another search's trial: it stays
+    read = len(origins)  # these stages may be the ends of another search's trials, and are kept
 
-    def tell(history: Sequence[EpochMetrics], report: TrialReport) -> None:
-        if task.kind.best_epoch or len(history) == point.epochs:
-            report["stage"] = lineage.key(rates[: task.kind.chosen(history).epoch])
-            report["home"] = keeper.home(report["stage"]) if keeper else job.finals
-        if keeper and keeper.trouble:
-            report["unsaved"] = keeper.trouble
+    def send(history: Sequence[EpochMetrics], report: TrialReport) -> None:
+        if task.schema.best_epoch or len(history) == point.epochs:
+            report["stage"] = lineage.key(rates[: task.schema.chosen(history).epoch])
+            report["home"] = writer.home(report["stage"]) if writer else job.finals_uri
+        if writer and writer.trouble:
+            report["unsaved"] = writer.trouble
         tune.report(report)
 
     def after_epoch(epoch: EpochMetrics, state: State) -> None:
         origins.append(job.search)
-        stage = Stage(state, tuple(origins), about(task.describe(point), state.history))
-        if keeper:
-            spare = superfluous(state.history, job.ends, task.kind, read)
-            keeper.keep(lineage.key(rates[: epoch.epoch]), stage, (lineage.key(rates[:count]) for count in spare))
+        stage = Stage(state, tuple(origins), describe_stage(task.describe(point), state.history))
+        if writer:
+            spare = stages_to_drop(state.history, job.ends, task.schema, read)
+            writer.keep(lineage.key(rates[: epoch.epoch]), stage, (lineage.key(rates[:count]) for count in spare))
         elif epoch.epoch == point.epochs:
-            StageStore(job.finals, task.kind.epoch).put(lineage.key(rates), stage)
-        tell(state.history, reported([epoch], [job.search], False, task.kind))
+            StageStore(job.finals_uri, task.schema.epoch).put(lineage.key(rates), stage)
+        send(state.history, trial_report([epoch], [job.search], False, task.schema))
 
     if stage:
-        tell(stage.state.history, reported(stage.state.history, origins, True, task.kind))
+        send(stage.state.history, trial_report(stage.state.history, origins, True, task.schema))
     try:
         task.fit(point, job.device, after_epoch, stage.state if stage else None)
     except TrainingError as error:
@@ -81,25 +89,22 @@ def run_trial(config: Config, job: Job) -> None:
         tune.report(nothing | {"failed": str(error)})
 
 
-def superfluous(history: Sequence[EpochMetrics], ends: Container[int], kind: Kind[Point], read: int) -> set[int]:
-    """After how many epochs the stages of a trial are no longer needed, now that the stage of `history` is stored.
+def stages_to_drop(
+    history: Sequence[EpochMetrics], ends: Container[int], schema: TrialSchema[Point], read: int
+) -> set[int]:
+    """The numbers of epochs whose stages are no longer needed, now that the stage after `history` is stored.
 
-    The stages at which trials part or end stay, and the one for which this trial stands.
-
-    Args:
-        history: All epochs so far.
-        ends: The numbers of epochs at which some trial of the search ends.
-        kind: Says for which epoch a trial stands.
-        read: Epochs that the trial did not train; their stages may be the ends of another search's trials.
+    Kept are the stages at which trials branch or end (`ends`), the one with the chosen epoch of this trial, and those
+    after the first `read` epochs, which this trial did not train.
     """
     before = history[:-1]
-    candidates = {len(before)} | ({kind.chosen(before).epoch} if before and kind.best_epoch else set())
-    needed = kind.chosen(history).epoch if kind.best_epoch else 0
+    candidates = {len(before)} | ({schema.chosen(before).epoch} if before and schema.best_epoch else set())
+    needed = schema.chosen(history).epoch if schema.best_epoch else 0
     return {n for n in candidates if n > read and n % STEP_SIZE and n not in ends and n != needed}
 
 
-def about(known: Mapping[str, object], history: Sequence[EpochMetrics]) -> dict[str, object]:
-    """What `python -m search.stages list` shows of a stage: the task's own words, learning rates, number of epochs."""
+def describe_stage(known: Mapping[str, object], history: Sequence[EpochMetrics]) -> dict[str, object]:
+    """What `python -m search.stages list` shows: the task's description, learning rates and number of epochs."""
     first, now = (getattr(epoch, "lr", None) for epoch in (history[0], history[-1]))
     rates = {} if now is None else {"lr": f"{first:g}", "now": f"{now:g}"}
     return dict(known) | rates | {"epochs": len(history)}

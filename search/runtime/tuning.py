@@ -1,4 +1,4 @@
-"""The points of a search as Ray Tune trials."""
+"""Runs the points of a search as Ray Tune trials."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ray.tune.schedulers import TrialScheduler
 
 from agr.registry.uri import STORE
 from search.runtime.callback import SessionCallback
-from search.runtime.cluster import Slots
+from search.runtime.cluster import Allocation
 from search.runtime.trial import Job, run_trial
 from search.session import display
 from search.session.session import Session
 
-CRASHES = 2  # how often a trial whose worker died is started again, from its last stage
+CRASHES = 2  # how often a trial whose worker died is restarted, from its last stage
 
 
 class Searcher(Protocol):
-    """A searcher of Ray Tune that knows when it is done."""
+    """A Ray Tune searcher that knows when all of its trials have run."""
 
     exhausted: bool
 
@@ -28,47 +28,46 @@ def tune_points(
     session: Session,
     searcher: Searcher,
     job: Job,
-    slots: Slots,
+    allocation: Allocation,
     title: str,
     epochs: int | None,
     trials: int = -1,
     scheduler: TrialScheduler | None = None,
     stop: Callable[[str, Mapping[str, object]], bool] | None = None,
 ) -> None:
-    """Train what a searcher hands out, show the progress, and wait; the session learns of every report.
+    """Train the points that a searcher suggests, show the progress, and pass every report to the session.
 
-    Only the driver needs to see Ray's own folder: data reaches the workers through Ray's object store, and what they
-    train reaches the driver through the job's store.
+    Only the driver needs to see Ray's folder: workers get data from Ray's object store and write to the job's store.
 
     Args:
         title: Shown above the progress, before the number of workers and the device.
-        epochs: How many will be trained or read; None if nobody knows.
-        trials: The most that are run; -1 for as many as the searcher hands out.
-        scheduler: Ends trials that fall behind.
-        stop: Of a trial's id and its latest report: whether to end it.
+        epochs: How many epochs will be trained or read; None if unknown.
+        trials: The maximum number of trials; -1 for all that the searcher suggests.
+        scheduler: Stops trials early.
+        stop: Called with a trial's id and latest report; returns whether to stop the trial.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, which Ray Tune answers by stopping the trials and returning.
+        KeyboardInterrupt: After Ctrl-C, on which Ray Tune stops the trials and returns.
     """
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, job=job), slots.resources),
+        tune.with_resources(tune.with_parameters(run_trial, job=job), allocation.resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=trials,
-            max_concurrent_trials=slots.workers,  # or Tune starts the workers one after the other
+            max_concurrent_trials=allocation.workers,  # otherwise Tune starts the workers one by one
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=session.id,
             storage_path=str((STORE / "ray").resolve()),
-            callbacks=[SessionCallback(session, job.finals)],
+            callbacks=[SessionCallback(session, job.finals_uri)],
             failure_config=tune.FailureConfig(max_failures=CRASHES),
             stop=stop,
             verbose=0,
         ),
     )
-    with display.shown(session, epochs, f"{session.name}: {title} {slots.workers} x {slots.device}"):
+    with display.shown(session, epochs, f"{session.name}: {title} {allocation.workers} x {allocation.device}"):
         tuner.fit()
     if not searcher.exhausted:
         raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from search.session.session import FAILED, FINISHED, RUNNING, Record, Session, ranked
-from search.tasks.base import readable
+from search.tasks.base import format_setting
 
 STYLES = {RUNNING: "cyan", FINISHED: "green", FAILED: "red"}
 WIDTHS = {"epochs": ">3", "lr": "<6", "gamma": "<4"}
@@ -45,7 +45,7 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
     """Trials, epochs, validation scores and the time left; running ones first, then the best."""
     caption = _caption(session, total_epochs)
     drawn = Table(title=escape(title), caption=caption, title_justify="left", caption_justify="left")
-    for name in (*session.kind.axes, "epoch", *session.kind.columns.values(), "trained", "status"):
+    for name in (*session.schema.axes, "epoch", *session.schema.columns.values(), "trained", "status"):
         drawn.add_column(escape(name.replace("_", " ")), justify="left" if name == "status" else "right")
     records = list(session.records.values())
     running = [record for record in records if record.status == RUNNING]
@@ -58,10 +58,10 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
 
 def _cells(record: Record) -> tuple[str, ...]:
     config, last = record.settings.config(), record.last
-    scores = (f"{getattr(last, name):.4f}" if last else "" for name in record.kind.columns)
+    scores = (f"{getattr(last, name):.4f}" if last else "" for name in record.schema.columns)
     status = state(record) if not record.reason else f"{state(record)}: {record.reason[:40]}"
     done = f"{len(record.history)}/{record.settings.epochs}"
-    return (*(readable(config[name]) for name in record.kind.axes), done, *scores, str(record.trained), status)
+    return (*(format_setting(config[name]) for name in record.schema.axes), done, *scores, str(record.trained), status)
 
 
 def state(record: Record) -> str:
@@ -93,8 +93,12 @@ def _print_line(session: Session, record: Record) -> None:
         return
     ended = sum(1 for other in session.records.values() if other.status != RUNNING)
     config, last = record.settings.config(), record.last
-    axes = " ".join(f"{name} {readable(config[name]):{WIDTHS.get(name, '')}}" for name in record.kind.axes)
-    score = f"{record.kind.aim.says} {getattr(last, record.kind.aim.metric):.4f}" if last else "no epoch finished"
+    axes = " ".join(f"{name} {format_setting(config[name]):{WIDTHS.get(name, '')}}" for name in record.schema.axes)
+    score = (
+        f"{record.schema.objective.label} {getattr(last, record.schema.objective.metric):.4f}"
+        if last
+        else "no epoch finished"
+    )
     reason = f" ({record.reason})" if record.reason else ""
     count = f"{ended:3}/{session.planned}" if session.planned else f"{ended:3}"
     print(

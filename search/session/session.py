@@ -1,6 +1,6 @@
-"""One search as it happens: the state of every trial, in memory and in MLflow.
+"""The state of a running search: all of its trials, in memory and in MLflow.
 
-The driver feeds it, from Ray Tune's callbacks or from the stage store; nothing here runs in a worker.
+Runs in the driver, which passes it the reports of Ray Tune and the stages that it replays from the store.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from agr.errors import AgrError
-from search.tasks.agr_task import VOICES
-from search.tasks.base import Config, EpochMetrics, Kind, Point, TrialReport, counted
+from search.tasks.agr_task import AGR_SCHEMA
+from search.tasks.base import Config, EpochMetrics, Point, TrialReport, TrialSchema, pluralize
 
 if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
-Weights = Callable[[], Mapping[str, Tensor]]  # reads them when they are needed
+Weights = Callable[[], Mapping[str, Tensor]]  # reads the weights of a trial
 
 
 @dataclass
 class Record:
-    """One trial so far. It trained `trained` epochs itself, `shared` came from this search, `earlier` from others.
+    """One trial so far.
 
-    An epoch that this search trained in lanes, or in a trial whose worker died before it reported it, counts as
-    `trained` in the first trial that read it.
+    Attributes:
+        history: All epochs: `trained` by this trial, `shared` by others of this search, `earlier` by other searches.
+            Epochs of fused training, or of a worker that died before its report, count for their first reader.
+        unsent: Epochs that are not logged yet.
     """
 
     settings: Point
     run_id: str
-    kind: Kind[Point] = VOICES
+    schema: TrialSchema[Point] = AGR_SCHEMA
     status: str = RUNNING
     history: list[EpochMetrics] = field(default_factory=list)
     trained: int = 0
@@ -46,17 +48,15 @@ class Record:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Where its epochs came from, as metrics for MLflow."""
+        """The numbers of epochs by origin, as MLflow metrics."""
         return {"epochs_trained": self.trained, "epochs_shared": self.shared, "epochs_earlier": self.earlier}
 
     @property
-    def standing(self) -> dict[str, float]:
-        """The metrics of the epoch for which it stands, for MLflow; {} where that is always the last."""
-        if not (self.kind.best_epoch and self.history):
+    def chosen_metrics(self) -> dict[str, float]:
+        """The chosen epoch as MLflow metrics; empty if it is always the last one."""
+        if not (self.schema.best_epoch and self.history):
             return {}
-        return {"chosen_epoch": self.chosen.epoch} | {
-            f"chosen_{name}": getattr(self.chosen, name) for name in self.kind.columns
-        }
+        return {f"chosen_{name}": getattr(self.chosen, name) for name in ("epoch", *self.schema.columns)}
 
     @property
     def last(self) -> EpochMetrics | None:
@@ -65,29 +65,29 @@ class Record:
 
     @property
     def chosen(self) -> EpochMetrics:
-        """The epoch for which the trial stands; there must be one."""
-        return self.kind.chosen(self.history)
+        """The epoch that is ranked and registered; the history must not be empty."""
+        return self.schema.chosen(self.history)
 
     @property
     def named(self) -> dict[str, object]:
-        """The settings that tell it apart; of a finished trial, `epochs` is the epoch for which it stands."""
+        """The settings that distinguish the trial; `epochs` of a finished trial is its chosen epoch."""
         known = self.settings.config()
         known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
-        return {name: known[name] for name in self.kind.axes}
+        return {name: known[name] for name in self.schema.axes}
 
     @property
     def score(self) -> float:
-        """How good the trial is; more is better."""
-        return self.kind.aim.score(self.chosen)
+        """The score of the chosen epoch; higher is better."""
+        return self.schema.objective.score(self.chosen)
 
     @property
     def pruned(self) -> bool:
-        """Whether it was ended before its planned epochs, and counts all the same."""
+        """Whether it finished before its planned epochs."""
         return self.status == FINISHED and len(self.history) < self.settings.epochs
 
 
 class Session:
-    """All trials of a search by Ray's trial id, in the order in which they started."""
+    """All trials of a search by Ray's trial id, in order of their start."""
 
     def __init__(
         self,
@@ -96,70 +96,65 @@ class Session:
         parent: str,
         tags: Mapping[str, object],
         planned: int,
-        kind: Kind[Point] = VOICES,
+        schema: TrialSchema[Point] = AGR_SCHEMA,
     ) -> None:
-        """parent: the search's run in MLflow. tags: for the runs of its trials. planned: how many trials."""
+        """parent: MLflow run of the search. tags: of every trial's run. planned: number of trials, 0 if unknown."""
         self.name = name
         self.tracker = tracker
-        self.parent = parent
+        self.parent = self.id = parent  # unique, unlike `name`; identifies the search in stages, leases and Ray's files
         self.planned = planned
-        self.kind = kind
+        self.schema = schema
         self.records: dict[str, Record] = {}
         self.listeners: list[Callable[[Record], None]] = []
         self.heartbeats: list[Callable[[], None]] = []
         self.began = time.monotonic()
-        self.noting = True  # whether a finished trial may become the best so far
-        self.best: list[tuple[int, float]] = []  # epochs trained so far and the best score, which only rises
-        self._counted: set[tuple[Hashable, ...]] = set()  # prefixes that end at an epoch that counts as trained
+        self.tracks_best = True  # whether finished trials update `best`
+        self.best: list[tuple[int, float]] = []  # number of trained epochs and score at every improvement
+        self._counted: set[tuple[Hashable, ...]] = set()  # prefixes of the epochs that are counted as trained
         self._tags = tags
 
-    @property
-    def id(self) -> str:
-        """Names this search in stages, leases and Ray's files: unlike `name`, no other search has it."""
-        return self.parent
-
     def start(self, trial_id: str, config: Config) -> None:
-        """A trial starts, or starts again after its worker died."""
+        """Add a trial, unless it restarts after its worker died."""
         if trial_id not in self.records:
-            point = self.kind.point(config)
+            point = self.schema.point(config)
             params = point.config()
-            run_id = self.tracker.start_run(self.kind.title(params), params, self._tags, self.parent)
-            self.records[trial_id] = Record(point, run_id, self.kind)
-        self._tell(self.records[trial_id])
+            run_id = self.tracker.start_run(self.schema.title(params), params, self._tags, self.parent)
+            self.records[trial_id] = Record(point, run_id, self.schema)
+        self._notify(self.records[trial_id])
 
-    def advance(self, trial_id: str, result: TrialReport) -> None:
-        """A trial reports epochs; those already known, from before its worker died, are skipped."""
+    def add_report(self, trial_id: str, result: TrialReport) -> None:
+        """Add the epochs of a report, except those that a worker reported before it died."""
         record = self.records[trial_id]
         record.reason = result.get("failed", "")
         for values, origin in zip(result["epochs"], result["origins"], strict=True):
-            epoch = self.kind.epoch(**values)
+            epoch = self.schema.epoch(**values)
             if epoch.epoch <= len(record.history):
                 continue
             record.history.append(epoch)
             record.unsent.append(epoch)
             self._count(record, epoch.epoch, origin, read=result["read"])
-        if len(record.history) < record.settings.epochs:  # the last ones go with the totals, when the trial ends
+        if len(record.history) < record.settings.epochs:  # the last epochs are sent with the totals in `end`
             self._send(record)
-        if record.kind.best_epoch and record.history:
-            self.note(record)
-        self._tell(record)
+        if record.schema.best_epoch and record.history:
+            self.update_best(record)
+        self._notify(record)
 
     def beat(self) -> None:
-        """The search is alive."""
+        """Call all heartbeats, such as the renewal of the lease."""
         for beat in self.heartbeats:
             beat()
 
     def end(self, trial_id: str, weights: Weights | None, error: str = "") -> None:
-        """A trial has ended: it finished, diverged (then `reason` is set) or crashed (`error`)."""
+        """End a trial that finished, diverged (its last report has the reason) or crashed (`error` has it)."""
         record = self.records[trial_id]
         record.reason = record.reason or error
         record.weights = weights
-        reached = len(record.history) >= (1 if self.kind.prunes else record.settings.epochs)
+        reached = len(record.history) >= (1 if self.schema.prunes else record.settings.epochs)
         done = reached and not record.reason
         self._close(record, FINISHED if done else FAILED)
 
     def close(self, status: str) -> None:
-        """The search is over: end the runs that are still open, then the search's own."""
+        """End the runs of trials that are still running, then the run of the search."""
         for record in self.records.values():
             if record.status == RUNNING:
                 record.reason = record.reason or "interrupted"
@@ -169,33 +164,33 @@ class Session:
         self.tracker.end_run(self.parent, status)
 
     def settle(self) -> None:
-        """Wait until MLflow has everything; from then on the records carry its run ids. Raises: OutageError."""
+        """Wait until MLflow has received everything, then set the records' real run ids. Raises: OutageError."""
         self.tracker.settle()
         for record in self.records.values():
             record.run_id = self.tracker.run_id(record.run_id)
 
-    def note(self, record: Record) -> None:
-        """Log this trial's score if it is the best so far; the step is the number of epochs trained so far."""
-        if self.noting and not getattr(record.settings, "fold", 0):
-            self.note_score(record.score)
+    def update_best(self, record: Record) -> None:
+        """Log this trial's score if it is the best so far; trials on one fold do not count."""
+        if self.tracks_best and not getattr(record.settings, "fold", 0):
+            self.update_best_score(record.score)
 
-    def note_score(self, score: float) -> None:
-        """Log a score if it is the best so far."""
+    def update_best_score(self, score: float) -> None:
+        """Log a score if it is the best so far; the step is the number of trained epochs."""
         if not self.best or score > self.best[-1][1]:
             self.best.append((self.trained, score))
             self._log_best()
 
     @property
     def trained(self) -> int:
-        """How many epochs this search trained so far."""
+        """The number of epochs that this search has trained so far."""
         return sum(record.trained for record in self.records.values())
 
     def finished(self) -> list[Record]:
-        """The trials that finished, pruned ones included."""
+        """The finished trials, including pruned ones."""
         return [record for record in self.records.values() if record.status == FINISHED]
 
     def ranking(self, given: Sequence[Record] | None = None) -> Sequence[Record]:
-        """A ranking, by default of all finished trials, best first. Raises: AgrError if it is empty."""
+        """The given ranking, by default all finished trials, best first. Raises: AgrError if it is empty."""
         found = ranked(self.finished()) if given is None else given
         if not found:
             reasons = sorted({record.reason for record in self.records.values() if record.reason})
@@ -204,11 +199,11 @@ class Session:
         return found
 
     def summary(self) -> str:
-        """One line: trials, and where their epochs came from."""
+        """One line: the number of trials, and of epochs by origin."""
         records = self.records.values()
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
-        whole = f"{counted(len(records), 'trial')}, {counted(total, 'epoch')}"
+        whole = f"{pluralize(len(records), 'trial')}, {pluralize(total, 'epoch')}"
         return f"{whole}, {trained} trained, {shared} shared, {earlier} from earlier runs"
 
     def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
@@ -222,13 +217,13 @@ class Session:
             record.trained += 1
             self._counted.add(prefix)
 
-    def _tell(self, record: Record) -> None:
+    def _notify(self, record: Record) -> None:
         for listener in self.listeners:
             listener(record)
         self.beat()
 
     def _log_best(self) -> None:
-        aim = self.kind.aim
+        aim = self.schema.objective
         value = {f"best_{aim.metric}": aim.value(self.best[-1][1])}
         self.tracker.log_epochs(self.parent, [SimpleNamespace(epoch=self.trained, **value)])
 
@@ -239,14 +234,14 @@ class Session:
     def _close(self, record: Record, status: str) -> None:
         record.status = status
         if status == FINISHED:
-            self.note(record)
-        self._send(record, record.counts | record.standing)
+            self.update_best(record)
+        self._send(record, record.counts | record.chosen_metrics)
         if record.reason:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)
-        self._tell(record)
+        self._notify(record)
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:
-    """Records sorted by `Kind.merit`, best first."""
-    return sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    """Sort records by `TrialSchema.sort_key`, best first."""
+    return sorted(records, key=lambda record: record.schema.sort_key(record.chosen))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
@@ -15,28 +14,28 @@ from agr.errors import SettingsError
 from agr.training.loop import Epoch, Report, State, fit
 from agr.training.settings import Settings
 from search.stages.store import Lineage
-from search.tasks.base import EpochMetrics, Kind, Point
-from search.tasks.device import torch_device
+from search.tasks.base import EpochMetrics, Point, TrialSchema
+from search.tasks.device import prepare_device
 
 
 @dataclass(frozen=True)
-class Folded:
-    """Settings to be trained on fold `fold`, counted from 1, of the search's training and validation speakers."""
+class FoldPoint:
+    """Settings to train on one fold, counted from 1, of the training and validation speakers."""
 
     settings: Settings
     fold: int
 
     @property
     def epochs(self) -> int:
-        """How many epochs are planned."""
+        """The number of planned epochs."""
         return self.settings.epochs
 
     def rates(self) -> tuple[float, ...]:
-        """The learning rate of each epoch."""
+        """The learning rate of every epoch."""
         return self.settings.rates()
 
     def prefix(self) -> tuple[Hashable, ...]:
-        """The settings' own entries, the first with the fold: folds share no epochs."""
+        """The entries of the settings; the first one includes the fold, because folds share no epochs."""
         first, *rest = self.settings.prefix()
         return ((self.fold, first), *rest)
 
@@ -45,30 +44,30 @@ class Folded:
         return self.settings.config() | {"fold": self.fold}
 
 
-AgrPoint = Settings | Folded
+AgrPoint = Settings | FoldPoint
 
 
-def settled(config: Mapping[str, Any]) -> AgrPoint:
-    """The point of a configuration of AGR's own models; `fold`, if not 0, names one of the folds for scoring."""
+def agr_point(config: Mapping[str, Any]) -> AgrPoint:
+    """Build the point of a configuration; `fold`, unless 0, selects a fold of `--score-folds`."""
     values = dict(config)
     fold = values.pop("fold", 0)
     settings = Settings(**values)
-    return Folded(settings, fold) if fold else settings
+    return FoldPoint(settings, fold) if fold else settings
 
 
-VOICES: Kind[AgrPoint] = Kind(settled)
-USUAL = {item.name: item.default for item in fields(Settings)}
-TOLD = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # described where they are not as usual
+AGR_SCHEMA: TrialSchema[AgrPoint] = TrialSchema(agr_point)
+DEFAULTS = {item.name: item.default for item in fields(Settings)}
+DESCRIBED = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # unless they have their defaults
 
 
 @dataclass(frozen=True)
-class Voices:
-    """AGR's models on clips. `folds`: splits of the training and validation speakers of `split`."""
+class AgrTask:
+    """Trains AGR's models on images. `folds`: splits of the training and validation speakers of `split`."""
 
     data: ImageSet
     split: Split
     folds: tuple[Split, ...] = ()
-    kind: Kind[AgrPoint] = VOICES
+    schema: TrialSchema[AgrPoint] = AGR_SCHEMA
 
     @property
     def name(self) -> str:
@@ -77,55 +76,52 @@ class Voices:
 
     @property
     def nbytes(self) -> int:
-        """The size of the images."""
+        """The size of all images in bytes."""
         return int(self.data.pixels.nbytes)
 
     def lineage(self, point: AgrPoint, device: str) -> Lineage:
-        """Data, split, settings, training code, torch and device."""
+        """Data, split, settings, training code, torch version and device."""
         return Lineage.of(self.data, self._split(point), settings_of(point), device)
 
     def fit(self, point: AgrPoint, device: str, report: Report, resume: State | None) -> State:
-        """Train with `agr.training.loop.fit`; on a CPU with one thread."""
-        where = torch_device(device)
-        if where.type == "cpu":
-            torch.set_num_threads(1)
-        return fit(self.data, self._split(point), settings_of(point), where, report, resume)
+        """Train with `agr.training.loop.fit`, with one thread on a CPU."""
+        return fit(self.data, self._split(point), settings_of(point), prepare_device(device), report, resume)
 
     def describe(self, point: AgrPoint) -> dict[str, object]:
-        """Data, split, recipe and model, and the settings that are not as usual."""
+        """Data, split, recipe and model, and the settings that differ from their defaults."""
         settings = settings_of(point)
-        told = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
-        own = {"recipe": self.data.recipe.name, "model": settings.model}
-        return told | own | {name: getattr(settings, name) for name in TOLD if getattr(settings, name) != USUAL[name]}
+        known = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
+        known |= {"recipe": self.data.recipe.name, "model": settings.model}
+        return known | {name: value for name in DESCRIBED if (value := getattr(settings, name)) != DEFAULTS[name]}
 
-    def reading(self, kind: Kind[AgrPoint]) -> Voices:
-        """The task with its trials read in another way."""
-        return replace(self, kind=kind)
+    def with_schema(self, schema: TrialSchema[AgrPoint]) -> AgrTask:
+        """A copy with another schema."""
+        return replace(self, schema=schema)
 
-    def lean(self) -> Voices:
-        """The images without the manifest's rows."""
+    def for_workers(self) -> AgrTask:
+        """The images in memory, without the rows of the manifest."""
         return replace(self, data=replace(self.data, pixels=np.asarray(self.data.pixels), rows=()))
 
     def _split(self, point: AgrPoint) -> Split:
-        return self.folds[point.fold - 1] if isinstance(point, Folded) else self.split
+        return self.folds[point.fold - 1] if isinstance(point, FoldPoint) else self.split
 
 
-def epochs_of(history: Sequence[EpochMetrics]) -> list[Epoch]:
-    """The history of one of AGR's own trials."""
+def agr_epochs(history: Sequence[EpochMetrics]) -> list[Epoch]:
+    """The history of a trial of AGR's models."""
     return [epoch for epoch in history if isinstance(epoch, Epoch)]
 
 
 def settings_of(point: object) -> Settings:
-    """The settings of one of AGR's own trials. Raises: TypeError for a point of another task."""
-    if isinstance(point, Folded):
+    """The settings of a point of AGR's models. Raises: TypeError for a point of another task."""
+    if isinstance(point, FoldPoint):
         return point.settings
     if not isinstance(point, Settings):
         raise TypeError(f"{type(point).__name__}: expected a point of AGR's own models")
     return point
 
 
-def fusible(points: Sequence[Point]) -> list[Settings]:
-    """The points as settings, to be trained in lanes. Raises: SettingsError for those of a trainable or a fold."""
+def fusible_settings(points: Sequence[Point]) -> list[Settings]:
+    """The points as settings for fused training. Raises: SettingsError for points of a trainable or a fold."""
     found = [point for point in points if isinstance(point, Settings)]
     if len(found) < len(points):
         raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")

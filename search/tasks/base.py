@@ -1,7 +1,7 @@
-"""What a search trains, as the search sees it.
+"""The interface between a search and what it trains.
 
-A task turns configurations into points, says what determines each epoch of a point, and trains it. `Voices` trains
-AGR's own models on clips; `search.tasks.custom` makes a task of anybody's `fit`.
+A task turns configurations into points, names what determines each epoch of a point, and trains the point. `AgrTask`
+trains AGR's own models; `search.tasks.custom` turns a user's `fit` into a task.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ Config = Mapping[str, object]  # the settings of a trial, by name
 
 
 class Point(Protocol):
-    """One trial to be."""
+    """A configuration to train."""
 
     @property
     def epochs(self) -> int:
-        """How many epochs are planned."""
+        """The number of planned epochs."""
 
     def rates(self) -> tuple[Hashable, ...]:
-        """What names each epoch within the point's lineage; the learning rates of AGR's own trials."""
+        """One entry per epoch that identifies it within the lineage; for AGR's models, the learning rates."""
 
     def prefix(self) -> tuple[Hashable, ...]:
-        """An entry for each epoch; two points of a search share the epochs whose entries, from the first on, agree."""
+        """One entry per epoch; two points share their first k epochs if their first k entries are equal."""
 
     def config(self) -> dict[str, Any]:
-        """Every setting by name; MLflow shows them as parameters."""
+        """All settings by name, as MLflow shows them."""
 
 
 class EpochMetrics(Protocol):
-    """What one epoch gave; its metrics are further attributes."""
+    """The results of one epoch; its metrics are further attributes."""
 
     @property
     def epoch(self) -> int:
-        """Its number, counted from 1."""
+        """The number of the epoch, counted from 1."""
 
 
 class TrialReport(TypedDict):
-    """What a trial tells the driver: the epochs since its last report, and where they come from."""
+    """What a trial sends to the driver: the epochs since its last report, and where they come from."""
 
-    epoch: int  # how far the trial has come
-    score: float  # of its latest epoch, for schedulers; more is better
-    epochs: Sequence[Mapping[str, Any]]  # the new epochs, each as its metrics by name
-    origins: Sequence[str]  # the searches that trained them
-    read: bool  # whether they come from the stage store
+    epoch: int  # the number of the latest epoch
+    score: float  # of the latest epoch, for schedulers; higher is better
+    epochs: Sequence[Mapping[str, Any]]  # the new epochs, each as metrics by name
+    origins: Sequence[str]  # for each new epoch, the id of the search that trained it
+    read: bool  # whether the epochs come from the stage store
     failed: NotRequired[str]  # why the trial ended early
-    stage: NotRequired[str]  # the key of the stage for which the trial stands
-    home: NotRequired[str]  # the URI of the store that holds it
-    unsaved: NotRequired[str]  # why the stage store does not take it
+    stage: NotRequired[str]  # the key of the stage with the trial's chosen epoch
+    home: NotRequired[str]  # the URI of the store that holds this stage
+    unsaved: NotRequired[str]  # why the stage store could not be written to
 
 
 P = TypeVar("P", bound=Point)
@@ -62,19 +62,19 @@ P_co = TypeVar("P_co", bound=Point, covariant=True)
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric that a search makes as high, or as low, as it can. `says` is its name for people."""
+    """A metric to maximise or minimise; `label` is the name shown to users."""
 
     metric: str
-    highest: bool
-    says: str
+    highest: bool  # whether higher is better
+    label: str
 
     def score(self, epoch: EpochMetrics) -> float:
-        """The metric with its sign set so that more is better, rounded so that the order of sums does not matter."""
+        """The metric, negated if lower is better; rounded, so that the order of floating-point sums does not matter."""
         value = float(getattr(epoch, self.metric))
         return round(value if self.highest else -value, TIE_DIGITS)
 
     def value(self, score: float) -> float:
-        """The metric behind a score."""
+        """Convert a score back to the metric."""
         return score if self.highest else -score
 
 
@@ -82,101 +82,103 @@ ACCURACY = Objective("val_balanced_accuracy", True, "val balanced accuracy")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[P_co]):
-    """How a search reads its trials."""
+class TrialSchema(Generic[P_co]):
+    """How a search builds, compares and displays its trials."""
 
-    point: Callable[[Config], P_co]  # makes the point of a configuration
-    epoch: Callable[..., EpochMetrics] = Epoch  # makes an epoch of its metrics
-    aim: Objective = ACCURACY  # the metric that the search improves
-    tie: str = "val_loss"  # the metric, lower is better, that decides between equal scores
-    columns: Mapping[str, str] = field(  # the metrics that people are shown, with their headings
+    point: Callable[[Config], P_co]  # builds the point of a configuration
+    epoch: Callable[..., EpochMetrics] = Epoch  # builds an epoch from its metrics
+    objective: Objective = ACCURACY
+    tie: str = "val_loss"  # the metric, lower is better, that orders trials with equal scores
+    columns: Mapping[str, str] = field(  # displayed metrics and their headings
         default_factory=lambda: {
             "val_balanced_accuracy": "val bal. acc.",
             "val_accuracy": "val acc.",
             "val_loss": "val loss",
         }
     )
-    axes: tuple[str, ...] = ("epochs", "lr", "gamma")  # the settings that tell trials apart
-    best_epoch: bool = False  # whether a trial stands for its best epoch, or for its last
-    prunes: bool = False  # whether a trial that was ended before its planned epochs counts all the same
+    axes: tuple[str, ...] = ("epochs", "lr", "gamma")  # the settings that distinguish trials
+    best_epoch: bool = False  # whether the best epoch of a trial is ranked and registered, instead of the last
+    prunes: bool = False  # whether trials that were stopped early are ranked too
 
     def chosen(self, history: Sequence[EpochMetrics]) -> EpochMetrics:
-        """The epoch for which a trial with this history stands."""
-        return min(history, key=self.merit) if self.best_epoch else history[-1]
+        """The epoch of a trial that is ranked and registered."""
+        return min(history, key=self.sort_key) if self.best_epoch else history[-1]
 
-    def merit(self, epoch: EpochMetrics) -> tuple[float, float, int]:
-        """What trials are sorted by, best first: score, then the tie's metric, then fewer epochs."""
-        return -self.aim.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
+    def sort_key(self, epoch: EpochMetrics) -> tuple[float, float, int]:
+        """Sorts epochs best first: by score, then by the `tie` metric, then by fewer epochs."""
+        return -self.objective.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
 
     def title(self, config: Config) -> str:
-        """A trial's name."""
-        return " ".join(f"{name}={readable(config[name])}" for name in self.axes)
+        """The name of a trial."""
+        return " ".join(f"{name}={format_setting(config[name])}" for name in self.axes)
 
 
-def reported(epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, kind: Kind[Point]) -> TrialReport:
-    """The report of one or more new epochs of a trial."""
+def trial_report(
+    epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, schema: TrialSchema[Point]
+) -> TrialReport:
+    """Build the report of one or more new epochs."""
     last = epochs[-1]
     return {
         "epoch": last.epoch,
-        "score": kind.aim.score(last),
+        "score": schema.objective.score(last),
         "epochs": [dict(vars(epoch)) for epoch in epochs],
         "origins": list(origins),
         "read": read,
     }
 
 
-def readable(value: object) -> str:
-    """A setting with at most three digits."""
+def format_setting(value: object) -> str:
+    """Format a setting; numbers with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """A number and a noun: "1 trial", "27 trials"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Task(Protocol[P]):
-    """What Ray's workers are given: how to train points of one type."""
+    """Trains points of one type; Ray sends it to the workers."""
 
     @property
     def name(self) -> str:
         """The name of the data."""
 
     @property
-    def kind(self) -> Kind[P]:
-        """How its trials are read."""
+    def schema(self) -> TrialSchema[P]:
+        """How its trials are built, compared and displayed."""
 
     @property
     def nbytes(self) -> int:
-        """The size of the data in Ray's object store."""
+        """Bytes of data for Ray's object store."""
 
     def lineage(self, point: P, device: str) -> Lineage | None:
-        """Everything besides its rates that determines the point's epochs; None if that is not known."""
+        """Everything besides the rates that determines the point's epochs; None if unknown."""
 
     def fit(self, point: P, device: str, report: Report, resume: State | None) -> object:
-        """Train a point from a state, or from its beginning; `report` gets every new epoch."""
+        """Train a point from a state or from scratch, and call `report` after every new epoch."""
 
     def describe(self, point: P) -> dict[str, object]:
-        """What `python -m search.stages list` shows of the point's stages."""
+        """What `python -m search.stages list` shows about the point's stages."""
 
-    def lean(self) -> Task[P]:
-        """The task, in memory, with no more than workers need."""
+    def for_workers(self) -> Task[P]:
+        """The task reduced to what workers need, with all data in memory."""
 
-    def reading(self, kind: Kind[P]) -> Task[P]:
-        """The task with its trials read in another way."""
+    def with_schema(self, schema: TrialSchema[P]) -> Task[P]:
+        """A copy with another schema."""
 
 
-AnyTask = Task[Any]  # where the type of its points does not matter, because the task itself makes them
+AnyTask = Task[Any]  # for code that gets its points from the task itself
 
 
 def lineage_of(task: Task[P], point: P, device: str, search: str) -> Lineage:
-    """What determines a point's epochs; where that is not known, the point and the search: then nothing is shared."""
+    """The task's lineage of a point; if unknown, one of the point and the search alone, which shares no stages."""
     alone = Lineage(tuple((key, str(value)) for key, value in (point.config() | {"search": search}).items()))
     return task.lineage(point, device) or alone
 
 
 def distinct_epochs(points: Iterable[Point]) -> int:
-    """How many epochs the points have together, counting those that they share once."""
+    """The number of epochs of all points; a shared epoch counts once."""
     prefixes: set[tuple[Hashable, ...]] = set()
     for point in points:
         prefix = point.prefix()

@@ -1,23 +1,23 @@
-"""Your own trainable: a module with `fit(config, report, resume)`, searched as AGR's models are.
+"""Search over your own model: a module with `fit(config, report, resume)`.
 
     python search/run_grid.py --trainable my_project.train:fit
 
-Beside the function the module has:
+The module contains:
 
-    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each of them.
-                                    metrics: numbers by name. state: numpy arrays by name, all that the next epoch
-                                    needs. resume: None, or an object with `epoch`, `state` and `history`.
-    AIM = "val_accuracy"            The metric to make as high as possible; "-val_loss": as low as possible.
+    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each one.
+                                    metrics: numbers by name. state: numpy arrays by name, everything that the next
+                                    epoch needs. resume: None, or an object with `epoch`, `state` and `history`.
+    AIM = "val_accuracy"            The metric to maximise; "-val_loss" minimises val_loss.
     GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
-    prefix(config)                  Optional: a tuple with an entry for each epoch. An entry, with those before it,
-                                    determines the epoch: configurations share the epochs whose entries agree from
-                                    the first on. Without it nothing is shared.
-    SPACE = "..."                   Optional: the space of run_optuna.py, in the form that --print-space shows.
+    prefix(config)                  Optional: a tuple with one entry per epoch. The first k entries must determine the
+                                    first k epochs: configurations with equal first entries share those epochs.
+                                    Without it nothing is shared.
+    SPACE = "..."                   Optional: the space of run_optuna.py, in the format of --print-space.
     test(config, state)             Optional: metrics of the champion on unseen data; called once.
-    MODEL = "name"                  Optional: the name in the registry, instead of the module's.
+    MODEL = "name"                  Optional: the name in the registry; default: the module's name.
 
-An epoch is recognised by the source of the module and its prefix. What the module imports and the data that it reads
-are not checked: name them in `prefix` if they may change. The registry gets safetensors and JSON, no code.
+Stored epochs are identified by the source of the module and their prefix, but not by other modules that it imports or
+data that it reads: include those in `prefix` if they may change. The registry gets safetensors and JSON, no code.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from numpy.typing import NDArray
 from agr.errors import SettingsError, TrainingError
 from agr.training.loop import Report, State
 from search.stages.store import Lineage
-from search.tasks.base import Config, Kind, Objective
+from search.tasks.base import Config, Objective, TrialSchema
 
 Arrays = Mapping[str, NDArray[np.generic]]
-OWN = ("epoch", "seconds")  # numbers that every epoch has already
+RESERVED = ("epoch", "seconds")  # metric names that AGR sets itself
 
 
-class Reported(SimpleNamespace):
-    """An epoch of a trainable: its number, how long it took, and the metrics that it reported."""
+class CustomEpoch(SimpleNamespace):
+    """An epoch of a trainable: its number, its duration, and its metrics as further attributes."""
 
     epoch: int
     seconds: float
@@ -56,7 +56,7 @@ class Reported(SimpleNamespace):
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a trial goes on: after `epoch` epochs, with the state that `fit` reported last."""
+    """Where a trial continues: after `epoch` epochs, with the state that `fit` reported last."""
 
     epoch: int
     state: Arrays
@@ -65,23 +65,23 @@ class Resume:
 
 @dataclass(frozen=True)
 class CustomPoint:
-    """A configuration, and what determines each of its epochs."""
+    """A configuration, with one entry per epoch that identifies it."""
 
     values: Config
     entries: tuple[Hashable, ...]
-    shares: bool
+    shares: bool  # whether the module has `prefix`
 
     @property
     def epochs(self) -> int:
-        """How many epochs are planned."""
+        """The number of planned epochs."""
         return len(self.entries)
 
     def rates(self) -> tuple[Hashable, ...]:
-        """The entries of `prefix`, one for each epoch."""
+        """The entries, one per epoch."""
         return self.entries
 
     def prefix(self) -> tuple[Hashable, ...]:
-        """The same entries; where nothing is shared, the first one carries the whole configuration."""
+        """The entries; without sharing, the first one includes the whole configuration."""
         own = () if self.shares else tuple(sorted((name, repr(value)) for name, value in self.values.items()))
         return ((own, self.entries[0]), *self.entries[1:])
 
@@ -91,11 +91,11 @@ class CustomPoint:
 
 
 @dataclass(frozen=True)
-class Custom:
-    """The task of `module:function`; the head of this file says what the module contains."""
+class CustomTask:
+    """Trains with the function of a module; `path` is `module:function`."""
 
     path: str
-    kind: Kind[CustomPoint] = field(compare=False)
+    schema: TrialSchema[CustomPoint] = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -104,19 +104,19 @@ class Custom:
 
     @property
     def nbytes(self) -> int:
-        """Zero: the task carries no data."""
+        """Zero: the task contains no data."""
         return 0
 
     def lineage(self, point: CustomPoint, device: str) -> Lineage | None:
-        """Device and source of the module; None if it has no `prefix`."""
+        """Device and source of the module; None without `prefix`."""
         if not point.shares:
             return None
         return Lineage((("device", device), ("source", source_digest(self.path)), ("trainable", self.path)))
 
     def fit(self, point: CustomPoint, device: str, report: Report, resume: State | None) -> None:
-        """Call the function. Raises: TrainingError if it breaks the contract at the head of this file."""
+        """Call the function. Raises: TrainingError if it reports invalid metrics, states or numbers of epochs."""
         torch.set_num_threads(1)
-        history: list[Any] = list(resume.history) if resume else []  # of `Reported`, where AGR has its own `Epoch`
+        history: list[Any] = list(resume.history) if resume else []  # `CustomEpoch`s; `State` declares `Epoch`s
         clock = [time.perf_counter()]
 
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
@@ -124,7 +124,7 @@ class Custom:
                 raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
             numbers = self._checked(metrics, len(history) + 1)
             seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
-            history.append(Reported(epoch=len(history) + 1, **numbers, seconds=seconds))
+            history.append(CustomEpoch(epoch=len(history) + 1, **numbers, seconds=seconds))
             report(history[-1], State(self._tensors(state), {}, tuple(history)))
 
         function_of(self.path)(point.config(), tell, _resume(resume))
@@ -135,12 +135,12 @@ class Custom:
         """The trainable and the settings."""
         return {"trainable": self.path} | {name: value for name, value in point.config().items() if name != "epochs"}
 
-    def reading(self, kind: Kind[CustomPoint]) -> Custom:
-        """The task with its trials read in another way."""
-        return replace(self, kind=kind)
+    def with_schema(self, schema: TrialSchema[CustomPoint]) -> CustomTask:
+        """A copy with another schema."""
+        return replace(self, schema=schema)
 
-    def lean(self) -> Custom:
-        """The same task: it carries no data."""
+    def for_workers(self) -> CustomTask:
+        """The same task: it contains no data."""
         return self
 
     def _checked(self, metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
@@ -148,11 +148,13 @@ class Custom:
             numbers = {str(name): float(value) for name, value in metrics.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"{self.path}, epoch {epoch}: metrics {metrics!r}; expected numbers by name") from error
-        if self.kind.aim.metric not in numbers:
+        if self.schema.objective.metric not in numbers:
             found = ", ".join(numbers) or "none"
-            raise TrainingError(f"{self.path}, epoch {epoch}: metrics {found}; expected {self.kind.aim.metric} too")
+            raise TrainingError(
+                f"{self.path}, epoch {epoch}: metrics {found}; expected {self.schema.objective.metric} too"
+            )
         for name, value in numbers.items():
-            if name in OWN:
+            if name in RESERVED:
                 raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}: a name of AGR's; expected another")
             if not math.isfinite(value):
                 raise TrainingError(f"{self.path}, epoch {epoch}: {name} {value}; diverged")
@@ -173,7 +175,7 @@ def _resume(state: State | None) -> Resume | None:
 
 
 def module_of(path: str) -> ModuleType:
-    """The module of `package.module:function`, looked for in the current folder first. Raises: SettingsError."""
+    """Import the module of `package.module:function`, from the current folder first. Raises: SettingsError."""
     name, _, function = path.partition(":")
     if not name or not function:
         raise SettingsError(f"--trainable {path}: expected MODULE:FUNCTION, such as my_project.train:fit")
@@ -181,13 +183,13 @@ def module_of(path: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:  # importing runs foreign code
-        why = (str(error).splitlines() or [""])[0] if isinstance(error, ImportError) else _said(error)
+    except Exception as error:  # of any type: importing runs user code
+        why = (str(error).splitlines() or [""])[0] if isinstance(error, ImportError) else _first_line(error)
         raise SettingsError(f"--trainable {path}: {why}; expected a module that can be imported from here") from error
 
 
-def _said(error: Exception) -> str:
-    """An error of foreign code in one line."""
+def _first_line(error: Exception) -> str:
+    """The type of an error and the first line of its message."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
@@ -197,7 +199,7 @@ def source_digest(path: str) -> str:
 
 
 def function_of(path: str, name: str | None = None) -> Callable[..., object]:
-    """The trainable's function, or another one of its module. Raises: SettingsError if there is none."""
+    """The function of the trainable, or the function `name` of its module. Raises: SettingsError if missing."""
     wanted = name or path.partition(":")[2]
     found: object = getattr(module_of(path), wanted, None)
     if not callable(found):
@@ -205,8 +207,8 @@ def function_of(path: str, name: str | None = None) -> Callable[..., object]:
     return found
 
 
-def point_of(path: str, config: Config) -> CustomPoint:
-    """The point of a configuration. Raises: SettingsError unless `prefix` has an entry for each epoch."""
+def custom_point(path: str, config: Config) -> CustomPoint:
+    """Build the point of a configuration. Raises: SettingsError unless `prefix` returns one entry per epoch."""
     epochs = config.get("epochs")
     if not isinstance(epochs, int) or epochs < 1:
         raise SettingsError(f"--trainable {path}: epochs {epochs!r}; expected a whole number above 0")
@@ -215,15 +217,15 @@ def point_of(path: str, config: Config) -> CustomPoint:
         return CustomPoint(dict(config), tuple(range(1, epochs + 1)), False)
     try:
         entries = tuple(prefix(dict(config)))
-    except Exception as error:  # foreign code
-        raise SettingsError(f"--trainable {path}: prefix: {_said(error)}; expected an entry an epoch") from error
+    except Exception as error:  # of any type: user code
+        raise SettingsError(f"--trainable {path}: prefix: {_first_line(error)}; expected an entry an epoch") from error
     if len(entries) != epochs:
         raise SettingsError(f"--trainable {path}: prefix has {len(entries)} entries; expected {epochs}, one an epoch")
     return CustomPoint(dict(config), entries, True)
 
 
 def objective_of(path: str) -> Objective:
-    """The aim that the module's AIM names. Raises: SettingsError if there is none."""
+    """The objective that AIM names. Raises: SettingsError if it is missing or not a name."""
     aim = getattr(module_of(path), "AIM", None)
     if not isinstance(aim, str) or not aim.lstrip("-"):
         raise SettingsError(f'--trainable {path}: AIM {aim!r}; expected a metric, such as AIM = "val_accuracy"')

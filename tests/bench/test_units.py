@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from search.driver.prefix_queue import paths
+from search.driver.prefix_queue import epoch_paths
 from search.grid import grid
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench"
@@ -39,7 +39,7 @@ def part(question: Any, name: str) -> Any:
 
 
 def test_stages_stay_where_trials_of_the_grid_part_or_end(units: ModuleType) -> None:
-    every = paths([point.prefix() for point in grid()])
+    every = epoch_paths([point.prefix() for point in grid()])
     assert units.stages_kept(every) == 3 + 3 * 3 + 2 * 3 * 3  # after 5 epochs; after 10 for each gamma; after 15 and 20
 
 

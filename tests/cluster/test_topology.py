@@ -31,7 +31,7 @@ pytestmark = [
 
 GRID = ("--epochs", "10", "20", "--lr", "0.01", "0.001", "--gamma", "0.1", "0.5")  # 120 epochs, of which 70 differ
 POINT = ("--epochs", "2", "--lr", "0.001", "--gamma", "0.5")
-VOICES = ("--data", "voices/voices.csv")
+AGR_SCHEMA = ("--data", "voices/voices.csv")
 RUNS = """
 import json
 from mlflow import MlflowClient
@@ -96,7 +96,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(services: Topology, recordings: Path) -> Searched:
     machine = searcher(services, recordings)
-    command = services.search_command((*VOICES, *GRID, "--name", "whole"))
+    command = services.search_command((*AGR_SCHEMA, *GRID, "--name", "whole"))
     process = machine.start(command, services.environment("search"))
     services.hear(machine, " finished: ", process)
     services.network.machine("worker-2").switch_off()
@@ -201,7 +201,7 @@ def test_a_stage_store_that_workers_cannot_see_is_refused_before_anything_is_beg
     """The default one; where machines share a disk, one that stands in each process's own memory."""
     store = "mlflow_store/stages" if namespaces() else "memory://agr"
     machine = searcher(services, recordings)
-    command = services.search_command((*VOICES, *POINT, "--name", "refused", "--stage-store", store))
+    command = services.search_command((*AGR_SCHEMA, *POINT, "--name", "refused", "--stage-store", store))
     done = machine.run(command, services.environment("search"))
     place = store if "://" in store else machine.home / store
     assert done.returncode == 2
@@ -215,7 +215,7 @@ def test_weights_reach_the_driver_without_a_stage_store_too(
     services: Topology, searched: Searched, recordings: Path
 ) -> None:
     machine = searcher(services, recordings)
-    command = services.search_command((*VOICES, *POINT, "--name", "bare", "--no-stage-store"))
+    command = services.search_command((*AGR_SCHEMA, *POINT, "--name", "bare", "--no-stage-store"))
     done = machine.run(command, services.environment("search"))
     assert done.returncode == 0, done.stderr
     assert "registered  agr version 2 as " in done.stdout

@@ -1,4 +1,4 @@
-"""What the tests of hunts share: an arena over small images whose trials are read from the stage store, not trained."""
+"""What the tests of hunts share: a context over small images, trials read from the store."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from search.problems.problem import Problem
 from search.session.session import Session
 from search.stages.leases import Leaseholder
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import VOICES, AgrPoint, Voices
-from search.tasks.base import ACCURACY, Kind, Point
-from tests.search.parts import FakeTracker, epoch, made_stage, small_split
+from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
+from search.tasks.base import ACCURACY, Point, TrialSchema
+from tests.search.fakes import FakeTracker, epoch, made_stage, small_split
 
-HUNTED = replace(VOICES, best_epoch=True, prunes=True)
+HUNTED = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
 BASE = {"seed": 0, "batch_size": 32, "model": "cnn"}
 
@@ -46,16 +46,16 @@ def forbidden(*_: object, **__: object) -> Any:
     raise AssertionError("neither Ray nor an ending is wanted here")
 
 
-def arena(folder: Path, kind: Kind[AgrPoint] = HUNTED) -> SearchContext:
-    """An arena of which nothing may be trained. Its tracker is a `Finding`."""
+def context(folder: Path, schema: TrialSchema[AgrPoint] = HUNTED) -> SearchContext:
+    """A context of which nothing may be trained. Its tracker is a `Finding`."""
     data, split = small_split()
     tracker, store = Finding(), StageStore(str(folder))
-    session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+    session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, schema)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
-    task = Voices(data, split, inner(data, split, 2), kind)
-    subject = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
+    task = AgrTask(data, split, inner(data, split, 2), schema)
+    problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
     plan = plan_of(run_optuna.parse([]), "search/run_optuna.py")
-    return SearchContext(plan, subject, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
+    return SearchContext(plan, problem, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
 
 
 def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics: float) -> None:
@@ -90,4 +90,4 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaS
 
 def ledger(made: OptunaStrategy, where: SearchContext) -> AskTell:
     """A hunt's ledger, as it makes it itself."""
-    return made.ledger(where, made.study(where.subject))
+    return made.ledger(where, made.study(where.problem))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search.stages.leases import Lease
 from search.stages.store import StageStore
-from tests.search.parts import made_stage
+from tests.search.fakes import made_stage
 
 KEYS = [digit * 64 for digit in "0123456789"]
 HERE, ELSEWHERE = socket.gethostname(), "another-machine"

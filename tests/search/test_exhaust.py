@@ -12,18 +12,18 @@ from agr.training.settings import Settings
 from search.grid import LOOKS, GridStrategy, grid
 from search.problems.problem import Problem
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import lineage_of
-from tests.search.parts import made_stage, small_split
+from tests.search.fakes import made_stage, small_split
 
 
-def subject() -> Problem:
+def problem() -> Problem:
     data, split = small_split()
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("no ending is wanted here")
 
-    return Problem(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+    return Problem(AgrTask(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
 
 
 def keep(store: StageStore, about: Problem, point: Settings) -> str:
@@ -33,7 +33,7 @@ def keep(store: StageStore, about: Problem, point: Settings) -> str:
 
 
 def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
-    about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
+    about, points = problem(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
     store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     assert strategy.needs_training(about, store, "cpu")
     keys = [keep(store, about, point) for point in points]
@@ -45,7 +45,7 @@ def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [LOOKS + 1, 10 * LOOKS])
 def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
-    about = subject()
+    about = problem()
     points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
     store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     for point in points:

@@ -11,7 +11,7 @@ from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
 from search.grid import axes, grid
 from search.optuna_search.ranges import Value
-from search.tasks.agr_task import Folded
+from search.tasks.agr_task import FoldPoint
 from search.tasks.base import distinct_epochs
 
 
@@ -113,7 +113,7 @@ def test_other_axes_multiply_the_points_and_share_no_epochs() -> None:
 
 def test_folds_share_no_epochs() -> None:
     points = grid((5, 10), (0.1,), (0.1,))
-    assert distinct_epochs([Folded(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
+    assert distinct_epochs([FoldPoint(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
 
 
 @pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "augmentation", ""])

@@ -29,10 +29,10 @@ from search import run_grid
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
 from search.problems.agr_models import varied
-from search.runtime.cluster import Slots
+from search.runtime.cluster import Allocation
 from search.session.session import Session
 from search.tasks.base import distinct_epochs
-from tests.search.parts import report
+from tests.search.fakes import made_report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "search" / "run_grid.py"
@@ -539,14 +539,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             given = searcher.suggest(trial)
             assert isinstance(given, dict)
             session.start(trial, given)
-            session.advance(trial, report(failed="epoch 1: loss nan"))
+            session.add_report(trial, made_report(failed="epoch 1: loss nan"))
             session.end(trial, None)
             searcher.on_trial_complete(trial)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("search.runtime.tuning.tune_points", diverge)
-    monkeypatch.setattr("search.driver.run._cluster", lambda *_: nullcontext(Slots("cpu", {"CPU": 1.0}, 1)))
+    monkeypatch.setattr("search.driver.run._cluster", lambda *_: nullcontext(Allocation("cpu", {"CPU": 1.0}, 1)))
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from search.stages.leases import Leaseholder
 from search.stages.pruning import prune
 from search.stages.storage import Storage
 from search.stages.store import Stage, StageStore, final_weights
-from tests.search.parts import made_stage, same
+from tests.search.fakes import made_stage, same_stage
 
 KEYS = [digit * 64 for digit in "0123"]
 
@@ -77,7 +77,7 @@ def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
     store.put(KEYS[0], stage)
     back = StageStore(store.uri).get(KEYS[0])
     assert isinstance(back, Stage)
-    assert same(back, stage)
+    assert same_stage(back, stage)
     assert final_weights(store.uri, KEYS[0]).keys() == stage.state.weights.keys()
 
 
@@ -92,7 +92,7 @@ def test_a_second_stage_replaces_the_first(store: StageStore) -> None:
     store.put(KEYS[0], made_stage(seed=2))
     back = store.get(KEYS[0])
     assert back is not None
-    assert same(back, made_stage(seed=2))
+    assert same_stage(back, made_stage(seed=2))
     assert names(store) == [StageStore.name(KEYS[0])]
 
 

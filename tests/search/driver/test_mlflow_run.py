@@ -18,7 +18,7 @@ from agr.training.settings import Settings
 from search.driver import mlflow_run
 from search.driver.mlflow_run import SHOWN_VALUES, axes_of, close_abandoned
 from search.grid import grid
-from tests.search.parts import FakeTracker
+from tests.search.fakes import FakeTracker
 
 HERE = socket.gethostname()
 
@@ -29,19 +29,19 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_axes_say_which_values_each_setting_takes_and_how_many_points_there_are() -> None:
+def test_axes_list_the_values_of_each_setting_and_the_number_of_points() -> None:
     found = axes_of(grid((10, 5), (0.1, 0.001), (0.3,)), ("epochs", "lr", "gamma"))
     assert found == {"epochs": "5 10", "lr": "0.001 0.1", "gamma": "0.3", "trials": 4}
 
 
-def test_of_a_long_axis_the_first_values_are_shown() -> None:
+def test_a_long_axis_is_shortened() -> None:
     points = [Settings(epochs=count, lr=0.1, gamma=0.5) for count in range(30, 0, -1)]
     shown = " ".join(map(str, range(1, SHOWN_VALUES + 1))) + " ..."
     assert axes_of(points, ("epochs",)) == {"epochs": shown, "trials": 30}
     assert axes_of(points[-SHOWN_VALUES:], ("epochs",))["epochs"] == shown.removesuffix(" ...")
 
 
-def test_values_of_several_types_have_an_order_too() -> None:
+def test_values_of_mixed_types_are_sorted() -> None:
     @dataclass(frozen=True)
     class Made:
         value: object
@@ -61,11 +61,11 @@ def test_values_of_several_types_have_an_order_too() -> None:
     }
 
 
-def test_no_points_take_no_values() -> None:
+def test_axes_of_no_points_are_empty() -> None:
     assert axes_of([], ("epochs",)) == {"epochs": "", "trials": 0}
 
 
-def test_this_process_is_not_dead_and_one_that_ended_is() -> None:
+def test_a_running_process_is_alive_and_an_ended_one_is_dead() -> None:
     assert driver().startswith(f"{HERE}:{os.getpid()}:")
     assert not is_dead(driver())
     for pid in (f"{dead_pid()}", f"{dead_pid()}:1700000000"):
@@ -79,7 +79,7 @@ def test_an_earlier_process_with_the_same_host_and_pid_is_dead() -> None:
         assert is_dead(tag)
 
 
-def test_another_living_process_is_the_same_only_if_it_started_then() -> None:
+def test_a_living_process_is_the_driver_only_if_the_start_time_agrees() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         started = int(psutil.Process(other.pid).create_time())
         assert not is_dead(f"{HERE}:{other.pid}:{started}")
@@ -102,7 +102,7 @@ def test_another_living_process_is_the_same_only_if_it_started_then() -> None:
         "elsewhere:999999999",
     ],
 )
-def test_who_cannot_be_judged_from_here_is_not_called_dead(told: str) -> None:
+def test_a_driver_of_another_machine_is_not_considered_dead(told: str) -> None:
     assert not is_dead(told)
 
 
@@ -136,7 +136,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
     return fake
 
 
-def test_only_what_a_dead_driver_of_this_machine_left_open_is_closed(tracker: FakeTracker) -> None:
+def test_only_open_runs_of_dead_drivers_of_this_machine_are_ended(tracker: FakeTracker) -> None:
     close_abandoned(cast(Store, tracker))
     killed = {run_id for run_id, run in tracker.runs.items() if run["status"] == "KILLED"}
     assert killed == {"run0", "run1"}

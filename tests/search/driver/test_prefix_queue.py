@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agr.training.settings import Settings
-from search.driver.prefix_queue import Waiting, balanced, paths
+from search.driver.prefix_queue import PrefixQueue, balanced_queue, epoch_paths
 from search.grid import grid
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
@@ -74,12 +74,12 @@ def some_points(rng: random.Random) -> list[Settings]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
+def test_the_next_point_follows_the_rule(seed: int) -> None:
     rng = random.Random(seed)
     ask, several, death = CHANCES
     points, share, workers = some_points(rng), rng.random() < 0.8, rng.randint(1, 5)
     long = rng.randint(0, 6)
-    rule, fast, asked = Rule(list(points), share, long), Waiting(points, share, long), 0
+    rule, fast, asked = Rule(list(points), share, long), PrefixQueue(points, share, long), 0
     while rule.waiting or rule.running:
         if len(rule.running) < workers and (rng.random() < ask or not rule.running):
             expected = rule.take(f"t{asked}")
@@ -97,9 +97,9 @@ def test_it_is_the_point_that_the_rule_names(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("workers", "epochs"), [(1, 150), (2, 75), (3, 50), (4, 40), (5, 35), (6, 30), (16, 20)])
-def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, epochs: int) -> None:
+def test_duration_of_the_default_grid_by_number_of_workers(workers: int, epochs: int) -> None:
     """150 epochs, 20 of them one after the other; counted here anew, an epoch of every worker at a time."""
-    waiting, trained = balanced(grid(), workers), set[tuple[object, ...]]()
+    waiting, trained = balanced_queue(grid(), workers), set[tuple[object, ...]]()
     running: dict[str, Settings] = {}
     passed, asked = 0, 0
     while waiting or running:
@@ -126,8 +126,8 @@ def test_workers_of_the_studys_grid_are_done_after_so_many_epochs(workers: int, 
     assert (passed, len(trained), asked) == (epochs, 150, 27)
 
 
-def test_nobody_is_next_when_all_are_taken() -> None:
-    waiting = Waiting([Settings(epochs=1, lr=0.1, gamma=0.5)])
+def test_an_exhausted_queue_returns_no_point() -> None:
+    waiting = PrefixQueue([Settings(epochs=1, lr=0.1, gamma=0.5)])
     assert waiting.take("a") is not None
     assert waiting.take("b") is None
     waiting.end("a")
@@ -136,24 +136,24 @@ def test_nobody_is_next_when_all_are_taken() -> None:
     assert waiting.running == 0
 
 
-def test_points_share_a_number_for_each_epoch_that_they_share() -> None:
-    assert paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
-    assert paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
+def test_shared_epochs_have_the_same_number() -> None:
+    assert epoch_paths(["ab", "ac", "bb"]) == [(0, 1), (0, 2), (3, 4)]
+    assert epoch_paths(["ab", "ac", "bb"], share=False) == [(0, 1), (2, 3), (4, 5)]
 
 
-def test_ten_thousand_points_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_for_ten_thousand_points_is_not_quadratic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is filed once for every epoch at most; comparing all with all would be a hundred million times."""
     points = grid((5, 10, 20), [0.1 * 0.9**k for k in range(58)], [k / 59 for k in range(1, 59)])[:10_000]
     filed = 0
-    plain = Waiting._file
+    plain = PrefixQueue._file
 
-    def counted(self: Waiting, number: int, known: int) -> None:
+    def counted(self: PrefixQueue, number: int, known: int) -> None:
         nonlocal filed
         filed += 1
         plain(self, number, known)
 
-    monkeypatch.setattr(Waiting, "_file", counted)
-    waiting = Waiting(points)
+    monkeypatch.setattr(PrefixQueue, "_file", counted)
+    waiting = PrefixQueue(points)
     for trial in map(str, range(len(points))):
         point = waiting.take(trial)
         assert point is not None

@@ -16,9 +16,9 @@ from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
 from search.optuna_search.searcher import common
-from search.tasks.agr_task import Folded
+from search.tasks.agr_task import FoldPoint
 from search.tasks.base import distinct_epochs
-from tests.search.parts import at
+from tests.search.fakes import progress_report
 
 Rates = tuple[float, ...]
 RETRIES = 2
@@ -93,7 +93,7 @@ class Simulation:
         rates = point.rates()
         known = max((k for k in range(1, len(rates) + 1) if rates[:k] in self._store), default=0) if self.share else 0
         if known:
-            self._say(trial, lambda: self._searcher.on_trial_result(trial, at(known)))
+            self._say(trial, lambda: self._searcher.on_trial_result(trial, progress_report(known)))
         self._go_on(trial, point, known, known)
 
     def _go_on(self, trial: str, point: Settings, read: int, done: int) -> None:
@@ -112,7 +112,7 @@ class Simulation:
         self._store.add(rates[:count])
         if count - 1 > read and (count - 1) % STEP_SIZE and count - 1 not in self._ends:
             self._store.discard(rates[: count - 1])
-        self._say(trial, lambda: self._searcher.on_trial_result(trial, at(count)))
+        self._say(trial, lambda: self._searcher.on_trial_result(trial, progress_report(count)))
         self._go_on(trial, point, read, count)
 
     def _die(self, trial: str, point: Settings) -> None:
@@ -124,7 +124,7 @@ class Simulation:
             self._say(trial, lambda: self._end(trial, error=True))
 
     def _end(self, trial: str, error: bool = False) -> None:
-        self._searcher.on_trial_complete(trial, None if error else at(1), error=error)
+        self._searcher.on_trial_complete(trial, None if error else progress_report(1), error=error)
         del self._running[trial]
 
 
@@ -133,7 +133,7 @@ def assert_each_point_once(done: Simulation) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8, 27, 100])
-def test_27_trials_train_150_epochs_each_once(workers: int) -> None:
+def test_27_trials_train_150_distinct_epochs_once(workers: int) -> None:
     done = Simulation(grid(), workers).run()
     assert set(done.trained.values()) == {1}
     assert sum(done.computed) == 150
@@ -159,7 +159,7 @@ def random_grid(draw: random.Random) -> list[Settings]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_other_grids_train_what_differs_once(seed: int) -> None:
+def test_other_grids_train_each_distinct_epoch_once(seed: int) -> None:
     draw = random.Random(seed)
     points = random_grid(draw)
     done = Simulation(points, draw.randint(1, 8), draw.random, draw.random).run()
@@ -169,7 +169,7 @@ def test_other_grids_train_what_differs_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_nobody_waits_for_ever_when_trials_die(seed: int) -> None:
+def test_no_point_waits_forever_when_trials_die(seed: int) -> None:
     draw = random.Random(seed)
     points, chance = (grid() if seed % 2 else random_grid(draw)), draw.choice([0.02, 0.2, 0.6, 1.0])
     dies = lambda: draw.random() < chance  # noqa: E731
@@ -179,7 +179,7 @@ def test_nobody_waits_for_ever_when_trials_die(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_after_deaths_that_were_made_good_no_epoch_was_trained_twice(seed: int) -> None:
+def test_no_epoch_is_trained_twice_after_restarts(seed: int) -> None:
     """A worker dies between two epochs here, so that none is lost: what is trained again would be the searcher's."""
     draw = random.Random(seed)
     left = [10]
@@ -193,18 +193,18 @@ def test_after_deaths_that_were_made_good_no_epoch_was_trained_twice(seed: int) 
     assert done.failed or sum(done.computed) == 150
 
 
-def test_the_longest_go_first_and_the_rest_is_read() -> None:
+def test_the_longest_points_train_first_and_the_others_are_read() -> None:
     done = Simulation(grid(), 1).run()
     assert done.computed == [20] * 3 + [15] * 6 + [0] * 18
     assert [point.epochs for point in done.handed_out[:9]] == [20] * 9
 
 
-def test_two_workers_are_kept_busy() -> None:
+def test_two_workers_are_always_busy() -> None:
     """150 epochs and 27 beginnings, each of a unit of time, on two workers: 88.5 units if none ever waited."""
     assert Simulation(grid(), 2).run().now <= 100
 
 
-def test_without_sharing_nobody_waits() -> None:
+def test_no_point_waits_without_sharing() -> None:
     searcher = PrefixSearcher(grid(), 27, share=False)
     handed = [searcher.suggest(f"t{index}") for index in range(28)]
     assert all(isinstance(each, dict) for each in handed[:27])
@@ -214,73 +214,73 @@ def test_without_sharing_nobody_waits() -> None:
     assert_each_point_once(done)
 
 
-def test_a_point_waits_for_the_epochs_that_it_shares_and_no_longer() -> None:
+def test_a_point_waits_only_for_shared_epochs() -> None:
     short, long, other = (Settings(epochs=n, lr=0.1, gamma=g) for n, g in ((10, 0.5), (20, 0.5), (10, 0.1)))
     searcher = PrefixSearcher([short, long, other], 3)
     assert searcher.suggest("a") == asdict(long)
     assert searcher.suggest("b") is None
-    searcher.on_trial_result("a", at(4))
+    searcher.on_trial_result("a", progress_report(4))
     assert searcher.suggest("b") is None
-    searcher.on_trial_result("a", at(5))
+    searcher.on_trial_result("a", progress_report(5))
     assert searcher.suggest("b") == asdict(other)
     assert searcher.suggest("c") is None
-    searcher.on_trial_result("a", at(10))
+    searcher.on_trial_result("a", progress_report(10))
     assert searcher.suggest("c") == asdict(short)
     assert searcher.suggest("d") == "FINISHED"
 
 
-def test_a_point_need_not_wait_for_one_that_only_reads_what_they_share() -> None:
+def test_a_point_does_not_wait_for_one_that_only_reads_shared_epochs() -> None:
     searcher = PrefixSearcher([Settings(epochs=n, lr=0.1, gamma=g) for n, g in ((20, 0.1), (20, 0.5), (10, 0.3))], 2)
     searcher.suggest("a")
     for count in range(1, 21):
-        searcher.on_trial_result("a", at(count))
-    searcher.on_trial_complete("a", at(20))
+        searcher.on_trial_result("a", progress_report(count))
+    searcher.on_trial_complete("a", progress_report(20))
     assert isinstance(searcher.suggest("b"), dict)
     assert isinstance(searcher.suggest("c"), dict)
 
 
-def test_who_waits_for_a_trial_that_fails_takes_over() -> None:
+def test_a_waiting_point_takes_over_from_a_failed_trial() -> None:
     long, other = Settings(epochs=20, lr=0.1, gamma=0.5), Settings(epochs=10, lr=0.1, gamma=0.1)
     searcher = PrefixSearcher([long, other], 2)
     searcher.suggest("a")
-    searcher.on_trial_result("a", at(2))
+    searcher.on_trial_result("a", progress_report(2))
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", error=True)
     assert searcher.suggest("b") == asdict(other)
 
 
-def test_folds_of_the_same_settings_share_nothing_and_do_not_wait_for_each_other() -> None:
+def test_folds_of_the_same_settings_do_not_wait_for_each_other() -> None:
     settings = Settings(epochs=6, lr=0.1, gamma=0.5)
-    points = [Folded(settings, 1), Folded(settings, 2), Folded(replace(settings, epochs=5), 2)]
+    points = [FoldPoint(settings, 1), FoldPoint(settings, 2), FoldPoint(replace(settings, epochs=5), 2)]
     searcher = PrefixSearcher(points, 3)
     assert [searcher.suggest(trial) for trial in "ab"] == [asdict(settings) | {"fold": fold} for fold in (1, 2)]
     assert searcher.suggest("c") is None, "the same fold is shared"
-    searcher.on_trial_result("a", at(6))
+    searcher.on_trial_result("a", progress_report(6))
     assert searcher.suggest("c") is None
-    searcher.on_trial_result("b", at(5))
+    searcher.on_trial_result("b", progress_report(5))
     assert searcher.suggest("c") == asdict(settings) | {"epochs": 5, "fold": 2}
 
 
-def test_it_is_exhausted_when_nobody_waits_and_nobody_runs() -> None:
+def test_the_searcher_is_exhausted_when_all_points_have_run() -> None:
     """Ray Tune answers Ctrl-C by returning while trials run, and says nothing of them to the searcher."""
     searcher = PrefixSearcher(grid((2,), (0.1, 0.2), (0.5,)), 2)
     assert not searcher.exhausted
     for trial in "ab":
         searcher.suggest(trial)
         assert not searcher.exhausted
-    searcher.on_trial_complete("a", at(2))
+    searcher.on_trial_complete("a", progress_report(2))
     assert not searcher.exhausted
     searcher.on_trial_complete("b", error=True)
     assert searcher.exhausted
 
 
-def test_the_end_of_an_unknown_trial_is_no_trouble() -> None:
+def test_the_end_of_an_unknown_trial_is_ignored() -> None:
     searcher = PrefixSearcher(grid(), 1)
     searcher.on_trial_complete("never seen", error=True)
     assert isinstance(searcher.suggest("t"), dict)
 
 
-def test_saving_and_restoring_leave_it_as_it_was(tmp_path: Path) -> None:
+def test_saving_and_restoring_change_nothing(tmp_path: Path) -> None:
     searcher = PrefixSearcher(grid(), 1)
     searcher.save(str(tmp_path / "x"))
     searcher.restore(str(tmp_path / "x"))
@@ -292,5 +292,5 @@ def test_saving_and_restoring_leave_it_as_it_was(tmp_path: Path) -> None:
     ("a", "b", "expected"),
     [((), (), 0), ((1.0,), (), 0), ((1.0, 2.0), (1.0, 3.0), 1), ((1.0, 2.0), (1.0, 2.0, 3.0), 2), ((1.0,), (2.0,), 0)],
 )
-def test_common_counts_the_leading_rates_that_agree(a: Rates, b: Rates, expected: int) -> None:
+def test_common_counts_equal_leading_rates(a: Rates, b: Rates, expected: int) -> None:
     assert common(a, b) == common(b, a) == expected

@@ -23,12 +23,12 @@ from search.session.session import FAILED, FINISHED, Session, ranked
 from search.stages.leases import Leaseholder
 from search.stages.pruning import prune
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import VOICES, AgrPoint, Folded, Voices
-from search.tasks.base import Kind, Point
-from tests.search.parts import FakeTracker, bits, epoch, made_stage, small_split
+from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask, FoldPoint
+from search.tasks.base import Point, TrialSchema
+from tests.search.fakes import FakeTracker, bits, epoch, made_stage, small_split
 
 POINT = Settings(epochs=7, lr=0.01, gamma=0.5)
-HUNTED = replace(VOICES, best_epoch=True, prunes=True)
+HUNTED = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
 SCORES = (0.5, 0.7, 0.6, 0.6, 0.5, 0.9, 0.8)  # best after 2 of the first 5 epochs, after 6 of all
 
 
@@ -38,18 +38,18 @@ def plan(*arguments: str) -> Plan:
 
 @dataclass
 class Stand:
-    """An arena and what is behind it."""
+    """A context and what is behind it."""
 
-    arena: SearchContext
+    context: SearchContext
     store: StageStore
     tracker: FakeTracker
 
     @property
     def session(self) -> Session:
-        return self.arena.session
+        return self.context.session
 
     def key(self, point: Point, count: int) -> str:
-        return self.arena.lineage(point).key(point.rates()[:count])
+        return self.context.lineage(point).key(point.rates()[:count])
 
     def keep(self, point: Point, *counts: int) -> dict[int, Stage]:
         """Stages of an earlier search after so many epochs, each with weights of its own."""
@@ -62,18 +62,18 @@ class Stand:
         return made
 
 
-def stand(folder: str, kind: Kind[AgrPoint] = VOICES) -> Stand:
+def stand(folder: str, schema: TrialSchema[AgrPoint] = AGR_SCHEMA) -> Stand:
     data, split = small_split()
-    task = Voices(data, split, inner(data, split, 2), kind)
+    task = AgrTask(data, split, inner(data, split, 2), schema)
     tracker, store = FakeTracker(), StageStore(folder)
-    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1, kind)
+    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1, schema)
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("neither Ray nor an ending is wanted here")
 
-    subject = Problem(task, "made", {}, {}, data.digest, "made", (), forbidden)
+    problem = Problem(task, "made", {}, {}, data.digest, "made", (), forbidden)
     holder = Leaseholder(store, session.id, ())
-    return Stand(SearchContext(plan(), subject, session, "cpu", store, holder, forbidden), store, tracker)
+    return Stand(SearchContext(plan(), problem, session, "cpu", store, holder, forbidden), store, tracker)
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 # Replaying
 
 
-def test_a_whole_stage_is_told_as_a_finished_trial(grid: Stand) -> None:
+def test_a_complete_stage_is_replayed_as_a_finished_trial(grid: Stand) -> None:
     stage = grid.keep(POINT, 7)[7]
-    grid.arena.replay("t", POINT, stage)
+    grid.context.replay("t", POINT, stage)
     record = grid.session.records["t"]
     assert (record.status, record.settings, record.history) == (FINISHED, POINT, list(stage.state.history))
     assert record.counts == {"epochs_trained": 0, "epochs_shared": 0, "epochs_earlier": 7}
@@ -108,9 +108,9 @@ def test_a_whole_stage_is_told_as_a_finished_trial(grid: Stand) -> None:
 
 
 @pytest.mark.parametrize(("reached", "best"), [(1, 1), (2, 2), (5, 2), (6, 6), (7, 6), (None, 6)])
-def test_of_part_of_a_stage_the_best_epoch_so_far_has_the_weights(hunt: Stand, reached: int | None, best: int) -> None:
+def test_a_partly_replayed_stage_has_the_weights_of_its_best_epoch(hunt: Stand, reached: int | None, best: int) -> None:
     stages = hunt.keep(POINT, 1, 2, 6, 7)
-    hunt.arena.replay("t", POINT, stages[7], reached)
+    hunt.context.replay("t", POINT, stages[7], reached)
     record, count = hunt.session.records["t"], reached or 7
     assert (record.status, len(record.history), record.chosen.epoch) == (FINISHED, count, best)
     assert record.pruned == (count < 7)
@@ -119,9 +119,9 @@ def test_of_part_of_a_stage_the_best_epoch_so_far_has_the_weights(hunt: Stand, r
     assert same(record.weights(), stages[best].state.weights)
 
 
-def test_weights_of_a_stage_that_is_gone_are_missed_only_when_they_are_wanted(hunt: Stand) -> None:
+def test_a_missing_stage_is_noticed_when_its_weights_are_read(hunt: Stand) -> None:
     stage = hunt.keep(POINT, 7)[7]
-    hunt.arena.replay("t", POINT, stage, 5)
+    hunt.context.replay("t", POINT, stage, 5)
     record = hunt.session.records["t"]
     assert record.status == FINISHED
     assert record.weights is not None
@@ -129,30 +129,30 @@ def test_weights_of_a_stage_that_is_gone_are_missed_only_when_they_are_wanted(hu
         record.weights()
 
 
-def test_part_of_a_stage_is_no_finished_trial_where_trials_stand_for_their_last_epoch(grid: Stand) -> None:
-    grid.arena.replay("t", POINT, grid.keep(POINT, 7)[7], 5)
+def test_a_partly_replayed_stage_is_not_finished_if_the_last_epoch_counts(grid: Stand) -> None:
+    grid.context.replay("t", POINT, grid.keep(POINT, 7)[7], 5)
     assert grid.session.records["t"].status == FAILED
 
 
 # Reading off
 
 
-def test_points_whose_last_stage_is_there_are_answered_and_the_others_given_back_in_order(grid: Stand) -> None:
+def test_stored_points_are_replayed_and_the_others_returned_in_order(grid: Stand) -> None:
     known, half, unknown = POINT, replace(POINT, gamma=0.1), replace(POINT, lr=0.1)
     short = replace(POINT, epochs=3)
     grid.keep(known, 3, 7)
     grid.keep(half, 6)
-    left = grid.arena.replay_cached([unknown, known, half, short], "seen")
+    left = grid.context.replay_cached([unknown, known, half, short], "seen")
     assert left == (unknown, half)
     told = {trial: record.settings for trial, record in grid.session.records.items()}
     assert told == {"seen-1": known, "seen-3": short}
     assert {record.status for record in grid.session.records.values()} == {FINISHED}
 
 
-def test_a_fold_is_not_answered_by_the_whole_nor_by_another_fold(grid: Stand) -> None:
-    points: list[Point] = [POINT, Folded(POINT, 1), Folded(POINT, 2)]
+def test_a_fold_is_not_replayed_from_other_folds(grid: Stand) -> None:
+    points: list[Point] = [POINT, FoldPoint(POINT, 1), FoldPoint(POINT, 2)]
     grid.keep(points[1], 7)
-    assert grid.arena.replay_cached(points) == (points[0], points[2])
+    assert grid.context.replay_cached(points) == (points[0], points[2])
 
 
 def damage(stand: Stand, point: Point) -> None:
@@ -163,7 +163,7 @@ def damage(stand: Stand, point: Point) -> None:
     stand.store.storage.write(name, data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champion(grid: Stand) -> None:
+def test_a_damaged_best_stage_is_returned_and_the_next_best_is_champion(grid: Stand) -> None:
     """Scores are the same, so that the loss of the last epoch decides."""
     points = [replace(POINT, gamma=gamma) for gamma in (0.1, 0.2, 0.3)]
     for point, loss in zip(points, (0.4, 0.3, 0.5), strict=True):
@@ -172,61 +172,61 @@ def test_the_best_that_is_damaged_is_given_back_and_the_next_best_is_the_champio
         state = replace(stage.state, history=(*stage.state.history[:-1], last))
         grid.store.put(grid.key(point, 7), replace(stage, state=state))
     damage(grid, points[1])
-    assert grid.arena.replay_cached(points) == (points[1],)
+    assert grid.context.replay_cached(points) == (points[1],)
     champion = ranked(grid.session.finished())[0]
     assert champion.settings == points[0]
     assert champion.weights is not None
     assert champion.weights()
 
 
-def test_if_all_are_damaged_all_are_given_back(grid: Stand) -> None:
+def test_damaged_stages_are_all_returned(grid: Stand) -> None:
     points = [POINT, replace(POINT, gamma=0.1)]
     for point in points:
         grid.keep(point, 7)
         damage(grid, point)
-    assert grid.arena.replay_cached(points) == tuple(points)
+    assert grid.context.replay_cached(points) == tuple(points)
     assert grid.session.records == {}
 
 
-def test_without_a_store_nothing_is_replay_cached(grid: Stand) -> None:
+def test_nothing_is_replayed_without_a_store(grid: Stand) -> None:
     grid.keep(POINT, 7)
-    arena = replace(grid.arena, store=None, lease=None)
-    arena.claim([POINT])
-    assert arena.replay_cached([POINT]) == (POINT,)
+    context = replace(grid.context, store=None, lease=None)
+    context.claim([POINT])
+    assert context.replay_cached([POINT]) == (POINT,)
     assert grid.session.records == {}
 
 
-def test_epochs_in_the_store_are_known_and_none_of_a_store_that_does_not_answer(
+def test_stored_epochs_are_counted_and_an_unreachable_store_has_none(
     grid: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorter, other = replace(POINT, epochs=3), replace(POINT, seed=POINT.seed + 1)
-    assert grid.arena.known([POINT]) == [0]
+    assert grid.context.stored_epochs([POINT]) == [0]
     grid.keep(POINT, 5)
-    assert grid.arena.known([POINT, other]) == [5, 0]
-    assert grid.arena.known([shorter]) == [0]  # the stage after five is no use to it
-    assert replace(grid.arena, store=None).known([POINT, other]) == [0, 0]
+    assert grid.context.stored_epochs([POINT, other]) == [5, 0]
+    assert grid.context.stored_epochs([shorter]) == [0]  # the stage after five is no use to it
+    assert replace(grid.context, store=None).stored_epochs([POINT, other]) == [0, 0]
 
     def away(store: StageStore, key: str) -> None:
         raise OSError("no answer")
 
     monkeypatch.setattr(StageStore, "outline", away)
-    assert grid.arena.known([POINT]) == [0]
+    assert grid.context.stored_epochs([POINT]) == [0]
 
 
 # Leases
 
 
-def test_claimed_points_keep_their_stages_until_the_lease_ends(grid: Stand) -> None:
-    claimed, other, fold = POINT, replace(POINT, lr=0.1), Folded(POINT, 1)
+def test_stages_of_claimed_points_are_protected_until_the_lease_ends(grid: Stand) -> None:
+    claimed, other, fold = POINT, replace(POINT, lr=0.1), FoldPoint(POINT, 1)
     points: list[Point] = [claimed, other, fold]
     for point in points:
         grid.keep(point, 3, 7)
-    grid.arena.claim([claimed])
-    grid.arena.claim([fold])
+    grid.context.claim([claimed])
+    grid.context.claim([fold])
     deleted, _ = prune(grid.store, 0)
     assert {kept.key for kept in deleted} == {grid.key(other, 3), grid.key(other, 7)}
-    assert grid.arena.lease is not None
-    grid.arena.lease.end()
+    assert grid.context.lease is not None
+    grid.context.lease.end()
     deleted, _ = prune(grid.store, 0)
     assert len(deleted) == 4
 
@@ -243,9 +243,7 @@ def test_claimed_points_keep_their_stages_until_the_lease_ends(grid: Stand) -> N
         (("--no-stage-store",), None),
     ],
 )
-def test_stages_stand_below_the_storage_unless_another_place_is_named(
-    arguments: tuple[str, ...], stages: str | None
-) -> None:
+def test_stages_are_stored_below_the_storage_by_default(arguments: tuple[str, ...], stages: str | None) -> None:
     assert plan(*arguments).stage_store == stages
 
 
@@ -258,6 +256,6 @@ def test_stages_stand_below_the_storage_unless_another_place_is_named(
         (("--lanes", "fused", "--no-stage-store"), "^--lanes fused: found --no-stage-store; expected"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(arguments: tuple[str, ...], refusal: str | None) -> None:
+def test_incompatible_flags_are_refused(arguments: tuple[str, ...], refusal: str | None) -> None:
     with pytest.raises(SettingsError, match=refusal) if refusal else nullcontext():
         plan(*arguments)

@@ -13,11 +13,11 @@ from agr.training.settings import Settings
 from search.optuna_search import objectives
 from search.optuna_search.objectives import OBJECTIVES, WITHIN, by_rule, measured, ordered, parse
 from search.session.session import Record
-from search.tasks.agr_task import VOICES
+from search.tasks.agr_task import AGR_SCHEMA
 from search.tasks.base import Objective
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
 
-KIND = replace(VOICES, best_epoch=True, prunes=True)
+KIND = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
 ACCURACY, CALIBRATION, LATENCY = OBJECTIVES["balanced_accuracy"], OBJECTIVES["calibration"], OBJECTIVES["latency"]
 
 

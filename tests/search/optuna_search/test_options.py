@@ -21,25 +21,25 @@ from search.optuna_search.space import DEFAULT, known_settings
 from search.optuna_search.strategy import OptunaStrategy
 from search.problems import agr_models
 from search.problems.problem import Problem
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import ACCURACY
-from tests.search.hunts import arena
-from tests.search.parts import small_split
+from tests.search.fakes import small_split
+from tests.search.hunts import context
 
 
 def made(where: Path | None) -> Problem:
     """Small images."""
     assert where is not None
-    return arena(where).subject
+    return context(where).problem
 
 
-def hunt(*arguments: str, subject: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
-    """The hunt that a command line asks for, on small images unless a subject is given."""
+def hunt(*arguments: str, problem: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
+    """The hunt that a command line asks for, on small images unless a problem is given."""
     options = run_optuna.parse(arguments)
     wanted = objectives.parse(options.aim or ["balanced_accuracy"])
-    subject = subject or made(where)
-    assert isinstance(subject.task, Voices)
-    return optuna_options.hunt_on(options, optuna_options.space_of(options.space), wanted, subject, subject.task.data)
+    problem = problem or made(where)
+    assert isinstance(problem.task, AgrTask)
+    return optuna_options.hunt_on(options, optuna_options.space_of(options.space), wanted, problem, problem.task.data)
 
 
 def file(folder: Path, text: str) -> str:
@@ -52,8 +52,8 @@ def file(folder: Path, text: str) -> str:
 def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Problem:
     """Clips that can be varied in training."""
     data: ImageSet = load(voice_root)
-    subject = arena(tmp_path_factory.mktemp("stages")).subject
-    return replace(subject, task=Voices(data, make(data)))
+    problem = context(tmp_path_factory.mktemp("stages")).problem
+    return replace(problem, task=AgrTask(data, make(data)))
 
 
 # Usual answers
@@ -113,7 +113,7 @@ def test_folds_and_several_aims_have_no_scheduler_unless_one_is_asked_for(argume
 
 
 def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -> None:
-    made = hunt(subject=varied)
+    made = hunt(problem=varied)
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
     (point,) = made.expand(varied)(made.first)
@@ -124,10 +124,10 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -
 
 
 def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied: Problem, tmp_path: Path) -> None:
-    for subject in (varied, made(tmp_path)):
-        asked = hunt(subject=subject)
-        assert isinstance(subject.task, Voices)
-        points = agr_models.varied(grid.grid(), Augmentation(), subject.task.data)
+    for problem in (varied, made(tmp_path)):
+        asked = hunt(problem=problem)
+        assert isinstance(problem.task, AgrTask)
+        points = agr_models.varied(grid.grid(), Augmentation(), problem.task.data)
         assert {tuple(warm_start.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
@@ -201,9 +201,9 @@ def test_first_comes_the_usual_value_or_what_is_nearest_to_it(item: Any, usual: 
 
 
 def test_trials_are_named_by_epochs_and_what_varies_first() -> None:
-    kind = optuna_options.kind_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
-    assert kind.axes == ("epochs", "lr", "gamma", "weight_decay")
-    assert (kind.aim.metric, kind.best_epoch, kind.prunes) == ("val_loss", True, True)
+    schema = optuna_options.schema_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
+    assert schema.axes == ("epochs", "lr", "gamma", "weight_decay")
+    assert (schema.objective.metric, schema.best_epoch, schema.prunes) == ("val_loss", True, True)
 
 
 # The script, up to where Ray would begin
@@ -221,5 +221,5 @@ def test_the_printed_space_is_the_default_and_can_be_given_back(
 def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
     data, split = small_split()
     made = hunt("--score-folds", "2", where=tmp_path)
-    points = made.expand(arena(tmp_path).subject)(made.first)
+    points = made.expand(context(tmp_path).problem)(made.first)
     assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)

@@ -13,8 +13,8 @@ from search.driver.context import SearchContext
 from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, seeded
 from search.session.session import Record
 from search.tasks.base import EpochMetrics
-from tests.search.hunts import HUNTED, arena, keep
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
+from tests.search.hunts import HUNTED, context, keep
 
 POINT = Settings(epochs=4, lr=0.01, gamma=0.5)
 
@@ -57,7 +57,7 @@ def test_who_stands_for_the_same_epochs_is_repeated_once() -> None:
 
 
 def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     lucky, steady = record(POINT, 0.5, 0.95), record(replace(POINT, lr=0.02), 0.9, 0.2)
     rest = record(replace(POINT, lr=0.03), 0.85)
     again(where, lucky, 0.6, 0.7)
@@ -70,7 +70,7 @@ def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
 
 
 def test_no_more_are_repeated_than_there_are(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     only = record(POINT, 0.9)
     again(where, only, 0.8, 0.7)
     found, ranking = repeat(where, [only], 5)

@@ -20,11 +20,11 @@ from search.optuna_search.ask_tell import AskTell, Budget
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.searcher import Running, StudySearcher, common
 from search.optuna_search.space import Space
-from search.tasks.agr_task import VOICES, settled
+from search.tasks.agr_task import AGR_SCHEMA, agr_point
 from search.tasks.base import Point, TrialReport
-from tests.search.parts import epoch, report
+from tests.search.fakes import epoch, made_report
 
-KIND = replace(VOICES, best_epoch=True, prunes=True)
+KIND = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 8), "lr": Choices((0.1, 0.01)), "gamma": Choices((0.1, 0.5))}, {})  # they share
 FINISHED = Searcher.FINISHED
 
@@ -32,7 +32,7 @@ FINISHED = Searcher.FINISHED
 def ledger_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
-        return tuple(settled(dict(config) | part) for part in parts)
+        return tuple(agr_point(dict(config) | part) for part in parts)
 
     def values(config: Mapping[str, Any], histories: Sequence[Any]) -> list[float]:
         return [sum(each.val_balanced_accuracy for each in histories) / len(histories)]
@@ -42,7 +42,7 @@ def ledger_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) 
 
 
 def result(numbers: Sequence[int], read: bool = False, failed: str = "") -> TrialReport:
-    return report([epoch(number) for number in numbers], ["s"] * len(numbers), read, failed)
+    return made_report([epoch(number) for number in numbers], ["s"] * len(numbers), read, failed)
 
 
 def asker_of(ledger: AskTell, at_once: int = 2) -> StudySearcher:
@@ -201,7 +201,7 @@ class Simulation:
             if not isinstance(config, dict):
                 return
             self.trials += 1
-            point = settled(config)
+            point = agr_point(config)
             prefix = point.prefix()
             read = next((k for k in range(len(prefix), 0, -1) if prefix[:k] in self.trained), 0)
             self._later(partial(self._goes_on, trial, prefix, 0, read))

@@ -21,10 +21,10 @@ from search.optuna_search.searcher import scheduler
 from search.optuna_search.space import Space
 from search.optuna_search.strategy import OptunaStrategy, best_over_folds, whole
 from search.session.session import Record
-from search.tasks.agr_task import Folded, settled
+from search.tasks.agr_task import FoldPoint, agr_point
 from search.tasks.base import EpochMetrics
-from tests.search.hunts import BASE, HUNTED, SPACE, Finding, arena, hunt, keep, ledger
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
+from tests.search.hunts import BASE, HUNTED, SPACE, Finding, context, hunt, keep, ledger
 
 BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calibration"])
 
@@ -71,7 +71,7 @@ def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> Non
 
 
 def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) -> None:
-    where, other = arena(tmp_path / "a").subject, arena(tmp_path / "b").subject
+    where, other = context(tmp_path / "a").problem, context(tmp_path / "b").problem
     first = hunt(tmp_path / "journal").study(where).study_name
     assert hunt(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
     changed = [
@@ -90,7 +90,7 @@ def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "random", "nsga2"])
 def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: Path, name: str) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     book = ledger(hunt(tmp_path / "journal", epochs=None, sampler=name), where)
     for turn in range(8):
         asked = book.ask()
@@ -103,7 +103,7 @@ def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: 
 
 
 def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
-    where = arena(tmp_path / "stages").subject
+    where = context(tmp_path / "stages").problem
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = hunt(url).study(where)
     study.enqueue_trial({"lr": 0.01})
@@ -167,7 +167,7 @@ def test_of_several_aims_their_rule_decides_over_folds_too() -> None:
 
 def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *scores: Sequence[float]) -> None:
     """A trial of the hunt's study, one fold after another, its stages stored."""
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     study.enqueue_trial(params)
     book = ledger(made, where)
     asked = book.ask()
@@ -180,7 +180,7 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
 
 
 def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path) -> None:
-    where, made = arena(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=5)
+    where, made = context(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=5)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.9, 0.6))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.7, 0.8))
     ranking = made.train(where)
@@ -197,20 +197,20 @@ def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path
 def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where, made = arena(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=10, folds=2)
+    where, made = context(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=10, folds=2)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.6, 0.9), (0.5, 0.8, 0.1))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.5, 0.6), (0.6, 0.6))
-    champion = settled(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
+    champion = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
     keep(where, champion, (0.4, 0.3))  # so that it need not be trained here
     ranking = made.train(where)
     assert [(record.settings, record.chosen.epoch) for record in ranking] == [(champion, 2)]
-    assert not any(isinstance(record.settings, Folded) for record in ranking)
+    assert not any(isinstance(record.settings, FoldPoint) for record in ranking)
     assert "folds: val balanced accuracy 0.7000, the mean over 2, of the best\n" in capsys.readouterr().out
 
 
 def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_again(tmp_path: Path) -> None:
-    where = arena(tmp_path / "stages")
-    point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
+    where = context(tmp_path / "stages")
+    point = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)
     ]

@@ -22,10 +22,10 @@ from search.optuna_search import warm_start
 from search.optuna_search.ranges import Range
 from search.optuna_search.space import Space, known_settings
 from search.session.session import FINISHED
-from search.tasks.agr_task import settled
+from search.tasks.agr_task import agr_point
 from search.tasks.base import ACCURACY, Objective
-from tests.search.hunts import BASE, SPACE, Finding, arena, hunt, keep, ledger
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
+from tests.search.hunts import BASE, SPACE, Finding, context, hunt, keep, ledger
 
 PARAMS = {"epochs": 5, "lr": 0.01, "gamma": 0.5, "seed": 0, "batch_size": 32, "model": "cnn", "dropout": 0.0}
 SCORED = {"val_balanced_accuracy": 0.8, "val_loss": 0.5}
@@ -119,7 +119,7 @@ def test_what_a_search_logged_again_when_it_went_on_is_told_once() -> None:
 
 
 def test_what_the_study_itself_ran_is_not_told_to_it(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     book = ledger(hunt(tmp_path / "journal"), where)
     asked = book.ask()
     assert asked is not None
@@ -141,14 +141,14 @@ def test_a_trainables_settings_have_its_own_types() -> None:
 def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = hunt(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, Finding)
     tracker.found = [run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02)]
     made._begin(where, study, 0)
-    tags = {name: where.subject.tags[name] for name in ("data_digest", "split_digest", "recipe")}
+    tags = {name: where.problem.tags[name] for name in ("data_digest", "split_digest", "recipe")}
     assert tracker.asked_for == [tags]
     known, first = capsys.readouterr().out.splitlines()
     assert known == "known: 2 finished trials of earlier searches on this data and split"
@@ -158,9 +158,9 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
 
 
 def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = hunt(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, Finding)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
@@ -175,9 +175,9 @@ def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: 
     "others", [{"warm_start": False}, {"folds": 2}, {"aims": (ACCURACY, Objective("val_ece", False, ""))}]
 )
 def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others: dict[str, Any]) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = hunt(tmp_path / "journal", **others)
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, Finding)
     tracker.found = [run()]
@@ -186,9 +186,9 @@ def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others
 
 
 def test_a_study_that_is_gone_on_with_does_not_begin_again(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = hunt(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     made._begin(where, study, 3)
     assert study.trials == []
 
@@ -228,9 +228,9 @@ def recall(where: SearchContext, journal: Path) -> Any:
 
 @pytest.mark.parametrize("scores", [(0.5, 0.9), (0.5, 0.9, 0.6, 0.6, 0.6, 0.6)])
 def test_ended_trials_are_read_and_their_epochs_stay_spent(tmp_path: Path, scores: Sequence[float], dead: str) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, scores[:2], end=True)
-    keep(where, settled(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
+    keep(where, agr_point(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
     book = recall(where, tmp_path / "journal")
     (record,) = where.session.records.values()
     assert (record.status, len(record.history), record.score) == (FINISHED, 2, 0.9)
@@ -238,14 +238,14 @@ def test_ended_trials_are_read_and_their_epochs_stay_spent(tmp_path: Path, score
 
 
 def test_an_ended_trial_whose_stages_were_pruned_is_no_trouble(tmp_path: Path, dead: str) -> None:
-    begin(arena(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
-    where = arena(tmp_path / "others")
+    begin(context(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
+    where = context(tmp_path / "others")
     assert recall(where, tmp_path / "journal").spent == 2
     assert where.session.records == {}
 
 
 def test_what_a_dead_driver_left_is_asked_again_and_what_it_trained_is_spent(tmp_path: Path, dead: str) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, (0.5,), end=False)
     book = recall(where, tmp_path / "journal")
     assert (book.spent, [trial.state for trial in book.study.trials]) == (1, [TrialState.FAIL, TrialState.WAITING])
@@ -255,15 +255,15 @@ def test_what_a_dead_driver_left_is_asked_again_and_what_it_trained_is_spent(tmp
 def test_what_a_living_driver_runs_is_left_to_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         living = f"{socket.gethostname()}:{other.pid}"
-        begin(arena(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
-        book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
+        begin(context(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
+        book = recall(context(tmp_path / "stages"), tmp_path / "journal")
         assert [trial.state for trial in book.study.trials] == [TrialState.RUNNING]
         other.communicate(b"\n")
 
 
 def test_who_has_the_number_of_a_driver_in_another_container_takes_its_place(tmp_path: Path) -> None:
-    begin(arena(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
-    book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
+    begin(context(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
+    book = recall(context(tmp_path / "stages"), tmp_path / "journal")
     assert [trial.state for trial in book.study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -273,5 +273,5 @@ def test_who_has_the_number_of_a_driver_in_another_container_takes_its_place(tmp
 def test_a_space_that_the_task_refuses_somewhere_is_refused_at_once() -> None:
     space = Space({"epochs": Range(2, 6), "lr": Range(0.01, 20.0)}, {"gamma": 0.5})
     with pytest.raises(SettingsError, match=r"--space: lr 20.0: expected above 0.0 to 10.0"):
-        warm_start.check(space, lambda config: (settled(config),))
-    warm_start.check(SPACE, lambda config: (settled(config),))
+        warm_start.check(space, lambda config: (agr_point(config),))
+    warm_start.check(SPACE, lambda config: (agr_point(config),))

@@ -28,7 +28,7 @@ from search.outbox import deliverer, mlflow_process, outage
 from search.outbox.entries import LOCAL_ID, Journal, read
 from search.outbox.outbox import Outbox
 from search.outbox.store_client import StoreClient
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
 
 
 def told(tracker: Any) -> StoreClient:

@@ -27,7 +27,7 @@ from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
 from search.results.champion import Ending, conclude
 from search.session.session import Session
-from tests.search.parts import FakeTracker, epoch, report, small_split
+from tests.search.fakes import FakeTracker, epoch, made_report, small_split
 
 POINT = Settings(epochs=2, lr=0.01, gamma=0.5)
 TAGS = {"device": "cpu", "commit": "abc", "synthetic": "true"}
@@ -74,7 +74,7 @@ def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights
     for seed, accuracy in points.items():
         session.start(str(seed), asdict(replace(POINT, seed=seed)))
         last = epoch(2, val_balanced_accuracy=accuracy)
-        session.advance(str(seed), report([epoch(1), last], [session.id] * 2))
+        session.add_report(str(seed), made_report([epoch(1), last], [session.id] * 2))
         session.end(str(seed), build("cnn", seed=seed).state_dict if weights else None)
     return session
 

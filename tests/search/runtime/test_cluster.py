@@ -34,30 +34,30 @@ def resources(monkeypatch: pytest.MonkeyPatch, **has: float) -> None:
         ("mps", {"CPU": 8.0, "GPU": 1.0, "mps": 1.0}, 1.0, 1, {"CPU": 0.0, "mps": 1.0}),
     ],
 )
-def test_each_device_asks_for_its_own_resource(
+def test_each_device_requests_its_resource(
     monkeypatch: pytest.MonkeyPatch, device: str, has: dict[str, float], gpus: float, fit: int, asked: dict[str, float]
 ) -> None:
     resources(monkeypatch, **has)
-    slots = cluster._slots(device, None, gpus)
-    assert (slots.workers, slots.resources, slots.notice) == (fit, asked, "")
+    allocation = cluster.allocate(device, None, gpus)
+    assert (allocation.workers, allocation.resources, allocation.notice) == (fit, asked, "")
 
 
 def test_more_workers_than_fit_are_reduced_with_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=2.0)
-    slots = cluster._slots("cpu", 99, 1.0)
-    assert slots.workers == 2
-    assert slots.notice == "99 workers asked for, 2 fit (2 CPU, 1 a trial): going on with 2"
+    allocation = cluster.allocate("cpu", 99, 1.0)
+    assert allocation.workers == 2
+    assert allocation.notice == "99 workers asked for, 2 fit (2 CPU, 1 a trial): going on with 2"
 
 
 def test_fewer_workers_than_fit_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=8.0)
-    assert cluster._slots("cpu", 3, 1.0).workers == 3
+    assert cluster.allocate("cpu", 3, 1.0).workers == 3
 
 
 def test_a_trial_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resources(monkeypatch, CPU=2.0, GPU=1.0)
     with pytest.raises(SettingsError, match="1 GPU on this cluster, 1 on one node; expected room for one trial"):
-        cluster._slots("cuda", None, 2.0)
+        cluster.allocate("cuda", None, 2.0)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
@@ -83,7 +83,7 @@ def test_the_device_of_a_joined_cluster_is_found(
     monkeypatch: pytest.MonkeyPatch, has: dict[str, float], cuda: bool, mps: bool, device: str
 ) -> None:
     resources(monkeypatch, **has)
-    assert cluster._device_of_cluster(cuda, mps) == device
+    assert cluster.cluster_device(cuda, mps) == device
 
 
 CPU_NODE, GPU_NODE, MAC = {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0, "mps": 1.0}
@@ -104,37 +104,37 @@ def test_a_cluster_of_different_nodes_has_one_device(
     monkeypatch: pytest.MonkeyPatch, every: list[dict[str, float]], cuda: bool, mps: bool, device: str
 ) -> None:
     nodes(monkeypatch, *every)
-    assert cluster._device_of_cluster(cuda, mps) == device
+    assert cluster.cluster_device(cuda, mps) == device
 
 
 def test_nodes_without_the_device_are_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, GPU_NODE, {"CPU": 0.0}, CPU_NODE)
-    slots = cluster._slots("cuda", None, 1.0)
-    assert (slots.workers, slots.resources) == (2, {"CPU": 0.0, "GPU": 1.0})
-    assert slots.notice == "all trials go to cuda: 2 of 4 nodes have none and train nothing"
+    allocation = cluster.allocate("cuda", None, 1.0)
+    assert (allocation.workers, allocation.resources) == (2, {"CPU": 0.0, "GPU": 1.0})
+    assert allocation.notice == "all trials go to cuda: 2 of 4 nodes have none and train nothing"
 
 
 def test_on_cpus_every_node_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, GPU_NODE, {"memory": 1e9})
-    slots = cluster._slots("cpu", None, 1.0)
-    assert (slots.workers, slots.notice) == (12, "")
+    allocation = cluster.allocate("cpu", None, 1.0)
+    assert (allocation.workers, allocation.notice) == (12, "")
 
 
 def test_a_trial_never_spans_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"GPU": 3.0}, {"GPU": 3.0}, {"GPU": 1.0})
-    assert cluster._slots("cuda", None, 2.0).workers == 2
+    assert cluster.allocate("cuda", None, 2.0).workers == 2
     with pytest.raises(SettingsError, match="7 GPU on this cluster, 3 on one node; expected room for one trial"):
-        cluster._slots("cuda", None, 4.0)
+        cluster.allocate("cuda", None, 4.0)
 
 
 def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, alive=False)
     with pytest.raises(SettingsError, match="0 CPU on this cluster"):
-        cluster._slots("cpu", None, 1.0)
+        cluster.allocate("cpu", None, 1.0)
 
 
 @pytest.mark.parametrize("module", ["ray.autoscaler._private.monitor", "ray._private.log_monitor"])
-def test_ray_still_starts_the_processes_that_are_killed(module: str) -> None:
+def test_ray_still_starts_the_spare_processes(module: str) -> None:
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None
@@ -146,7 +146,7 @@ def test_only_spare_processes_are_killed() -> None:
     with ExitStack() as stack:
         spare = [stack.enter_context(subprocess.Popen([*sleep, f"/lib/{name}"])) for name in cluster.SPARE_PROCESSES]
         other = stack.enter_context(subprocess.Popen(sleep))
-        cluster._end_spare_processes()
+        cluster.end_spare_processes()
         assert [process.wait(30) for process in spare] == [-signal.SIGKILL] * len(spare)
         assert other.poll() is None
         other.kill()

@@ -1,4 +1,4 @@
-"""Fused lanes under a search: groups, stages, counts, what goes on after a death, and a whole search of that kind."""
+"""Fused lanes under a search: groups, stages, counts, what goes on after a death, and a whole search with them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from agr.training.settings import STEP_SIZE, Settings
 from search import run_grid
 from search.grid import grid
 from search.outbox.outbox import Outbox
-from search.runtime.fused_trials import advance, groups
+from search.runtime.fused_trials import balanced_groups, train_group
 from search.runtime.trial import Job
 from search.session.session import Session
 from search.stages.store import Lineage, Stage, StageStore
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
-from search.tasks.device import choose_device, device_name, torch_device
-from tests.search.parts import FakeTracker, report, small_split
+from search.tasks.device import choose_device, device_name, prepare_device
+from tests.search.fakes import FakeTracker, made_report, small_split
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -47,11 +47,11 @@ def parts() -> tuple[ImageSet, Split]:
 
 @pytest.fixture
 def job(parts: tuple[ImageSet, Split]) -> Job:
-    return Job("now", Voices(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+    return Job("now", AgrTask(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
 
 
-def voices(job: Job) -> Voices:
-    assert isinstance(job.task, Voices)
+def voices(job: Job) -> AgrTask:
+    assert isinstance(job.task, AgrTask)
     return job.task
 
 
@@ -82,26 +82,26 @@ def trained(found: Mapping[tuple[float, ...], Stage], search: str = "now") -> in
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, [150]), (2, [100, 50]), (3, [50, 50, 50]), (8, [50, 50, 50])])
-def test_the_default_grid_falls_into_groups_that_share_nothing(workers: int, expected: list[int]) -> None:
-    parts = groups(grid(), workers)
+def test_groups_of_the_default_grid_share_no_epochs(workers: int, expected: list[int]) -> None:
+    parts = balanced_groups(grid(), workers)
     assert [distinct_epochs(part) for part in parts] == expected
     assert sorted(map(repr, sum(parts, ()))) == sorted(map(repr, grid()))
 
 
-def test_groups_have_about_as_many_epochs() -> None:
+def test_groups_have_about_equally_many_epochs() -> None:
     points = [Settings(epochs, lr, 0.5) for epochs, lr in ((9, 0.1), (3, 0.2), (4, 0.3), (2, 0.4))]
-    assert sorted(distinct_epochs(part) for part in groups(points, 2)) == [9, 9]
+    assert sorted(distinct_epochs(part) for part in balanced_groups(points, 2)) == [9, 9]
 
 
 def test_no_points_make_no_groups() -> None:
-    assert groups([], 2) == []
+    assert balanced_groups([], 2) == []
 
 
 # ---- what a worker does
 
 
-def test_stages_are_those_that_trials_leave(job: Job) -> None:
-    lines = list(advance(job, POINTS))
+def test_fused_training_writes_the_stages_that_trials_would(job: Job) -> None:
+    lines = list(train_group(job, POINTS))
     found = stages_of(job, POINTS)
     expected = {point.rates()[:count] for point in POINTS for count in (2, STEP_SIZE, 6, 7) if count <= point.epochs}
     assert set(found) == expected
@@ -115,22 +115,22 @@ def test_stages_are_those_that_trials_leave(job: Job) -> None:
         assert dict(stage.about) == own | wanted
 
 
-def test_each_line_says_which_epoch_how_many_lanes_and_the_best_score(job: Job) -> None:
-    lines = list(advance(job, POINTS))
+def test_each_line_has_epoch_lanes_and_best_score(job: Job) -> None:
+    lines = list(train_group(job, POINTS))
     for number, (line, lanes) in enumerate(zip(lines, [2] * 5 + [4] * 2, strict=True), start=1):
         assert line.startswith(f"epoch {number}, lanes {lanes}, ")
         assert "best val balanced accuracy" in line
 
 
-def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
-    assert len(list(advance(job, POINTS))) == 7
+def test_a_restarted_worker_continues_from_the_store(job: Job) -> None:
+    assert len(list(train_group(job, POINTS))) == 7
     whole = stages_of(job, POINTS)
     other = replace(job, stages=f"memory://{uuid.uuid4().hex}")
-    dying = advance(other, POINTS)
+    dying = train_group(other, POINTS)
     for _ in range(4):
         next(dying)
     del dying
-    after = list(advance(other, POINTS))
+    after = list(train_group(other, POINTS))
     assert len(after) == 7, "as many lines as before: Ray drops those that it has already seen"
     assert [bool(line) for line in after] == [False] * 4 + [True] * 3
     found = stages_of(other, POINTS)
@@ -141,10 +141,10 @@ def test_a_worker_that_starts_anew_goes_on_from_the_store(job: Job) -> None:
             torch.testing.assert_close(tensor, whole[rates].state.weights[name], rtol=0, atol=0.5 * rates[0])
 
 
-def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
+def test_stages_of_an_earlier_search_are_read_and_kept(job: Job) -> None:
     short = [replace(point, epochs=3) for point in POINTS if point.gamma == 0.1 and point.epochs == 7]
-    list(advance(replace(job, search="old", ends=frozenset({3})), short))
-    list(advance(job, POINTS))
+    list(train_group(replace(job, search="old", ends=frozenset({3})), short))
+    list(train_group(job, POINTS))
     found = stages_of(job, POINTS)
     assert trained(found) == distinct_epochs(POINTS) - 2, "the third epochs; what ends after two starts from nothing"
     assert all(point.rates() in found for point in short)
@@ -152,44 +152,44 @@ def test_what_an_earlier_search_trained_is_read_and_stays(job: Job) -> None:
     assert origins == {("old",) * 3 + ("now",) * 4}
 
 
-def test_a_lane_that_diverges_leaves_its_last_stage_and_says_why(job: Job) -> None:
+def test_a_diverging_lane_keeps_its_last_stage_and_reports_the_reason(job: Job) -> None:
     point = Settings(epochs=3, lr=0.01, gamma=0.5)
-    list(advance(job, [replace(point, epochs=1)]))
+    list(train_group(job, [replace(point, epochs=1)]))
     ((rates, stage),) = stages_of(job, [point]).items()
     huge = {name: torch.full_like(tensor, 1e30) for name, tensor in stage.state.weights.items()}
     assert job.stages is not None
     StageStore(job.stages).put(lineage(job, point).key(rates), replace(stage, state=replace(stage.state, weights=huge)))
-    lines = list(advance(job, [point, replace(point, lr=0.001)]))
+    lines = list(train_group(job, [point, replace(point, lr=0.001)]))
     assert lines[1].startswith("epoch 2, lanes 1, ")
     assert lines[1].endswith("; epoch 2: loss nan in training, nan in validation; diverged")
     assert list(stages_of(job, [point])) == [rates]
 
 
-def test_trials_of_a_separate_search_read_nothing_of_it(job: Job) -> None:
-    list(advance(job, POINTS))
+def test_separate_trials_do_not_read_fused_stages(job: Job) -> None:
+    list(train_group(job, POINTS))
     assert stages_of(job, POINTS, "cpu") == {}
     assert stages_of(job, POINTS, "cuda-fused") == {}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_the_name_of_a_fused_device_stands_for_that_device(device: str) -> None:
+def test_the_name_of_a_fused_device_selects_the_device(device: str) -> None:
     assert device_name(device, "separate") == device
     assert device_name(device, "fused") == f"{device}-fused"
-    assert torch_device(device_name(device, "fused")) == torch_device(device) == torch.device(device)
+    assert prepare_device(device_name(device, "fused")) == prepare_device(device) == torch.device(device)
 
 
 # ---- counts
 
 
-def test_what_lanes_trained_counts_as_trained_once_and_then_as_shared(job: Job) -> None:
+def test_fused_epochs_count_as_trained_once_and_then_as_shared(job: Job) -> None:
     tracker = FakeTracker()
     session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
-    list(advance(replace(job, search=session.id), POINTS))
+    list(train_group(replace(job, search=session.id), POINTS))
     found = stages_of(job, POINTS)
     for number, point in enumerate(POINTS):
         stage = found[point.rates()]
         session.start(str(number), asdict(point))
-        session.advance(str(number), report(stage.state.history, stage.origins, read=True))
+        session.add_report(str(number), made_report(stage.state.history, stage.origins, read=True))
         session.end(str(number), None)
     assert session.summary() == "12 trials, 60 epochs, 18 trained, 42 shared, 0 from earlier runs"
 

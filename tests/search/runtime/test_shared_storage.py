@@ -74,20 +74,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 def test_the_living_nodes_that_can_run_a_trial_are_checked(
     cluster: FakeRay, tmp_path: Path, resources: dict[str, float], asked: list[str]
 ) -> None:
-    shared_storage.require("--storage", str(tmp_path / "store"), resources)
+    shared_storage.require_shared("--storage", str(tmp_path / "store"), resources)
     assert cluster.asked == asked
 
 
 def test_the_check_leaves_no_files(cluster: FakeRay, tmp_path: Path) -> None:
     Storage(str(tmp_path)).write("kept", b"")
-    shared_storage.require("--storage", str(tmp_path), CPU)
+    shared_storage.require_shared("--storage", str(tmp_path), CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_a_node_with_a_disk_of_its_own_is_named(cluster: FakeRay, tmp_path: Path) -> None:
+def test_a_node_with_a_separate_disk_is_named(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.see["2"] = lambda place: place.replace("mine", "yours")
     with pytest.raises(SettingsError) as caught:
-        shared_storage.require("--stage-store", str(tmp_path / "mine"), CPU)
+        shared_storage.require_shared("--stage-store", str(tmp_path / "mine"), CPU)
     assert str(caught.value) == (
         f"--stage-store {tmp_path / 'mine'}: node 10.0.0.2 cannot see it (the driver's file is not there); "
         "expected a URI that every node reaches, such as --storage s3://bucket/agr"
@@ -95,16 +95,16 @@ def test_a_node_with_a_disk_of_its_own_is_named(cluster: FakeRay, tmp_path: Path
     assert not (tmp_path / "yours").exists(), "nothing is written where the driver's file is not"
 
 
-def test_of_several_blind_nodes_the_first_is_named_and_the_others_counted(cluster: FakeRay, tmp_path: Path) -> None:
+def test_the_first_of_several_failing_nodes_is_named_and_the_others_counted(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.see = dict.fromkeys("12", lambda place: f"memory://{uuid.uuid4().hex}")
     with pytest.raises(SettingsError, match=r"node 10\.0\.0\.1 cannot see it, nor do 1 more \("):
-        shared_storage.require("--storage", str(tmp_path), CPU)
+        shared_storage.require_shared("--storage", str(tmp_path), CPU)
 
 
 def test_a_node_whose_file_does_not_arrive_is_refused(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.see["1"] = lambda place: str(copied(Path(place), tmp_path / "stale"))
     with pytest.raises(SettingsError, match="what it writes does not arrive"):
-        shared_storage.require("--storage", str(tmp_path / "store"), CPU)
+        shared_storage.require_shared("--storage", str(tmp_path / "store"), CPU)
 
 
 def copied(place: Path, to: Path) -> Path:
@@ -113,20 +113,20 @@ def copied(place: Path, to: Path) -> Path:
     return to
 
 
-def test_a_node_that_cannot_open_it_says_why(cluster: FakeRay, tmp_path: Path) -> None:
+def test_a_node_that_cannot_open_the_storage_reports_the_reason(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.see["1"] = lambda place: "gopher://x/y"
     with pytest.raises(SettingsError, match=r"node 10\.0\.0\.1 cannot see it \(gopher://x/y: .*\); expected a URI"):
-        shared_storage.require("--storage", str(tmp_path), CPU)
+        shared_storage.require_shared("--storage", str(tmp_path), CPU)
 
 
-def test_a_node_that_gives_no_answer_is_refused(cluster: FakeRay, tmp_path: Path) -> None:
+def test_a_node_that_does_not_answer_is_refused(cluster: FakeRay, tmp_path: Path) -> None:
     cluster.silent.add("2")
     with pytest.raises(SettingsError, match=r"node 10\.0\.0\.2 cannot see it \(Get timed out"):
-        shared_storage.require("--storage", str(tmp_path), CPU)
+        shared_storage.require_shared("--storage", str(tmp_path), CPU)
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_nodes_are_checked(cluster: FakeRay, tmp_path: Path) -> None:
+def test_an_unwritable_storage_is_refused_before_nodes_are_checked(cluster: FakeRay, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"--storage .*file: .*; expected a folder or bucket that can be written"):
-        shared_storage.require("--storage", str(tmp_path / "file"), CPU)
+        shared_storage.require_shared("--storage", str(tmp_path / "file"), CPU)
     assert cluster.asked == []

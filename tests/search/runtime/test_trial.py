@@ -18,14 +18,14 @@ from agr.training.loop import Epoch, fit
 from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
-from search.runtime.trial import Job, about, run_trial, superfluous
+from search.runtime.trial import Job, describe_stage, run_trial, stages_to_drop
 from search.stages.store import Stage, StageStore, final_weights
-from search.tasks.agr_task import VOICES, Folded, Voices
+from search.tasks.agr_task import AGR_SCHEMA, AgrTask, FoldPoint
 from search.tasks.base import Point, distinct_epochs
-from tests.search.parts import at, bits, epoch, small_split, without_seconds
+from tests.search.fakes import bits, epoch, progress_report, small_split, without_seconds
 
 POINT = Settings(epochs=7, lr=0.003, gamma=0.5)
-BEST_EPOCH = replace(VOICES, best_epoch=True)
+BEST_EPOCH = replace(AGR_SCHEMA, best_epoch=True)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,7 +72,7 @@ def parts() -> tuple[ImageSet, Split]:
 
 @pytest.fixture
 def job(parts: tuple[ImageSet, Split]) -> Job:
-    return Job("now", Voices(*parts), "cpu", memory(), frozenset({POINT.epochs}), memory())
+    return Job("now", AgrTask(*parts), "cpu", memory(), frozenset({POINT.epochs}), memory())
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,7 @@ def assert_equal(told: Told, reference: tuple[Sequence[Epoch], Mapping[str, Tens
     assert all(bits(told.weights[name]) == bits(weights[name]) for name in weights)
 
 
-def test_a_fresh_trial_reports_each_epoch_as_it_comes(
-    job: Job, reference: tuple[list[Epoch], dict[str, Tensor]]
-) -> None:
+def test_a_new_trial_reports_every_epoch(job: Job, reference: tuple[list[Epoch], dict[str, Tensor]]) -> None:
     told = trial(job, POINT)
     assert_equal(told, reference)
     assert [report["epoch"] for report in told.reports] == [1, 2, 3, 4, 5, 6, 7]
@@ -118,7 +116,7 @@ def test_a_fresh_trial_reports_each_epoch_as_it_comes(
     assert [report.get("stage") for report in told.reports] == [None] * 6 + [key_of(job, POINT, 7)]
 
 
-def test_only_stages_at_steps_and_ends_stay(job: Job) -> None:
+def test_only_stages_at_steps_and_ends_are_kept(job: Job) -> None:
     trial(replace(job, ends=frozenset({3, 7})), POINT)
     assert kept(job, POINT) == [3, STEP_SIZE, 7]
 
@@ -141,7 +139,7 @@ def keep(job: Job, stage: Stage) -> str:
 
 
 @pytest.mark.parametrize("done", range(1, 8))
-def test_a_trial_goes_on_from_any_stage_as_if_it_had_never_stopped(
+def test_a_trial_continues_from_any_stage_with_identical_results(
     job: Job, reference: tuple[list[Epoch], dict[str, Tensor]], states: list[Stage], done: int
 ) -> None:
     keep(job, states[done - 1])
@@ -153,12 +151,12 @@ def test_a_trial_goes_on_from_any_stage_as_if_it_had_never_stopped(
     assert done in kept(job, POINT), "what another search left stays"
 
 
-def test_the_read_epochs_are_those_of_the_store_seconds_included(job: Job, states: list[Stage]) -> None:
+def test_read_epochs_equal_the_stored_ones_including_seconds(job: Job, states: list[Stage]) -> None:
     keep(job, states[3])
     assert tuple(trial(job, POINT).history[:4]) == states[3].state.history
 
 
-def test_origins_of_read_epochs_are_handed_on_to_the_next_stage(job: Job, states: list[Stage]) -> None:
+def test_origins_of_read_epochs_are_copied_to_the_next_stage(job: Job, states: list[Stage]) -> None:
     keep(job, states[4])
     trial(job, POINT)
     told = trial(replace(job, search="later"), POINT)
@@ -168,7 +166,7 @@ def test_origins_of_read_epochs_are_handed_on_to_the_next_stage(job: Job, states
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"!" + data[41:]]
 )
-def test_a_damaged_stage_costs_its_epochs_and_nothing_else(
+def test_a_damaged_stage_costs_only_its_epochs(
     job: Job,
     reference: tuple[list[Epoch], dict[str, Tensor]],
     states: list[Stage],
@@ -216,20 +214,20 @@ def test_another_seed_or_split_does_not_share(job: Job, parts: tuple[ImageSet, S
     keep(job, states[6])
     assert trial(job, replace(POINT, seed=1, epochs=1)).trained == 1
     data, split = parts
-    fewer = Voices(data, replace(split, train=split.train[:-1]))
+    fewer = AgrTask(data, replace(split, train=split.train[:-1]))
     assert trial(replace(job, task=fewer), replace(POINT, epochs=1)).trained == 1
 
 
-def test_folds_are_trained_on_their_own_speakers_and_share_nothing(job: Job, parts: tuple[ImageSet, Split]) -> None:
+def test_folds_train_on_different_speakers_and_share_nothing(job: Job, parts: tuple[ImageSet, Split]) -> None:
     data, split = parts
     folds, settings = inner(data, split, 3), replace(POINT, epochs=2)
-    job = replace(job, task=Voices(data, split, folds), ends=frozenset({2}))
+    job = replace(job, task=AgrTask(data, split, folds), ends=frozenset({2}))
     for number, fold in enumerate(folds, start=1):
-        told = trial(job, Folded(settings, number))
+        told = trial(job, FoldPoint(settings, number))
         alone = fit(data, fold, settings, torch.device("cpu"))
         assert_equal(told, (without_seconds(alone.history), alone.weights))
         assert told.trained == 2
-        assert trial(job, Folded(settings, number)).trained == 0
+        assert trial(job, FoldPoint(settings, number)).trained == 0
     assert trial(job, settings).trained == 2
 
 
@@ -258,10 +256,10 @@ def scored(*scores: float) -> list[Epoch]:
         ((0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.7), {9}, 0, {7}),
     ],
 )
-def test_of_a_trial_that_stands_for_its_best_epoch_that_stage_stays_as_well(
+def test_the_stage_of_the_best_epoch_is_kept_if_it_counts(
     scores: Sequence[float], ends: set[int], read: int, expected: set[int]
 ) -> None:
-    assert superfluous(scored(*scores), ends, BEST_EPOCH, read) == expected
+    assert stages_to_drop(scored(*scores), ends, BEST_EPOCH, read) == expected
 
 
 @pytest.mark.parametrize(
@@ -275,30 +273,32 @@ def test_of_a_trial_that_stands_for_its_best_epoch_that_stage_stays_as_well(
         (6, {7}, 0, set()),
     ],
 )
-def test_of_others_the_stage_before_the_newest_goes(count: int, ends: set[int], read: int, expected: set[int]) -> None:
-    assert superfluous(scored(*[0.9, 0.1, 0.2, 0.3, 0.4, 0.5][:count]), ends, VOICES, read) == expected
+def test_the_stage_before_the_newest_is_dropped_otherwise(
+    count: int, ends: set[int], read: int, expected: set[int]
+) -> None:
+    assert stages_to_drop(scored(*[0.9, 0.1, 0.2, 0.3, 0.4, 0.5][:count]), ends, AGR_SCHEMA, read) == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_stages_that_stay_are_steps_ends_and_the_best_whatever_the_scores(seed: int) -> None:
+def test_kept_stages_are_steps_ends_and_the_best_for_any_scores(seed: int) -> None:
     """Against the rule said at once of the whole history, not epoch by epoch."""
     draw = np.random.default_rng(seed)
     scores, ends = draw.integers(0, 4, 17) / 4, set(map(int, draw.integers(1, 18, 2)))
     read = int(draw.integers(0, 4))
     there, history = set(range(1, read + 1)), scored(*scores)
     for count in range(read + 1, 18):
-        there = (there | {count}) - superfluous(history[:count], ends, BEST_EPOCH, read)
+        there = (there | {count}) - stages_to_drop(history[:count], ends, BEST_EPOCH, read)
         best = int(np.argmax(scores[:count])) + 1
         steps = {n for n in range(1, count + 1) if n <= read or n % STEP_SIZE == 0 or n in ends}
         assert there == steps | {best, count}
 
 
 def best_of(job: Job) -> Job:
-    assert isinstance(job.task, Voices)
-    return replace(job, task=replace(job.task, kind=BEST_EPOCH))
+    assert isinstance(job.task, AgrTask)
+    return replace(job, task=replace(job.task, schema=BEST_EPOCH))
 
 
-def test_every_report_leads_to_the_weights_of_the_best_epoch_so_far(job: Job, states: list[Stage]) -> None:
+def test_every_report_names_the_stage_of_the_best_epoch_so_far(job: Job, states: list[Stage]) -> None:
     job = best_of(job)
     told = trial(job, POINT)
     merits = [(-round(each.val_balanced_accuracy, 9), each.val_loss) for each in states[-1].state.history]
@@ -310,18 +310,18 @@ def test_every_report_leads_to_the_weights_of_the_best_epoch_so_far(job: Job, st
     assert kept(job, POINT) == sorted({best[-1] + 1, STEP_SIZE, 7})
 
 
-def test_a_trial_that_is_read_whole_still_leads_to_its_best_epoch(job: Job) -> None:
+def test_a_completely_read_trial_names_the_stage_of_its_best_epoch(job: Job) -> None:
     job = best_of(job)
     first, again = trial(job, POINT), trial(job, POINT)
     assert again.trained == 0
     assert again.reports[-1]["stage"] == first.reports[-1]["stage"]
 
 
-def test_what_a_stage_says_of_itself(job: Job) -> None:
+def test_a_stage_is_described_by_rates_and_epochs(job: Job) -> None:
     history = [epoch(1, lr=0.1), epoch(2, lr=0.05)]
     known = {"data": "made", "split": "speakers-seed0", "seed": 0, "recipe": "mfcc", "model": "cnn"}
     assert job.task.describe(POINT) == known
-    assert about(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
+    assert describe_stage(known, history) == known | {"lr": "0.1", "now": "0.05", "epochs": 2}
 
 
 def test_a_divergence_is_reported_with_its_reason_and_not_raised(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,13 +353,13 @@ def test_a_divergence_in_the_first_epoch_is_reported_too(job: Job, monkeypatch: 
 def with_store(parts: tuple[ImageSet, Split]) -> dict[Settings, Told]:
     """All 27 points, one after another in the searcher's order, sharing a store."""
     points = grid()
-    job = Job("now", Voices(*parts), "cpu", memory(), frozenset(point.epochs for point in points))
+    job = Job("now", AgrTask(*parts), "cpu", memory(), frozenset(point.epochs for point in points))
     searcher, done = PrefixSearcher(points, 1), {}
     while isinstance(suggested := searcher.suggest("t"), dict):
         point = Settings(**suggested)
         done[point] = trial(job, point)
-        searcher.on_trial_result("t", at(done[point].reports[-1]["epoch"]))
-        searcher.on_trial_complete("t", at(done[point].reports[-1]["epoch"]))
+        searcher.on_trial_result("t", progress_report(done[point].reports[-1]["epoch"]))
+        searcher.on_trial_complete("t", progress_report(done[point].reports[-1]["epoch"]))
     return done
 
 
@@ -372,7 +372,7 @@ def test_27_points_train_150_epochs_and_report_315(with_store: dict[Settings, To
 def test_all_27_points_are_the_same_to_the_bit_with_and_without_the_store(
     with_store: dict[Settings, Told], parts: tuple[ImageSet, Split]
 ) -> None:
-    job = Job("now", Voices(*parts), "cpu", None, frozenset(), memory())
+    job = Job("now", AgrTask(*parts), "cpu", None, frozenset(), memory())
     for point, told in with_store.items():
         alone = trial(job, point)
         assert alone.trained == point.epochs

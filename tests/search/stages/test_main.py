@@ -11,7 +11,7 @@ import pytest
 from agr.errors import SettingsError
 from search.stages.__main__ import main, parse_size
 from search.stages.store import Stage, StageStore
-from tests.search.parts import made_stage
+from tests.search.fakes import made_stage
 from tests.search.stored import KEYS, keep, lease, there, touch
 
 

@@ -22,7 +22,7 @@ from agr.training import loop
 from agr.training.loop import fit
 from agr.training.settings import Settings
 from search.stages.store import CHECKSUM, Lineage, Stage, StageStore, notes_of
-from tests.search.parts import bits, made_stage, same, small_images, small_split
+from tests.search.fakes import bits, made_stage, same_stage, small_images, small_split
 
 KEY = "ab" * 32
 BASE = Settings(epochs=6, lr=0.01, gamma=0.5)
@@ -56,7 +56,7 @@ def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
     store.put(KEY, stage)
     back = store.get(KEY)
     assert back is not None
-    assert same(back, stage)
+    assert same_stage(back, stage)
     assert names(store) == [f"ab/{KEY}.stage"]
 
 
@@ -78,7 +78,7 @@ def test_a_second_put_replaces_the_first(store: StageStore) -> None:
     store.put(KEY, made_stage(epochs=4, seed=1))
     back = store.get(KEY)
     assert back is not None
-    assert same(back, made_stage(epochs=4, seed=1))
+    assert same_stage(back, made_stage(epochs=4, seed=1))
 
 
 def test_a_missing_stage_is_none(store: StageStore) -> None:
@@ -250,7 +250,7 @@ def test_keys_are_64_hex_digits_and_differ_from_epoch_to_epoch(data: ImageSet, s
 
 def test_the_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> None:
     code = (
-        "from tests.search.parts import small_split; from agr.training.loop import Settings; from search.stages.store import Lineage\n"
+        "from tests.search.fakes import small_split; from agr.training.loop import Settings; from search.stages.store import Lineage\n"
         "s = Settings(epochs=6, lr=0.01, gamma=0.5); print(Lineage.of(*small_split(), s, 'cpu').key(s.rates()))"
     )
     here = Path(__file__).parents[1]
@@ -388,7 +388,7 @@ def test_writers_of_one_stage_in_several_processes_never_tear_it(tmp_path: Path)
     while any(process.poll() is None for process in writers):
         found = store.get(KEY)
         assert found is not None or not seen, "a stage that was there came back as damaged"
-        assert found is None or any(same(found, stage) for stage in stages)
+        assert found is None or any(same_stage(found, stage) for stage in stages)
         seen = found is not None
     assert [process.wait() for process in writers] == [0, 0, 0]
     assert seen

@@ -8,7 +8,7 @@ import pytest
 
 from search.stages.store import Stage, StageStore
 from search.stages.writer import StageWriter
-from tests.search.parts import made_stage, same
+from tests.search.fakes import made_stage, same_stage
 
 KEYS = [digit * 64 for digit in "0123"]
 STAGES = [made_stage(number + 1, seed=number) for number in range(4)]
@@ -55,7 +55,7 @@ def test_a_stage_refused_by_a_full_disk_is_stored_later(store: Full, keeper: Sta
     keeper.keep(KEYS[2], STAGES[2], [KEYS[1]])
     assert (held(store), keeper.trouble) == ([KEYS[0], KEYS[2]], "")
     found = store.get(KEYS[0])
-    assert found is not None and same(found, STAGES[0])
+    assert found is not None and same_stage(found, STAGES[0])
 
 
 def test_an_old_stage_stays_until_the_next_is_stored(store: Full, keeper: StageWriter) -> None:
@@ -70,4 +70,4 @@ def test_a_refused_final_stage_goes_to_the_second_store(store: Full, keeper: Sta
     keeper.keep(KEYS[0], STAGES[0], [])
     assert keeper.home(KEYS[0]) == str(tmp_path / "elsewhere")
     found = StageStore(str(tmp_path / "elsewhere")).get(KEYS[0])
-    assert found is not None and same(found, STAGES[0])
+    assert found is not None and same_stage(found, STAGES[0])

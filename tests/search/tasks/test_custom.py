@@ -23,10 +23,10 @@ from search.optuna_search import options as optuna_options
 from search.outbox.outbox import Outbox
 from search.problems import custom
 from search.session.session import Session
-from search.tasks.agr_task import fusible
+from search.tasks.agr_task import fusible_settings
 from search.tasks.base import lineage_of
-from search.tasks.custom import Custom, CustomPoint, Reported, function_of, module_of, objective_of, point_of
-from tests.search.parts import FakeTracker, bits
+from search.tasks.custom import CustomEpoch, CustomPoint, CustomTask, custom_point, function_of, module_of, objective_of
+from tests.search.fakes import FakeTracker, bits
 
 DIGITS = "examples.digits:fit"
 BODY = """
@@ -67,13 +67,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 def fit(path: str, config: dict[str, Any], resume: State | None = None) -> list[State]:
     """The states after each epoch that a trial reports."""
     states: list[State] = []
-    task = custom.subject(path).task
-    task.fit(point_of(path, config), "cpu", lambda epoch, state: states.append(state), resume)
+    task = custom.problem(path).task
+    task.fit(custom_point(path, config), "cpu", lambda epoch, state: states.append(state), resume)
     return states
 
 
-def message(act: Callable[[], object], kind: type[AgrError] = SettingsError) -> str:
-    with pytest.raises(kind) as caught:
+def message(act: Callable[[], object], schema: type[AgrError] = SettingsError) -> str:
+    with pytest.raises(schema) as caught:
         act()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -88,7 +88,7 @@ def test_a_path_names_a_module_and_a_function(path: str) -> None:
     assert found == f"--trainable {path}: expected MODULE:FUNCTION, such as my_project.train:fit"
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
+def test_a_missing_module_is_named() -> None:
     found = message(lambda: module_of("no_such.module:fit"))
     assert found.startswith("--trainable no_such.module:fit: No module named 'no_such'; expected a module that can be")
 
@@ -97,37 +97,37 @@ def test_a_module_that_is_not_there_is_named() -> None:
     ("text", "reason"),
     [("def fit(:\n", "SyntaxError: "), ("raise ValueError('no\\nluck')\n", "ValueError: no; "), ("1 / 0", "ZeroDiv")],
 )
-def test_a_module_that_fails_at_its_import_says_why(write: Write, text: str, reason: str) -> None:
+def test_a_module_that_fails_on_import_reports_the_reason(write: Write, text: str, reason: str) -> None:
     path = write(text)
     assert message(lambda: function_of(path)).startswith(f"--trainable {path}: {reason}")
 
 
-def test_a_function_that_is_not_there_is_named(write: Write) -> None:
+def test_a_missing_function_is_named(write: Write) -> None:
     path = write(BODY)
     assert message(lambda: function_of(path)) == f"--trainable {path}: no function fit in it; expected fit(...)"
 
 
 @pytest.mark.parametrize("aim", ["", "AIM = 3", "AIM = ''", "AIM = '-'", "AIM = None"])
-def test_a_module_has_an_aim(write: Write, aim: str) -> None:
+def test_a_module_without_an_objective_is_refused(write: Write, aim: str) -> None:
     path = write(f"{aim}\nGRID = {{'epochs': [1]}}\n", FIT)
-    assert message(lambda: custom.subject(path)).startswith(f"--trainable {path}: AIM ")
+    assert message(lambda: custom.problem(path)).startswith(f"--trainable {path}: AIM ")
 
 
-def test_an_aim_with_a_minus_is_to_be_low(write: Write) -> None:
+def test_an_objective_with_a_minus_is_minimised(write: Write) -> None:
     low = objective_of(write("AIM = '-val_loss'"))
-    assert (low.metric, low.highest, low.says) == ("val_loss", False, "val loss")
+    assert (low.metric, low.highest, low.label) == ("val_loss", False, "val loss")
     assert objective_of(write("AIM = 'val_accuracy'")).highest
 
 
 @pytest.mark.parametrize("grid", ["", "GRID = [1]", "GRID = {'lr': [1]}", "GRID = {'epochs': []}", "GRID = {}"])
-def test_a_module_has_a_grid_with_epochs(write: Write, grid: str) -> None:
+def test_a_module_without_a_grid_with_epochs_is_refused(write: Write, grid: str) -> None:
     path = write(f"AIM = 'a'\n{grid}\n", FIT)
     found = message(lambda: custom.grid_of(path))
     assert found.startswith(f"--trainable {path}: GRID ")
     assert found.endswith("; expected lists of values by name, epochs among them")
 
 
-def test_axes_given_take_the_place_of_the_grids_own(write: Write) -> None:
+def test_given_axes_replace_those_of_the_grid(write: Write) -> None:
     path = write(BODY, FIT)
     grid = custom.grid_of(path, {"epochs": [1, 2], "lr": None})
     assert grid == {"epochs": [1, 2], "lr": [0.1], "name": ["a", "b"]}
@@ -145,9 +145,9 @@ def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None
     )
     (tmp_path / "space.toml").write_text("epochs = {low = 1, high = 4}\nname = {choices = ['a', 'c']}\n")
     options.space = tmp_path / "space.toml"
-    subject, hunt = optuna_options.custom(options)
+    problem, hunt = optuna_options.custom(options)
     assert (hunt.most_epochs, dict(hunt.base), dict(hunt.first)) == (4, {"lr": 0.1}, {"epochs": 3, "name": "a"})
-    assert subject.task.kind.axes == ("epochs", "name")
+    assert problem.task.schema.axes == ("epochs", "name")
     options.space.write_text("depth = {low = 1, high = 4}\n")
     assert message(lambda: optuna_options.custom(options)) == (
         f"{options.space}, line 1: depth: unknown name; expected one of epochs, lr, name"
@@ -158,9 +158,9 @@ def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("epochs", [None, 0, -1, 2.5, "3"])
-def test_epochs_are_a_whole_number_above_0(write: Write, epochs: object) -> None:
+def test_epochs_must_be_a_positive_integer(write: Write, epochs: object) -> None:
     path = write(BODY, FIT)
-    found = message(lambda: point_of(path, {"epochs": epochs}))
+    found = message(lambda: custom_point(path, {"epochs": epochs}))
     assert found == f"--trainable {path}: epochs {epochs!r}; expected a whole number above 0"
 
 
@@ -173,35 +173,35 @@ def test_epochs_are_a_whole_number_above_0(write: Write, epochs: object) -> None
         ("return config['gamma']", "prefix: KeyError: 'gamma'; expected an entry an epoch"),
     ],
 )
-def test_a_prefix_has_an_entry_an_epoch(write: Write, body: str, reason: str) -> None:
+def test_a_prefix_must_have_one_entry_per_epoch(write: Write, body: str, reason: str) -> None:
     path = write(BODY, FIT, f"def prefix(config):\n    {body}\n")
-    assert message(lambda: point_of(path, CONFIG)) == f"--trainable {path}: {reason}"
+    assert message(lambda: custom_point(path, CONFIG)) == f"--trainable {path}: {reason}"
 
 
 def keys(path: str, config: dict[str, Any], search: str = "one") -> tuple[str, ...]:
-    task, point = custom.subject(path).task, point_of(path, config)
+    task, point = custom.problem(path).task, custom_point(path, config)
     return tuple(lineage_of(task, point, "cpu", search).keys(point.rates()))
 
 
-def test_with_a_prefix_trials_share_as_many_epochs_as_they_have_entries_in_common(write: Write) -> None:
+def test_trials_share_the_epochs_with_equal_prefix_entries(write: Write) -> None:
     path = write(BODY, FIT, PREFIX)
-    long, short, other = (point_of(path, CONFIG | change) for change in ({}, {"epochs": 2}, {"lr": 0.2}))
+    long, short, other = (custom_point(path, CONFIG | change) for change in ({}, {"epochs": 2}, {"lr": 0.2}))
     assert (long.prefix()[:2], long.prefix()[0] != other.prefix()[0]) == (short.prefix(), True)
     assert keys(path, CONFIG)[:2] == keys(path, CONFIG | {"epochs": 2}, "another search")
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG | {"lr": 0.2})}
 
 
-def test_without_a_prefix_nothing_is_shared_but_a_trial_goes_on_within_its_search(write: Write) -> None:
+def test_without_a_prefix_a_trial_only_resumes_within_its_search(write: Write) -> None:
     path = write(BODY, FIT)
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG | {"epochs": 2})}
     assert not {*keys(path, CONFIG)} & {*keys(path, CONFIG, "another search")}
     assert keys(path, CONFIG) == keys(path, CONFIG)
-    points = [point_of(path, CONFIG | {"epochs": count}) for count in (2, 3)]
-    searcher = PrefixSearcher(points, at_once=2)
+    points = [custom_point(path, CONFIG | {"epochs": count}) for count in (2, 3)]
+    searcher = PrefixSearcher(points, max_concurrent=2)
     assert all(isinstance(searcher.suggest(trial), dict) for trial in "ab")  # neither waits for the other
 
 
-def test_a_module_that_was_edited_shares_nothing_with_what_it_was(write: Write) -> None:
+def test_an_edited_module_shares_nothing_with_the_old_one(write: Write) -> None:
     assert keys(write(BODY, FIT, PREFIX), CONFIG)[0] != keys(write(BODY, FIT, PREFIX, "# other\n"), CONFIG)[0]
 
 
@@ -235,7 +235,7 @@ def reporting(*lines: str) -> str:
         ("report({'val_accuracy': 1}, None)", ": state: "),
     ],
 )
-def test_what_the_contract_does_not_allow_ends_the_trial_with_a_line(write: Write, line: str, reason: str) -> None:
+def test_invalid_reports_end_the_trial_with_one_line(write: Write, line: str, reason: str) -> None:
     path = write(BODY, reporting(line))
     found = message(lambda: fit(path, CONFIG), TrainingError)
     assert found.startswith(path + reason)
@@ -247,7 +247,7 @@ def test_what_the_contract_does_not_allow_ends_the_trial_with_a_line(write: Writ
     "array",
     ["np.arange(3)", "np.float64(2.5)", "[1.5, 2.5]", "np.ones((2, 0))", "np.arange(6)[::-2]", "np.array([True])"],
 )
-def test_states_come_back_as_they_were_reported(write: Write, array: str) -> None:
+def test_states_are_restored_as_they_were_reported(write: Write, array: str) -> None:
     path = write(BODY, reporting(f"report({{'val_accuracy': 1}}, {{'w': {array}}})"))
     (state,) = fit(path, {"epochs": 1, "lr": 0.1, "name": "a"})
     expected = np.array(eval(array))  # of the lines above
@@ -255,14 +255,14 @@ def test_states_come_back_as_they_were_reported(write: Write, array: str) -> Non
     assert np.array_equal(state.weights["w"].numpy(), expected)
 
 
-def test_a_state_that_the_trainable_goes_on_changing_stays_as_reported(write: Write) -> None:
+def test_later_changes_to_a_reported_state_have_no_effect(write: Write) -> None:
     text = "w = np.zeros(1)", "for k in range(3):", "    w += 1", "    report({'val_accuracy': k}, {'w': w})"
     states = fit(write(BODY, reporting(*text)), CONFIG)
     assert [float(state.weights["w"]) for state in states] == [1.0, 2.0, 3.0]
     assert [epoch.val_accuracy for epoch in states[-1].history] == [0.0, 1.0, 2.0]
 
 
-def test_a_trial_that_goes_on_is_told_how_far_it_was_and_with_what(write: Write) -> None:
+def test_a_resumed_trial_gets_epoch_state_and_history(write: Write) -> None:
     text = "assert resume.epoch == 2 and len(resume.history) == 2", "resume.state['w'] += 5"
     last = "report({'val_accuracy': resume.history[0]['val_accuracy']}, resume.state)"
     path = write(BODY, reporting(*text, last))
@@ -277,7 +277,7 @@ def test_a_trial_that_goes_on_is_told_how_far_it_was_and_with_what(write: Write)
 
 
 @pytest.mark.parametrize("config", [{"lr": 0.3, "gamma": 0.5, "hidden": 16, "seed": 0}])
-def test_the_example_goes_on_from_every_epoch_to_the_same_bits(config: dict[str, Any]) -> None:
+def test_the_example_resumes_from_every_epoch_to_identical_weights(config: dict[str, Any]) -> None:
     states = fit(DIGITS, config | {"epochs": 12})
     assert [len(state.history) for state in states] == list(range(1, 13))
     for state in states[:-1]:
@@ -287,18 +287,18 @@ def test_the_example_goes_on_from_every_epoch_to_the_same_bits(config: dict[str,
             assert bits(tensor) == bits(rest[-1].weights[name])
 
 
-def test_what_the_example_says_is_shared_is_the_same(  # its prefix against what it trains
+def test_shared_epochs_of_the_example_are_identical(  # its prefix against what it trains
 ) -> None:
     config = {"lr": 0.3, "gamma": 0.5, "hidden": 16, "seed": 0}
     one, two = fit(DIGITS, config | {"epochs": 7}), fit(DIGITS, config | {"epochs": 7, "gamma": 0.1})
-    points = [point_of(DIGITS, config | change | {"epochs": 7}) for change in ({}, {"gamma": 0.1})]
+    points = [custom_point(DIGITS, config | change | {"epochs": 7}) for change in ({}, {"gamma": 0.1})]
     assert points[0].prefix()[:5] == points[1].prefix()[:5]
     assert points[0].prefix()[5] != points[1].prefix()[5]
     assert all(bits(one[4].weights[name]) == bits(two[4].weights[name]) for name in one[4].weights)
     assert any(bits(one[5].weights[name]) != bits(two[5].weights[name]) for name in one[5].weights)
 
 
-def test_the_example_learns_and_is_tested_on_what_it_did_not_see() -> None:
+def test_the_example_learns_and_is_tested_on_unseen_data() -> None:
     states = fit(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 10})
     arrays = {name: tensor.numpy() for name, tensor in states[-1].weights.items()}
     assert states[-1].history[-1].val_accuracy > 0.85
@@ -307,14 +307,14 @@ def test_the_example_learns_and_is_tested_on_what_it_did_not_see() -> None:
     assert tested["test_accuracy"] > 0.8
 
 
-def test_what_goes_to_workers_is_the_path_and_no_data() -> None:
-    task = custom.subject(DIGITS).task
-    assert isinstance(task, Custom)
-    assert (task.lean(), task.nbytes, task.name, task.path) == (task, 0, "digits", DIGITS)
-    point = point_of(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 2})
+def test_workers_get_the_path_and_no_data() -> None:
+    task = custom.problem(DIGITS).task
+    assert isinstance(task, CustomTask)
+    assert (task.for_workers(), task.nbytes, task.name, task.path) == (task, 0, "digits", DIGITS)
+    point = custom_point(DIGITS, {"lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0, "epochs": 2})
     assert isinstance(point, CustomPoint)
     assert task.describe(point) == {"trainable": DIGITS, "lr": 0.3, "gamma": 0.5, "hidden": 32, "seed": 0}
-    assert task.kind.epoch is Reported
+    assert task.schema.epoch is CustomEpoch
 
 
 # Its champion
@@ -340,17 +340,17 @@ class Registry(FakeTracker):
 
 def conclude(path: str, tracker: Registry) -> Mapping[str, float]:
     """Register the champion of one trial, whose weights are ones; returns what `test` found."""
-    about = custom.subject(path)
-    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.kind)
+    about = custom.problem(path)
+    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.schema)
     session.start("t", CONFIG)
     epochs = [{"epoch": number, "val_accuracy": 0.5, "seconds": 0.1} for number in (1, 2, 3)]
     origins = [session.id] * 3
-    session.advance("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
+    session.add_report("t", {"epoch": 3, "score": 0.5, "epochs": epochs, "origins": origins, "read": False})
     session.end("t", lambda: {"w": torch.ones(2)})
     return about.conclude(session, {}, False, None).tested
 
 
-def test_what_test_does_to_its_arrays_does_not_change_the_registered_model(write: Write) -> None:
+def test_changes_by_the_test_function_do_not_reach_the_registered_model(write: Write) -> None:
     body = "def test(config, state):\n    state['w'] *= 0\n    config.clear()\n    return {'test_accuracy': 0.25}\n"
     tracker = Registry()
     assert conclude(write(BODY, FIT, body), tracker) == {"test_accuracy": 0.25}
@@ -363,6 +363,8 @@ def test_a_test_that_returns_no_numbers_is_named(write: Write) -> None:
     assert found == f"--trainable {path}: test returned 0.25; expected numbers by name"
 
 
-def test_points_of_a_trainable_do_not_train_in_lanes(write: Write) -> None:
-    points = [point_of(write(BODY, FIT), CONFIG)]
-    assert message(lambda: fusible(points)).startswith("--lanes fused: found a trainable; expected AGR's own models")
+def test_points_of_a_trainable_cannot_be_fused(write: Write) -> None:
+    points = [custom_point(write(BODY, FIT), CONFIG)]
+    assert message(lambda: fusible_settings(points)).startswith(
+        "--lanes fused: found a trainable; expected AGR's own models"
+    )

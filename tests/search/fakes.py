@@ -46,7 +46,7 @@ def epoch(number: int, lr: float = 0.01, **others: float) -> Epoch:
     return Epoch(epoch=number, lr=lr, **(values | others))
 
 
-def report(
+def made_report(
     epochs: Sequence[Epoch] = (), origins: Sequence[str] = (), read: bool = False, failed: str = ""
 ) -> TrialReport:
     """What a trial reports of these epochs."""
@@ -56,7 +56,7 @@ def report(
     return found | {"failed": failed} if failed else found
 
 
-def at(count: int) -> TrialReport:
+def progress_report(count: int) -> TrialReport:
     """The report of a trial that has come this far."""
     return {"epoch": count, "score": 0.0, "epochs": [], "origins": [], "read": False}
 
@@ -71,7 +71,7 @@ def made_stage(epochs: int = 2, seed: int = 0) -> Stage:
     return Stage(State(weights, optimizer, history), ("first",) * epochs, {"data": "made", "epochs": epochs})
 
 
-def same(a: Stage, b: Stage) -> bool:
+def same_stage(a: Stage, b: Stage) -> bool:
     """Whether two stages agree to the last bit."""
     same_tensors = all(
         x.keys() == y.keys() and all(bits(x[name]) == bits(y[name]) and x[name].shape == y[name].shape for name in x)
