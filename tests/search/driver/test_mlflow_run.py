@@ -102,7 +102,7 @@ def test_a_living_process_is_the_driver_only_if_the_start_time_agrees() -> None:
         "elsewhere:999999999",
     ],
 )
-def test_a_driver_of_another_machine_is_not_considered_dead(told: str) -> None:
+def test_a_driver_that_cannot_be_checked_is_not_considered_dead(told: str) -> None:
     assert not is_dead(told)
 
 
