@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from agr.errors import ModelError, SettingsError
-from agr.training.augmentation import Augmentation
+from agr.training.augmentation import NONE, Augmentation
 from agr.training.model import MODELS, NARROWEST, WIDEST, check_size
 
 OPTIMIZER = "adam"
 VERSION = 5  # raise it whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
+Value = TypeVar("Value")
+
+
+_AUGMENTED = [name for name in asdict(NONE) if name != "pitch_targets"]
+FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in _AUGMENTED} | {"vary_population": "augment_pitch_targets"}
+
+
+def current_names(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Settings that any version of AGR stored, under the names that they have today."""
+    return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import AgrError
 from agr.training.loop import Epoch, State
-from agr.training.settings import OPTIMIZER, PLANNED, VERSION, Settings
+from agr.training.settings import FORMER_NAMES, OPTIMIZER, PLANNED, VERSION, Settings
 from search.stages.storage import Storage
 
 SUFFIX = ".stage"
@@ -69,7 +69,8 @@ class Lineage:
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: str) -> Lineage:
         """The lineage of a trial: data, split, recipe, settings, training code, torch, device type."""
-        own = {key: value for key, value in asdict(settings).items() if key not in PLANNED}
+        former = {name: old for old, name in FORMER_NAMES.items()}  # so that stages of earlier versions are found
+        own = {former.get(name, name): value for name, value in asdict(settings).items() if name not in PLANNED}
         content = own | {
             "data": data.digest,
             "recipe": data.recipe.digest,
