@@ -1,7 +1,7 @@
 """Augmentation: change pitch, vocal tract, microphone, room, line and noise of the training clips in every epoch.
 
-    draws = drawn(len(data), seed=0, epoch=3)
-    pictures = augment(evidence, draws[rows], Augmentation())
+    draws = random_numbers(len(data), seed=0, epoch=3)
+    images = augment(evidence, draws[rows], Augmentation())
 
 The changes of a clip depend on (seed, epoch, clip) alone. Validation and test clips are never changed. The voice
 features (`agr.recipes.voice_features`) are changed, not the recording: there, pitch and the resonances of the vocal tract can be
@@ -29,7 +29,7 @@ from agr.recipes.voice_image import LAG_STEP, WARP_RANGE, WARPS, Change
 
 Floats = NDArray[np.float64]
 COLUMNS = 19  # random numbers for each clip in each epoch
-FIELD_FRAMES = 4096  # of the noise that all clips take their noise from
+NOISE_FRAMES = 4096  # of the noise that all clips take their noise from
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ def parse(strengths: Sequence[str]) -> Augmentation:
     return replace(DEFAULT, **values)
 
 
-def drawn(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
+def random_numbers(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
     """The random numbers of all clips in one epoch: (clips, COLUMNS), float64, uniform in 0..1."""
     return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
 
 
 def augment(
-    evidence: Tensor, draws: NDArray[np.float64], strength: Augmentation, moved: Floats | float = 0.0
+    evidence: Tensor, draws: NDArray[np.float64], strength: Augmentation, pitch_shift: Floats | float = 0.0
 ) -> Tensor:
     """Augment clips and draw their images.
 
@@ -110,19 +110,19 @@ def augment(
         evidence: Voice features, (n, ROWS, FRAMES), uint8.
         draws: Random numbers, (n, COLUMNS), as `drawn` gives them.
         strength: Of augmentation.
-        moved: Added to the logarithm of pitch besides the random changes, (n,).
+        pitch_shift: Added to the logarithm of pitch besides the random changes, (n,).
 
     Returns:
         Images, (n, 12, FRAMES, 3), uint8, on the device of `evidence`.
     """
-    return voice_image.draw(evidence, change(draws, strength, evidence.device, moved))
+    return voice_image.draw(evidence, change(draws, strength, evidence.device, pitch_shift))
 
 
-def change(draws: Floats, strength: Augmentation, device: torch.device, moved: Floats | float = 0.0) -> Change:
+def change(draws: Floats, strength: Augmentation, device: torch.device, pitch_shift: Floats | float = 0.0) -> Change:
     """The changes that random numbers stand for, on a device; the other arguments are those of `augment`."""
     both = 2 * draws - 1  # (n, COLUMNS), -1..1
     speed = strength.speed * both[:, 0]
-    pitch = np.rint((speed + strength.pitch * both[:, 1] + moved) / LAG_STEP)
+    pitch = np.rint((speed + strength.pitch * both[:, 1] + pitch_shift) / LAG_STEP)
     warp = np.clip(speed + strength.formants * both[:, 2], -WARP_RANGE, WARP_RANGE)
     gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)  # (n, BANDS)
     gain *= _line(draws[:, 9:11], draws[:, 8] < strength.line)
@@ -184,14 +184,14 @@ def _noise(drawn: NDArray[np.float64], on: NDArray[np.bool_], device: torch.devi
     slope = (15 * drawn[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # (n, BANDS), dB; -12..3 at the highest band
     shape = 10 ** (slope / 10)
     power = on[:, None] * 10 ** (-3.5 * drawn[:, [0]]) * shape / shape.mean(axis=1, keepdims=True)
-    start = torch.from_numpy((drawn[:, 2] * (FIELD_FRAMES - FRAMES)).astype(np.int64)).to(device)
+    start = torch.from_numpy((drawn[:, 2] * (NOISE_FRAMES - FRAMES)).astype(np.int64)).to(device)
     columns = start[:, None] + torch.arange(FRAMES, device=device)  # (n, FRAMES)
-    field = _field(device)[:, columns].transpose(0, 1)  # (n, BANDS, FRAMES)
+    field = _noise_field(device)[:, columns].transpose(0, 1)  # (n, BANDS, FRAMES)
     return field * torch.from_numpy(power.astype(np.float32)).to(device).unsqueeze(2)
 
 
 @functools.cache
-def _field(device: torch.device) -> Tensor:
-    """Random power of noise in each band and frame, with mean 1: (BANDS, FIELD_FRAMES), float32, always the same."""
-    values = np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, FIELD_FRAMES))
+def _noise_field(device: torch.device) -> Tensor:
+    """Random power of noise in each band and frame, with mean 1: (BANDS, NOISE_FRAMES), float32, always the same."""
+    values = np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, NOISE_FRAMES))
     return torch.from_numpy(values.astype(np.float32)).to(device)

@@ -22,8 +22,8 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
 from agr.errors import TrainingError
 from agr.metrics.calibration import bins
-from agr.training.batches import TrainingSet, class_weights, epoch_noise, epoch_order, weighted_loss
-from agr.training.model import build, feed, predict_logits
+from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
+from agr.training.model import build, model_input, predict_logits
 from agr.training.optimizer import AdamW
 from agr.training.settings import Settings
 
@@ -137,9 +137,9 @@ def _train_epoch(
     """Train for one pass, epoch `index` (from 0), and measure the logits that the training steps computed."""
     model.train()
     settings, logits = train_set.settings, []
-    noise = epoch_noise(settings.seed, index)
-    for pictures, y, weights in train_set.batches(order, index):
-        output = model(feed(model, pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
+    generator = dropout_generator(settings.seed, index)
+    for images, y, weights in train_set.batches(order, index):
+        output = model(model_input(model, images), generator)  # (batch, 3, 12, 98) -> (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -1,4 +1,4 @@
-"""The settings of one training run."""
+"""The settings of a trial."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any, TypeVar
 
 from agr.errors import ModelError, SettingsError
 from agr.training.augmentation import NONE, Augmentation
-from agr.training.model import MODELS, NARROWEST, WIDEST, check_size
+from agr.training.model import MAX_WIDTH, MIN_WIDTH, MODELS, check_size
 
 OPTIMIZER = "adam"
 VERSION = 5  # raise it whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 Value = TypeVar("Value")
-
-
-_AUGMENTED = [name for name in asdict(NONE) if name != "pitch_targets"]
-FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in _AUGMENTED} | {"vary_population": "augment_pitch_targets"}
+FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in asdict(NONE) if name != "pitch_targets"}
+FORMER_NAMES |= {"vary_population": "augment_pitch_targets"}
 
 
 def current_names(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Settings that any version of AGR stored, under the names that they have today."""
+    """Rename settings that an earlier version of AGR stored to their current names."""
     return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
 
 
@@ -34,14 +32,13 @@ class Settings:
         lr: Adam's learning rate in the first STEP_SIZE epochs.
         gamma: Multiplies the learning rate every STEP_SIZE epochs.
         seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
-        weight_decay: Times lr, the share of every weight and bias that a step removes (AdamW, Loshchilov and Hutter,
+        weight_decay: A step multiplies every weight and bias by 1 - lr * weight_decay (AdamW, Loshchilov and Hutter,
             ICLR 2019).
         dropout: Probability of dropping a feature before the last layer.
-        label_smoothing: Share of each label that is spread over both classes, in the training loss alone; the losses
-            that an epoch reports are without it (Szegedy et al., CVPR 2016).
+        label_smoothing: Share of each label that is spread over both classes in the training steps (Szegedy et al.,
+            CVPR 2016); reported losses are computed without it.
         width: Multiplies the channels and hidden units of the model.
-        augment_speed, augment_pitch, augment_formants, augment_colour, augment_line, augment_noise, augment_room, augment_shift,
-            augment_pitch_targets: How strongly the training clips are augmented, as in `agr.training.augmentation.Augmentation`.
+        augment_NAME: The strength NAME of `agr.training.augmentation.Augmentation`.
     """
 
     epochs: int
@@ -66,7 +63,7 @@ class Settings:
 
     @property
     def augmentation(self) -> Augmentation:
-        """The strengths of augmentation together."""
+        """All strengths of augmentation."""
         return Augmentation(**{item.name: getattr(self, f"augment_{item.name}") for item in fields(Augmentation)})
 
     def __post_init__(self) -> None:
@@ -85,7 +82,7 @@ class Settings:
             ("weight_decay", self.weight_decay, 0.0, 1.0),
             ("dropout", self.dropout, 0.0, 0.9),
             ("label_smoothing", self.label_smoothing, 0.0, 0.5),
-            ("width", self.width, NARROWEST, WIDEST),
+            ("width", self.width, MIN_WIDTH, MAX_WIDTH),
         ):
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
@@ -104,7 +101,7 @@ class Settings:
         return asdict(self)
 
     def prefix(self) -> tuple[Any, ...]:
-        """What determines each epoch besides those before; trials share as many epochs as their prefixes agree."""
+        """One item for each epoch; two trials share their first k epochs if their first k items are equal."""
         others = tuple(value for name, value in self.config().items() if name not in PLANNED)
         first, *rest = self.rates()
         return ((others, first), *rest)

@@ -13,7 +13,14 @@ from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import make
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
-from agr.training.batches import ONE_SIDED, class_weights, clip_weights, epoch_noise, epoch_order, weighted_loss
+from agr.training.batches import (
+    SINGLE_GENDER_WEIGHT,
+    class_weights,
+    clip_weights,
+    dropout_generator,
+    epoch_order,
+    weighted_loss,
+)
 
 
 def test_each_epoch_visits_every_training_clip_once_in_its_own_order() -> None:
@@ -36,18 +43,20 @@ def test_dropouts_noise_is_drawn_from_seed_and_epoch_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     drawn = {
-        (seed, index): torch.rand(6, generator=epoch_noise(seed, index)) for seed in range(3) for index in range(4)
+        (seed, index): torch.rand(6, generator=dropout_generator(seed, index))
+        for seed in range(3)
+        for index in range(4)
     }
     assert torch.equal(torch.get_rng_state(), before)
     assert len({tuple(values.tolist()) for values in drawn.values()}) == 12
     torch.rand(9)
     for (seed, index), values in drawn.items():
-        assert torch.equal(torch.rand(6, generator=epoch_noise(seed, index)), values)
+        assert torch.equal(torch.rand(6, generator=dropout_generator(seed, index)), values)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_every_seed_has_its_noise(seed: int) -> None:
-    assert float(torch.rand(10_000, generator=epoch_noise(seed, 9_999)).mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(torch.rand(10_000, generator=dropout_generator(seed, 9_999)).mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
@@ -76,8 +85,8 @@ def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers
         return float(weights[torch.from_numpy((corpus == name) & (data.labels == label))].sum()) / len(data)
 
     shares = [share(*cell) for cell in (("a", 0), ("b", 0), ("d", 0), ("a", 1), ("c", 1), ("d", 1))]
-    both, women, men = 5 + 3, 2 * ONE_SIDED, 1 * ONE_SIDED
-    of_women, of_men = [5, 2 * ONE_SIDED, 3], [5, 1 * ONE_SIDED, 3]
+    both, women, men = 5 + 3, 2 * SINGLE_GENDER_WEIGHT, 1 * SINGLE_GENDER_WEIGHT
+    of_women, of_men = [5, 2 * SINGLE_GENDER_WEIGHT, 3], [5, 1 * SINGLE_GENDER_WEIGHT, 3]
     expected = [each / (both + women) / 2 for each in of_women] + [each / (both + men) / 2 for each in of_men]
     assert shares == pytest.approx(expected, rel=1e-5)
     assert len(set(weights[(corpus == "b") & (data.labels == 0)].tolist())) == 1

@@ -23,7 +23,7 @@ from agr.recipes.voice import VOICE
 from agr.recipes.voice_features import BANDS, ROWS
 from agr.training import loop
 from agr.training import model as training_model
-from agr.training.augmentation import DEFAULT, NONE, augment, drawn
+from agr.training.augmentation import DEFAULT, NONE, augment, random_numbers
 from agr.training.batches import TrainingSet, class_weights, clip_weights, epoch_order
 from agr.training.loop import Epoch, State, fit
 from agr.training.model import build, predict_logits
@@ -449,7 +449,7 @@ def test_batches_are_the_clips_varied_by_seed_epoch_and_clip() -> None:
     assert VOICES.evidence is not None
     order = epoch_order(SPLIT.train, 3, 1)
     seen = list(TrainingSet.of(VOICES, SPLIT, VARIED, CPU).batches(order, 1))
-    draws, at = drawn(len(VOICES), 3, 1), 0
+    draws, at = random_numbers(len(VOICES), 3, 1), 0
     for pictures, labels, weights in seen:
         rows = order[at : at + BASE.batch_size]
         assert torch.equal(pictures, augment(torch.from_numpy(VOICES.evidence[rows]), draws[rows], DEFAULT))

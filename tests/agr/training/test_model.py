@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from agr.errors import ModelError
 from agr.training.model import (
     LATENCY_SECONDS,
+    MAX_PARAMETERS,
     MODELS,
-    MOST,
     Cnn,
+    apply_dropout,
     build,
-    feed,
+    count_parameters,
+    from_onednn,
     latency_ms,
-    parameters,
-    strided,
-    thin,
+    model_input,
     to_input,
 )
 
@@ -96,11 +96,11 @@ def test_every_layer_is_the_published_one(seed: int, batch: int) -> None:
     assert torch.equal(logits, seen["out"])
 
 
-@pytest.mark.parametrize("way", ["feed", "to_input"])
+@pytest.mark.parametrize("way", ["model_input", "to_input"])
 def test_gradients_are_those_of_the_published_network(way: str) -> None:
     model, images = build("cnn", 1), some_images(4)
     reference = with_weights_of(model)
-    model(feed(model, images) if way == "feed" else to_input(images)).square().sum().backward()
+    model(model_input(model, images) if way == "model_input" else to_input(images)).square().sum().backward()
     reference(to_input(images)).square().sum().backward()
     for name, index in LAYERS.items():
         own = model.get_parameter(f"{name}.weight").grad
@@ -112,24 +112,24 @@ def test_gradients_are_those_of_the_published_network(way: str) -> None:
 def test_every_model_answers_alike_in_the_layout_that_is_fastest(name: str, width: float) -> None:
     model, images = build(name, 2, width), some_images(5)
     with torch.inference_mode():
-        torch.testing.assert_close(model(feed(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(model_input(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="this torch was built without oneDNN")
 def test_the_cnn_is_fed_in_onednns_layout_and_the_other_model_is_not() -> None:
     images = some_images(2)
-    x = feed(build("cnn", 0), images)
+    x = model_input(build("cnn", 0), images)
     assert x.is_mkldnn
-    assert torch.equal(strided(x), to_input(images))
-    assert not feed(build("pooled", 0), images).is_mkldnn
+    assert torch.equal(from_onednn(x), to_input(images))
+    assert not model_input(build("pooled", 0), images).is_mkldnn
 
 
 def test_without_onednn_the_cnn_is_fed_as_every_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     images, model = some_images(2), build("cnn", 0)
-    x = feed(model, images)
+    x = model_input(model, images)
     assert not x.is_mkldnn
-    assert strided(x) is x
+    assert from_onednn(x) is x
     torch.testing.assert_close(model(x), model(to_input(images)))
 
 
@@ -245,7 +245,7 @@ def pooled_size(first: int, second: int, hidden: int) -> int:
 )
 def test_width_multiplies_channels_and_hidden_units(name: str, width: float, expected: int) -> None:
     found = sum(parameter.numel() for parameter in build(name, width=width).parameters())
-    assert found == parameters(name, width) == expected <= MOST
+    assert found == count_parameters(name, width) == expected <= MAX_PARAMETERS
 
 
 @pytest.mark.parametrize("width", np.linspace(0.25, 2, 15).tolist())
@@ -281,16 +281,16 @@ def noise(seed: int = 0) -> torch.Generator:
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
     x = torch.full((400, 50), 3.0)
-    found = thin(x, 0.2, noise())
+    found = apply_dropout(x, 0.2, noise())
     assert float((found == 0).float().mean()) == pytest.approx(0.2, abs=0.02)
     assert found[found != 0].tolist() == pytest.approx([3 / 0.8] * int((found != 0).sum()))
-    assert torch.equal(found, thin(x, 0.2, noise()))
-    assert not torch.equal(found, thin(x, 0.2, noise(1)))
+    assert torch.equal(found, apply_dropout(x, 0.2, noise()))
+    assert not torch.equal(found, apply_dropout(x, 0.2, noise(1)))
 
 
 def test_every_lane_drops_the_same_features() -> None:
-    lanes = thin(torch.ones(3, 8, 16), 0.5, noise())
-    assert torch.equal(lanes, thin(torch.ones(8, 16), 0.5, noise()).expand(3, 8, 16))
+    lanes = apply_dropout(torch.ones(3, 8, 16), 0.5, noise())
+    assert torch.equal(lanes, apply_dropout(torch.ones(8, 16), 0.5, noise()).expand(3, 8, 16))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -310,7 +310,7 @@ def test_dropout_stands_before_the_last_layer() -> None:
     model.get_submodule("hidden").register_forward_hook(lambda _module, _args, output: seen.append(output))
     with torch.inference_mode():
         logits = model(x, noise())
-        expected = model.get_submodule("out")(thin(seen[0].relu(), 0.5, noise()))
+        expected = model.get_submodule("out")(apply_dropout(seen[0].relu(), 0.5, noise()))
     assert torch.equal(logits, expected)
 
 
