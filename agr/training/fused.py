@@ -3,9 +3,9 @@
     for results in fused_epochs(data, split, [Settings(20, 0.01, 0.3), Settings(20, 0.01, 0.7)], device): ...
 
 Trials with one seed read the same batches in the same order, so trials at the same epoch are one computation with
-different weights. The convolutions of all lanes run as one grouped convolution, the linear layers as one batched product
-(HFTA, Wang et al., MLSys 2021), to fill a GPU that one such CNN leaves nearly idle. Trials with equal learning rates so
-far share a lane; where the rates part, its row is copied. All other settings must be equal, see `check`.
+different weights. The convolutions of all lanes run as one grouped convolution, the linear layers as one batched
+product (HFTA, Wang et al., MLSys 2021), to fill a GPU that one such CNN leaves nearly idle. Trials with equal learning
+rates so far share a lane; where the rates part, its row is copied. All other settings must be equal, see `check`.
 
 Results agree with `agr.training.loop.fit` to rounding, not to the bit: sums run in another order, which also depends on
 the number of lanes. Either can continue a state of the other. On one CPU core nine lanes take 1.3 to 1.6 times as long

@@ -1,4 +1,4 @@
-"""Lanes against separate trials: the same numbers up to rounding, whatever parts, ends, fails or is already known.
+"""Lanes compared with separate trials: they agree up to rounding when trials part, end, fail or are resumed.
 
 Tolerance: sums of float32 run in another order, and Adam divides a gradient by its own size, so rounding moves a
 weight by a share of the learning rate however small the gradient. Measured over these epochs: weights by up to 0.08
@@ -60,7 +60,7 @@ SPLIT = make(DATA, "speakers", seed=0)
 
 @dataclass
 class Log:
-    """A report that keeps what it is handed, in order."""
+    """A report that keeps its arguments, in order."""
 
     lanes: list[Rates] = field(default_factory=list)
     states: dict[Rates, State] = field(default_factory=dict)
@@ -131,12 +131,12 @@ def bits(state: State) -> list[Any]:
     return [(name, tensor.numpy().tobytes()) for name, tensor in tensors] + history
 
 
-# ---- the parts
+# ---- parts
 
 
 @pytest.mark.parametrize("name", FORWARDS)
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_a_lane_answers_as_its_model_alone(name: str, lanes: int) -> None:
+def test_the_logits_of_a_lane_are_those_of_its_model(name: str, lanes: int) -> None:
     images = torch.from_numpy(DATA.pixels[:5].copy())
     models = [build(name, seed) for seed in range(lanes)]
     layout = Layout.of(models[0])
@@ -157,7 +157,7 @@ def test_rows_unpack_to_the_tensors_that_were_packed() -> None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_adam_steps_each_row_as_torchs_own_at_its_own_rate(weight_decay: float) -> None:
+def test_adam_agrees_with_torch_in_each_row(weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rates = [0.1, 0.001, 0.0]
     rows = torch.randn(3, 11, generator=generator)
@@ -210,11 +210,11 @@ def test_the_default_grid_is_three_lanes_then_nine() -> None:
     assert counts == [3] * 5 + [9] * 15 + [0]
 
 
-# ---- the whole
+# ---- whole trainings
 
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda b: f"{b.epochs}-{b.lr:g}-{b.gamma:g}")
-def test_every_branch_ends_as_it_does_alone(
+def test_every_trial_agrees_with_separate_training(
     point: Settings, separate: dict[Settings, State], fused: tuple[dict[Settings, LaneResult], Log]
 ) -> None:
     assert_agree(state_of(fused[0][point]), separate[point], point.lr)
@@ -243,7 +243,7 @@ def test_the_same_lanes_repeat_to_the_bit_and_reported_states_are_copies() -> No
     assert all(bits(state_of(one[point])) == bits(state_of(other[point])) for point in points)
 
 
-def test_a_lanes_state_is_continued_by_a_separate_trial(
+def test_a_separate_trial_can_continue_a_lane(
     separate: dict[Settings, State], fused: tuple[dict[Settings, LaneResult], Log]
 ) -> None:
     for point in POINTS:
@@ -252,7 +252,7 @@ def test_a_lanes_state_is_continued_by_a_separate_trial(
             assert_agree(state, separate[point], point.lr)
 
 
-def test_a_separate_trials_state_is_continued_by_a_lane(separate: dict[Settings, State]) -> None:
+def test_a_lane_can_continue_a_separate_trial(separate: dict[Settings, State]) -> None:
     short, _, long = POINTS[:3]
     before = bits(separate[short])
     found = fit_fused(DATA, SPLIT, [long], CPU, resume={short.rates(): separate[short]})
@@ -276,7 +276,7 @@ def test_each_branch_starts_from_its_deepest_known_state(
         assert_agree(state_of(ends[point]), separate[point], point.lr)
 
 
-def test_where_all_is_known_nothing_is_trained_and_every_epoch_still_counts(separate: dict[Settings, State]) -> None:
+def test_known_trials_are_not_trained_again_but_every_epoch_is_yielded(separate: dict[Settings, State]) -> None:
     known = {point.rates(): state for point, state in separate.items()}
     log = Log()
     assert fit_fused(DATA, SPLIT, POINTS, CPU, log, known) == separate
@@ -284,11 +284,11 @@ def test_where_all_is_known_nothing_is_trained_and_every_epoch_still_counts(sepa
     assert list(fused_epochs(DATA, SPLIT, POINTS, CPU, known)) == [{}] * 7
 
 
-# ---- what ends a lane, and what is refused
+# ---- errors
 
 
 def overflowing(settings: Settings) -> State:
-    """A trial after one epoch whose weights are so large that the next loss is no number."""
+    """A trial after one epoch whose weights are so large that the next loss is NaN."""
     first = fit(DATA, SPLIT, replace(settings, epochs=1), CPU)
     return replace(first, weights={name: torch.full_like(tensor, 1e30) for name, tensor in first.weights.items()})
 
@@ -327,20 +327,20 @@ def test_when_all_lanes_diverge_each_says_so() -> None:
         ),
     ],
 )
-def test_points_that_are_no_one_batch_are_refused(points: Sequence[Settings], message: str) -> None:
+def test_points_with_different_settings_are_refused(points: Sequence[Settings], message: str) -> None:
     for refuses in (check, lambda given: fit_fused(DATA, SPLIT, given, CPU)):
         with pytest.raises(SettingsError) as caught:
             refuses(points)
         assert str(caught.value) == f"--lanes fused: {message}"
 
 
-def test_points_that_share_all_but_their_rates_are_accepted() -> None:
+def test_points_that_differ_in_learning_rates_only_are_accepted() -> None:
     check([BASE])
     check([replace(point, dropout=0.3, width=0.5, weight_decay=0.1, label_smoothing=0.1) for point in POINTS])
 
 
 class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Images that remember which rows were asked for."""
+    """An array that records which rows are read."""
 
     asked: list[int]
 
@@ -356,7 +356,7 @@ def test_test_clips_are_never_read_the_others_as_often_as_needed() -> None:
     assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.train, *SPLIT.val])
 
 
-def test_clips_in_any_order_of_a_split_meet_their_labels() -> None:
+def test_labels_belong_to_their_clips_in_any_order_of_a_split() -> None:
     mixed = Split("mixed", SPLIT.train[::-1].copy(), np.roll(SPLIT.val, 3), SPLIT.test)
     point = replace(BASE, epochs=2)
     assert_agree(state_of(fit_fused(DATA, mixed, [point], CPU)[point]), fit(DATA, mixed, point, CPU), point.lr)

@@ -1,4 +1,4 @@
-"""How far the pitch of several corpora is moved: against means taken by hand, and on batches that training reads."""
+"""Pitch targets: compared with means taken by hand, and applied to training batches."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from agr.training.pitch_targets import MAX_CLIPS_PER_SPEAKER, TYPICAL_HZ, descri
 from agr.training.settings import Settings
 
 CPU = torch.device("cpu")
-Clip = tuple[str, str, str, int]  # corpus, speaker, gender, the lag of the pitch; a negative one is unvoiced
+Spec = tuple[str, str, str, int]  # corpus, speaker, gender, the lag of the pitch; a negative one is unvoiced
 
 
-def made(clips: list[Clip]) -> ImageSet:
+def made(clips: list[Spec]) -> ImageSet:
     """Clips in which one lag is wholly periodic and no other."""
     found = np.zeros((len(clips), ROWS, FRAMES), dtype=np.uint8)
     found[:, :BANDS] = 200
@@ -35,7 +35,7 @@ def made(clips: list[Clip]) -> ImageSet:
     return assemble("made", VOICE.images(found), rows, VOICE, False, found)
 
 
-CLIPS: list[Clip] = [
+CLIPS: list[Spec] = [
     ("high", "a", "female", 20),
     ("high", "a", "female", 24),
     ("high", "b", "female", 26),
@@ -47,7 +47,7 @@ CLIPS: list[Clip] = [
 EVERY = np.arange(len(CLIPS))
 
 
-def test_the_means_of_each_corpus_and_gender_come_to_what_is_typical() -> None:
+def test_the_mean_pitch_of_each_corpus_and_gender_is_shifted_to_the_target() -> None:
     data = made(CLIPS)
     moved, hz = pitch_shifts(data, EVERY), np.log(lag_hz())
     women, men = np.log(TYPICAL_HZ["female"]), np.log(TYPICAL_HZ["male"])
@@ -56,7 +56,7 @@ def test_the_means_of_each_corpus_and_gender_come_to_what_is_typical() -> None:
     np.testing.assert_allclose(moved, expected, atol=1e-9)
 
 
-def test_only_training_clips_are_looked_at_and_moved() -> None:
+def test_only_training_clips_are_measured_and_shifted() -> None:
     data = made(CLIPS)
     train = EVERY[[0, 1, 3, 4, 5]]
     moved = pitch_shifts(data, train)
@@ -65,15 +65,15 @@ def test_only_training_clips_are_looked_at_and_moved() -> None:
     np.testing.assert_array_equal(pitch_shifts(others, train), moved)
 
 
-def test_a_corpus_that_trains_alone_stays_as_it_is() -> None:
+def test_a_single_training_corpus_is_not_shifted() -> None:
     data = made(CLIPS)
     assert not pitch_shifts(data, EVERY[:4]).any()
     assert not pitch_shifts(replace(data, evidence=None), EVERY).any()
     assert pitch_shifts(data, EVERY[:5])[:5].all()
 
 
-def test_clips_without_a_pitch_move_as_the_rest_of_their_gender_does_and_not_at_all_if_none_has_one() -> None:
-    unvoiced: list[Clip] = [*CLIPS, ("high", "g", "male", -1), ("third", "h", "female", -1)]
+def test_unvoiced_clips_are_shifted_as_the_others_of_their_gender() -> None:
+    unvoiced: list[Spec] = [*CLIPS, ("high", "g", "male", -1), ("third", "h", "female", -1)]
     moved = pitch_shifts(made(unvoiced), np.arange(len(unvoiced)))
     np.testing.assert_array_equal(moved[: len(CLIPS)], pitch_shifts(made(CLIPS), EVERY))
     assert moved[-2] == moved[3]
@@ -81,8 +81,8 @@ def test_clips_without_a_pitch_move_as_the_rest_of_their_gender_does_and_not_at_
     assert np.isnan(mean_pitch(made(unvoiced), np.array([len(unvoiced) - 1])))
 
 
-def test_of_a_speaker_with_many_clips_some_are_measured_all_along() -> None:
-    many: list[Clip] = [("high", "a", "female", 20)] * MAX_CLIPS_PER_SPEAKER + [
+def test_clips_throughout_a_long_speaker_are_measured() -> None:
+    many: list[Spec] = [("high", "a", "female", 20)] * MAX_CLIPS_PER_SPEAKER + [
         ("high", "a", "female", 30)
     ] * MAX_CLIPS_PER_SPEAKER
     found = mean_pitch(made(many), np.arange(len(many)))
@@ -90,7 +90,7 @@ def test_of_a_speaker_with_many_clips_some_are_measured_all_along() -> None:
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_it_is_told_by_corpus_and_gender(strength: float) -> None:
+def test_the_factors_are_described_by_corpus_and_gender(strength: float) -> None:
     data = made(CLIPS)
     factors = np.exp(strength * pitch_shifts(data, EVERY))[[0, 3, 4, 5]]
     names = ("high female", "high male", "low female", "low male")
@@ -106,7 +106,7 @@ def settings(**strengths: float) -> Settings:
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_training_reads_clips_whose_pitch_is_moved(strength: float) -> None:
+def test_training_batches_have_the_shifted_pitch(strength: float) -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(pitch_targets=strength), CPU).batches(EVERY, 0)
@@ -120,7 +120,7 @@ def test_training_reads_clips_whose_pitch_is_moved(strength: float) -> None:
         assert mean == pytest.approx(TYPICAL_HZ["female"], rel=LAG_STEP)
 
 
-def test_it_adds_to_what_is_drawn() -> None:
+def test_pitch_targets_add_to_random_changes() -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(**asdict(DEFAULT)), CPU).batches(EVERY, 0)
