@@ -72,11 +72,7 @@ NONE = Augmentation(**{field.name: 0 for field in fields(Augmentation)})
 
 
 def parse(strengths: Sequence[str]) -> Augmentation:
-    """The default strengths, with some replaced, each given as `name=value`.
-
-    Raises:
-        SettingsError: If a name is unknown, or a value is no number or outside its range.
-    """
+    """The default strengths, with some replaced, each given as `name=value`. Raises: SettingsError."""
     types = {name: type(value) for name, value in asdict(DEFAULT).items()}
     values = {}
     for item in strengths:

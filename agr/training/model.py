@@ -54,10 +54,7 @@ class Cnn(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; `generator` draws the dropped features.
-
-        The shapes in comments are those of width 1.
-        """
+        """Logits, (batch, 2), in the order of CLASSES; the shapes in comments are those of width 1."""
         x = relu_pool(self.conv1(x))  # (batch, 32, 6, 49)
         x = relu_pool(self.conv2(x))  # (batch, 64, 3, 24)
         x = functional.relu(self.hidden(from_onednn(x).flatten(1)))  # (batch, 4608) -> (batch, 128)
@@ -84,10 +81,7 @@ class Pooled(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; `generator` draws the dropped features.
-
-        The shapes in comments are those of width 1.
-        """
+        """Logits, (batch, 2), in the order of CLASSES; the shapes in comments are those of width 1."""
         x = functional.relu(functional.max_pool2d(self.norm1(self.conv1(x)), (1, 2)))  # (batch, 32, 12, 49)
         x = functional.relu(functional.max_pool2d(self.norm2(self.conv2(x)), (2, 2)))  # (batch, 48, 6, 24)
         x = functional.relu(self.norm3(self.conv3(x))).squeeze(2)  # (batch, 48, 24)

@@ -67,11 +67,7 @@ class Settings:
         return Augmentation(**{item.name: getattr(self, f"augment_{item.name}") for item in fields(Augmentation)})
 
     def __post_init__(self) -> None:
-        """Check all values.
-
-        Raises:
-            SettingsError: If a value is outside its range, or the model is too large at this width.
-        """
+        """Raises: SettingsError if a value is outside its range, or the model is too large at this width."""
         self.augmentation  # noqa: B018  checks its own ranges
         for name, value, low, high in (
             ("epochs", self.epochs, 1, 10_000),

@@ -43,21 +43,13 @@ class LeaseFile:
 
 @dataclass(frozen=True)
 class Lease:
-    """All files of one search's lease.
+    """All files of one search's lease."""
 
-    Attributes:
-        files: Their names.
-        keys: All stages that they name.
-        renewed: When any of them was last written, in seconds since 1970.
-        alive: Whether the search may still be running.
-        readable: Whether any of the files could be read.
-    """
-
-    files: tuple[str, ...]
-    keys: frozenset[str]
-    renewed: float
-    alive: bool
-    readable: bool
+    files: tuple[str, ...]  # their names
+    keys: frozenset[str]  # the stages that they name
+    renewed: float  # when any of them was last written, in seconds since 1970
+    alive: bool  # whether the search may still be running
+    readable: bool  # whether any of the files could be read
 
     def delete(self, storage: Storage) -> None:
         """Delete all files; the one that says whether the search runs comes last."""
@@ -69,11 +61,7 @@ class Leaseholder:
     """Holds the lease of this process's search."""
 
     def __init__(self, store: StageStore, search: str, keys: Iterable[str]) -> None:
-        """Write the lease.
-
-        Raises:
-            OSError: If the store cannot be written. Later failures are ignored, and what was missed is written later.
-        """
+        """Write the lease. Raises: OSError; later failures are ignored, and what was missed is written later."""
         self._storage = store.storage
         self._head = LeaseFile(search, driver(), running=True)
         self._claimed: set[str] = set()

@@ -41,11 +41,7 @@ class Storage:
     """Files below one root. Writes are atomic; the methods raise OSError if the storage does not answer."""
 
     def __init__(self, uri: str) -> None:
-        """Open a path or URI; nothing is written.
-
-        Raises:
-            SettingsError: If pyarrow.fs and fsspec cannot open the URI.
-        """
+        """Open a path or URI; nothing is written. Raises: SettingsError if the URI cannot be opened."""
         self._system, self._root = _open(uri)
         self._local = isinstance(self._system, arrow.LocalFileSystem)
 

@@ -45,17 +45,11 @@ class Notes(TypedDict):
 
 @dataclass(frozen=True)
 class Stage:
-    """A trial after some of its epochs.
-
-    Attributes:
-        state: Weights, optimizer and history.
-        origins: For each epoch, the id of the search that trained it.
-        about: What `python -m search.stages list` shows of the trial.
-    """
+    """A trial after some of its epochs."""
 
     state: State
-    origins: tuple[str, ...]
-    about: Mapping[str, object] = field(default_factory=dict)
+    origins: tuple[str, ...]  # for each epoch, the id of the search that trained it
+    about: Mapping[str, object] = field(default_factory=dict)  # what `python -m search.stages list` shows of the trial
 
 
 @dataclass(frozen=True)
@@ -81,11 +75,7 @@ class Lineage:
         return cls(tuple((key, str(value)) for key, value in sorted(content.items())))
 
     def key(self, rates: Sequence[object]) -> str:
-        """The key of the stage after epochs with these learning rates, or whatever tells a task's epochs apart.
-
-        Returns:
-            64 hex digits.
-        """
+        """The key, 64 hex digits, of the stage after epochs with these learning rates or other marks of epochs."""
         exact = [rate.hex() if isinstance(rate, float) else repr(rate) for rate in rates]
         return hashlib.sha256(json.dumps([self.content, exact]).encode()).hexdigest()
 
@@ -98,11 +88,7 @@ class StageStore:
     """Stages as files of one folder or bucket; the methods raise OSError if that does not answer."""
 
     def __init__(self, uri: str, epoch: EpochMaker = Epoch) -> None:
-        """Open a store; its folder is made by the first write.
-
-        Raises:
-            SettingsError: If `uri` is no path and no URI that pyarrow.fs or fsspec can open.
-        """
+        """Open a path or URI; the first write makes its folder. Raises: SettingsError if the URI cannot be opened."""
         self.uri = uri
         self._epoch = epoch
         self.storage = Storage(uri)
