@@ -162,8 +162,8 @@ def reap(process: psutil.Process) -> None:
 def stale(search: Search) -> int:
     """Locks that nobody holds but that keep others out, leases, undelivered or half-written files."""
     store = StageStore(search.store)
-    needed = sum(kept.needed for kept in stages(store)) > 0
-    half = len(list(store.storage.entries(TEMPORARY)))
+    needed = sum(stage.needed for stage in stages(store)) > 0
+    half = len(list(store.storage.files(TEMPORARY)))
     undelivered = len(list((search.folder / "mlflow_store" / "outbox").glob("*.jsonl")))
     locked = sum(not free(path) for path in search.folder.rglob("*.lock"))
     return needed + half + undelivered + locked

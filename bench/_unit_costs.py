@@ -143,12 +143,12 @@ def stage_costs(scratch: Path) -> dict[str, float]:
     store, keys = StageStore(str(scratch)), [f"{number:064x}" for number in range(LEASED)]
     found = {"put_s": each(lambda key: store.put(key, stage), keys[:STAGES])}
     found |= {"get_s": each(store.get, keys[:STAGES]), "outline_s": each(store.outline, keys[:STAGES])}
-    found["stage_bytes"] = next(iter(store.storage.entries(".stage"))).size
+    found["stage_bytes"] = next(iter(store.storage.files(".stage"))).size
     small = Stage(State({"a": torch.zeros(1)}, {}, (made_up(1),)), ("a",))
     for key in keys[STAGES:]:
         store.put(key, small)
     found["lease_s"] = each(lambda name: Leaseholder(store, name, keys), [f"lease{n}" for n in range(5)]) / LEASED
-    found["key_bytes"] = sum(entry.size for entry in store.storage.entries(".lease")) / (5 * LEASED)
+    found["key_bytes"] = sum(file.size for file in store.storage.files(".lease")) / (5 * LEASED)
     return found | {"list_s": each(lambda _: stages(store), range(3)) / LEASED}
 
 

@@ -28,8 +28,8 @@ from agr.data.splits import Split
 from agr.errors import SettingsError
 from agr.recipes.mfcc import MFCC
 from agr.synth import demo as synth_demo
-from agr.training.fused import Rates, fit_fused
-from agr.training.loop import Epoch, State, fit
+from agr.training.fused import Rates, fused_epochs
+from agr.training.loop import State, fit
 from agr.training.settings import Settings
 
 LRS, GAMMAS = (0.1, 0.01, 0.001), (0.1, 0.3, 0.7)
@@ -80,14 +80,11 @@ def time_fused(
 ) -> tuple[float, dict[Settings, State]]:
     """Seconds an epoch of all lanes, and how each ended."""
     clock = Clock(device)
-    last = branches[-1].lr
-
-    def report(rates: Rates, epoch: Epoch, state: State) -> None:
-        if rates[0] == last:
-            clock.lap()
-
-    ends = fit_fused(data, split, branches, device, report)
-    return clock.seconds(), {branch: end for branch, end in ends.items() if isinstance(end, State)}
+    ends: dict[Rates, State] = {}
+    for results in fused_epochs(data, split, branches, device):
+        clock.lap()
+        ends |= {rates: result for rates, result in results.items() if isinstance(result, State)}
+    return clock.seconds(), {branch: ends[branch.rates()] for branch in branches if branch.rates() in ends}
 
 
 def time_separate(data: ImageSet, split: Split, point: Settings, device: torch.device) -> tuple[float, State]:

@@ -27,6 +27,7 @@ from agr.recipes.base import Recipe
 from agr.recipes.encode import from_dict
 from agr.registry.uri import BUNDLE
 from agr.training.model import build
+from agr.training.settings import current_names
 
 FORMAT = 2
 WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
@@ -156,6 +157,7 @@ def read_card(folder: Path) -> Card:
         if tuple(values["classes"]) != CLASSES:
             raise ModelError(f"{path}: classes {values['classes']}; expected {list(CLASSES)}")
         _check_kinds(path, values)
+        values["settings"] = current_names(values["settings"])
         return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
     except RecipeError as error:
         raise ModelError(f"{path}: {error}") from error

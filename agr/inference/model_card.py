@@ -242,7 +242,7 @@ def _side(data: ImageSet, side: Indices, corpus: str) -> str:
 
 def _training(card: bundle.Card, data: ImageSet, split: Split) -> str:
     settings, made = (", ".join(f"{key} {each[key]}" for key in each) for each in (card.settings, card.environment))
-    moved = pitch_targets.told(data, split.train, float(card.settings.get("augment_pitch_targets", 0.0)))
+    moved = pitch_targets.describe(data, split.train, float(card.settings.get("augment_pitch_targets", 0.0)))
     text = f"Recipe {card.recipe.name} version {card.recipe.version}. Settings: {settings}. Made with {made}."
     return f"{text}\n\n{moved}".rstrip()
 

@@ -1,9 +1,9 @@
-"""The training clips in batches, and the weight of each clip in the loss.
+"""Batches of training clips, and the weight of each clip in the loss.
 
     train_set = TrainingSet.of(data, split, settings, device)
-    for pictures, labels, weights in train_set.batches(epoch_order(split.train, seed, index), index): ...
+    for images, labels, weights in train_set.batches(epoch_order(split.train, seed, index), index): ...
 
-All random numbers depend on the seed and the epoch alone, so that training can continue from any epoch.
+Random numbers depend on the seed and the epoch alone, so that training can be resumed after any epoch.
 """
 
 from __future__ import annotations
@@ -24,34 +24,27 @@ from agr.data.splits import Indices, Split
 from agr.errors import SettingsError
 from agr.labels import CLASSES
 from agr.training import pitch_targets
-from agr.training.augmentation import NONE, augment, drawn
+from agr.training.augmentation import NONE, augment, random_numbers
 
 if TYPE_CHECKING:
     from agr.training.settings import Settings
 
-ONE_SIDED = 0.01  # the weight of a corpus with a single gender, beside 1; docs/experiments.md says why
+SINGLE_GENDER_WEIGHT = 0.01  # of a corpus with a single gender; 1 for the others (docs/experiments.md says why)
 
 
 def epoch_order(train: Indices, seed: int, index: int) -> Indices:
-    """The training clips, (n,), in the random order of epoch `index` (from 0), which depends on (seed, index) alone."""
+    """The training clips, (n,), in the random order of epoch `index` (from 0)."""
     return np.random.default_rng([seed, index]).permutation(train)
 
 
-def epoch_noise(seed: int, index: int) -> torch.Generator:
-    """The generator of dropout masks, on the CPU, for epoch `index` (from 0); seeded by (seed, index) alone."""
-    (mixed,) = np.random.SeedSequence([seed, index, 2]).generate_state(1, np.uint64).tolist()
-    return torch.Generator().manual_seed(mixed)
+def dropout_generator(seed: int, index: int) -> torch.Generator:
+    """The generator of the dropout masks of epoch `index` (from 0), on the CPU."""
+    (combined,) = np.random.SeedSequence([seed, index, 2]).generate_state(1, np.uint64).tolist()
+    return torch.Generator().manual_seed(combined)
 
 
 def class_weights(labels: NDArray[np.int64]) -> Tensor:
-    """Weights with which both classes count the same.
-
-    Args:
-        labels: (n,), int64, with clips of both classes.
-
-    Returns:
-        (2,), float32, with mean 1 over the clips.
-    """
+    """Weights that balance the classes of labels, (n,), int64: (2,), float32, with mean 1 over the clips."""
     counts = np.bincount(labels, minlength=len(CLASSES))
     return torch.tensor(len(labels) / (len(CLASSES) * counts), dtype=torch.float32)
 
@@ -61,74 +54,66 @@ class TrainingSet:
     """The training clips as the epoch loop reads them; n counts all clips of the image set.
 
     Attributes:
-        data: All images.
         source: Voice features if clips are augmented, else images, (n, ...), uint8.
-        weights: Weight of each clip in the loss, (n,), float32; 0 for clips outside the training set.
-        moved: Shift of the logarithm of each clip's pitch, the same in every epoch, (n,), as in `agr.training.pitch_targets`.
-        settings: Of the trial.
-        device: Where the model is trained.
-        home: On a GPU, `source` in its memory with zeros for clips outside the training set; None on a CPU.
+        weights: Weight of each clip in the loss, (n,), float32; 0 outside the training set.
+        pitch_shift: Added to the logarithm of each clip's pitch in every epoch, (n,) (`agr.training.pitch_targets`).
+        device_copy: On a GPU, `source` in its memory, with zeros outside the training set; None on a CPU.
     """
 
     data: ImageSet
     source: NDArray[np.uint8]
     weights: Tensor
-    moved: NDArray[np.float64]
+    pitch_shift: NDArray[np.float64]
     settings: Settings
     device: torch.device
-    home: Tensor | None
+    device_copy: Tensor | None
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:
-        """Collect what training with these settings reads.
-
-        Raises:
-            SettingsError: If clips are to be augmented that hold no voice features.
-        """
+        """Collect what training reads. Raises: SettingsError if images without voice features are to be augmented."""
         if settings.augmentation != NONE and data.evidence is None:
-            raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to vary them")
+            raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to augment them")
         source = data.pixels if settings.augmentation == NONE or data.evidence is None else data.evidence
-        home = None
+        device_copy = None
         if device.type != "cpu":
-            home = torch.zeros(source.shape, dtype=torch.uint8, device=device)
-            home[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
-        moved = pitch_targets.moves(data, split.train, settings.augmentation.pitch_targets)
-        return cls(data, source, clip_weights(data, split.train), moved, settings, device, home)
+            device_copy = torch.zeros(source.shape, dtype=torch.uint8, device=device)
+            device_copy[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
+        pitch_shift = pitch_targets.pitch_shifts(data, split.train, settings.augmentation.pitch_targets)
+        return cls(data, source, clip_weights(data, split.train), pitch_shift, settings, device, device_copy)
 
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The batches of epoch `index` (from 0), in the order of the clips `order`.
+        """The batches of epoch `index` (from 0), with the clips in the order of `order`.
 
         Yields:
-            Images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; weights, (batch,), float32: all on
-            `device`.
+            Images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; weights, (batch,), float32; on `device`.
         """
         strength, size = self.settings.augmentation, self.settings.batch_size
-        draws = drawn(len(self.data), self.settings.seed, index) if strength != NONE else None
+        draws = random_numbers(len(self.data), self.settings.seed, index) if strength != NONE else None
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            pictures = self._kept(rows)
+            images = self._images(rows)
             if draws is not None:
-                pictures = augment(pictures, draws[rows], strength, self.moved[rows])
+                images = augment(images, draws[rows], strength, self.pitch_shift[rows])
             labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
-            yield pictures, labels, self.weights[rows].to(self.device)
+            yield images, labels, self.weights[rows].to(self.device)
 
-    def _kept(self, rows: Indices) -> Tensor:
-        """The rows of `source` for some clips, on the device."""
-        if self.home is not None:
-            return self.home[torch.from_numpy(rows).to(self.device)]
+    def _images(self, rows: Indices) -> Tensor:
+        """Rows of `source` on the device."""
+        if self.device_copy is not None:
+            return self.device_copy[torch.from_numpy(rows).to(self.device)]
         return torch.from_numpy(self.source[rows])
 
 
 def clip_weights(data: ImageSet, train: Indices) -> Tensor:
     """The weight of each clip in the loss.
 
-    Both genders weigh the same, in all and within each corpus that has both, so that the sound of a corpus says nothing
-    about the gender. A corpus weighs as much as the square root of its number of speakers, or ONE_SIDED of that if it
-    has a single gender. The clips of one gender in one corpus weigh the same.
+    Both genders weigh the same, in total and within each corpus that has both, so that the sound of a corpus does not
+    predict the gender. A corpus weighs as much as the square root of its number of speakers, or SINGLE_GENDER_WEIGHT
+    of that if it has a single gender. The clips of one gender in one corpus weigh the same.
 
     Args:
-        data: All images.
-        train: The clips of the training set.
+        data: All n images.
+        train: Indices of the training clips.
 
     Returns:
         (n,), float32, with mean 1 over the training clips, 0 for the others.
@@ -138,7 +123,9 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
     for corpus in np.unique(corpora):
         own = corpora == corpus
         genders = np.unique(labels[own])
-        size = math.sqrt(len(np.unique(data.speakers[train][own]))) * (1.0 if len(genders) > 1 else ONE_SIDED)
+        size = math.sqrt(len(np.unique(data.speakers[train][own]))) * (
+            1.0 if len(genders) > 1 else SINGLE_GENDER_WEIGHT
+        )
         for label in genders:
             cell = own & (labels == label)
             shares[cell] = size / cell.sum()

@@ -1,10 +1,10 @@
-"""Train several copies of a model at once: one row of parameters a copy, one pass and one Adam step for all rows.
+"""Train several copies of a model at once: one row of parameters for each, one pass and one Adam step for all rows.
 
     layout = Layout.of(build("cnn", seed=0))
     logits = FORWARDS["cnn"](layout.unpack(rows), x)  # rows (lanes, parameters) -> (lanes, batch, 2)
 
-Rows do not influence each other: whatever one holds, even infinities, the others get what they would get alone, up to
-rounding. A copy is called a lane.
+A copy is called a lane. Lanes do not influence each other, even if one holds infinities: each gets the results that it
+would get alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -17,25 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agr.training.model import blocked, halved, strided, thin, to_input
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from agr.training.model import apply_dropout, from_onednn, relu_pool, to_input, to_onednn
+from agr.training.optimizer import BETA1, BETA2, EPSILON
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model's parameters are laid out, one after the other, in a row. Models with buffers are not supported.
+    """The order of a model's parameters in a row. Models with buffers are not supported."""
 
-    Attributes:
-        shapes: The shape of each parameter by name, in the order of the row.
-    """
-
-    shapes: Mapping[str, torch.Size]
+    shapes: Mapping[str, torch.Size]  # of each parameter by name
 
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
-        """The layout of a model, in the order of its `named_parameters`."""
+        """The layout of a model: its `named_parameters`, one after the other."""
         return cls({name: parameter.shape for name, parameter in model.named_parameters()})
 
     def pack(self, tensors: Mapping[str, Tensor], prefix: str = "") -> Tensor:
@@ -50,15 +44,15 @@ class Layout:
 
 
 def cnn(
-    parameters: Mapping[str, Tensor], images: Tensor, dropout: float = 0.0, noise: torch.Generator | None = None
+    parameters: Mapping[str, Tensor], images: Tensor, dropout: float = 0.0, generator: torch.Generator | None = None
 ) -> Tensor:
     """Run `agr.training.model.Cnn` with different weights in each lane on the same images.
 
     Args:
         parameters: (lanes, *shape) by name, float32.
         images: (batch, 12, 98, 3), uint8.
-        dropout: Probability of dropping a feature before the last layer.
-        noise: Draws the dropped features, the same in all lanes and as in a single trial; None drops nothing.
+        dropout: Probability of dropping a feature before the last layer, the same features in all lanes.
+        generator: Draws the dropped features as in `agr.training.model.apply_dropout`; None drops nothing.
 
     Returns:
         Logits, (lanes, batch, 2), float32; the shapes in comments are those of width 1.
@@ -68,7 +62,7 @@ def cnn(
     def convolve(name: str, h: Tensor, groups: int) -> Tensor:
         weight, bias = parameters[f"{name}.weight"].flatten(0, 1), parameters[f"{name}.bias"].flatten()
         h = functional.conv2d(h, weight, bias, padding=1, groups=groups)
-        return halved(h)
+        return relu_pool(h)
 
     def multiply(name: str, h: Tensor) -> Tensor:
         weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
@@ -77,12 +71,12 @@ def cnn(
     h = to_input(images)  # (batch, 3, 12, 98)
     if h.device.type != "cpu":  # on a GPU grouped convolutions expect channels first
         h = h.contiguous()
-    h = blocked(h)  # the layout of single trials, so that near ties in a pool are decided alike
+    h = to_onednn(h)  # the layout of single trials, so that near ties in max-pooling are decided alike
     h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49); all lanes have the same input, so no groups
     h = convolve("conv2", h, groups=lanes)  # (batch, lanes * 64, 3, 24)
-    h = strided(h).reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
+    h = from_onednn(h).reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
     h = functional.relu(multiply("hidden", h))  # (lanes, batch, 128)
-    return multiply("out", thin(h, dropout, noise))  # (lanes, batch, 2)
+    return multiply("out", apply_dropout(h, dropout, generator))  # (lanes, batch, 2)
 
 
 FORWARDS = {"cnn": cnn}  # the models of agr.training.model.MODELS that can be trained in lanes
@@ -101,13 +95,11 @@ def adam(
     """Make one step of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay, in place.
 
     Args:
-        rows: The parameters, (lanes, parameters), float32; changed.
-        exp_avg: First moments, as `rows`; changed.
-        exp_avg_sq: Second moments, as `rows`; changed.
-        gradient: As `rows`.
+        rows, exp_avg, exp_avg_sq, gradient: Parameters, first and second moments, and gradient, (lanes, parameters),
+            float32; all but the gradient are changed.
         rates: The learning rate of each row, (lanes, 1), float32.
         step: Counted from 1.
-        weight_decay: Times the learning rate, the share of every parameter that a step removes.
+        weight_decay: A step multiplies every parameter by 1 - rate * weight_decay.
     """
     if weight_decay:
         rows.mul_(1 - rates * weight_decay)

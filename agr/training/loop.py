@@ -1,17 +1,17 @@
-"""Train one model: the settings of a trial and its epoch loop.
+"""The epoch loop that trains one model.
 
     state = fit(data, split, Settings(epochs=5, lr=0.001, gamma=0.7), device, report=print)
 
 The result of epoch k depends on the data, the split, the settings and the learning rates up to epoch k, but not on the
 number of epochs or on what ran before in this process. On a CPU with one thread, results repeat to the bit. Training
-knows nothing of Ray or MLflow; it passes each epoch to `report`.
+does not depend on Ray or MLflow; it passes each epoch to `report`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,24 +22,21 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
 from agr.errors import TrainingError
 from agr.metrics.calibration import bins
-from agr.training.batches import TrainingSet, class_weights, epoch_noise, epoch_order, weighted_loss
-from agr.training.model import build, feed, predict_logits
+from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
+from agr.training.model import build, model_input, predict_logits
 from agr.training.optimizer import AdamW
 from agr.training.settings import Settings
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The metrics of one epoch.
+    """The metrics of one epoch, counted from 1.
 
     Attributes:
-        epoch: Counted from 1.
-        lr: Its learning rate.
-        train_loss, val_loss: Cross-entropy in nats, in which both classes count the same.
-        train_accuracy, val_accuracy: Share of clips answered correctly, 0..1.
-        train_balanced_accuracy, val_balanced_accuracy: Mean of the recalls of both classes, 0..1.
-        val_ece: Expected calibration error on the validation clips, 0..1 (Guo et al., ICML 2017).
-        seconds: Its duration.
+        train_loss, val_loss: Cross-entropy with balanced classes, in nats.
+        train_accuracy, val_accuracy: Share of correct clips, 0..1.
+        train_balanced_accuracy, val_balanced_accuracy: Mean recall of both classes, 0..1.
+        val_ece: Expected calibration error, 0..1 (Guo et al., ICML 2017).
     """
 
     epoch: int
@@ -56,17 +53,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class State:
-    """All that the next epoch of a trial needs.
-
-    Attributes:
-        weights: The model's parameters by name, on the CPU.
-        optimizer: The optimizer's tensors by name, on the CPU.
-        history: The epochs so far.
-    """
+    """Everything that the next epoch of a trial needs; tensors are on the CPU."""
 
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    history: tuple[Epoch, ...] = field(default=())
+    history: tuple[Epoch, ...] = ()
 
 
 Report = Callable[[Epoch, State], None]
@@ -83,15 +74,12 @@ def fit(
     """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
 
     Args:
-        data: All images.
-        split: Indices of the training and validation clips.
-        settings: The hyperparameters.
-        device: Where the model is trained.
+        data, split, settings, device: What is trained, and where.
         report: Called after each epoch with its metrics and a copy of the state.
-        resume: Where to continue: the state of a trial with the same settings and learning rates so far.
+        resume: The state of a trial with the same settings and learning rates so far, to continue from.
 
     Raises:
-        SettingsError: If clips are to be augmented that hold no voice features.
+        SettingsError: If images without voice features are to be augmented.
         TrainingError: If the loss is no longer finite.
     """
     model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
@@ -116,11 +104,7 @@ def fit(
 
 
 def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
-    """Check the losses of an epoch, counted from 1.
-
-    Raises:
-        TrainingError: If one of them is infinite or NaN.
-    """
+    """Raises: TrainingError if a loss of an epoch, counted from 1, is infinite or NaN."""
     if not np.isfinite([train_loss, val_loss]).all():
         raise TrainingError(f"epoch {epoch}: loss {train_loss:g} in training, {val_loss:g} in validation; diverged")
 
@@ -134,12 +118,12 @@ def _train_epoch(
     order: Indices,
     index: int,
 ) -> tuple[float, float, float]:
-    """Train for one pass, epoch `index` (from 0), and measure the logits that the training steps computed."""
+    """Train for one epoch, `index` from 0; loss, accuracy and balanced accuracy of the logits computed on the way."""
     model.train()
     settings, logits = train_set.settings, []
-    noise = epoch_noise(settings.seed, index)
-    for pictures, y, weights in train_set.batches(order, index):
-        output = model(feed(model, pictures), noise)  # (batch, 3, 12, 98) -> (batch, 2)
+    generator = dropout_generator(settings.seed, index)
+    for images, y, weights in train_set.batches(order, index):
+        output = model(model_input(model, images), generator)  # (batch, 3, 12, 98) -> (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -149,7 +133,7 @@ def _train_epoch(
 
 
 def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
-    """Cross-entropy in nats, weighted as in `criterion`, accuracy and balanced accuracy of logits, (n, 2), n > 0."""
+    """Cross-entropy (nats, weighted as in `criterion`), accuracy and balanced accuracy of logits, (n, 2), n > 0."""
     weight = criterion.weight
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())
     right = logits.argmax(dim=1).numpy() == labels
@@ -160,7 +144,7 @@ def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntrop
 def validate(
     labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
 ) -> tuple[float, float, float, float]:
-    """The three numbers of `measure`, and the expected calibration error of the logits' softmax."""
+    """As `measure`, and the expected calibration error of the softmax of the logits."""
     return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 

@@ -2,13 +2,13 @@
 
 logits = build("cnn", seed=0)(to_input(torch.from_numpy(images)))
 
-cnn      the study's: conv 3 -> 32, ReLU, pool, conv 32 -> 64, ReLU, pool, linear to 128, ReLU, linear to 2:
+cnn      the paper's: conv 3 -> 32, ReLU, pool, conv 32 -> 64, ReLU, pool, linear to 128, ReLU, linear to 2:
          609,602 parameters
-pooled   three convolutions with group norm, then mean and maximum over time, so that the time at which a sound
-         comes does not matter: 62,882 parameters
+pooled   three convolutions with group norm, then mean and maximum over time, so that the position of a sound in
+         time does not matter: 62,882 parameters
 
 `width` multiplies the channels and hidden units of both: pooled has 4,202 parameters at 0.25 and 248,642 at 2, cnn
-38,354 at 0.25 and 975,134 at 1.28; from 1.3 on it has more than MOST.
+38,354 at 0.25 and 975,134 at 1.28; from 1.3 on it would have more than MAX_PARAMETERS.
 Dropout (Srivastava et al., JMLR 2014) comes before the last layer.
 """
 
@@ -31,16 +31,16 @@ from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES
 
 EVALUATION_BATCH = 256
 MODELS = ("cnn", "pooled")
-NARROWEST, WIDEST = 0.25, 2.0  # of width
-MOST = 1_000_000  # parameters that a model may have
-GROUPS = 4  # of channels in group norm; the numbers of channels and hidden units are multiples of it
+MIN_WIDTH, MAX_WIDTH = 0.25, 2.0
+MAX_PARAMETERS = 1_000_000
+GROUPS = 4  # in group norm; all numbers of channels and hidden units are multiples of it
 LATENCY_SECONDS = 0.05  # how long `latency_ms` measures
 
 
 class Cnn(nn.Module):
-    """The study's model: two convolutions of 3x3 with 2x2 max-pooling, and two linear layers.
+    """The paper's model: two convolutions of 3x3 with 2x2 max-pooling, and two linear layers.
 
-    Its input is (batch, 3, 12, 98), float32, from `feed` or `to_input`; its output (batch, 2) logits.
+    The input is (batch, 3, 12, 98), float32, from `model_input` or `to_input`; the output (batch, 2) logits.
     """
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
@@ -53,22 +53,19 @@ class Cnn(nn.Module):
         self.out = nn.Linear(hidden, len(CLASSES))
         self.dropout = dropout
 
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; `noise` draws the dropped features.
-
-        The shapes in comments are those of width 1.
-        """
-        x = halved(self.conv1(x))  # (batch, 32, 6, 49)
-        x = halved(self.conv2(x))  # (batch, 64, 3, 24)
-        x = functional.relu(self.hidden(strided(x).flatten(1)))  # (batch, 4608) -> (batch, 128)
-        logits: Tensor = self.out(thin(x, self.dropout, noise))
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits, (batch, 2), in the order of CLASSES; the shapes in comments are those of width 1."""
+        x = relu_pool(self.conv1(x))  # (batch, 32, 6, 49)
+        x = relu_pool(self.conv2(x))  # (batch, 64, 3, 24)
+        x = functional.relu(self.hidden(from_onednn(x).flatten(1)))  # (batch, 4608) -> (batch, 128)
+        logits: Tensor = self.out(apply_dropout(x, self.dropout, generator))
         return logits
 
 
 class Pooled(nn.Module):
     """Three convolutions with group norm (Wu and He, ECCV 2018), and two linear layers after pooling over time.
 
-    Its input and output are those of `Cnn`.
+    Input and output are as in `Cnn`.
     """
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
@@ -83,65 +80,56 @@ class Pooled(nn.Module):
         self.out = nn.Linear(hidden, len(CLASSES))
         self.dropout = dropout
 
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Logits, (batch, 2), in the order of CLASSES; `noise` draws the dropped features.
-
-        The shapes in comments are those of width 1.
-        """
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits, (batch, 2), in the order of CLASSES; the shapes in comments are those of width 1."""
         x = functional.relu(functional.max_pool2d(self.norm1(self.conv1(x)), (1, 2)))  # (batch, 32, 12, 49)
         x = functional.relu(functional.max_pool2d(self.norm2(self.conv2(x)), (2, 2)))  # (batch, 48, 6, 24)
         x = functional.relu(self.norm3(self.conv3(x))).squeeze(2)  # (batch, 48, 24)
         x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (batch, 96)
         x = functional.relu(self.hidden(x))  # (batch, 64)
-        logits: Tensor = self.out(thin(x, self.dropout, noise))
+        logits: Tensor = self.out(apply_dropout(x, self.dropout, generator))
         return logits
 
 
-def halved(x: Tensor) -> Tensor:
-    """Apply ReLU and 2x2 max-pooling to (batch, channels, rows, frames) in any memory layout.
+def relu_pool(x: Tensor) -> Tensor:
+    """Apply ReLU and 2x2 max-pooling: (batch, channels, rows, frames) -> (batch, channels, rows // 2, frames // 2).
 
-    ReLU after the pool gives the same bits as before it, forward and backward, for a quarter of the work.
-
-    Returns:
-        (batch, channels, rows // 2, frames // 2).
+    ReLU after the pooling gives the same bits as before it, forward and backward, for a quarter of the work.
     """
     return functional.relu(functional.max_pool2d(x, 2, 2))  # in oneDNN's layout the stride must be given
 
 
 def scaled(count: int, width: float) -> int:
-    """The number of channels or hidden units at a width: the nearest multiple of GROUPS, at least GROUPS."""
+    """`count` channels or hidden units times `width`, rounded to a multiple of GROUPS, at least GROUPS."""
     return GROUPS * max(1, round(count * width / GROUPS))
 
 
-def thin(x: Tensor, dropout: float, noise: torch.Generator | None) -> Tensor:
+def apply_dropout(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
     """Apply dropout: zero features with probability `dropout`, and scale the others by 1 / (1 - dropout).
 
     Args:
         x: Features, (..., batch, n).
         dropout: 0 to below 1.
-        noise: Draws the mask, (batch, n), on the CPU, so that it is the same on every device. With None, as in
+        generator: Draws the mask, (batch, n), on the CPU, so that it is the same on every device. With None, as in
             prediction, nothing is zeroed.
-
-    Returns:
-        As `x`.
     """
-    if noise is None or dropout == 0:
+    if generator is None or dropout == 0:
         return x
-    kept = torch.rand(x.shape[-2:], generator=noise) >= dropout
+    kept = torch.rand(x.shape[-2:], generator=generator) >= dropout
     return x * (kept / (1 - dropout)).to(x.device)
 
 
 def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
-    """Make a model. The state of torch's global generator does not change.
+    """Make a model, without changing the state of torch's global generator.
 
     Args:
         name: One of MODELS.
         seed: Determines the initial weights; with None they come from torch's global generator.
-        width: Multiplies channels and hidden units, NARROWEST to WIDEST.
+        width: Multiplies channels and hidden units, MIN_WIDTH to MAX_WIDTH.
         dropout: Probability of dropping a feature before the last layer, 0 to below 1.
 
     Raises:
-        ModelError: If the name is unknown, the width out of range, or the model larger than MOST parameters.
+        ModelError: If the name is unknown, the width out of range, or the model larger than MAX_PARAMETERS.
     """
     check_size(name, width)
     with torch.random.fork_rng(devices=[]):
@@ -153,34 +141,27 @@ def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float
 
 
 def check_size(name: str, width: float) -> None:
-    """Check that a model can be made at a width.
-
-    Raises:
-        ModelError: If the name is unknown, the width out of range, or the model larger than MOST parameters.
-    """
+    """Raises: ModelError if the name is unknown, the width out of range, or the model larger than MAX_PARAMETERS."""
     if name not in MODELS:
         raise ModelError(f"model {name!r}: unknown; expected one of {', '.join(MODELS)}")
-    if not NARROWEST <= width <= WIDEST:
-        raise ModelError(f"width {width}: expected {NARROWEST} to {WIDEST}")
-    if width > 1 and (count := parameters(name, width)) > MOST:
-        raise ModelError(f"width {width}: {count:,} parameters of model {name}; expected at most {MOST:,}")
+    if not MIN_WIDTH <= width <= MAX_WIDTH:
+        raise ModelError(f"width {width}: expected {MIN_WIDTH} to {MAX_WIDTH}")
+    if width > 1 and (count := count_parameters(name, width)) > MAX_PARAMETERS:
+        raise ModelError(f"width {width}: {count:,} parameters of model {name}; expected at most {MAX_PARAMETERS:,}")
 
 
 @lru_cache(maxsize=1024)
-def parameters(name: str, width: float) -> int:
-    """The number of parameters of a model in MODELS."""
+def count_parameters(name: str, width: float) -> int:
+    """The number of parameters of a model at a width."""
     with torch.random.fork_rng(devices=[]):
         model: nn.Module = {"cnn": Cnn, "pooled": Pooled}[name](width)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def latency_ms(model: nn.Module) -> float:
-    """The shortest time, in milliseconds, that the model took for one image on one CPU thread in LATENCY_SECONDS.
-
-    A copy of the model is measured.
-    """
+    """Measure a copy of a model on one CPU thread for LATENCY_SECONDS; the shortest time for one image, in ms."""
     one = copy.deepcopy(model).cpu().eval()
-    picture = to_input(torch.zeros(1, COEFFICIENTS, FRAMES, CHANNELS, dtype=torch.uint8))
+    image = to_input(torch.zeros(1, COEFFICIENTS, FRAMES, CHANNELS, dtype=torch.uint8))
     threads, times = torch.get_num_threads(), list[float]()
     torch.set_num_threads(1)
     try:
@@ -188,58 +169,55 @@ def latency_ms(model: nn.Module) -> float:
             end = time.perf_counter() + LATENCY_SECONDS
             while not times or time.perf_counter() < end:
                 started = time.perf_counter()
-                one(picture)
+                one(image)
                 times.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
     return 1000 * min(times)
 
 
-def feed(model: nn.Module, images: Tensor) -> Tensor:
-    """Convert images, (batch, 12, 98, 3) uint8, to the model's input, (batch, 3, 12, 98) float32 in -1..1.
-
-    The memory layout is the one that `model` reads fastest.
-    """
+def model_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Convert images as `to_input` does, in the memory layout that `model` reads fastest."""
     x = to_input(images)
-    return blocked(x) if isinstance(model, Cnn) else x
+    return to_onednn(x) if isinstance(model, Cnn) else x
 
 
-def blocked(x: Tensor) -> Tensor:
-    """Convert a tensor to oneDNN's own layout on a CPU that has oneDNN; elsewhere return it unchanged.
+def to_onednn(x: Tensor) -> Tensor:
+    """Convert a tensor to oneDNN's memory layout on a CPU that has oneDNN; elsewhere return it unchanged.
 
-    This saves conversions between layers: a training step of `Cnn` takes a tenth less, a validation a fifth less.
+    Without conversions between layers, a training step of `Cnn` takes a tenth less and a validation a fifth less time.
     Logits and gradients agree with those of other layouts up to rounding.
     """
     cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return x.to_mkldnn() if cpu else x
 
 
-def strided(x: Tensor) -> Tensor:
-    """Undo `blocked`, so that operations outside oneDNN can read the tensor."""
+def from_onednn(x: Tensor) -> Tensor:
+    """Undo `to_onednn`, for operations outside oneDNN."""
     return x.to_dense() if x.is_mkldnn else x
 
 
 def to_input(images: Tensor) -> Tensor:
-    """Convert stored images, (batch, 12, 98, 3) uint8, to (batch, 3, 12, 98) float32 in -1..1.
-
-    The memory layout is channels last.
-    """
+    """Convert images, (batch, 12, 98, 3), uint8, to (batch, 3, 12, 98), float32, -1..1, in channels-last layout."""
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
-    """The logits of images `pixels[rows]` in evaluation mode, (len(rows), 2), float32, on the CPU.
+    """Run a model on `device` in evaluation mode.
 
     Args:
         model: On `device`.
-        pixels: (n, 12, 98, 3), uint8.
-        rows: Indices, (m,).
+        pixels: All images, (n, 12, 98, 3), uint8.
+        rows: Which of them, (m,).
         device: Where the logits are computed.
+
+    Returns:
+        Logits, (m, 2), float32, on the CPU.
     """
     model.eval()
     logits = []
     with torch.inference_mode():
         for start in range(0, len(rows), EVALUATION_BATCH):
             batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])  # (batch, 12, 98, 3)
-            logits.append(model(feed(model, batch.to(device))).cpu())  # (batch, 3, 12, 98) -> (batch, 2)
+            logits.append(model(model_input(model, batch.to(device))).cpu())  # (batch, 3, 12, 98) -> (batch, 2)
     return torch.cat(logits) if logits else torch.zeros(0, len(CLASSES))

@@ -1,18 +1,27 @@
-"""The settings of one training run."""
+"""The settings of a trial."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from agr.errors import ModelError, SettingsError
-from agr.training.augmentation import Augmentation
-from agr.training.model import MODELS, NARROWEST, WIDEST, check_size
+from agr.training.augmentation import NONE, Augmentation
+from agr.training.model import MAX_WIDTH, MIN_WIDTH, MODELS, check_size
 
 OPTIMIZER = "adam"
 VERSION = 5  # raise it whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
+Value = TypeVar("Value")
+FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in asdict(NONE) if name != "pitch_targets"}
+FORMER_NAMES |= {"vary_population": "augment_pitch_targets"}
+
+
+def current_names(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Rename settings that an earlier version of AGR stored to their current names."""
+    return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -23,14 +32,13 @@ class Settings:
         lr: Adam's learning rate in the first STEP_SIZE epochs.
         gamma: Multiplies the learning rate every STEP_SIZE epochs.
         seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
-        weight_decay: Times lr, the share of every weight and bias that a step removes (AdamW, Loshchilov and Hutter,
+        weight_decay: A step multiplies every weight and bias by 1 - lr * weight_decay (AdamW, Loshchilov and Hutter,
             ICLR 2019).
         dropout: Probability of dropping a feature before the last layer.
-        label_smoothing: Share of each label that is spread over both classes, in the training loss alone; the losses
-            that an epoch reports are without it (Szegedy et al., CVPR 2016).
+        label_smoothing: Share of each label that is spread over both classes in the training steps (Szegedy et al.,
+            CVPR 2016); reported losses are computed without it.
         width: Multiplies the channels and hidden units of the model.
-        augment_speed, augment_pitch, augment_formants, augment_colour, augment_line, augment_noise, augment_room, augment_shift,
-            augment_pitch_targets: How strongly the training clips are augmented, as in `agr.training.augmentation.Augmentation`.
+        augment_NAME: The strength NAME of `agr.training.augmentation.Augmentation`.
     """
 
     epochs: int
@@ -55,15 +63,11 @@ class Settings:
 
     @property
     def augmentation(self) -> Augmentation:
-        """The strengths of augmentation together."""
+        """All strengths of augmentation."""
         return Augmentation(**{item.name: getattr(self, f"augment_{item.name}") for item in fields(Augmentation)})
 
     def __post_init__(self) -> None:
-        """Check all values.
-
-        Raises:
-            SettingsError: If a value is outside its range, or the model is too large at this width.
-        """
+        """Raises: SettingsError if a value is outside its range, or the model is too large at this width."""
         self.augmentation  # noqa: B018  checks its own ranges
         for name, value, low, high in (
             ("epochs", self.epochs, 1, 10_000),
@@ -74,7 +78,7 @@ class Settings:
             ("weight_decay", self.weight_decay, 0.0, 1.0),
             ("dropout", self.dropout, 0.0, 0.9),
             ("label_smoothing", self.label_smoothing, 0.0, 0.5),
-            ("width", self.width, NARROWEST, WIDEST),
+            ("width", self.width, MIN_WIDTH, MAX_WIDTH),
         ):
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
@@ -93,7 +97,7 @@ class Settings:
         return asdict(self)
 
     def prefix(self) -> tuple[Any, ...]:
-        """What determines each epoch besides those before; trials share as many epochs as their prefixes agree."""
+        """One item for each epoch; two trials share their first k epochs if their first k items are equal."""
         others = tuple(value for name, value in self.config().items() if name not in PLANNED)
         first, *rest = self.rates()
         return ((others, first), *rest)

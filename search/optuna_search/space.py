@@ -118,14 +118,17 @@ def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
     Raises:
         SettingsError: One line with file, line and name.
     """
+    from agr.training.settings import FORMER_NAMES
+
     try:
         lines = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{source}: not TOML, {error}; expected lines of NAME = {FORMS}") from error
     varied: dict[str, Range | Choices] = {}
     fixed: dict[str, Value] = {}
-    for name, value in lines.items():
-        where = f"{source}, line {_line(text, name)}: {name}"
+    for written, value in lines.items():
+        where = f"{source}, line {_line(text, written)}: {written}"
+        name = written if written in known else FORMER_NAMES.get(written, written)
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from agr.common.processes import driver, is_dead
 from agr.errors import SettingsError
+from agr.training.settings import current_names
 from search.driver.context import SearchContext
 from search.optuna_search.ask_tell import AskTell, Expand
 from search.optuna_search.ranges import Value
@@ -103,7 +104,7 @@ def _besides_epochs(params: Config) -> frozenset[tuple[str, object]]:
 def _read(run: FinishedTrial, aim: Objective, kinds: Types) -> tuple[dict[str, Value] | None, float | None]:
     """The settings of a run and its metric of the aim; None for what cannot be read."""
     try:
-        config = {name: _typed(text, kinds[name]) for name, text in run.params.items() if name in kinds}
+        config = {name: _typed(text, kinds[name]) for name, text in current_names(run.params).items() if name in kinds}
     except ValueError:
         return None, None
     if "fold" in run.params:

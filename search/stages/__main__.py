@@ -1,4 +1,4 @@
-"""The command line of the stage store: list what is in it, or make it smaller.
+"""List the stages of a stage store, or delete the least recently used ones.
 
 python -m search.stages list  [--stage-store URI]
 python -m search.stages prune --max-size 2GB [--stage-store URI]
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from agr.common.credentials import harmless
 from agr.errors import SettingsError
 from agr.registry.uri import STORE
-from search.stages.pruning import Kept, prune, stages
+from search.stages.pruning import StoredStage, prune, stages
 from search.stages.store import StageStore
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -22,49 +22,42 @@ DEFAULT_STORE = str(STORE / "stages")
 
 
 def parse_size(text: str) -> int:
-    """The number of bytes in a size such as "500MB", "2GB", "1.5T" or a plain number.
-
-    Raises:
-        SettingsError: If the text is not a size.
-    """
+    """Parse a size such as "500MB", "1.5T" or a number of bytes. Raises: SettingsError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise SettingsError(f"--max-size {text}: not a size; expected for instance 500MB or 2GB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def _row(store: StageStore, kept: Kept) -> str:
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
-    about = store.about(kept.key)
+def _row(store: StageStore, stage: StoredStage) -> str:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stage.used))
+    about = store.about(stage.key)
     what = "damaged: will be computed again"
     if about is not None:
         what = "  ".join(f"{key} {value}" for key, value in about.items())
-    mark = "  in use" if kept.needed else ""
-    return f"{kept.key[:12]}  {kept.entry.size / 1e6:7.1f} MB  {used}  {what}{mark}"
+    mark = "  in use" if stage.needed else ""
+    return f"{stage.key[:12]}  {stage.file.size / 1e6:7.1f} MB  {used}  {what}{mark}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m search.stages", description="Show the stage store, or make it smaller."
-    )
+    description = "List the stages of a stage store, or delete the least recently used ones."
+    parser = argparse.ArgumentParser(prog="python -m search.stages", description=description)
     parser.add_argument("action", choices=("list", "prune"))
-    where = f"default: {DEFAULT_STORE}"
+    where = f"a folder or bucket (default: {DEFAULT_STORE})"
     parser.add_argument("--stage-store", type=harmless, default=DEFAULT_STORE, metavar="URI", help=where)
-    parser.add_argument(
-        "--max-size", default="10GB", help="prune: how much may stay, for instance 500MB (default: 10GB)"
-    )
+    parser.add_argument("--max-size", default="10GB", help="prune: the size to keep, as in 500MB (default: 10GB)")
     options = parser.parse_args(arguments)
     store = StageStore(options.stage_store)
     if options.action == "prune":
         deleted, left = prune(store, parse_size(options.max_size))
-        freed = sum(kept.entry.size for kept in deleted)
+        freed = sum(stage.file.size for stage in deleted)
         print(f"{store.uri}: {len(deleted)} stages deleted, {freed / 1e6:.1f} MB freed, {left / 1e6:.1f} MB left")
         return 0
-    every = stages(store)
-    for kept in reversed(every):
-        print(_row(store, kept))
-    print(f"{store.uri}: {len(every)} stages, {sum(kept.entry.size for kept in every) / 1e6:.1f} MB")
+    found = stages(store)
+    for stage in reversed(found):
+        print(_row(store, stage))
+    print(f"{store.uri}: {len(found)} stages, {sum(stage.file.size for stage in found) / 1e6:.1f} MB")
     return 0
 
 

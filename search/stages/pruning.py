@@ -1,4 +1,4 @@
-"""What is in a stage store, and making it smaller.
+"""List the stages of a store, and delete the least recently used ones.
 
 deleted, bytes_left = prune(store, max_bytes=2 * 10**9)
 """
@@ -8,75 +8,60 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from search.stages.leases import FORGET_SECONDS, Claim, claims
-from search.stages.storage import Entry
+from search.stages.leases import FORGET_SECONDS, Lease, read_leases
+from search.stages.storage import StoredFile
 from search.stages.store import SUFFIX, StageStore
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A stage in the store.
+class StoredStage:
+    """A stage in the store."""
 
-    Attributes:
-        entry: Its file.
-        used: When a search last needed it, in seconds since 1970.
-        needed: Whether a running search may need it.
-    """
-
-    entry: Entry
-    used: float
-    needed: bool
-
-    @property
-    def key(self) -> str:
-        """The stage's name."""
-        return self.entry.name.rsplit("/", 1)[-1].removesuffix(SUFFIX)
+    key: str
+    file: StoredFile
+    used: float  # when a search last needed it, in seconds since 1970
+    needed: bool  # whether a running search may need it
 
 
-def stages(store: StageStore) -> list[Kept]:
+def stages(store: StageStore) -> list[StoredStage]:
     """Every stage, the least recently used first."""
-    return _stages(store, list(claims(store.storage)))
+    return _stages(store, list(read_leases(store.storage)))
 
 
-def prune(store: StageStore, max_bytes: int) -> tuple[list[Kept], int]:
+def prune(store: StageStore, max_bytes: int) -> tuple[list[StoredStage], int]:
     """Delete the least recently used stages until the others fit.
 
-    What a running search may need is never deleted, even if it does not fit. The lease of a search that is over is
-    deleted when no stage that is left was last used by that search, or after FORGET_SECONDS.
+    What a running search may need is never deleted, even if it does not fit. The lease of an ended search is deleted
+    when it no longer determines when a stage was last used, or after FORGET_SECONDS.
 
     Returns:
         The deleted stages, and the bytes that the others take.
     """
-    leases = list(claims(store.storage))
-    every = _stages(store, leases)
-    size = sum(kept.entry.size for kept in every)
-    deleted = []
-    for kept in every:
-        if size <= max_bytes:
-            break
-        if not kept.needed:
-            store.drop(kept.key)
-            deleted.append(kept)
-            size -= kept.entry.size
-    gone = {kept.key for kept in deleted}
-    told = {kept.used for kept in every if kept.key not in gone and kept.used > kept.entry.changed}
+    leases = list(read_leases(store.storage))
+    found = _stages(store, leases)
+    size, deleted, left = sum(stage.file.size for stage in found), [], []
+    for stage in found:
+        if size > max_bytes and not stage.needed:
+            store.drop(stage.key)
+            deleted.append(stage)
+            size -= stage.file.size
+        else:
+            left.append(stage)
+    determining = {stage.used for stage in left if stage.used > stage.file.changed}
     for lease in leases:
         expired = lease.renewed < time.time() - FORGET_SECONDS
-        if not lease.alive and (expired or (lease.readable and lease.renewed not in told)):
+        if not lease.alive and (expired or (lease.readable and lease.renewed not in determining)):
             lease.delete(store.storage)
     return deleted, size
 
 
-def _stages(store: StageStore, leases: list[Claim]) -> list[Kept]:
+def _stages(store: StageStore, leases: list[Lease]) -> list[StoredStage]:
     used: dict[str, float] = {}
-    needed: set[str] = set()
     for lease in leases:
-        for key in lease.keys:
-            used[key] = max(used.get(key, 0.0), lease.renewed)
-        if lease.alive:
-            needed |= lease.keys
+        used |= {key: max(used.get(key, 0.0), lease.renewed) for key in lease.keys}
+    needed = frozenset[str]().union(*(lease.keys for lease in leases if lease.alive))
     found = []
-    for entry in store.storage.entries(SUFFIX):
-        key = Kept(entry, 0.0, needed=False).key
-        found.append(Kept(entry, max(entry.changed, used.get(key, 0.0)), key in needed))
-    return sorted(found, key=lambda kept: (kept.used, kept.key))
+    for file in store.storage.files(SUFFIX):
+        key = file.name.rpartition("/")[2].removesuffix(SUFFIX)
+        found.append(StoredStage(key, file, max(file.changed, used.get(key, 0.0)), key in needed))
+    return sorted(found, key=lambda stage: (stage.used, stage.key))

@@ -1,4 +1,4 @@
-"""Whole files by name, on a local disk or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...).
+"""Files in a folder, or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...).
 
 storage = Storage("s3://bucket/stages")
 storage.write("ab/x", b"data")
@@ -12,60 +12,43 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
 from pyarrow import fs as arrow
 
 from agr.common.credentials import hide
+from agr.common.processes import driver, is_dead
 from agr.errors import SettingsError
 
 TEMPORARY = ".tmp"
-HOST = socket.gethostname()
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between two attempts to read from a network
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file in a storage.
+class StoredFile:
+    """A file in a storage."""
 
-    Attributes:
-        name: Its path below the root.
-        size: In bytes.
-        changed: When it was last written, in seconds since 1970; 0 where the storage does not say.
-    """
-
-    name: str
-    size: int
-    changed: float
+    name: str  # its path below the root
+    size: int  # in bytes
+    changed: float  # when it was last written, in seconds since 1970; 0 where the storage does not say
 
 
 class Storage:
-    """Whole files below one root; a reader sees a file whole or not at all.
-
-    The methods raise OSError if the storage does not answer.
-    """
+    """Files below one root. Writes are atomic; the methods raise OSError if the storage does not answer."""
 
     def __init__(self, uri: str) -> None:
-        """Open the storage without writing anything.
-
-        Args:
-            uri: A path, or a URI that pyarrow.fs or fsspec can open.
-
-        Raises:
-            SettingsError: If the URI cannot be opened.
-        """
+        """Open a path or URI; nothing is written. Raises: SettingsError if the URI cannot be opened."""
         self._system, self._root = _open(uri)
         self._local = isinstance(self._system, arrow.LocalFileSystem)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically: by renaming a temporary file on a disk, by one upload to an object store."""
         path = f"{self._root}/{name}"
-        target = f"{path}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
+        target = f"{path}.{driver().replace(':', '-')}-{uuid.uuid4().hex[:8]}{TEMPORARY}" if self._local else path
         if self._local:
             self._system.create_dir(os.path.dirname(path), recursive=True)
         try:
@@ -80,70 +63,55 @@ class Storage:
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
         """Read a file, or its first `limit` bytes; None if there is no such file."""
+        found = self.head(name, limit)
+        return found[0] if found else None
 
-        def read() -> bytes | None:
-            try:
-                with self._system.open_input_file(f"{self._root}/{name}") as stream:
-                    return bytes(stream.read(limit))
-            except FileNotFoundError:
-                return None
+    def head(self, name: str, limit: int | None = None) -> tuple[bytes, int] | None:
+        """Read a file's first `limit` bytes (None: all) and its size in bytes; None if there is no such file."""
+        for pause in () if self._local else PAUSES:
+            with suppress(OSError):
+                return self._head(name, limit)
+            time.sleep(pause)
+        return self._head(name, limit)
 
-        return self._patiently(read)
-
-    def head(self, name: str, limit: int) -> tuple[bytes, int] | None:
-        """Read a file's first `limit` bytes and its size in bytes; None if there is no such file."""
-
-        def read() -> tuple[bytes, int] | None:
-            try:
-                with self._system.open_input_file(f"{self._root}/{name}") as stream:
-                    return bytes(stream.read(limit)), int(stream.size())
-            except FileNotFoundError:
-                return None
-
-        return self._patiently(read)
+    def _head(self, name: str, limit: int | None) -> tuple[bytes, int] | None:
+        try:
+            with self._system.open_input_file(f"{self._root}/{name}") as stream:
+                return bytes(stream.read(limit)), int(stream.size())
+        except FileNotFoundError:
+            return None
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
-        try:
+        with suppress(FileNotFoundError):
             self._system.delete_file(f"{self._root}/{name}")
-        except FileNotFoundError:
-            return
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Repeat a call that fails on a network storage, with pauses; on a local disk it is made once."""
-        for pause in () if self._local else PAUSES:
-            try:
-                return call()
-            except OSError:
-                time.sleep(pause)
-        return call()
 
     def clear(self) -> None:
         """Delete all files, and the root itself."""
-        try:
+        with suppress(FileNotFoundError):
             self._system.delete_dir(self._root)
-        except FileNotFoundError:
-            return
 
-    def half_written(self) -> Iterator[tuple[str, int]]:
-        """Temporary files of processes of this machine, living or killed: their names and process ids."""
-        for entry in self.entries(TEMPORARY) if self._local else ():
-            writer = re.search(rf"\.{re.escape(HOST)}-(\d+)-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$", entry.name)
-            if writer:
-                yield entry.name, int(writer[1])
+    def abandoned(self) -> Iterator[str]:
+        """The names of temporary files whose writers were killed on this machine."""
+        host = socket.gethostname()
+        writer = rf"\.{re.escape(host)}-(\d+)(?:-(\d+))?-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$"
+        for file in self.files(TEMPORARY) if self._local else ():
+            found = re.search(writer, file.name)  # earlier versions wrote names without the start of the process
+            if found and is_dead(f"{host}:{found[1]}:{found[2] or ''}"):
+                yield file.name
 
-    def entries(self, suffix: str, folder: str = "") -> Iterator[Entry]:
-        """All files, or all files of a folder, whose names end with `suffix`."""
+    def files(self, suffix: str, folder: str = "") -> Iterator[StoredFile]:
+        """All files, or all files in a folder and its subfolders, whose names end with `suffix`."""
         top = f"{self._root}/{folder}" if folder else self._root
         selector = arrow.FileSelector(top, allow_not_found=True, recursive=True)
         for info in self._system.get_file_info(selector):
             if info.is_file and info.path.endswith(suffix):
                 changed = info.mtime.timestamp() if info.mtime else 0.0
-                yield Entry(info.path[len(self._root) + 1 :], info.size, changed)
+                yield StoredFile(info.path[len(self._root) + 1 :], info.size, changed)
 
 
 def absolute(uri: str) -> str:
-    """An absolute path for a path; any other URI unchanged, less a slash at its end."""
+    """Make a path absolute; of a URI, only slashes at its end are removed."""
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
 
 

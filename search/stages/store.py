@@ -1,13 +1,10 @@
-"""The stage store: states of training, kept under a key that names everything that determined them.
-
-    python -m search.stages list  [--stage-store URI]
-    python -m search.stages prune --max-size 2GB [--stage-store URI]
+"""The stage store: states of training, each under a key computed from everything that determines it.
 
 A stage is the state of a trial after some of its epochs. Two trials share a stage if their learning rates agree up to
 there, whatever their number of epochs and their gamma (Hippo, VLDB 2022, calls these common prefixes stages). The
 store keeps the stages at which trials may part or end: every STEP_SIZE epochs, and the last one of each trial. Between
-them it keeps the newest one until the next is written, so that a killed trial loses only the epoch that it was in.
-Every file carries a checksum; a damaged one is deleted, and its stage is computed again.
+them it keeps the newest one until the next is written, so that a killed trial repeats one epoch at most. Every file
+carries a checksum; a damaged one is deleted, and its stage is computed again.
 """
 
 from __future__ import annotations
@@ -28,17 +25,18 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import AgrError
 from agr.training.loop import Epoch, State
-from agr.training.settings import OPTIMIZER, PLANNED, VERSION, Settings
+from agr.training.settings import FORMER_NAMES, OPTIMIZER, PLANNED, VERSION, Settings
 from search.stages.storage import Storage
 
 SUFFIX = ".stage"
 CHECKSUM = 32  # bytes of SHA-256 before the safetensors file
 HEAD_BYTES = 64 * 1024  # read at first; holds the header of some 150 epochs
-EpochMaker = Callable[..., Any]  # makes an epoch, of whatever class a task has for it, from its numbers by name
+DAMAGED = (ValueError, KeyError, TypeError)  # raised when the bytes of a file are not those of a stage
+EpochMaker = Callable[..., Any]  # makes an epoch, of the class that a task has for it, from its numbers by name
 
 
 class Notes(TypedDict):
-    """What the header of a file says of its stage: the numbers of each epoch, and the fields of Stage."""
+    """What a file's header holds: the metrics of each epoch, and the fields of Stage."""
 
     history: list[dict[str, float]]
     origins: list[str]
@@ -47,17 +45,11 @@ class Notes(TypedDict):
 
 @dataclass(frozen=True)
 class Stage:
-    """A trial after some of its epochs.
-
-    Attributes:
-        state: Weights, optimizer and history.
-        origins: For each epoch, the id of the search that trained it.
-        about: What people are told of the trial when stages are listed.
-    """
+    """A trial after some of its epochs."""
 
     state: State
-    origins: tuple[str, ...]
-    about: Mapping[str, object] = field(default_factory=dict)
+    origins: tuple[str, ...]  # for each epoch, the id of the search that trained it
+    about: Mapping[str, object] = field(default_factory=dict)  # what `python -m search.stages list` shows of the trial
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,9 @@ class Lineage:
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: str) -> Lineage:
-        """The lineage of a trial: data, split, recipe, settings, training code, torch, device type."""
-        own = {key: value for key, value in asdict(settings).items() if key not in PLANNED}
+        """The lineage of a trial: data, split, recipe, settings, version of the training code and of torch, device."""
+        former = {name: old for old, name in FORMER_NAMES.items()}  # so that stages of earlier versions are found
+        own = {former.get(name, name): value for name, value in asdict(settings).items() if name not in PLANNED}
         content = own | {
             "data": data.digest,
             "recipe": data.recipe.digest,
@@ -82,11 +75,7 @@ class Lineage:
         return cls(tuple((key, str(value)) for key, value in sorted(content.items())))
 
     def key(self, rates: Sequence[object]) -> str:
-        """The key of the stage after epochs with these learning rates: 64 hex digits.
-
-        Args:
-            rates: One for each epoch; a task without learning rates gives something else that tells epochs apart.
-        """
+        """The key, 64 hex digits, of the stage after epochs with these learning rates or other marks of epochs."""
         exact = [rate.hex() if isinstance(rate, float) else repr(rate) for rate in rates]
         return hashlib.sha256(json.dumps([self.content, exact]).encode()).hexdigest()
 
@@ -96,18 +85,10 @@ class Lineage:
 
 
 class StageStore:
-    """Stages as files of one folder or bucket; its methods raise OSError if that does not answer."""
+    """Stages as files of one folder or bucket; the methods raise OSError if that does not answer."""
 
     def __init__(self, uri: str, epoch: EpochMaker = Epoch) -> None:
-        """Open a store; its folder is made by the first write.
-
-        Args:
-            uri: A local path, or a URI that pyarrow.fs or fsspec can open.
-            epoch: Makes an epoch from its numbers by name.
-
-        Raises:
-            SettingsError: If the URI cannot be opened.
-        """
+        """Open a path or URI; the first write makes its folder. Raises: SettingsError if the URI cannot be opened."""
         self.uri = uri
         self._epoch = epoch
         self.storage = Storage(uri)
@@ -140,101 +121,84 @@ class StageStore:
     def outline(self, key: str) -> Stage | None:
         """Read a stage without its tensors; None if it is missing or damaged. A damaged file is deleted.
 
-        Only the header of the file is read: its checksum and the length of the file must be right. Damage in the
-        tensors themselves is noticed by `get` alone.
+        Only the header is read and checked, and the length of the file. Only `get` notices damage in the tensors.
         """
-        found = self._header(key)
-        if found is None:
-            return None
         try:
-            return _stage(_checked_notes(*found), {"weights": {}, "optimizer": {}}, self._epoch)
-        except (ValueError, KeyError, TypeError):
+            notes = self._notes(key)
+            return _stage(notes, {"weights": {}, "optimizer": {}}, self._epoch) if notes else None
+        except DAMAGED:
             return self.get(key)
 
     def about(self, key: str) -> Mapping[str, object] | None:
-        """What a stage says of its trial; None if it is missing or damaged. A damaged file stays where it is."""
-        found = self._header(key)
+        """Read the description of a stage's trial; None if it is missing or damaged. A damaged file is not deleted."""
         try:
-            return _checked_notes(*found)["about"] if found else None
-        except (ValueError, KeyError, TypeError):
+            notes = self._notes(key)
+            return notes["about"] if notes else None
+        except DAMAGED:
             return None
 
-    def _header(self, key: str) -> tuple[bytes, int] | None:
-        """The beginning of a stage's safetensors file with all of its header, and the length of that file in bytes."""
+    def _notes(self, key: str) -> Notes | None:
+        """Read a stage's header; None if there is no such file. Raises one of DAMAGED."""
         name = self.name(key)
         found = self.storage.head(name, HEAD_BYTES)
         if found is not None:
             wanted = CHECKSUM + 8 + int.from_bytes(found[0][CHECKSUM : CHECKSUM + 8], "little")
             if HEAD_BYTES < wanted <= found[1]:  # many epochs, or a damaged length
                 found = self.storage.head(name, wanted)
-        return (found[0][CHECKSUM:], found[1] - CHECKSUM) if found else None
+        return _checked_notes(found[0][CHECKSUM:], found[1] - CHECKSUM) if found else None
 
     def drop(self, key: str) -> None:
         """Delete a stage if it is there."""
         self.storage.delete(self.name(key))
 
     def known(self, lineage: Lineage, rates: Sequence[object]) -> int:
-        """How many of a trial's epochs are in the store, by its longest stage there."""
+        """The number of epochs of a trial's longest stage in the store; 0 without one."""
         keys = lineage.keys(rates)
         return next((count for count in range(len(keys), 0, -1) if self.outline(keys[count - 1]) is not None), 0)
 
     def deepest(self, lineage: Lineage, rates: Sequence[object]) -> Stage | None:
-        """A trial's longest stage in the store; None if there is none."""
+        """Read a trial's longest stage in the store; None without one."""
         stages = (self.get(key) for key in reversed(lineage.keys(rates)))
         return next((stage for stage in stages if stage is not None), None)
 
 
 def final_weights(uri: str, key: str) -> Mapping[str, torch.Tensor]:
-    """The weights of a trial's last stage.
-
-    Raises:
-        AgrError: If the stage is no longer there.
-    """
+    """The weights of a trial's last stage. Raises: AgrError if the stage is no longer there."""
     stage = StageStore(uri, SimpleNamespace).get(key)
     if stage is None:
         raise AgrError(f"{uri}: stage {key[:12]} is gone; expected the last stage of a trial to stay until the end")
     return stage.state.weights
 
 
-def notes_of(body: bytes) -> Notes:
-    """What the header of a safetensors file says of its stage.
-
-    Raises:
-        ValueError, KeyError: If the header is not that of a stage.
-    """
+def _notes_of(body: bytes) -> Notes:
     length = int.from_bytes(body[:8], "little")
     notes: Notes = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["stage"])
     return notes
 
 
 def _checked_notes(body: bytes, size: int) -> Notes:
-    """What `notes_of` gives, of a file of `size` bytes of which `body` holds at least the header.
-
-    Raises:
-        ValueError, KeyError, TypeError: If the header is damaged, or the file does not have the length it tells.
-    """
+    """Parse the header of a safetensors file of `size` bytes; `body` is its beginning. Raises one of DAMAGED."""
     length = int.from_bytes(body[:8], "little")
     tensors = json.loads(body[8 : 8 + length])
-    told = tensors.pop("__metadata__")
+    metadata = tensors.pop("__metadata__")
     end = 8 + length + max(each["data_offsets"][1] for each in tensors.values())
-    if end != size or hashlib.sha256(told["stage"].encode()).hexdigest() != told["sha256"]:
-        raise ValueError(f"{size} bytes, of which {end} are expected, or notes that do not match their checksum")
-    return notes_of(body)
+    if end != size or hashlib.sha256(metadata["stage"].encode()).hexdigest() != metadata["sha256"]:
+        raise ValueError(f"{size} bytes, expected {end}, or the notes do not match their checksum")
+    return _notes_of(body)
 
 
 def _stage(notes: Notes, parts: Mapping[str, dict[str, torch.Tensor]], epoch: EpochMaker) -> Stage:
-    """A stage of its notes, and of its tensors by name, `weights` and `optimizer` apart."""
     history = tuple(epoch(**values) for values in notes["history"])
     return Stage(State(parts["weights"], parts["optimizer"], history), tuple(notes["origins"]), notes["about"])
 
 
 def _parse(body: bytes, epoch: EpochMaker) -> Stage | None:
-    """A stage from the bytes of a safetensors file; None if another version of AGR wrote it in another form."""
+    """A stage from the bytes of a safetensors file; None if another version of AGR wrote another format."""
     parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "optimizer": {}}
     try:
         for name, tensor in tensors_from_bytes(body).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
-        return _stage(notes_of(body), parts, epoch)
-    except (ValueError, KeyError, TypeError, SafetensorError):
+        return _stage(_notes_of(body), parts, epoch)
+    except (*DAMAGED, SafetensorError):
         return None

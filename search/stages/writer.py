@@ -1,7 +1,7 @@
-"""Write a trial's stages into the store, and go on when the store does not accept them.
+"""Write a trial's stages to the store, and keep training when that fails.
 
-A stage that cannot be stored, because the disk is full or the network fails, stays in memory and is tried again after
-the next epoch. Training continues; until then, other trials cannot use these epochs.
+A stage that cannot be stored, because the disk is full or the network fails, stays in memory and is written again after
+the next epoch. Until then, other trials cannot use it.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ class StageWriter:
     """Writes the stages of one trial.
 
     Attributes:
-        trouble: Why the store did not accept the last stage, or "".
+        trouble: Why the last stage could not be stored, or "".
     """
 
     def __init__(self, store: StageStore, elsewhere: str) -> None:
-        """`elsewhere` is the URI of a second store, for a stage that the driver needs while the first accepts none."""
+        """`elsewhere` is the URI of a second store, for a stage that the driver needs while the first one fails."""
         self.trouble = ""
         self._store = store
         self._elsewhere = elsewhere
         self._waiting: dict[str, Stage] = {}
 
-    def keep(self, key: str, stage: Stage, spare: Iterable[str]) -> None:
-        """Store a stage, and then delete those whose keys are in `spare`."""
-        names = list(spare)
-        self._waiting = {name: kept for name, kept in self._waiting.items() if name not in names} | {key: stage}
+    def keep(self, key: str, stage: Stage, obsolete: Iterable[str]) -> None:
+        """Store a stage, and then delete those whose keys are in `obsolete`."""
+        deleted = list(obsolete)
+        self._waiting = {other: stage for other, stage in self._waiting.items() if other not in deleted} | {key: stage}
         self.trouble = ""
-        for name, kept in list(self._waiting.items()):
+        for waiting, unsaved in list(self._waiting.items()):
             try:
-                self._store.put(name, kept)
+                self._store.put(waiting, unsaved)
             except OSError as error:
                 self.trouble = error.strerror or str(error)
                 return
-            del self._waiting[name]
+            del self._waiting[waiting]
         with suppress(OSError):
-            for name in names:
-                self._store.drop(name)
+            for other in deleted:
+                self._store.drop(other)
 
     def home(self, key: str) -> str:
-        """The URI of the store that holds a stage, which is written to the second one if it still waits.
+        """The URI of the store that holds a stage. A stage that waits is written to the second store first.
 
         Raises:
             OSError: If neither store accepts the stage.

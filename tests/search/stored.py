@@ -8,15 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from search.stages.leases import Lease
+from agr.common.processes import driver
+from search.stages.leases import LeaseFile
 from search.stages.store import StageStore
 from tests.search.fakes import made_stage
 
 KEYS = [digit * 64 for digit in "0123456789"]
-HERE, ELSEWHERE = socket.gethostname(), "another-machine"
+HERE, ELSEWHERE = socket.gethostname(), "another-machine:7:1700000000"  # a host, and a driver on another one
 
 
 def keep(store: StageStore, *ages: float) -> int:
@@ -33,16 +35,16 @@ def touch(store: StageStore, name: str, hours: float) -> None:
     os.utime(Path(store.uri) / name, (then, then))
 
 
-def lease(store: StageStore, search: str, keys: list[str], hours: float = 0.0, **changes: object) -> None:
+def lease(store: StageStore, search: str, keys: Sequence[object], hours: float = 0.0, **changes: object) -> None:
     """A lease in one file, as a search wrote it so many hours ago."""
-    values = asdict(replace(Lease(search, HERE, os.getpid(), True, tuple(keys)), **changes))  # type: ignore[arg-type]
+    values = asdict(LeaseFile(search, driver(), True)) | {"keys": list(keys)} | changes
     store.storage.write(f"leases/{search}.lease", json.dumps(values).encode())
     touch(store, f"leases/{search}.lease", hours)
 
 
 def lease_files(store: StageStore) -> list[str]:
     """The names of all files of leases."""
-    return sorted(entry.name for entry in store.storage.entries(".lease"))
+    return sorted(file.name for file in store.storage.files(".lease"))
 
 
 def there(store: StageStore) -> list[str]:
@@ -50,8 +52,8 @@ def there(store: StageStore) -> list[str]:
     return [key[0] for key in KEYS if store.get(key) is not None]
 
 
-def dead_pid() -> int:
-    """The id of a process that has ended."""
+def dead_driver() -> str:
+    """A driver of this machine that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return process.pid
+    return f"{HERE}:{process.pid}:1700000000"

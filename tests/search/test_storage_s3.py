@@ -1,4 +1,4 @@
-"""The stage store behind S3: moto's server in a process of its own, reached as the documentation says."""
+"""The stage store in an S3 bucket, served by moto in a separate process."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def store(bucket: str) -> StageStore:
 
 
 def names(store: StageStore) -> list[str]:
-    return sorted(entry.name for entry in store.storage.entries(""))
+    return sorted(file.name for file in store.storage.files(""))
 
 
-def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
+def test_a_stage_is_read_to_the_bit_as_it_was_written(store: StageStore) -> None:
     stage = made_stage(epochs=3)
     store.put(KEYS[0], stage)
     back = StageStore(store.uri).get(KEYS[0])
@@ -96,38 +96,38 @@ def test_a_second_stage_replaces_the_first(store: StageStore) -> None:
     assert names(store) == [StageStore.name(KEYS[0])]
 
 
-@pytest.mark.parametrize("kept", [0, 10, 300, -1], ids=["empty", "10 bytes", "300 bytes", "all but one byte"])
-def test_a_torn_stage_is_deleted(store: StageStore, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 10, 300, -1], ids=["empty", "10 bytes", "300 bytes", "all but one byte"])
+def test_a_truncated_stage_is_deleted(store: StageStore, length: int) -> None:
     store.put(KEYS[0], made_stage())
     whole = store.storage.read(StageStore.name(KEYS[0]))
     assert whole is not None
-    store.storage.write(StageStore.name(KEYS[0]), whole[:kept])
+    store.storage.write(StageStore.name(KEYS[0]), whole[:length])
     assert store.get(KEYS[0]) is None
     assert names(store) == []
 
 
-def test_entries_tell_name_size_and_time(store: StageStore) -> None:
+def test_files_are_listed_with_name_size_and_time(store: StageStore) -> None:
     before = time.time()
     store.storage.write("aa/one.stage", b"1")
     store.storage.write("leases/s.lease", b"22")
-    (found,) = store.storage.entries(".stage")
+    (found,) = store.storage.files(".stage")
     assert (found.name, found.size) == ("aa/one.stage", 1)
     assert before - 5 <= found.changed <= time.time() + 5
     assert store.storage.read("leases/s.lease", 1) == b"2"
 
 
-def test_pruning_spares_the_stages_of_a_running_search(store: StageStore) -> None:
+def test_pruning_keeps_the_stages_of_a_running_search(store: StageStore) -> None:
     for key in KEYS:
         store.put(key, made_stage())
     holder = Leaseholder(store, "running", KEYS[:2])
     deleted, _ = prune(store, 0)
-    assert sorted(kept.key for kept in deleted) == KEYS[2:]
+    assert sorted(stage.key for stage in deleted) == KEYS[2:]
     holder.end()
     assert len(prune(store, 0)[0]) == 2
     assert names(store) == []
 
 
-def test_the_commands_take_the_uri(store: StageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_accept_a_bucket(store: StageStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.put(KEYS[0], made_stage())
     assert main(["list", "--stage-store", store.uri]) == 0
     assert f"{store.uri}: 1 stages" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_the_commands_take_the_uri(store: StageStore, capsys: pytest.CaptureFixt
     assert "1 stages deleted" in capsys.readouterr().out
 
 
-def test_clearing_removes_what_is_below_and_nothing_beside(bucket: str) -> None:
+def test_clear_deletes_the_files_below_the_root_only(bucket: str) -> None:
     name = uuid.uuid4().hex
     one, other = Storage(f"{bucket}/{name}"), Storage(f"{bucket}/{name}-2")
     one.write("a/x", b"x")
@@ -143,11 +143,11 @@ def test_clearing_removes_what_is_below_and_nothing_beside(bucket: str) -> None:
     other.write("z", b"z")
     one.clear()
     one.clear()
-    assert list(one.entries("")) == []
+    assert list(one.files("")) == []
     assert other.read("z") == b"z"
 
 
-def test_a_bucket_that_is_not_there_is_one_line(bucket: str) -> None:
+def test_a_missing_bucket_is_a_one_line_error(bucket: str) -> None:
     with pytest.raises(OSError, match="no-such-bucket") as caught:
         Storage("s3://no-such-bucket/x").write("a", b"a")
     assert "\n" not in str(caught.value)

@@ -108,6 +108,11 @@ def test_a_width_that_does_not_fit_is_refused(folder: Path, width: object, part:
     assert part in message(folder)
 
 
+def test_settings_of_an_earlier_version_are_read_under_their_current_names(folder: Path) -> None:
+    edit(folder, lambda values: values.update(settings={"lr": 0.1, "vary_pitch": 0.2, "vary_population": 1.0}))
+    assert bundle.load(folder).card.settings == {"lr": 0.1, "augment_pitch": 0.2, "augment_pitch_targets": 1.0}
+
+
 def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
     loaded = bundle.load(bundle_folder)
     assert not loaded.model.training

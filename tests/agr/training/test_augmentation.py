@@ -1,4 +1,4 @@
-"""Augmentation: what its numbers depend on, how often and how strongly each part happens, what is refused."""
+"""Augmentation: its random numbers, the share and strength of each part, and refused settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agr.recipes.base import FRAMES
 from agr.recipes.voice_features import BANDS, band_hz
 from agr.recipes.voice_image import LAG_STEP, WARP_RANGE, WARPS, Change, draw
 from agr.training import augmentation
-from agr.training.augmentation import COLUMNS, DEFAULT, NONE, Augmentation, augment, change, drawn
+from agr.training.augmentation import COLUMNS, DEFAULT, NONE, Augmentation, augment, change, random_numbers
 
 CPU = torch.device("cpu")
 MANY = 4_000
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def changed(strength: Augmentation, clips: int = MANY, epoch: int = 0) -> Change:
-    return change(drawn(clips, 0, epoch), strength, CPU)
+    return change(random_numbers(clips, 0, epoch), strength, CPU)
 
 
 def only(**strengths: Any) -> Augmentation:
     return replace(NONE, **strengths)
 
 
-def evidence_of(data: ImageSet) -> NDArray[np.uint8]:
+def features_of(data: ImageSet) -> NDArray[np.uint8]:
     assert data.evidence is not None
     return np.array(data.evidence[:16])
 
@@ -41,17 +41,17 @@ def evidence_of(data: ImageSet) -> NDArray[np.uint8]:
 
 
 def test_draws_depend_on_seed_epoch_and_clip() -> None:
-    one = drawn(50, seed=3, epoch=2)
+    one = random_numbers(50, seed=3, epoch=2)
     assert one.shape == (50, COLUMNS)
-    np.testing.assert_array_equal(drawn(50, seed=3, epoch=2), one)
-    for other in (drawn(50, seed=4, epoch=2), drawn(50, seed=3, epoch=3)):
+    np.testing.assert_array_equal(random_numbers(50, seed=3, epoch=2), one)
+    for other in (random_numbers(50, seed=4, epoch=2), random_numbers(50, seed=3, epoch=3)):
         assert not (other == one).any()
     assert len(np.unique(one)) == one.size
     assert one.min() >= 0
     assert one.max() < 1
 
 
-def test_draws_leave_the_global_generators_alone() -> None:
+def test_draws_do_not_change_the_global_generators() -> None:
     np.random.seed(5)
     torch.manual_seed(5)
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index]
@@ -61,15 +61,15 @@ def test_draws_leave_the_global_generators_alone() -> None:
 
 
 def test_draws_differ_from_those_that_order_an_epoch() -> None:
-    assert drawn(5, 0, 0)[0, 0] != np.random.default_rng([0, 0]).random()
+    assert random_numbers(5, 0, 0)[0, 0] != np.random.default_rng([0, 0]).random()
 
 
-# --- what they do
+# --- the parts
 
 
 def test_no_strength_changes_nothing(voice_images: ImageSet) -> None:
-    found = torch.from_numpy(evidence_of(voice_images))
-    difference = augment(found, drawn(16, 0, 0), NONE).int() - draw(found).int()
+    found = torch.from_numpy(features_of(voice_images))
+    difference = augment(found, random_numbers(16, 0, 0), NONE).int() - draw(found).int()
     assert difference.abs().max() <= 1
     nothing = changed(NONE)
     assert nothing.noise is None
@@ -80,16 +80,16 @@ def test_no_strength_changes_nothing(voice_images: ImageSet) -> None:
     assert (nothing.formants == WARPS // 2).all()
 
 
-def test_what_a_clip_meets_does_not_depend_on_its_batch(voice_images: ImageSet) -> None:
-    found, draws = torch.from_numpy(evidence_of(voice_images)), drawn(16, 1, 4)
+def test_the_augmentation_of_a_clip_does_not_depend_on_its_batch(voice_images: ImageSet) -> None:
+    found, draws = torch.from_numpy(features_of(voice_images)), random_numbers(16, 1, 4)
     together = augment(found, draws, DEFAULT).int()
     for rows in ([3], [15, 2, 9]):
         assert (augment(found[rows], draws[rows], DEFAULT).int() - together[rows]).abs().max() <= 1
 
 
-def test_the_same_draws_give_the_same_pictures_to_the_bit_and_others_others(voice_images: ImageSet) -> None:
-    found = torch.from_numpy(evidence_of(voice_images))
-    one, same, other = (augment(found, drawn(16, 0, epoch), DEFAULT) for epoch in (0, 0, 1))
+def test_the_same_draws_give_the_same_images_to_the_bit(voice_images: ImageSet) -> None:
+    found = torch.from_numpy(features_of(voice_images))
+    one, same, other = (augment(found, random_numbers(16, 0, epoch), DEFAULT) for epoch in (0, 0, 1))
     assert torch.equal(one, same)
     assert all(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -109,7 +109,7 @@ def test_pitch_formants_and_shift_fill_their_ranges_evenly() -> None:
         assert float(sizes.std()) == pytest.approx(edge / np.sqrt(3), rel=0.1)
 
 
-def test_speed_moves_pitch_and_formants_by_one_factor() -> None:
+def test_speed_shifts_pitch_and_formants_by_one_factor() -> None:
     found = changed(only(speed=0.25))
     pitch, warp = found.pitch * LAG_STEP, (found.formants - WARPS // 2) * WARP_RANGE / (WARPS // 2)
     assert (pitch - warp).abs().max() <= LAG_STEP / 2 + WARP_RANGE / (WARPS - 1) + 1e-6
@@ -123,10 +123,10 @@ def test_speed_and_formants_together_stay_within_what_can_be_drawn() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_line_noise_and_room_happen_to_their_share_of_clips(share: float) -> None:
-    sixth = 3 * np.sqrt(0.25 / MANY)  # three standard errors
+def test_line_noise_and_room_are_applied_to_their_share_of_clips(share: float) -> None:
+    tolerance = 3 * np.sqrt(0.25 / MANY)  # three standard errors
     line = changed(only(line=share)).gain
-    assert float((line.min(dim=1).values < 0.1).double().mean()) == pytest.approx(share, abs=sixth)
+    assert float((line.min(dim=1).values < 0.1).double().mean()) == pytest.approx(share, abs=tolerance)
     noise, room = changed(only(noise=share)).noise, changed(only(room=share)).room
     if share == 0:
         assert noise is None
@@ -134,12 +134,12 @@ def test_line_noise_and_room_happen_to_their_share_of_clips(share: float) -> Non
         return
     assert noise is not None
     assert room is not None
-    assert float((noise.sum(dim=(1, 2)) > 0).double().mean()) == pytest.approx(share, abs=sixth)
+    assert float((noise.sum(dim=(1, 2)) > 0).double().mean()) == pytest.approx(share, abs=tolerance)
     smeared = (room - torch.eye(FRAMES)).abs().sum(dim=(1, 2)) > 0
-    assert float(smeared.double().mean()) == pytest.approx(share, abs=sixth)
+    assert float(smeared.double().mean()) == pytest.approx(share, abs=tolerance)
 
 
-def test_which_parts_happen_to_a_clip_is_independent() -> None:
+def test_parts_are_applied_independently() -> None:
     found = changed(only(line=0.5, noise=0.5, room=0.5))
     assert found.noise is not None
     assert found.room is not None
@@ -162,7 +162,7 @@ def test_noise_is_0_to_35_db_below_the_voice() -> None:
     assert -1 < float(db.max()) < 1
     assert float(db.mean()) == pytest.approx(-17.5, abs=0.7)
     assert (noise >= 0).all()
-    assert noise[0].std() > 0  # it wavers
+    assert noise[0].std() > 0  # it is not constant
 
 
 def test_a_telephone_passes_the_middle_and_little_else() -> None:
@@ -180,7 +180,7 @@ def test_colour_is_a_smooth_curve_of_some_decibels() -> None:
     assert (db[:, 1:] - db[:, :-1]).abs().max() < 4  # from band to band
 
 
-def test_a_room_hears_earlier_frames_alone_and_rings_out() -> None:
+def test_a_room_adds_decaying_power_to_later_frames() -> None:
     room = changed(only(room=1), clips=200).room
     assert room is not None
     later = torch.arange(FRAMES)[None, :] - torch.arange(FRAMES)[:, None]
@@ -208,13 +208,13 @@ def test_a_strength_out_of_its_range_is_refused_and_its_edges_are_not(field: str
             replace(NONE, **{field: value})
 
 
-def test_strengths_are_read_from_words() -> None:
+def test_strengths_are_parsed() -> None:
     assert augmentation.parse([]) == DEFAULT
     assert augmentation.parse(["pitch=0.1", "shift=7"]) == replace(DEFAULT, pitch=0.1, shift=7)
 
 
 @pytest.mark.parametrize("word", ["pitch", "pitch=", "pitch=high", "loudness=1", "shift=1.5", "", "=1"])
-def test_words_that_name_no_strength_are_refused(word: str) -> None:
+def test_invalid_strengths_are_refused(word: str) -> None:
     with pytest.raises(SettingsError, match=f"^--augment {word}: expected NAME=STRENGTH, NAME of speed, pitch"):
         augmentation.parse([word])
 

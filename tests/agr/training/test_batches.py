@@ -1,4 +1,4 @@
-"""How much a clip counts, in which order clips come, and what chance does to them."""
+"""The order of training clips, their weights, and the generator of dropout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import make
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
-from agr.training.batches import ONE_SIDED, class_weights, clip_weights, epoch_noise, epoch_order, weighted_loss
+from agr.training.batches import (
+    SINGLE_GENDER_WEIGHT,
+    class_weights,
+    clip_weights,
+    dropout_generator,
+    epoch_order,
+    weighted_loss,
+)
 
 
 def test_each_epoch_visits_every_training_clip_once_in_its_own_order() -> None:
@@ -25,29 +32,31 @@ def test_each_epoch_visits_every_training_clip_once_in_its_own_order() -> None:
 
 
 @pytest.mark.parametrize(("women", "men"), [(10, 10), (30, 10), (1, 99)])
-def test_class_weights_make_both_genders_count_the_same(women: int, men: int) -> None:
+def test_class_weights_balance_the_genders(women: int, men: int) -> None:
     weights = class_weights(np.repeat([0, 1], [women, men]))
     assert weights.dtype == torch.float32
     assert float(weights[0]) * women == pytest.approx(float(weights[1]) * men)
     assert float(weights[0]) * women + float(weights[1]) * men == pytest.approx(women + men)
 
 
-def test_dropouts_noise_is_drawn_from_seed_and_epoch_alone() -> None:
+def test_dropout_depends_on_seed_and_epoch_only() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     drawn = {
-        (seed, index): torch.rand(6, generator=epoch_noise(seed, index)) for seed in range(3) for index in range(4)
+        (seed, index): torch.rand(6, generator=dropout_generator(seed, index))
+        for seed in range(3)
+        for index in range(4)
     }
     assert torch.equal(torch.get_rng_state(), before)
     assert len({tuple(values.tolist()) for values in drawn.values()}) == 12
     torch.rand(9)
     for (seed, index), values in drawn.items():
-        assert torch.equal(torch.rand(6, generator=epoch_noise(seed, index)), values)
+        assert torch.equal(torch.rand(6, generator=dropout_generator(seed, index)), values)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
-def test_every_seed_has_its_noise(seed: int) -> None:
-    assert float(torch.rand(10_000, generator=epoch_noise(seed, 9_999)).mean()) == pytest.approx(0.5, abs=0.02)
+def test_dropout_accepts_every_seed(seed: int) -> None:
+    assert float(torch.rand(10_000, generator=dropout_generator(seed, 9_999)).mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
@@ -64,7 +73,7 @@ def corpora_of(*cells: tuple[str, str, int, int]) -> ImageSet:
 D = (("d", "female", 2, 3), ("d", "male", 7, 1))
 
 
-def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers() -> None:
+def test_genders_weigh_the_same_and_corpora_by_the_square_root_of_their_speakers() -> None:
     data = corpora_of(("a", "female", 16, 2), ("b", "female", 4, 50), ("a", "male", 9, 3), ("c", "male", 1, 1), *D)
     train = np.random.default_rng(0).permutation(len(data)).astype(np.int64)
     weights = clip_weights(data, train)
@@ -76,14 +85,14 @@ def test_genders_count_the_same_and_corpora_by_the_square_root_of_their_speakers
         return float(weights[torch.from_numpy((corpus == name) & (data.labels == label))].sum()) / len(data)
 
     shares = [share(*cell) for cell in (("a", 0), ("b", 0), ("d", 0), ("a", 1), ("c", 1), ("d", 1))]
-    both, women, men = 5 + 3, 2 * ONE_SIDED, 1 * ONE_SIDED
-    of_women, of_men = [5, 2 * ONE_SIDED, 3], [5, 1 * ONE_SIDED, 3]
+    both, women, men = 5 + 3, 2 * SINGLE_GENDER_WEIGHT, 1 * SINGLE_GENDER_WEIGHT
+    of_women, of_men = [5, 2 * SINGLE_GENDER_WEIGHT, 3], [5, 1 * SINGLE_GENDER_WEIGHT, 3]
     expected = [each / (both + women) / 2 for each in of_women] + [each / (both + men) / 2 for each in of_men]
     assert shares == pytest.approx(expected, rel=1e-5)
     assert len(set(weights[(corpus == "b") & (data.labels == 0)].tolist())) == 1
 
 
-def test_clips_that_do_not_train_count_nothing_and_change_nothing() -> None:
+def test_clips_outside_the_training_set_have_no_weight() -> None:
     data = corpora_of(("a", "female", 7, 3), ("a", "male", 5, 3))
     split = make(data, "speakers")
     weights = clip_weights(data, split.train)
@@ -93,7 +102,7 @@ def test_clips_that_do_not_train_count_nothing_and_change_nothing() -> None:
     torch.testing.assert_close(weights[split.train], one_corpus)
 
 
-def test_a_weighted_loss_of_one_corpus_is_that_of_weighted_classes() -> None:
+def test_the_weighted_loss_of_one_corpus_is_that_of_weighted_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     output, y = torch.randn(9, 2, generator=generator), torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 1])
     weight = torch.tensor([1.5, 0.75])

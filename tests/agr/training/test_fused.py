@@ -1,4 +1,4 @@
-"""Lanes against separate trials: the same numbers up to rounding, whatever parts, ends, fails or is already known.
+"""Lanes compared with separate trials: they agree up to rounding when trials part, end, fail or are resumed.
 
 Tolerance: sums of float32 run in another order, and Adam divides a gradient by its own size, so rounding moves a
 weight by a share of the learning rate however small the gradient. Measured over these epochs: weights by up to 0.08
@@ -8,7 +8,7 @@ which there are 12 to 28) and 1e-3; scores have to be equal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from agr.errors import SettingsError, TrainingError
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
 from agr.training.augmentation import DEFAULT
-from agr.training.fused import Outcome, Rates, check, fit_fused, fused_epochs, wanted_at
+from agr.training.fused import LaneResult, Rates, check, fused_epochs, lanes_to_train
 from agr.training.fused_cnn import FORWARDS, Layout, adam
 from agr.training.loop import Epoch, State, fit
 from agr.training.model import build, to_input
@@ -32,7 +32,7 @@ from agr.training.settings import STEP_SIZE, Settings
 CPU = torch.device("cpu")
 SHARE, LOSS = 0.5, 1e-3  # of the learning rate that weights, and by which losses, may differ
 BASE = Settings(epochs=7, lr=0.001, gamma=0.5, batch_size=7, seed=3)  # 7 leaves a smaller last batch
-BRANCHES = [replace(BASE, epochs=e, lr=lr, gamma=g) for lr in (0.001, 0.01) for e, g in ((3, 0.1), (6, 0.1), (7, 0.5))]
+POINTS = [replace(BASE, epochs=e, lr=lr, gamma=g) for lr in (0.001, 0.01) for e, g in ((3, 0.1), (6, 0.1), (7, 0.5))]
 LOSSES = ("train_loss", "val_loss", "val_ece")
 SCORES = ("train_accuracy", "train_balanced_accuracy", "val_accuracy", "val_balanced_accuracy")
 
@@ -60,7 +60,7 @@ SPLIT = make(DATA, "speakers", seed=0)
 
 @dataclass
 class Log:
-    """A report that keeps what it is handed, in order."""
+    """A report that keeps its arguments, in order."""
 
     lanes: list[Rates] = field(default_factory=list)
     states: dict[Rates, State] = field(default_factory=dict)
@@ -71,20 +71,43 @@ class Log:
         self.states[rates] = state
 
 
+def fit_fused(
+    data: ImageSet,
+    split: Split,
+    points: Sequence[Settings],
+    device: torch.device,
+    report: Callable[[Rates, Epoch, State], None] | None = None,
+    resume: Mapping[Rates, State] | None = None,
+) -> dict[Settings, LaneResult]:
+    """Run `fused_epochs` to the end; the last state of each point, or the error that ended it."""
+    known: dict[Rates, LaneResult] = dict(resume or {})
+    for results in fused_epochs(data, split, points, device, resume):
+        known |= results
+        for prefix, result in results.items():
+            if report is not None and isinstance(result, State):
+                report(prefix, result.history[-1], result)
+
+    def end(rates: Rates) -> LaneResult:
+        lanes = (known.get(rates[:count]) for count in range(1, len(rates)))
+        return next((lane for lane in lanes if isinstance(lane, TrainingError)), None) or known[rates]
+
+    return {point: end(point.rates()) for point in points}
+
+
 @pytest.fixture(scope="module")
 def separate() -> dict[Settings, State]:
-    return {branch: fit(DATA, SPLIT, branch, CPU) for branch in BRANCHES}
+    return {point: fit(DATA, SPLIT, point, CPU) for point in POINTS}
 
 
 @pytest.fixture(scope="module")
-def fused() -> tuple[dict[Settings, Outcome], Log]:
+def fused() -> tuple[dict[Settings, LaneResult], Log]:
     log = Log()
-    return fit_fused(DATA, SPLIT, BRANCHES, CPU, log), log
+    return fit_fused(DATA, SPLIT, POINTS, CPU, log), log
 
 
-def state_of(outcome: Outcome) -> State:
-    assert isinstance(outcome, State)
-    return outcome
+def state_of(result: LaneResult) -> State:
+    assert isinstance(result, State)
+    return result
 
 
 def assert_agree(found: State, expected: State, lr: float) -> None:
@@ -108,12 +131,12 @@ def bits(state: State) -> list[Any]:
     return [(name, tensor.numpy().tobytes()) for name, tensor in tensors] + history
 
 
-# ---- the parts
+# ---- parts
 
 
 @pytest.mark.parametrize("name", FORWARDS)
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_a_lane_answers_as_its_model_alone(name: str, lanes: int) -> None:
+def test_the_logits_of_a_lane_are_those_of_its_model(name: str, lanes: int) -> None:
     images = torch.from_numpy(DATA.pixels[:5].copy())
     models = [build(name, seed) for seed in range(lanes)]
     layout = Layout.of(models[0])
@@ -134,7 +157,7 @@ def test_rows_unpack_to_the_tensors_that_were_packed() -> None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_adam_steps_each_row_as_torchs_own_at_its_own_rate(weight_decay: float) -> None:
+def test_adam_agrees_with_torch_in_each_row(weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rates = [0.1, 0.001, 0.0]
     rows = torch.randn(3, 11, generator=generator)
@@ -156,7 +179,7 @@ A, B = (0.1, 0.1, 0.01), (0.1, 0.1, 0.02)
 
 
 @pytest.mark.parametrize(
-    ("index", "branches", "known", "failed", "expected"),
+    ("index", "points", "known", "failed", "expected"),
     [
         (0, [A, B], [], [], [(0.1,)]),
         (1, [A, B], [], [], [(0.1, 0.1)]),
@@ -176,34 +199,34 @@ A, B = (0.1, 0.1, 0.01), (0.1, 0.1, 0.02)
     ],
 )
 def test_the_lanes_of_an_epoch(
-    index: int, branches: list[Rates], known: list[Rates], failed: list[Rates], expected: list[Rates]
+    index: int, points: list[Rates], known: list[Rates], failed: list[Rates], expected: list[Rates]
 ) -> None:
-    assert wanted_at(index, branches, dict.fromkeys(known), set(failed)) == tuple(expected)
+    assert lanes_to_train(index, points, dict.fromkeys(known), set(failed)) == tuple(expected)
 
 
 def test_the_default_grid_is_three_lanes_then_nine() -> None:
     points = [Settings(e, lr, g).rates() for e in (5, 10, 20) for lr in (0.1, 0.01, 0.001) for g in (0.1, 0.3, 0.7)]
-    counts = [len(wanted_at(index, points, {}, set())) for index in range(21)]
+    counts = [len(lanes_to_train(index, points, {}, set())) for index in range(21)]
     assert counts == [3] * 5 + [9] * 15 + [0]
 
 
-# ---- the whole
+# ---- whole trainings
 
 
-@pytest.mark.parametrize("branch", BRANCHES, ids=lambda b: f"{b.epochs}-{b.lr:g}-{b.gamma:g}")
-def test_every_branch_ends_as_it_does_alone(
-    branch: Settings, separate: dict[Settings, State], fused: tuple[dict[Settings, Outcome], Log]
+@pytest.mark.parametrize("point", POINTS, ids=lambda b: f"{b.epochs}-{b.lr:g}-{b.gamma:g}")
+def test_every_trial_agrees_with_separate_training(
+    point: Settings, separate: dict[Settings, State], fused: tuple[dict[Settings, LaneResult], Log]
 ) -> None:
-    assert_agree(state_of(fused[0][branch]), separate[branch], branch.lr)
+    assert_agree(state_of(fused[0][point]), separate[point], point.lr)
 
 
-def test_each_lane_is_reported_once_an_epoch(fused: tuple[dict[Settings, Outcome], Log]) -> None:
+def test_each_lane_is_reported_once_an_epoch(fused: tuple[dict[Settings, LaneResult], Log]) -> None:
     ends, log = fused
-    expected = {branch.rates()[:count] for branch in BRANCHES for count in range(1, branch.epochs + 1)}
+    expected = {point.rates()[:count] for point in POINTS for count in range(1, point.epochs + 1)}
     assert len(log.lanes) == len(expected) == 2 * (STEP_SIZE + 1 + 2)
     assert set(log.lanes) == expected
     assert [len(rates) for rates in log.lanes] == sorted(len(rates) for rates in log.lanes)
-    assert all(state_of(ends[branch]) is log.states[branch.rates()] for branch in BRANCHES)
+    assert all(state_of(ends[point]) is log.states[point.rates()] for point in POINTS)
     for rates, state in log.states.items():
         assert [epoch.lr for epoch in state.history] == list(rates)
         assert all(epoch.seconds > 0 for epoch in state.history)
@@ -215,22 +238,22 @@ def test_the_same_lanes_repeat_to_the_bit_and_reported_states_are_copies() -> No
             for tensor in (*state.weights.values(), *state.optimizer.values()):
                 tensor.fill_(float("nan"))
 
-    branches = [replace(BASE, epochs=2, lr=lr) for lr in (0.001, 0.01)]
-    one, other = fit_fused(DATA, SPLIT, branches, CPU), fit_fused(DATA, SPLIT, branches, CPU, spoil)
-    assert all(bits(state_of(one[branch])) == bits(state_of(other[branch])) for branch in branches)
+    points = [replace(BASE, epochs=2, lr=lr) for lr in (0.001, 0.01)]
+    one, other = fit_fused(DATA, SPLIT, points, CPU), fit_fused(DATA, SPLIT, points, CPU, spoil)
+    assert all(bits(state_of(one[point])) == bits(state_of(other[point])) for point in points)
 
 
-def test_a_lanes_state_is_continued_by_a_separate_trial(
-    separate: dict[Settings, State], fused: tuple[dict[Settings, Outcome], Log]
+def test_a_separate_trial_can_continue_a_lane(
+    separate: dict[Settings, State], fused: tuple[dict[Settings, LaneResult], Log]
 ) -> None:
-    for branch in BRANCHES:
-        for done in {1, STEP_SIZE} & set(range(branch.epochs)):
-            state = fit(DATA, SPLIT, branch, CPU, resume=fused[1].states[branch.rates()[:done]])
-            assert_agree(state, separate[branch], branch.lr)
+    for point in POINTS:
+        for done in {1, STEP_SIZE} & set(range(point.epochs)):
+            state = fit(DATA, SPLIT, point, CPU, resume=fused[1].states[point.rates()[:done]])
+            assert_agree(state, separate[point], point.lr)
 
 
-def test_a_separate_trials_state_is_continued_by_a_lane(separate: dict[Settings, State]) -> None:
-    short, _, long = BRANCHES[:3]
+def test_a_lane_can_continue_a_separate_trial(separate: dict[Settings, State]) -> None:
+    short, _, long = POINTS[:3]
     before = bits(separate[short])
     found = fit_fused(DATA, SPLIT, [long], CPU, resume={short.rates(): separate[short]})
     assert_agree(state_of(found[long]), separate[long], long.lr)
@@ -238,55 +261,55 @@ def test_a_separate_trials_state_is_continued_by_a_lane(separate: dict[Settings,
 
 
 def test_each_branch_starts_from_its_deepest_known_state(
-    separate: dict[Settings, State], fused: tuple[dict[Settings, Outcome], Log]
+    separate: dict[Settings, State], fused: tuple[dict[Settings, LaneResult], Log]
 ) -> None:
-    short, middle, long, *others = BRANCHES
+    short, middle, long, *others = POINTS
     states = fused[1].states
     known = {rates: states[rates] for rates in (long.rates()[:2], middle.rates(), others[2].rates()[:5])}
     log = Log()
-    ends = fit_fused(DATA, SPLIT, BRANCHES, CPU, log, known)
+    ends = fit_fused(DATA, SPLIT, POINTS, CPU, log, known)
     expected = [long.rates()[:k] for k in range(3, 8)] + [others[0].rates()[:k] for k in range(1, 4)]
     expected += [others[1].rates(), *(others[2].rates()[:k] for k in (6, 7))]
     assert sorted(log.lanes) == sorted(expected)
     assert ends[middle] is states[middle.rates()]
-    for branch in (short, long, *others):
-        assert_agree(state_of(ends[branch]), separate[branch], branch.lr)
+    for point in (short, long, *others):
+        assert_agree(state_of(ends[point]), separate[point], point.lr)
 
 
-def test_where_all_is_known_nothing_is_trained_and_every_epoch_still_counts(separate: dict[Settings, State]) -> None:
-    known = {branch.rates(): state for branch, state in separate.items()}
+def test_known_trials_are_not_trained_again_but_every_epoch_is_yielded(separate: dict[Settings, State]) -> None:
+    known = {point.rates(): state for point, state in separate.items()}
     log = Log()
-    assert fit_fused(DATA, SPLIT, BRANCHES, CPU, log, known) == separate
+    assert fit_fused(DATA, SPLIT, POINTS, CPU, log, known) == separate
     assert log.lanes == []
-    assert list(fused_epochs(DATA, SPLIT, BRANCHES, CPU, known)) == [{}] * 7
+    assert list(fused_epochs(DATA, SPLIT, POINTS, CPU, known)) == [{}] * 7
 
 
-# ---- what ends a lane, and what is refused
+# ---- errors
 
 
 def overflowing(settings: Settings) -> State:
-    """A trial after one epoch whose weights are so large that the next loss is no number."""
+    """A trial after one epoch whose weights are so large that the next loss is NaN."""
     first = fit(DATA, SPLIT, replace(settings, epochs=1), CPU)
     return replace(first, weights={name: torch.full_like(tensor, 1e30) for name, tensor in first.weights.items()})
 
 
 def test_a_lane_that_diverges_ends_alone(separate: dict[Settings, State]) -> None:
-    _, middle, long, *others = BRANCHES
+    _, middle, long, *others = POINTS
     log = Log()
     known = {middle.rates()[:1]: overflowing(middle)}
-    ends = fit_fused(DATA, SPLIT, BRANCHES, CPU, log, known)
-    for branch in (middle, long):
-        error = ends[branch]
+    ends = fit_fused(DATA, SPLIT, POINTS, CPU, log, known)
+    for point in (middle, long):
+        error = ends[point]
         assert isinstance(error, TrainingError)
         assert str(error) == "epoch 2: loss nan in training, nan in validation; diverged"
-    for branch in others:
-        assert_agree(state_of(ends[branch]), separate[branch], branch.lr)
+    for point in others:
+        assert_agree(state_of(ends[point]), separate[point], point.lr)
     assert {rates[0] for rates in log.lanes} == {others[0].lr}
 
 
 def test_when_all_lanes_diverge_each_says_so() -> None:
-    ends = fit_fused(DATA, SPLIT, BRANCHES[:3], CPU, resume={BASE.rates()[:1]: overflowing(BASE)})
-    assert [type(outcome) for outcome in ends.values()] == [TrainingError] * 3
+    ends = fit_fused(DATA, SPLIT, POINTS[:3], CPU, resume={BASE.rates()[:1]: overflowing(BASE)})
+    assert [type(result) for result in ends.values()] == [TrainingError] * 3
 
 
 @pytest.mark.parametrize(
@@ -304,20 +327,20 @@ def test_when_all_lanes_diverge_each_says_so() -> None:
         ),
     ],
 )
-def test_points_that_are_no_one_batch_are_refused(points: Sequence[Settings], message: str) -> None:
+def test_points_with_different_settings_are_refused(points: Sequence[Settings], message: str) -> None:
     for refuses in (check, lambda given: fit_fused(DATA, SPLIT, given, CPU)):
         with pytest.raises(SettingsError) as caught:
             refuses(points)
         assert str(caught.value) == f"--lanes fused: {message}"
 
 
-def test_points_that_share_all_but_their_rates_are_accepted() -> None:
+def test_points_that_differ_in_learning_rates_only_are_accepted() -> None:
     check([BASE])
-    check([replace(branch, dropout=0.3, width=0.5, weight_decay=0.1, label_smoothing=0.1) for branch in BRANCHES])
+    check([replace(point, dropout=0.3, width=0.5, weight_decay=0.1, label_smoothing=0.1) for point in POINTS])
 
 
 class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Images that remember which rows were asked for."""
+    """An array that records which rows are read."""
 
     asked: list[int]
 
@@ -333,7 +356,7 @@ def test_test_clips_are_never_read_the_others_as_often_as_needed() -> None:
     assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.train, *SPLIT.val])
 
 
-def test_clips_in_any_order_of_a_split_meet_their_labels() -> None:
+def test_labels_belong_to_their_clips_in_any_order_of_a_split() -> None:
     mixed = Split("mixed", SPLIT.train[::-1].copy(), np.roll(SPLIT.val, 3), SPLIT.test)
     point = replace(BASE, epochs=2)
     assert_agree(state_of(fit_fused(DATA, mixed, [point], CPU)[point]), fit(DATA, mixed, point, CPU), point.lr)
@@ -360,10 +383,10 @@ VARIED = replace(BASE, epochs=6, **{f"augment_{name}": value for name, value in 
 
 def test_lanes_meet_the_same_augmentation_as_separate_trials(voice_images: ImageSet) -> None:
     split = make(voice_images)
-    branches = [VARIED, replace(VARIED, gamma=0.1), replace(VARIED, epochs=3, lr=0.01)]
-    ends = fit_fused(voice_images, split, branches, CPU)
-    for branch in branches:
-        assert_agree(state_of(ends[branch]), fit(voice_images, split, branch, CPU), branch.lr)
+    points = [VARIED, replace(VARIED, gamma=0.1), replace(VARIED, epochs=3, lr=0.01)]
+    ends = fit_fused(voice_images, split, points, CPU)
+    for point in points:
+        assert_agree(state_of(ends[point]), fit(voice_images, split, point, CPU), point.lr)
     plain = fit(voice_images, split, replace(BASE, epochs=6), CPU).history[-1]
     assert abs(plain.train_loss - state_of(ends[VARIED]).history[-1].train_loss) > LOSS
 

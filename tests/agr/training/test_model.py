@@ -1,4 +1,4 @@
-"""The study's network against one put together independently, its widths, and the way bytes enter it."""
+"""The models: compared with the published network, their inputs, widths, dropout and latency."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from agr.errors import ModelError
 from agr.training.model import (
     LATENCY_SECONDS,
+    MAX_PARAMETERS,
     MODELS,
-    MOST,
     Cnn,
+    apply_dropout,
     build,
-    feed,
+    count_parameters,
+    from_onednn,
     latency_ms,
-    parameters,
-    strided,
-    thin,
+    model_input,
+    predict_logits,
     to_input,
 )
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def published() -> nn.Sequential:
-    """The study's network as its paper lists it, layer by layer."""
+    """The network as the paper lists it, layer by layer."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, stride=1, padding=1),
         nn.ReLU(),
@@ -96,11 +97,11 @@ def test_every_layer_is_the_published_one(seed: int, batch: int) -> None:
     assert torch.equal(logits, seen["out"])
 
 
-@pytest.mark.parametrize("way", ["feed", "to_input"])
+@pytest.mark.parametrize("way", ["model_input", "to_input"])
 def test_gradients_are_those_of_the_published_network(way: str) -> None:
     model, images = build("cnn", 1), some_images(4)
     reference = with_weights_of(model)
-    model(feed(model, images) if way == "feed" else to_input(images)).square().sum().backward()
+    model(model_input(model, images) if way == "model_input" else to_input(images)).square().sum().backward()
     reference(to_input(images)).square().sum().backward()
     for name, index in LAYERS.items():
         own = model.get_parameter(f"{name}.weight").grad
@@ -109,27 +110,27 @@ def test_gradients_are_those_of_the_published_network(way: str) -> None:
 
 @pytest.mark.parametrize("width", [0.25, 1.0, 1.28])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_answers_alike_in_the_layout_that_is_fastest(name: str, width: float) -> None:
+def test_logits_do_not_depend_on_the_memory_layout(name: str, width: float) -> None:
     model, images = build(name, 2, width), some_images(5)
     with torch.inference_mode():
-        torch.testing.assert_close(model(feed(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(model_input(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="this torch was built without oneDNN")
-def test_the_cnn_is_fed_in_onednns_layout_and_the_other_model_is_not() -> None:
+def test_the_input_of_the_cnn_alone_has_the_layout_of_onednn() -> None:
     images = some_images(2)
-    x = feed(build("cnn", 0), images)
+    x = model_input(build("cnn", 0), images)
     assert x.is_mkldnn
-    assert torch.equal(strided(x), to_input(images))
-    assert not feed(build("pooled", 0), images).is_mkldnn
+    assert torch.equal(from_onednn(x), to_input(images))
+    assert not model_input(build("pooled", 0), images).is_mkldnn
 
 
-def test_without_onednn_the_cnn_is_fed_as_every_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onednn_all_models_have_the_same_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     images, model = some_images(2), build("cnn", 0)
-    x = feed(model, images)
+    x = model_input(model, images)
     assert not x.is_mkldnn
-    assert strided(x) is x
+    assert from_onednn(x) is x
     torch.testing.assert_close(model(x), model(to_input(images)))
 
 
@@ -143,7 +144,7 @@ def test_input_covers_minus_one_to_one_evenly() -> None:
     torch.testing.assert_close(x[:, 1, 7, 50], torch.linspace(-1, 1, 256), rtol=0, atol=1e-6)
 
 
-def test_input_keeps_every_pixel_in_its_place_and_the_images_as_they_were() -> None:
+def test_input_keeps_the_place_of_every_pixel() -> None:
     images = some_images(3)
     before = images.clone()
     x = to_input(images)
@@ -161,7 +162,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert not any(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_weights_are_those_that_torch_draws_itself() -> None:
+def test_weights_are_initialised_as_torch_does() -> None:
     weights = build("cnn", 11).state_dict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
@@ -172,7 +173,7 @@ def test_weights_are_those_that_torch_draws_itself() -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 0, 7])
-def test_building_leaves_torchs_own_generator_alone(seed: int | None) -> None:
+def test_building_does_not_change_the_global_generator(seed: int | None) -> None:
     before = torch.get_rng_state()
     build("cnn", seed)
     assert torch.equal(torch.get_rng_state(), before)
@@ -184,7 +185,7 @@ def test_unknown_model_is_refused_with_the_known_ones(name: str) -> None:
         build(name, 0)
 
 
-# --- the other model
+# --- the pooled model
 
 
 def test_the_pooled_model_has_62882_parameters() -> None:
@@ -196,7 +197,7 @@ def test_the_pooled_model_has_62882_parameters() -> None:
     assert sum(counts.values()) == 62_882
 
 
-def test_the_pooled_model_hardly_minds_when_a_sound_comes() -> None:
+def test_the_logits_of_the_pooled_model_hardly_depend_on_the_time_of_a_sound() -> None:
     images = torch.full((1, 12, 98, 3), 40, dtype=torch.uint8)
     early, late = images.clone(), images.clone()
     early[:, :, 24:44] = late[:, :, 44:64] = some_images(1)[:, :, :20]
@@ -209,7 +210,7 @@ def test_the_pooled_model_hardly_minds_when_a_sound_comes() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_models_answer_does_not_depend_on_the_others_in_its_batch(name: str) -> None:
+def test_the_logits_of_an_image_do_not_depend_on_its_batch(name: str) -> None:
     model, images = build(name, 2), some_images(5)
     with torch.inference_mode():
         together = model(to_input(images))
@@ -245,7 +246,7 @@ def pooled_size(first: int, second: int, hidden: int) -> int:
 )
 def test_width_multiplies_channels_and_hidden_units(name: str, width: float, expected: int) -> None:
     found = sum(parameter.numel() for parameter in build(name, width=width).parameters())
-    assert found == parameters(name, width) == expected <= MOST
+    assert found == count_parameters(name, width) == expected <= MAX_PARAMETERS
 
 
 @pytest.mark.parametrize("width", np.linspace(0.25, 2, 15).tolist())
@@ -275,50 +276,50 @@ def test_a_model_of_more_than_a_million_parameters_is_refused() -> None:
 # --- dropout
 
 
-def noise(seed: int = 0) -> torch.Generator:
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
     x = torch.full((400, 50), 3.0)
-    found = thin(x, 0.2, noise())
+    found = apply_dropout(x, 0.2, generator())
     assert float((found == 0).float().mean()) == pytest.approx(0.2, abs=0.02)
     assert found[found != 0].tolist() == pytest.approx([3 / 0.8] * int((found != 0).sum()))
-    assert torch.equal(found, thin(x, 0.2, noise()))
-    assert not torch.equal(found, thin(x, 0.2, noise(1)))
+    assert torch.equal(found, apply_dropout(x, 0.2, generator()))
+    assert not torch.equal(found, apply_dropout(x, 0.2, generator(1)))
 
 
 def test_every_lane_drops_the_same_features() -> None:
-    lanes = thin(torch.ones(3, 8, 16), 0.5, noise())
-    assert torch.equal(lanes, thin(torch.ones(8, 16), 0.5, noise()).expand(3, 8, 16))
+    lanes = apply_dropout(torch.ones(3, 8, 16), 0.5, generator())
+    assert torch.equal(lanes, apply_dropout(torch.ones(8, 16), 0.5, generator()).expand(3, 8, 16))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_drops_only_where_it_is_given_noise(name: str) -> None:
+def test_a_model_without_generator_drops_no_features(name: str) -> None:
     model, plain, x = build(name, 0, dropout=0.5), build(name, 0), to_input(some_images(6))
     with torch.inference_mode():
         assert torch.equal(model(x), plain(x))
-        assert torch.equal(plain(x, noise()), plain(x))
-        dropped = [model(x, noise(seed)) for seed in (0, 0, 1)]
+        assert torch.equal(plain(x, generator()), plain(x))
+        dropped = [model(x, generator(seed)) for seed in (0, 0, 1)]
     assert torch.equal(dropped[0], dropped[1])
     assert not torch.equal(dropped[0], dropped[2])
     assert not torch.equal(dropped[0], plain(x))
 
 
-def test_dropout_stands_before_the_last_layer() -> None:
+def test_dropout_is_applied_before_the_last_layer() -> None:
     model, x, seen = build("cnn", 0, dropout=0.5), to_input(some_images(6)), list[Tensor]()
     model.get_submodule("hidden").register_forward_hook(lambda _module, _args, output: seen.append(output))
     with torch.inference_mode():
-        logits = model(x, noise())
-        expected = model.get_submodule("out")(thin(seen[0].relu(), 0.5, noise()))
+        logits = model(x, generator())
+        expected = model.get_submodule("out")(apply_dropout(seen[0].relu(), 0.5, generator()))
     assert torch.equal(logits, expected)
 
 
 # --- latency
 
 
-def test_latency_is_the_shortest_answer_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that stands still but while the model answers: 20, 9 and 25 ms, after which the time is over."""
+def test_latency_is_the_shortest_time_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs only while the model does: for 20, 9 and 25 ms, after which the time is over."""
     now, durations, batches = 0.0, iter((0.020, 0.009, 0.025)), list[torch.Size]()
 
     class Slow(nn.Module):
@@ -338,14 +339,14 @@ def test_latency_is_the_shortest_answer_in_milliseconds(monkeypatch: pytest.Monk
     assert 0.029 < LATENCY_SECONDS <= 0.054
 
 
-def test_a_model_slower_than_the_time_allowed_answers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
     monkeypatch.setattr("agr.training.model.time.perf_counter", lambda: float(next(clock)))
     assert latency_ms(build("cnn", 0)) == 1000.0
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_latency_leaves_model_and_threads_as_they_were(name: str) -> None:
+def test_latency_does_not_change_model_and_threads(name: str) -> None:
     model = build(name, 0).train()
     before, state = {key: tensor.clone() for key, tensor in model.state_dict().items()}, torch.get_rng_state()
     torch.set_num_threads(2)
@@ -357,3 +358,17 @@ def test_latency_leaves_model_and_threads_as_they_were(name: str) -> None:
     assert model.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- logits
+
+
+def test_logits_do_not_depend_on_the_batches_they_are_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = build("cnn", 0), np.array([9, 1, 30, 4, 2, 2, 17], dtype=np.int64)
+    pixels = some_images(36).numpy()
+    whole = predict_logits(model, pixels, rows, torch.device("cpu"))
+    monkeypatch.setattr("agr.training.model.EVALUATION_BATCH", 3)
+    torch.testing.assert_close(predict_logits(model, pixels, rows, torch.device("cpu")), whole)
+    assert whole.shape == (7, 2)
+    torch.testing.assert_close(whole[4], whole[5])  # on some processors not to the bit
+    assert predict_logits(model, pixels, rows[:0], torch.device("cpu")).shape == (0, 2)

@@ -1,4 +1,4 @@
-"""AdamW against torch's own class, bit for bit, and its state on the way through a checkpoint."""
+"""AdamW: equal to torch's own class to the bit, and its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agr.training.model import build
 from agr.training.optimizer import AdamW
 
 
-def gradients(model: nn.Module, seed: int) -> None:
+def set_gradients(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
@@ -28,8 +28,8 @@ def test_steps_are_those_of_torchs_class_to_the_bit(model: str, decay: float) ->
     own, plain = AdamW(mine, decay), torch.optim.AdamW(theirs.parameters(), weight_decay=decay, fused=True)
     for step, lr in enumerate((0.1, 0.01, 0.01, 0.001)):
         plain.param_groups[0]["lr"] = lr
-        gradients(mine, step)
-        gradients(theirs, step)
+        set_gradients(mine, step)
+        set_gradients(theirs, step)
         own.step(lr)
         plain.step()
     pairs = list(zip(mine.parameters(), theirs.parameters(), strict=True))
@@ -39,16 +39,16 @@ def test_steps_are_those_of_torchs_class_to_the_bit(model: str, decay: float) ->
             assert torch.equal(own.state()[f"{key}.{name}"], value), (key, name)
 
 
-def test_what_goes_on_from_a_state_is_what_never_stopped() -> None:
+def test_an_optimizer_resumed_from_a_state_gives_the_same_bits() -> None:
     whole = build("cnn", seed=2)
     optimizer = AdamW(whole)
-    gradients(whole, 0)
+    set_gradients(whole, 0)
     optimizer.step(0.01)
     resumed = copy.deepcopy(whole)
     other = AdamW(resumed)
     other.load(optimizer.state())
     for model, each in ((whole, optimizer), (resumed, other)):
-        gradients(model, 1)
+        set_gradients(model, 1)
         each.step(0.02)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
@@ -57,13 +57,13 @@ def test_a_state_is_a_copy() -> None:
     model = build("cnn", seed=3)
     optimizer = AdamW(model)
     state = optimizer.state()
-    gradients(model, 0)
+    set_gradients(model, 0)
     optimizer.step(0.01)
     assert all(not value.any() for value in state.values())
     assert all(value.any() for value in optimizer.state().values())
 
 
-def test_a_state_that_lacks_a_parameter_is_refused() -> None:
+def test_an_incomplete_state_is_refused() -> None:
     optimizer = AdamW(build("cnn", seed=3))
     state = optimizer.state()
     del state["exp_avg.out.bias"]
@@ -71,10 +71,10 @@ def test_a_state_that_lacks_a_parameter_is_refused() -> None:
         optimizer.load(state)
 
 
-def test_zero_grad_forgets() -> None:
+def test_zero_grad_deletes_all_gradients() -> None:
     model = build("pooled", seed=3)
     optimizer = AdamW(model)
-    gradients(model, 0)
+    set_gradients(model, 0)
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -39,6 +39,12 @@ def test_each_line_becomes_a_range_choices_or_a_fixed_value() -> None:
     assert space.fixed == {"gamma": 0.3}
 
 
+def test_a_space_file_of_an_earlier_version_may_use_the_former_names() -> None:
+    space = parse("vary_pitch = {low = 0.0, high = 0.3}\nvary_population = 0.5", "my.toml", known_settings())
+    assert space == Space({"augment_pitch": Range(0.0, 0.3)}, {"augment_pitch_targets": 0.5})
+    assert parse("vary_pitch = {low = 0, high = 1}", "my.toml", {"vary_pitch": 0.5}).varied.keys() == {"vary_pitch"}
+
+
 def test_optuna_is_given_what_varies() -> None:
     assert read(TEXT).distributions() == {
         "epochs": optuna.distributions.IntDistribution(5, 20, step=5),

@@ -106,6 +106,11 @@ def test_a_setting_that_varies_here_must_be_known_of_the_other() -> None:
     assert told(run(width=0.75), space=wider)[0] == [{"epochs": 5, "lr": 0.01, "width": 0.75}]
 
 
+def test_params_logged_by_an_earlier_version_are_known_by_their_current_names() -> None:
+    wider = Space({**SPACE.varied, "augment_pitch": Range(0.0, 0.6)}, SPACE.fixed)
+    assert told(run(vary_pitch=0.2), space=wider)[0] == [{"epochs": 5, "lr": 0.01, "augment_pitch": 0.2}]
+
+
 def test_a_run_is_told_once_however_often_the_study_is_gone_on_with() -> None:
     _, study = told(run())
     assert told(run(), study=study)[0] == []

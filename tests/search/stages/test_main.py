@@ -57,7 +57,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_list_shows_the_youngest_first_what_it_is_and_whether_it_is_in_use(
+def test_list_shows_the_latest_stages_first_and_marks_those_in_use(
     store: StageStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = keep(store, 3, 2, 1)
@@ -75,9 +75,7 @@ def test_list_shows_the_youngest_first_what_it_is_and_whether_it_is_in_use(
 
 
 @pytest.mark.parametrize("damaged", [b"", b"short", b"x" * 200, b"\0" * 5000], ids=["empty", "short", "text", "zeros"])
-def test_list_names_a_damaged_stage_as_such(
-    store: StageStore, capsys: pytest.CaptureFixture[str], damaged: bytes
-) -> None:
+def test_list_marks_damaged_stages(store: StageStore, capsys: pytest.CaptureFixture[str], damaged: bytes) -> None:
     keep(store, 1)
     store.storage.write(StageStore.name(KEYS[0]), damaged)
     assert main(["list", "--stage-store", store.uri]) == 0
@@ -91,13 +89,13 @@ def test_list_shows_stages_of_many_epochs(store: StageStore, capsys: pytest.Capt
     assert f"epochs {epochs}" in capsys.readouterr().out
 
 
-def test_list_deletes_no_damaged_stage(store: StageStore) -> None:
+def test_list_does_not_delete_damaged_stages(store: StageStore) -> None:
     store.storage.write(StageStore.name(KEYS[0]), b"x" * 200)
     main(["list", "--stage-store", store.uri])
     assert store.storage.read(StageStore.name(KEYS[0])) is not None
 
 
-def test_prune_says_what_it_did(store: StageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_prints_what_it_deleted(store: StageStore, capsys: pytest.CaptureFixture[str]) -> None:
     size = keep(store, 3, 2, 1)
     assert main(["prune", "--max-size", str(size), "--stage-store", store.uri]) == 0
     out = capsys.readouterr().out
@@ -112,7 +110,7 @@ def test_prune_without_a_size_keeps_ten_gigabytes(store: StageStore, capsys: pyt
     assert there(store) == ["0", "1"]
 
 
-def test_the_commands_as_typed(store: StageStore) -> None:
+def test_the_commands_run_from_the_shell(store: StageStore) -> None:
     keep(store, 1)
     listed = command("list", "--stage-store", store.uri)
     assert (listed.returncode, listed.stderr) == (0, "")

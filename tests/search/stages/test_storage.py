@@ -1,4 +1,4 @@
-"""Whole files by name: on a disk, behind a file URI, behind an fsspec URI."""
+"""Files on a disk, behind a file URI, and behind an fsspec URI."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
+from pyarrow import fs as arrow
 
 from agr.errors import SettingsError
 from search.stages.storage import TEMPORARY, Storage, absolute, below
 
-KINDS = ("path", "file", "memory")
+PLACES = ("path", "file", "memory")
 
 
-def uri_of(kind: str, folder: Path) -> str:
-    if kind == "memory":
+def uri_of(place: str, folder: Path) -> str:
+    if place == "memory":
         return f"memory://{uuid.uuid4().hex}/a store"
-    return str(folder / "a store") if kind == "path" else (folder / "store").as_uri()
+    return str(folder / "a store") if place == "path" else (folder / "store").as_uri()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=PLACES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return Storage(uri_of(request.param, tmp_path))
 
 
 def names(storage: Storage, suffix: str = "") -> list[str]:
-    return sorted(entry.name for entry in storage.entries(suffix))
+    return sorted(file.name for file in storage.files(suffix))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", bytes(range(256)) * 1000], ids=["empty", "one byte", "256 kB"])
-def test_what_is_written_is_read(storage: Storage, data: bytes) -> None:
+def test_data_is_read_as_it_was_written(storage: Storage, data: bytes) -> None:
     storage.write("ab/file.stage", data)
     assert storage.read("ab/file.stage") == data
     assert names(storage) == ["ab/file.stage"]
@@ -48,7 +50,7 @@ def test_a_second_write_replaces_the_first(storage: Storage) -> None:
     assert storage.read("a/x") == b"second"
 
 
-def test_only_the_first_bytes_are_read_when_asked(storage: Storage) -> None:
+def test_a_limited_read_returns_the_first_bytes(storage: Storage) -> None:
     storage.write("a/x", b"0123456789")
     assert storage.read("a/x", 4) == b"0123"
     assert storage.read("a/x", 99) == b"0123456789"
@@ -65,29 +67,29 @@ def test_a_missing_file_reads_as_none_and_can_be_deleted(storage: Storage) -> No
     assert names(storage) == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_entries_tell_name_size_and_time(kind: str, tmp_path: Path) -> None:
-    storage, before = Storage(uri_of(kind, tmp_path)), time.time()
+@pytest.mark.parametrize("place", PLACES)
+def test_files_are_listed_with_name_size_and_time(place: str, tmp_path: Path) -> None:
+    storage, before = Storage(uri_of(place, tmp_path)), time.time()
     storage.write("aa/one.stage", b"1")
     storage.write("bb/two.stage", b"22")
     storage.write("leases/s.lease", b"333")
-    found = {entry.name: entry for entry in storage.entries(".stage")}
-    assert {name: entry.size for name, entry in found.items()} == {"aa/one.stage": 1, "bb/two.stage": 2}
-    times = [entry.changed for entry in found.values()]
-    assert times == [0.0, 0.0] if kind == "memory" else all(before - 5 <= each <= time.time() + 5 for each in times)
+    found = {file.name: file for file in storage.files(".stage")}
+    assert {name: file.size for name, file in found.items()} == {"aa/one.stage": 1, "bb/two.stage": 2}
+    times = [file.changed for file in found.values()]
+    assert times == [0.0, 0.0] if place == "memory" else all(before - 5 <= each <= time.time() + 5 for each in times)
     assert names(storage, ".lease") == ["leases/s.lease"]
 
 
-def test_entries_of_one_folder(storage: Storage) -> None:
+def test_the_files_of_one_folder_are_listed(storage: Storage) -> None:
     for name in ("a/one.x", "a/two.y", "a/b/three.x", "a-2/four.x", "five.x"):
         storage.write(name, b"1")
-    assert sorted(entry.name for entry in storage.entries(".x", "a")) == ["a/b/three.x", "a/one.x"]
-    assert list(storage.entries(".x", "missing")) == []
+    assert sorted(file.name for file in storage.files(".x", "a")) == ["a/b/three.x", "a/one.x"]
+    assert list(storage.files(".x", "missing")) == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_stores_of_one_uri_are_one(kind: str, tmp_path: Path) -> None:
-    uri = uri_of(kind, tmp_path)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_second_storage_of_the_same_uri_reads_the_files_of_the_first(place: str, tmp_path: Path) -> None:
+    uri = uri_of(place, tmp_path)
     Storage(uri).write("a/x", b"x")
     assert Storage(uri + "/").read("a/x") == b"x"
 
@@ -97,15 +99,13 @@ def test_a_file_uri_is_a_folder_of_this_machine(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "x").read_bytes() == b"x"
 
 
-def test_a_path_with_signs_that_a_uri_would_escape(tmp_path: Path) -> None:
+def test_a_path_may_contain_characters_that_a_uri_would_escape(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "a b#c%20d?"))
     storage.write("x", b"x")
     assert (tmp_path / "a b#c%20d?" / "x").read_bytes() == b"x"
 
 
-def test_a_relative_path_stays_where_it_was_when_the_folder_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_does_not_follow_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     storage = Storage("store")
     monkeypatch.chdir("/")
@@ -113,9 +113,9 @@ def test_a_relative_path_stays_where_it_was_when_the_folder_changes(
     assert (tmp_path / "store" / "x").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_clearing_removes_what_is_below_and_nothing_beside(kind: str, tmp_path: Path) -> None:
-    uri = uri_of(kind, tmp_path)
+@pytest.mark.parametrize("place", PLACES)
+def test_clear_deletes_the_files_below_the_root_only(place: str, tmp_path: Path) -> None:
+    uri = uri_of(place, tmp_path)
     storage, beside = Storage(f"{uri}/a"), Storage(f"{uri}/a-2")
     storage.write("b/x", b"x")
     beside.write("y", b"y")
@@ -127,7 +127,7 @@ def test_clearing_removes_what_is_below_and_nothing_beside(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("uri", "place"),
+    ("uri", "expected"),
     [
         ("s3://bucket", "s3://bucket/stages"),
         ("s3://bucket/a/", "s3://bucket/a/stages"),
@@ -135,8 +135,8 @@ def test_clearing_removes_what_is_below_and_nothing_beside(kind: str, tmp_path: 
         ("/a b?c", "/a b?c/stages"),
     ],
 )
-def test_below_keeps_the_query_at_the_end(uri: str, place: str) -> None:
-    assert below(uri, "stages") == place
+def test_the_query_of_a_uri_stays_at_its_end(uri: str, expected: str) -> None:
+    assert below(uri, "stages") == expected
 
 
 def test_only_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_only_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("uri", ["gopher://host/x", "nosuch://"])
-def test_an_unknown_scheme_is_one_line(uri: str) -> None:
+def test_an_unknown_scheme_is_a_one_line_error(uri: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Storage(uri)
     assert str(caught.value).startswith(uri)
@@ -154,39 +154,24 @@ def test_an_unknown_scheme_is_one_line(uri: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_interrupted_write_leaves_the_old_content_and_no_temporary_file(
+def test_an_interrupted_write_leaves_the_old_file_and_no_temporary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = Storage(str(tmp_path))
-    storage.write("a/x", b"old")
+    Storage(str(tmp_path)).write("a/x", b"old")
 
-    class Torn:
-        def __init__(self, stream: IO[bytes]) -> None:
-            self._stream = stream
+    class Interrupted(arrow.LocalFileSystem):  # type: ignore[misc]
+        """A disk during whose writes somebody presses Ctrl-C."""
 
-        def __enter__(self) -> Torn:
-            return self
+        @contextmanager
+        def open_output_stream(self, path: str) -> Iterator[IO[bytes]]:
+            with super().open_output_stream(path) as stream:
+                stream.write(b"new")
+                raise KeyboardInterrupt
+            yield stream
 
-        def __exit__(self, *_: Any) -> None:
-            self._stream.close()
-
-        def write(self, data: bytes) -> None:
-            self._stream.write(data[: len(data) // 2])
-            raise KeyboardInterrupt
-
-    class System:
-        def __init__(self, system: Any) -> None:
-            self._system = system
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._system, name)
-
-        def open_output_stream(self, path: str) -> Torn:
-            return Torn(self._system.open_output_stream(path))
-
-    monkeypatch.setattr(storage, "_system", System(storage._system))
+    monkeypatch.setattr(arrow, "LocalFileSystem", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        storage.write("a/x", b"new content")
+        Storage(str(tmp_path)).write("a/x", b"new content")
     assert (tmp_path / "a" / "x").read_bytes() == b"old"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x"]
 
@@ -209,9 +194,9 @@ def writer(uri: str, fill: str, *rounds: str) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.parametrize("kind", ["path", "file"])
-def test_writers_in_several_processes_never_yield_a_torn_read(kind: str, tmp_path: Path) -> None:
-    uri = uri_of(kind, tmp_path)
+@pytest.mark.parametrize("place", ["path", "file"])
+def test_writers_in_several_processes_never_yield_a_torn_read(place: str, tmp_path: Path) -> None:
+    uri = uri_of(place, tmp_path)
     storage = Storage(uri)
     processes = [writer(uri, fill, "12") for fill in "abc"]
     seen = set()

@@ -1,4 +1,4 @@
-"""Stages: kept to the bit, thrown away when damaged, named by all that determines them."""
+"""The stage store: exact round trips, damaged files, keys, and writers in several processes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ import torch
 from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import Split, make
 from agr.recipes.mfcc import MFCC
-from agr.training import loop
 from agr.training.loop import fit
 from agr.training.settings import Settings
-from search.stages.store import CHECKSUM, Lineage, Stage, StageStore, notes_of
-from tests.search.fakes import bits, made_stage, same_stage, small_images, small_split
+from search.stages.store import CHECKSUM, Lineage, Stage, StageStore
+from tests.search.parts import bits, made_stage, same, small_images, small_split
 
 KEY = "ab" * 32
 BASE = Settings(epochs=6, lr=0.01, gamma=0.5)
@@ -45,22 +44,22 @@ def split(data: ImageSet) -> Split:
 
 
 def names(store: StageStore) -> list[str]:
-    return [entry.name for entry in store.storage.entries("")]
+    return [file.name for file in store.storage.files("")]
 
 
-# Round trip
+# Reading and writing
 
 
-def test_a_stage_comes_back_to_the_bit(store: StageStore) -> None:
+def test_a_stage_is_read_to_the_bit_as_it_was_written(store: StageStore) -> None:
     stage = made_stage(epochs=3)
     store.put(KEY, stage)
     back = store.get(KEY)
     assert back is not None
-    assert same_stage(back, stage)
+    assert same(back, stage)
     assert names(store) == [f"ab/{KEY}.stage"]
 
 
-def test_a_trained_state_comes_back_to_the_bit_and_goes_on_as_if_nothing_happened(store: StageStore) -> None:
+def test_training_resumed_from_a_stored_state_gives_the_same_bits(store: StageStore) -> None:
     data, split = small_split()
     torch.set_num_threads(1)
     half = fit(data, split, Settings(epochs=2, lr=0.01, gamma=0.5), torch.device("cpu"))
@@ -78,7 +77,7 @@ def test_a_second_put_replaces_the_first(store: StageStore) -> None:
     store.put(KEY, made_stage(epochs=4, seed=1))
     back = store.get(KEY)
     assert back is not None
-    assert same_stage(back, made_stage(epochs=4, seed=1))
+    assert same(back, made_stage(epochs=4, seed=1))
 
 
 def test_a_missing_stage_is_none(store: StageStore) -> None:
@@ -96,12 +95,10 @@ def test_a_dropped_stage_is_gone(store: StageStore) -> None:
 
 def test_a_stage_describes_its_trial(store: StageStore) -> None:
     store.put(KEY, made_stage(epochs=3))
-    data = store.storage.read(StageStore.name(KEY))
-    assert data is not None
-    assert notes_of(data[CHECKSUM:])["about"] == {"data": "made", "epochs": 3}
+    assert store.about(KEY) == {"data": "made", "epochs": 3}
 
 
-# Outlines: what a stage says of itself, without its tensors
+# Outlines: stages without their tensors
 
 
 def test_an_outline_is_the_stage_without_its_tensors(store: StageStore) -> None:
@@ -113,18 +110,18 @@ def test_an_outline_is_the_stage_without_its_tensors(store: StageStore) -> None:
     assert (outline.state.history, outline.origins, outline.about) == (stage.state.history, stage.origins, stage.about)
 
 
-def test_an_outline_of_nothing_is_none(store: StageStore) -> None:
+def test_the_outline_of_a_missing_stage_is_none(store: StageStore) -> None:
     assert store.outline(KEY) is None
 
 
-def test_an_outline_reads_no_more_than_the_head(store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outline_does_not_read_the_tensors(store: StageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(KEY, made_stage())
     monkeypatch.setattr(store, "get", lambda key: pytest.fail("the whole file was read"))
     assert store.outline(KEY) is not None
 
 
 @pytest.mark.parametrize("epochs", [150, 200, 1000])
-def test_an_outline_of_many_epochs_needs_no_more_than_the_header(
+def test_an_outline_of_many_epochs_does_not_read_the_tensors(
     store: StageStore, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
     stage = made_stage(epochs)
@@ -137,20 +134,20 @@ def test_an_outline_of_many_epochs_needs_no_more_than_the_header(
 
 
 @pytest.mark.parametrize("damaged", [b"", b"short", b"x" * 200, b"\xff" * 100_000])
-def test_a_damaged_stage_describes_nothing_and_is_not_deleted(store: StageStore, damaged: bytes) -> None:
+def test_reading_the_description_of_a_damaged_stage_does_not_delete_it(store: StageStore, damaged: bytes) -> None:
     store.storage.write(StageStore.name(KEY), damaged)
     assert store.about(KEY) is None
     assert names(store) == [StageStore.name(KEY)]
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1000])
-def test_a_stage_cut_short_has_no_outline_and_is_deleted(store: StageStore, cut: int) -> None:
+def test_a_truncated_stage_has_no_outline_and_is_deleted(store: StageStore, cut: int) -> None:
     store.storage.write(StageStore.name(KEY), whole_file()[:-cut])
     assert store.outline(KEY) is None
     assert names(store) == []
 
 
-def test_a_stage_whose_notes_were_changed_has_no_outline_and_is_deleted(store: StageStore) -> None:
+def test_a_stage_with_a_changed_header_has_no_outline_and_is_deleted(store: StageStore) -> None:
     changed = whole_file().replace(b"made", b"fake")
     assert changed != whole_file()
     store.storage.write(StageStore.name(KEY), changed)
@@ -183,7 +180,7 @@ def flips() -> list[int]:
     return sorted({*edges, *range(0, len(WHOLE), 61)})
 
 
-def assert_thrown_away(store: StageStore, damaged: bytes) -> None:
+def assert_deleted(store: StageStore, damaged: bytes) -> None:
     store.storage.write(StageStore.name(KEY), damaged)
     assert store.get(KEY) is None
     assert names(store) == []
@@ -191,13 +188,13 @@ def assert_thrown_away(store: StageStore, damaged: bytes) -> None:
 
 def test_a_truncated_stage_is_deleted_wherever_it_ends(store: StageStore) -> None:
     for length in truncations():
-        assert_thrown_away(store, WHOLE[:length])
+        assert_deleted(store, WHOLE[:length])
 
 
 def test_a_stage_with_one_flipped_bit_is_deleted(store: StageStore) -> None:
     for at in flips():
         for mask in (0x01, 0x80):
-            assert_thrown_away(store, WHOLE[:at] + bytes([WHOLE[at] ^ mask]) + WHOLE[at + 1 :])
+            assert_deleted(store, WHOLE[:at] + bytes([WHOLE[at] ^ mask]) + WHOLE[at + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +210,7 @@ def test_a_stage_with_one_flipped_bit_is_deleted(store: StageStore) -> None:
     ids=["a byte more", "shifted", "zeros", "no length", "no checksum", "text"],
 )
 def test_other_damaged_stages_are_deleted(store: StageStore, damage: Callable[[bytes], bytes]) -> None:
-    assert_thrown_away(store, damage(WHOLE))
+    assert_deleted(store, damage(WHOLE))
 
 
 @pytest.mark.parametrize(
@@ -221,20 +218,20 @@ def test_other_damaged_stages_are_deleted(store: StageStore, damage: Callable[[b
     [b"", b"\0" * 8, b"not safetensors", (2).to_bytes(8, "little") + b"{}", (99).to_bytes(8, "little") + b"{}"],
     ids=["empty", "no header", "text", "no notes", "header too long"],
 )
-def test_a_file_of_another_kind_with_a_right_checksum_is_deleted(store: StageStore, body: bytes) -> None:
-    assert_thrown_away(store, hashlib.sha256(body).digest() + body)
+def test_a_file_of_another_format_with_a_valid_checksum_is_deleted(store: StageStore, body: bytes) -> None:
+    assert_deleted(store, hashlib.sha256(body).digest() + body)
 
 
-def test_a_stage_of_other_fields_with_a_right_checksum_is_deleted(store: StageStore) -> None:
+def test_a_stage_of_other_fields_with_a_valid_checksum_is_deleted(store: StageStore) -> None:
     header = json.loads(WHOLE[CHECKSUM + 8 : HEADER])
     header["__metadata__"]["stage"] = json.dumps({"history": [{"epoch": 1}], "origins": ["x"], "about": {}})
     text = json.dumps(header).encode()
     body = len(text).to_bytes(8, "little") + text + WHOLE[HEADER:]
-    assert_thrown_away(store, hashlib.sha256(body).digest() + body)
+    assert_deleted(store, hashlib.sha256(body).digest() + body)
 
 
-def test_after_damage_the_stage_can_be_stored_again(store: StageStore) -> None:
-    assert_thrown_away(store, WHOLE[:-1])
+def test_a_damaged_stage_can_be_stored_again(store: StageStore) -> None:
+    assert_deleted(store, WHOLE[:-1])
     store.put(KEY, made_stage())
     assert store.get(KEY) is not None
 
@@ -248,9 +245,10 @@ def test_keys_are_64_hex_digits_and_differ_from_epoch_to_epoch(data: ImageSet, s
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
-def test_the_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> None:
+def test_a_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> None:
     code = (
-        "from tests.search.fakes import small_split; from agr.training.loop import Settings; from search.stages.store import Lineage\n"
+        "from tests.search.parts import small_split\n"
+        "from agr.training.settings import Settings; from search.stages.store import Lineage\n"
         "s = Settings(epochs=6, lr=0.01, gamma=0.5); print(Lineage.of(*small_split(), s, 'cpu').key(s.rates()))"
     )
     here = Path(__file__).parents[1]
@@ -268,7 +266,7 @@ def other_split(split: Split) -> Split:
     return replace(split, train=split.train[:-1])
 
 
-def test_the_lineage_names_data_recipe_split_and_device(data: ImageSet, split: Split) -> None:
+def test_keys_depend_on_data_recipe_split_and_device(data: ImageSet, split: Split) -> None:
     lineages = [
         Lineage.of(data, split, BASE, "cpu"),
         Lineage.of(other_data(data), split, BASE, "cpu"),
@@ -280,7 +278,7 @@ def test_the_lineage_names_data_recipe_split_and_device(data: ImageSet, split: S
     assert len({lineage.key(BASE.rates()) for lineage in lineages}) == len(lineages)
 
 
-def test_validation_clips_count_as_part_of_the_split(data: ImageSet, split: Split) -> None:
+def test_keys_depend_on_the_validation_clips(data: ImageSet, split: Split) -> None:
     fewer = replace(split, val=split.val[:-1])
     assert Lineage.of(data, split, BASE, "cpu") != Lineage.of(data, fewer, BASE, "cpu")
 
@@ -294,24 +292,36 @@ def test_validation_clips_count_as_part_of_the_split(data: ImageSet, split: Spli
         replace(BASE, augment_room=0.1),
     ],
 )
-def test_the_lineage_names_the_settings_beside_the_rates(data: ImageSet, split: Split, other: Settings) -> None:
+def test_keys_depend_on_every_other_setting(data: ImageSet, split: Split, other: Settings) -> None:
     assert Lineage.of(data, split, BASE, "cpu") != Lineage.of(data, split, other, "cpu")
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "value"),
-    [(loop, "VERSION", 10**6), (loop, "OPTIMIZER", "sgd"), (torch, "__version__", "0.0.1")],
+    ("name", "value"),
+    [
+        ("search.stages.store.VERSION", 10**6),
+        ("search.stages.store.OPTIMIZER", "sgd"),
+        ("torch.__version__", "0.0.1"),
+    ],
 )
-def test_the_lineage_names_the_code(
-    data: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, value: object
+def test_keys_depend_on_the_versions_of_the_code(
+    data: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     before = Lineage.of(data, split, BASE, "cpu").key(BASE.rates())
-    monkeypatch.setattr(owner, name, value)
+    monkeypatch.setattr(name, value)
     assert Lineage.of(data, split, BASE, "cpu").key(BASE.rates()) != before
 
 
+def test_keys_are_those_of_earlier_versions_of_agr(
+    data: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
+    key = Lineage.of(data, split, BASE, "cpu").key((0.1,))
+    assert key == "bf7a57034193d3f065ab075fdb7fb526328db413cc4b638451b9bcc1841780e8"
+
+
 @pytest.mark.parametrize("at", range(6))
-def test_every_rate_counts_to_its_last_bit(data: ImageSet, split: Split, at: int) -> None:
+def test_keys_depend_on_every_bit_of_the_learning_rates(data: ImageSet, split: Split, at: int) -> None:
     lineage, rates = Lineage.of(data, split, BASE, "cpu"), list(BASE.rates())
     before = lineage.keys(rates)
     rates[at] = math.nextafter(rates[at], 1.0)
@@ -324,7 +334,7 @@ def test_every_rate_counts_to_its_last_bit(data: ImageSet, split: Split, at: int
     ("other", "agree"),
     [(replace(BASE, gamma=0.1), 5), (replace(BASE, epochs=20), 6), (replace(BASE, epochs=5, gamma=0.9), 5)],
 )
-def test_gamma_and_length_do_not_count_while_the_rates_agree(
+def test_trials_share_keys_while_their_learning_rates_agree(
     data: ImageSet, split: Split, other: Settings, agree: int
 ) -> None:
     a, b = (Lineage.of(data, split, each, "cpu").keys(each.rates()) for each in (BASE, other))
@@ -332,21 +342,21 @@ def test_gamma_and_length_do_not_count_while_the_rates_agree(
     assert not set(a[agree:]) & set(b[agree:])
 
 
-# The deepest
+# The longest stage of a trial
 
 
-@pytest.mark.parametrize("kept", [(), (1,), (1, 2, 3), (2, 5), (6,), (1, 6)])
-def test_the_deepest_stage_is_the_longest(
-    store: StageStore, data: ImageSet, split: Split, kept: tuple[int, ...]
+@pytest.mark.parametrize("stored", [(), (1,), (1, 2, 3), (2, 5), (6,), (1, 6)])
+def test_the_deepest_stage_has_the_most_epochs(
+    store: StageStore, data: ImageSet, split: Split, stored: tuple[int, ...]
 ) -> None:
     lineage, rates = Lineage.of(data, split, BASE, "cpu"), BASE.rates()
-    for epochs in kept:
+    for epochs in stored:
         store.put(lineage.key(rates[:epochs]), made_stage(epochs))
     found = store.deepest(lineage, rates)
-    assert (len(found.state.history) if found else 0) == max(kept, default=0)
+    assert (len(found.state.history) if found else 0) == max(stored, default=0)
 
 
-def test_a_damaged_deepest_stage_gives_way_to_the_one_before(store: StageStore, data: ImageSet, split: Split) -> None:
+def test_a_damaged_stage_is_skipped_for_a_shorter_one(store: StageStore, data: ImageSet, split: Split) -> None:
     lineage, rates = Lineage.of(data, split, BASE, "cpu"), BASE.rates()
     store.put(lineage.key(rates[:2]), made_stage(2))
     store.storage.write(StageStore.name(lineage.key(rates[:5])), WHOLE[:-5])
@@ -357,7 +367,7 @@ def test_a_damaged_deepest_stage_gives_way_to_the_one_before(store: StageStore, 
     assert len(names(store)) == 1
 
 
-def test_a_longer_or_other_trial_is_not_taken_for_a_part(store: StageStore, data: ImageSet, split: Split) -> None:
+def test_stages_of_longer_and_of_other_trials_are_not_used(store: StageStore, data: ImageSet, split: Split) -> None:
     lineage = Lineage.of(data, split, BASE, "cpu")
     store.put(lineage.key(replace(BASE, epochs=7).rates()), made_stage(7))
     store.put(lineage.key(replace(BASE, gamma=0.1).rates()), made_stage(6))
@@ -388,7 +398,7 @@ def test_writers_of_one_stage_in_several_processes_never_tear_it(tmp_path: Path)
     while any(process.poll() is None for process in writers):
         found = store.get(KEY)
         assert found is not None or not seen, "a stage that was there came back as damaged"
-        assert found is None or any(same_stage(found, stage) for stage in stages)
+        assert found is None or any(same(found, stage) for stage in stages)
         seen = found is not None
     assert [process.wait() for process in writers] == [0, 0, 0]
     assert seen

@@ -1,4 +1,4 @@
-"""A trial's stages on a store that at times takes nothing."""
+"""Writing a trial's stages to a store whose disk is full at times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STAGES = [made_stage(number + 1, seed=number) for number in range(4)]
 
 
 class Full(StageStore):
-    """A store whose disk fills up at times."""
+    """A store whose disk can be full."""
 
     full = False
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Full:
 
 
 @pytest.fixture
-def keeper(store: Full, tmp_path: Path) -> StageWriter:
+def writer(store: Full, tmp_path: Path) -> StageWriter:
     return StageWriter(store, str(tmp_path / "elsewhere"))
 
 
@@ -39,35 +39,37 @@ def held(store: StageStore) -> list[str]:
     return [key for key in KEYS if store.get(key)]
 
 
-def test_a_stage_is_stored_and_those_no_longer_needed_are_deleted(store: Full, keeper: StageWriter) -> None:
-    keeper.keep(KEYS[0], STAGES[0], [])
-    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
-    assert (held(store), keeper.trouble) == ([KEYS[1]], "")
-    assert keeper.home(KEYS[1]) == store.uri
+def test_a_stage_is_stored_and_those_no_longer_needed_are_deleted(store: Full, writer: StageWriter) -> None:
+    writer.keep(KEYS[0], STAGES[0], [])
+    writer.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert (held(store), writer.trouble) == ([KEYS[1]], "")
+    assert writer.home(KEYS[1]) == store.uri
 
 
-def test_a_stage_refused_by_a_full_disk_is_stored_later(store: Full, keeper: StageWriter) -> None:
+def test_a_stage_refused_by_a_full_disk_is_stored_later(store: Full, writer: StageWriter) -> None:
     store.full = True
-    keeper.keep(KEYS[0], STAGES[0], [])
-    keeper.keep(KEYS[1], STAGES[1], [])
-    assert (held(store), keeper.trouble) == ([], "No space left on device")
+    writer.keep(KEYS[0], STAGES[0], [])
+    writer.keep(KEYS[1], STAGES[1], [])
+    assert (held(store), writer.trouble) == ([], "No space left on device")
     store.full = False
-    keeper.keep(KEYS[2], STAGES[2], [KEYS[1]])
-    assert (held(store), keeper.trouble) == ([KEYS[0], KEYS[2]], "")
+    writer.keep(KEYS[2], STAGES[2], [KEYS[1]])
+    assert (held(store), writer.trouble) == ([KEYS[0], KEYS[2]], "")
     found = store.get(KEYS[0])
     assert found is not None and same_stage(found, STAGES[0])
 
 
-def test_an_old_stage_stays_until_the_next_is_stored(store: Full, keeper: StageWriter) -> None:
-    keeper.keep(KEYS[0], STAGES[0], [])
+def test_an_old_stage_stays_until_the_next_is_stored(store: Full, writer: StageWriter) -> None:
+    writer.keep(KEYS[0], STAGES[0], [])
     store.full = True
-    keeper.keep(KEYS[1], STAGES[1], [KEYS[0]])
-    assert held(store) == [KEYS[0]], "it is the newest one that a new worker could start from"
+    writer.keep(KEYS[1], STAGES[1], [KEYS[0]])
+    assert held(store) == [KEYS[0]], "a new worker could start from no other stage"
 
 
-def test_a_refused_final_stage_goes_to_the_second_store(store: Full, keeper: StageWriter, tmp_path: Path) -> None:
+def test_a_final_stage_that_was_refused_is_written_to_the_second_store(
+    store: Full, writer: StageWriter, tmp_path: Path
+) -> None:
     store.full = True
-    keeper.keep(KEYS[0], STAGES[0], [])
-    assert keeper.home(KEYS[0]) == str(tmp_path / "elsewhere")
+    writer.keep(KEYS[0], STAGES[0], [])
+    assert writer.home(KEYS[0]) == str(tmp_path / "elsewhere")
     found = StageStore(str(tmp_path / "elsewhere")).get(KEYS[0])
     assert found is not None and same_stage(found, STAGES[0])
