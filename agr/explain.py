@@ -5,7 +5,7 @@
 Each channel of the image is drawn in grey, in warm colours where it spoke for the answer and in cold ones where it
 spoke against it, as `agr.inference.attribution` finds. Of a clip longer than a second, the second with most speech is explained;
 the answer is the whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage or no such model. With
---json, one object: path, label, probability, evidence, compared_with, png.
+--json, one object: path, label, probability, contributions, compared_with, png.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _json(options: argparse.Namespace, found: Attribution) -> str:
     values = {"path": options.clip, "label": found.answer, "probability": found.probability}
-    more = {"evidence": found.evidence, "compared_with": found.base.words, "png": str(options.png)}
+    more = {"contributions": found.contributions, "compared_with": found.base.words, "png": str(options.png)}
     return json.dumps(values | more)
 
 

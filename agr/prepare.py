@@ -4,7 +4,7 @@
 
 SOURCE: demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest.
 DIR gets `images/` (with recipe `voice`, the voice features that images are drawn from), `manifest.csv`, `skipped.csv`
-(clips left out, and why), `pixels.npy` (all images decoded; with `voice` also `evidence.npy`) and `prepared.json`.
+(clips left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`.
 Killed and run again, it continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is
 made again only when the recipe or the recording changed.
 

@@ -71,9 +71,9 @@ def heard(y: NDArray[np.float32], recipe: Recipe) -> float:
     return seconds(of_clip(y, recipe, sameness))
 
 
-def seconds(evidence: NDArray[np.uint8]) -> float:
+def seconds(features: NDArray[np.uint8]) -> float:
     """Seconds of voiced speech, from voice features, (ROWS, frames) uint8, with `agr.recipes.voice_features.sameness`."""
-    found = signs(evidence)
+    found = signs(features)
     return found.voiced * FRAME_SECONDS if is_speech(found) else 0.0
 
 
@@ -94,13 +94,13 @@ def is_speech(s: Signs) -> bool:
     return all(rules)
 
 
-def signs(evidence: NDArray[np.uint8]) -> Signs:
+def signs(features: NDArray[np.uint8]) -> Signs:
     """The signs in a clip's voice features, (ROWS, frames) uint8."""
-    parts = [_of_frames(evidence[:, at : at + PART_FRAMES]) for at in range(0, evidence.shape[1], PART_FRAMES)]
+    parts = [_of_frames(features[:, at : at + PART_FRAMES]) for at in range(0, features.shape[1], PART_FRAMES)]
     top, loudest, width, level, shape, strength, pitch = (
         np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)
     )
-    front = (top > top.max() - LOUD_DB) & (top - _always(evidence)[loudest] >= ABOVE_DB)
+    front = (top > top.max() - LOUD_DB) & (top - _always(features)[loudest] >= ABOVE_DB)
     run = _runs((strength > PERIODIC) & front, pitch)
     voiced = run > 0
     early, late = _pairs(run, NEAR)
@@ -113,11 +113,11 @@ def signs(evidence: NDArray[np.uint8]) -> Signs:
         swell=_at(np.abs(level[late] - level[early]), 80),
         flutter=_at(_distance(shape, early, late), 50),
         wander=_wander(shape, top),
-        still=_still(evidence, front),
+        still=_still(features, front),
     )
 
 
-def _of_frames(evidence: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+def _of_frames(features: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
     """Measure each frame by itself.
 
     Returns:
@@ -125,27 +125,27 @@ def _of_frames(evidence: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
         level in dB, the spectral shape in dB, (ORDERS, frames), the strength of its pitch and the pitch's logarithm.
         All but the shape are (frames,).
     """
-    bands = _decibels(evidence[:BANDS])  # (BANDS, frames)
+    bands = _decibels(features[:BANDS])  # (BANDS, frames)
     top = bands.max(axis=0)  # (frames,)
     level = 10 * np.log10((10 ** (bands / 10)).mean(axis=0))
     shape = _cosines() @ np.maximum(bands, top - FLOOR_DB)
     width = (bands > top - WIDE_DB).sum(axis=0)
-    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(evidence))
+    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(features))
 
 
 def _decibels(bands: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(bands * np.float32(RANGE_DB / 255))
 
 
-def _periodicity(evidence: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _periodicity(features: NDArray[np.uint8]) -> NDArray[np.float32]:
     """0..1: (ROWS, frames) to (LAGS, frames)."""
-    return np.asarray(evidence[BANDS:] / np.float32(255))
+    return np.asarray(features[BANDS:] / np.float32(255))
 
 
-def _always(evidence: NDArray[np.uint8]) -> Floats:
+def _always(features: NDArray[np.uint8]) -> Floats:
     """The steady background: the level below which each band is in ALWAYS percent of the frames, in dB, (BANDS,)."""
-    rows = max(1, BANDS * PART_FRAMES // evidence.shape[1])  # all of them, of a clip of one part
-    groups = (evidence[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
+    rows = max(1, BANDS * PART_FRAMES // features.shape[1])  # all of them, of a clip of one part
+    groups = (features[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
     return np.concatenate([np.percentile(_decibels(group), ALWAYS, axis=1) for group in groups])
 
 
@@ -197,12 +197,12 @@ def _wander(shape: Floats, top: Floats) -> float:
     return _at(_distance(np.asarray(smooth), *_pairs(loud, FAR)), 50)
 
 
-def _still(evidence: NDArray[np.uint8], front: Bools) -> float:
+def _still(features: NDArray[np.uint8], front: Bools) -> float:
     """The share of foreground frames 40 ms apart whose periodicity is ALIKE."""
     early, late = _pairs(front, NEAR)
     alike = 0
     for at in range(0, len(front), PART_FRAMES):
-        z = _periodicity(evidence[:, at : at + PART_FRAMES + 2 * max(NEAR)])
+        z = _periodicity(features[:, at : at + PART_FRAMES + 2 * max(NEAR)])
         z -= z.mean(axis=0)
         z /= np.sqrt((z**2).sum(axis=0)) + 1e-6
         own = (early >= at) & (early < at + PART_FRAMES)

@@ -131,56 +131,56 @@ def _measured(
     return _bands(heard, recipe)[own], measure(heard, recipe)[own]
 
 
-def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cut features into windows of one second that overlap by half: (ROWS, frames) to (n, ROWS, FRAMES).
 
     The last window ends with the clip. A shorter clip is centred in one window and padded with zeros.
     """
-    frames = evidence.shape[1]
+    frames = features.shape[1]
     if frames <= FRAMES:
         before = (FRAMES - frames) // 2
-        return np.pad(evidence, ((0, 0), (before, FRAMES - frames - before)))[None]
+        return np.pad(features, ((0, 0), (before, FRAMES - frames - before)))[None]
     starts = [*range(0, frames - FRAMES, FRAMES // 2), frames - FRAMES]
-    return np.stack([evidence[:, start : start + FRAMES] for start in starts])
+    return np.stack([features[:, start : start + FRAMES] for start in starts])
 
 
-def best_window(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def best_window(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The second with most speech in it, found to the frame: (ROWS, frames) to (ROWS, FRAMES)."""
-    if evidence.shape[1] <= FRAMES:
-        return np.asarray(windows(evidence)[0])
-    summed = np.concatenate([[0.0], np.cumsum(voicing(evidence))])
+    if features.shape[1] <= FRAMES:
+        return np.asarray(windows(features)[0])
+    summed = np.concatenate([[0.0], np.cumsum(voicing(features))])
     start = int((summed[FRAMES:] - summed[:-FRAMES]).argmax())
-    return np.asarray(evidence[:, start : start + FRAMES])
+    return np.asarray(features[:, start : start + FRAMES])
 
 
-def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
+def voicing(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     """How much each frame sounds like voiced speech, 0..1: (..., ROWS, frames) to (..., frames).
 
     It is the frame's greatest periodicity, from 0.5 up, and 0 more than SPEECH_RANGE_DB below the loudest frame.
     """
-    level = evidence[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
+    level = features[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
     loud = level > level.max(axis=-1, keepdims=True) - SPEECH_RANGE_DB
-    strength = evidence[..., BANDS:, :].max(axis=-2) / 255
+    strength = features[..., BANDS:, :].max(axis=-2) / 255
     return np.asarray(np.clip((strength - 0.5) / 0.5, 0, 1) * loud)
 
 
-def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
+def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The median pitch of each window, in Hz, NaN where too little is voiced: (n, ROWS, frames) to (n,).
 
     In each voiced frame it is the middle of the shortest run of lags that are nearly as periodic as the best one;
     longer lags are multiples of it.
     """
-    strength = evidence[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
+    strength = features[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
     best = strength.max(axis=1)
     near = strength >= NEARLY * best[:, None]
     first = near.argmax(axis=1)  # (n, frames)
     beyond = ~near & (np.arange(LAGS)[:, None] > first[:, None])
     last = np.where(beyond.any(axis=1), beyond.argmax(axis=1), LAGS) - 1
-    voiced = (best > VOICED * 255) & (voicing(evidence) > 0)
+    voiced = (best > VOICED * 255) & (voicing(features) > 0)
     logs = np.log(lag_hz())
     values = np.where(voiced, (logs[first] + logs[last]) / 2, np.nan)
     known = voiced.sum(axis=1) >= FEWEST_VOICED
-    medians = np.full(len(evidence), np.nan)
+    medians = np.full(len(features), np.nan)
     if known.any():
         medians[known] = np.exp(np.nanmedian(values[known], axis=1))
     return medians

@@ -1,6 +1,6 @@
 """The image that the model reads, drawn from voice features (`agr.recipes.voice_features`), as measured or augmented.
 
-    images = draw(torch.from_numpy(evidence))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
+    images = draw(torch.from_numpy(features))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
 
 Twelve rows, high at the bottom, and three channels:
 

@@ -1,7 +1,7 @@
 """Augmentation: change pitch, vocal tract, microphone, room, line and noise of the training clips in every epoch.
 
     draws = drawn(len(data), seed=0, epoch=3)
-    pictures = augment(evidence, draws[rows], Augmentation())
+    pictures = augment(features, draws[rows], Augmentation())
 
 The changes of a clip depend on (seed, epoch, clip) alone. Validation and test clips are never changed. The voice
 features (`agr.recipes.voice_features`) are changed, not the recording: there, pitch and the resonances of the vocal tract can be
@@ -102,20 +102,20 @@ def drawn(clips: int, seed: int, epoch: int) -> NDArray[np.float64]:
 
 
 def augment(
-    evidence: Tensor, draws: NDArray[np.float64], strength: Augmentation, moved: Floats | float = 0.0
+    features: Tensor, draws: NDArray[np.float64], strength: Augmentation, moved: Floats | float = 0.0
 ) -> Tensor:
     """Augment clips and draw their images.
 
     Args:
-        evidence: Voice features, (n, ROWS, FRAMES), uint8.
+        features: Voice features, (n, ROWS, FRAMES), uint8.
         draws: Random numbers, (n, COLUMNS), as `drawn` gives them.
         strength: Of augmentation.
         moved: Added to the logarithm of pitch besides the random changes, (n,).
 
     Returns:
-        Images, (n, 12, FRAMES, 3), uint8, on the device of `evidence`.
+        Images, (n, 12, FRAMES, 3), uint8, on the device of `features`.
     """
-    return voice_image.draw(evidence, change(draws, strength, evidence.device, moved))
+    return voice_image.draw(features, change(draws, strength, features.device, moved))
 
 
 def change(draws: Floats, strength: Augmentation, device: torch.device, moved: Floats | float = 0.0) -> Change:

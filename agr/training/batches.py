@@ -85,9 +85,9 @@ class TrainingSet:
         Raises:
             SettingsError: If clips are to be augmented that hold no voice features.
         """
-        if settings.augmentation != NONE and data.evidence is None:
+        if settings.augmentation != NONE and data.features is None:
             raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to vary them")
-        source = data.pixels if settings.augmentation == NONE or data.evidence is None else data.evidence
+        source = data.pixels if settings.augmentation == NONE or data.features is None else data.features
         home = None
         if device.type != "cpu":
             home = torch.zeros(source.shape, dtype=torch.uint8, device=device)

@@ -42,7 +42,7 @@ def moves(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArray[np.f
     """
     moved = np.zeros(len(data))
     corpora = combine.corpora(data)[train]
-    if not strength or data.evidence is None or len(np.unique(corpora)) < 2:
+    if not strength or data.features is None or len(np.unique(corpora)) < 2:
         return moved
     for corpus in np.unique(corpora):
         for label, gender in enumerate(CLASSES):
@@ -77,12 +77,12 @@ def mean_pitch(data: ImageSet, rows: Indices) -> float:
     Returns:
         NaN if no clip has a pitch that can be measured.
     """
-    assert data.evidence is not None
+    assert data.features is not None
     speakers = []
     for speaker in np.unique(data.speakers[rows]):
         own = rows[data.speakers[rows] == speaker]
         some = own[:: -(-len(own) // CLIPS_A_SPEAKER)]
-        found = np.log(voice_features.pitch(data.evidence[some]))
+        found = np.log(voice_features.pitch(data.features[some]))
         if np.isfinite(found).any():
             speakers.append(float(np.nanmedian(found)))
     return float(np.exp(np.mean(speakers))) if speakers else float("nan")

@@ -41,7 +41,7 @@ Tested = tuple[bundle.Bundle, ImageSet, Split, NDArray[np.float64]]
 
 
 def hummed(hz: float, seconds: float = 1.2) -> NDArray[np.uint8]:
-    """Evidence of one second of a voice-like sound of that pitch."""
+    """Features of one second of a voice-like sound of that pitch."""
     t = np.arange(round(seconds * VOICE.sample_rate)) / VOICE.sample_rate
     y = sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9))
     return voice_features.best_window(voice_features.of_clip(np.asarray(0.1 * y, dtype=np.float32), VOICE))
@@ -139,8 +139,8 @@ def test_a_woman_of_any_pitch_has_her_own_row(hz: float, name: str) -> None:
 
 def test_a_clip_without_pitch_stands_in_a_row_of_its_own() -> None:
     data = corpus([PEOPLE[0]], [200])
-    assert data.evidence is not None
-    data.evidence[0] = 0
+    assert data.features is not None
+    data.features[0] = 0
     found = rows_of(model_card.tables(data, every(data), answered(data, {}), {}), "By gender and pitch")
     assert {name: row.clips for name, row in found.items()} == {
         "female, 180 to 210 Hz": 3,
@@ -148,7 +148,7 @@ def test_a_clip_without_pitch_stands_in_a_row_of_its_own() -> None:
     }
 
 
-def test_images_without_evidence_have_neither_pitch_nor_noise(bundle_folder: Path) -> None:
+def test_images_without_features_have_neither_pitch_nor_noise(bundle_folder: Path) -> None:
     data = corpus()
     assert model_card.changed_answers(bundle.load(bundle_folder), data, every(data)) == {}
     found = model_card.tables(data, every(data), answered(data, {}), {})

@@ -1,4 +1,4 @@
-"""Why a clip was answered so: evidence planted in a known place is found there, adds up, and is drawn there."""
+"""Why a clip was answered so: a cue planted in a known place is found there, adds up, and is drawn there."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ REGIONS = {
 
 @pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
 @pytest.mark.parametrize("middle", [-3.0, 0.0, 3.0], ids=["always female", "either", "always male"])
-def test_planted_evidence_is_found_where_it_was_planted(region: tuple[int, slice, slice], middle: float) -> None:
+def test_a_planted_cue_is_found_where_it_was_planted(region: tuple[int, slice, slice], middle: float) -> None:
     channel, rows, frames = region
     slope = 4.0 if middle == 0 else 0.3
     found = attribute(busy(), bundled(Planted(region, middle, slope)))
@@ -178,11 +178,11 @@ def test_planted_evidence_is_found_where_it_was_planted(region: tuple[int, slice
     assert sizes.sum() > 0.05
     assert sizes[rows, frames, channel].sum() >= 0.8 * sizes.sum()
     assert abs(found.gap) <= TOLERANCE
-    strongest = max(found.evidence, key=lambda name: abs(found.evidence[name]))
+    strongest = max(found.contributions, key=lambda name: abs(found.contributions[name]))
     assert strongest == ("vocal tract", "motion", "pitch")[channel]
 
 
-def test_planted_evidence_is_found_in_a_trained_network() -> None:
+def test_a_planted_cue_is_found_in_a_trained_network() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def some(count: int) -> tuple[Tensor, Tensor]:
@@ -215,7 +215,7 @@ def test_planted_evidence_is_found_in_a_trained_network() -> None:
 def test_a_model_of_pitch_is_seen_to_read_the_pitch(hz: float, answer: str, way: str) -> None:
     found = attribute(section(vowel(hz, 1.0), VOICE, "a.wav"), bundled(ByPitch()))
     assert found.answer == answer
-    assert found.evidence["pitch"] == pytest.approx(1)
+    assert found.contributions["pitch"] == pytest.approx(1)
     assert found.base.neutral
     assert found.base.words.endswith(way)
     assert abs(found.base_odds) < 0.2
@@ -248,7 +248,7 @@ def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     assert found.answer == FEMALE  # of the whole clip
     assert found.odds < 0  # of the second that is shown
     assert found.base.words.endswith("higher")
-    assert found.evidence["pitch"] == pytest.approx(-1)
+    assert found.contributions["pitch"] == pytest.approx(-1)
     words = reading(found)
     assert words.startswith(
         f"Answer to the whole clip: {FEMALE}, {found.probability:.2f}. This second alone: {found.other}, "
@@ -268,7 +268,7 @@ def test_all_shares_add_up_and_are_those_of_the_answer(clip: int, voices: list[P
     sign = 1 if found.answer == FEMALE else -1
     assert found.odds == pytest.approx(sign * (logits[0] - logits[1]), abs=1e-4)
     assert sum(found.parts.values()) == pytest.approx(found.shares.sum())
-    assert sum(map(abs, found.evidence.values())) == pytest.approx(1)
+    assert sum(map(abs, found.contributions.values())) == pytest.approx(1)
 
 
 def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[Path], tmp_path: Path) -> None:
@@ -361,7 +361,11 @@ def test_all_that_is_written_can_be_read(name: str, recipe: Recipe) -> None:
     text = words(figure).replace("\N{NO-BREAK SPACE}", " ")
     assert "Answer: male, 0.97." in " ".join(text.split())
     if recipe is VOICE:
-        for part in ("24 % of the evidence, for female", "14 % of the evidence, for male", "62 % of the evidence"):
+        for part in (
+            "24 % of the contributions, for female",
+            "14 % of the contributions, for male",
+            "62 % of the contributions",
+        ):
             assert part in text
 
 
@@ -385,7 +389,7 @@ def test_the_command_draws_and_says_why(
         assert (picture.format, picture.width) == ("PNG", 1200)
     assert main(["--json", "--model-uri", str(model), str(clip), "--png", str(out)]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert list(values) == ["path", "label", "probability", "evidence", "compared_with", "png"]
+    assert list(values) == ["path", "label", "probability", "contributions", "compared_with", "png"]
     assert said.startswith(f"Answer: {values['label']}, {values['probability']:.2f}.")
 
 

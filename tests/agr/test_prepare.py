@@ -99,15 +99,15 @@ def test_everything_is_there_and_belongs_together(voices: Path, out: Path) -> No
     assert skipped(out) == {}
 
 
-def test_with_the_voice_recipe_the_evidence_of_the_pictures_is_there_too(voices: Path, out: Path) -> None:
+def test_a_folder_of_the_voice_recipe_also_holds_the_features(voices: Path, out: Path) -> None:
     assert prepared(voices, out, VOICE) == Summary(made=30, kept=0, skipped=0)
     expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, CARD, JOURNAL}
     assert {path.name for path in out.iterdir()} - {LOCK} == expected
     data = load(out)
-    assert data.evidence is not None
-    assert (data.recipe, data.evidence.shape) == (VOICE, (30, 112, 98))
-    np.testing.assert_array_equal(data.pixels, VOICE.images(data.evidence))
-    for found, row in zip(data.evidence, data.rows, strict=True):
+    assert data.features is not None
+    assert (data.recipe, data.features.shape) == (VOICE, (30, 112, 98))
+    np.testing.assert_array_equal(data.pixels, VOICE.images(data.features))
+    for found, row in zip(data.features, data.rows, strict=True):
         assert row["image"] == f"images/{row['source']}.png"
         file = VOICE.encode(audio.load(voices / "data" / row["source"], 8_000))
         assert (out / row["image"]).read_bytes() == file

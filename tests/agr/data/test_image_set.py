@@ -174,27 +174,27 @@ def voice_folder(voice_root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def other_evidence(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
+def other_features(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
     return lambda folder: np.save(folder / FEATURES, np.zeros(shape, dtype))
 
 
 TAMPERED_VOICES: dict[str, Callable[[Path], object]] = {
-    "no evidence": lambda folder: (folder / FEATURES).unlink(),
+    "no features": lambda folder: (folder / FEATURES).unlink(),
     "no pixels": lambda folder: (folder / PIXELS).unlink(),
-    "evidence cut off": cut(FEATURES),
-    "evidence text": write(FEATURES, b"this proves nothing\n"),
-    "one clip fewer": other_evidence((79, 112, 98), "u1"),
-    "other evidence": other_evidence((80, 112, 98), "u1"),
-    "another type": other_evidence((80, 112, 98), "f4"),
-    "another shape": other_evidence((80, 98, 112), "u1"),
+    "features cut off": cut(FEATURES),
+    "features text": write(FEATURES, b"this proves nothing\n"),
+    "one clip fewer": other_features((79, 112, 98), "u1"),
+    "other features": other_features((80, 112, 98), "u1"),
+    "another type": other_features((80, 112, 98), "f4"),
+    "another shape": other_features((80, 98, 112), "u1"),
     "pixels of another shape": other_array((80, 98, 12, 3), "u1"),
     "a row removed": edit_manifest(lambda rows: rows.pop()),
 }
 
 
 @pytest.mark.parametrize("case", TAMPERED_VOICES)
-def test_a_folder_of_evidence_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
-    assert load(voice_folder).evidence is not None
+def test_a_folder_of_features_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
+    assert load(voice_folder).features is not None
     TAMPERED_VOICES[case](voice_folder)
     with pytest.raises(CorpusError) as caught:
         load(voice_folder)
@@ -202,9 +202,9 @@ def test_a_folder_of_evidence_that_was_tampered_with_is_refused_in_one_line(voic
     assert "\n" not in str(caught.value)
 
 
-def test_the_digest_of_voices_changes_with_their_evidence(voice_images: ImageSet) -> None:
-    assert voice_images.evidence is not None
-    other = voice_images.evidence.copy()
+def test_the_digest_of_voices_changes_with_their_features(voice_images: ImageSet) -> None:
+    assert voice_images.features is not None
+    other = voice_images.features.copy()
     other[79, 111, 97] ^= 1
     changed = assemble("x", voice_images.pixels, voice_images.rows, voice_images.recipe, True, other)
     assert changed.digest != voice_images.digest

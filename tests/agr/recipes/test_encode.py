@@ -43,7 +43,7 @@ def test_a_file_comes_back_and_gives_the_picture_of_its_clip(recipe: Recipe, sec
     assert recipe.encode(y) == recipe.encode(y.copy())
 
 
-def test_a_voices_file_holds_its_evidence_without_loss_and_the_studys_its_jpeg() -> None:
+def test_a_voices_file_holds_its_features_without_loss_and_the_studys_its_jpeg() -> None:
     y = clip(VOICE, 2.3)
     np.testing.assert_array_equal(
         VOICE.decode(VOICE.encode(y)), voice_features.best_window(voice_features.of_clip(y, VOICE))
@@ -83,7 +83,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_files_that_hold_no_evidence_are_refused_by_name(case: str) -> None:
+def test_files_that_hold_no_features_are_refused_by_name(case: str) -> None:
     data, reason = REFUSED[case]
     with pytest.raises(RecipeError, match=f"^x/y.png: {reason}.*expected a PNG of 98x112 L$"):
         VOICE.decode(data, "x/y.png")

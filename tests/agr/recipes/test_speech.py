@@ -161,7 +161,7 @@ def test_dither_is_no_speech(length: float) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 12, 13, 200])
-def test_evidence_of_nothing_holds_no_speech(frames: int) -> None:
+def test_features_of_nothing_holds_no_speech(frames: int) -> None:
     nothing = np.zeros((voice_features.ROWS, frames), dtype=np.uint8)
     assert speech.seconds(nothing) == 0
     assert speech.signs(nothing).voiced == 0

@@ -1,4 +1,4 @@
-"""Evidence: the pitch of known tones, what must change nothing, and where windows are cut."""
+"""Features: the pitch of known tones, what must change nothing, and where windows are cut."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def noise(seconds: float, seed: int = 0, size: float = 0.1) -> Clip:
 
 
 def marked(frames: int) -> NDArray[np.uint8]:
-    """Evidence whose first row tells frames apart."""
+    """Features whose first row tells frames apart."""
     found = np.zeros((ROWS, frames), dtype=np.uint8)
     found[0] = np.arange(frames) % 251
     return found

@@ -47,7 +47,7 @@ def voiced(hz: float = 150.0, formant: float = 1_000.0) -> NDArray[np.uint8]:
 
 
 def spoken(i: int = 0) -> NDArray[np.uint8]:
-    """Evidence with a bit of everything, drawn from a generator."""
+    """Features with a bit of everything, drawn from a generator."""
     values = np.random.default_rng(i).integers(0, 256, (ROWS, FRAMES), dtype=np.uint8)
     values[:, 40:50] //= 8
     return values

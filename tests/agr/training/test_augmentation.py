@@ -32,9 +32,9 @@ def only(**strengths: Any) -> Augmentation:
     return replace(NONE, **strengths)
 
 
-def evidence_of(data: ImageSet) -> NDArray[np.uint8]:
-    assert data.evidence is not None
-    return np.array(data.evidence[:16])
+def features_of(data: ImageSet) -> NDArray[np.uint8]:
+    assert data.features is not None
+    return np.array(data.features[:16])
 
 
 # --- the random numbers
@@ -68,7 +68,7 @@ def test_draws_differ_from_those_that_order_an_epoch() -> None:
 
 
 def test_no_strength_changes_nothing(voice_images: ImageSet) -> None:
-    found = torch.from_numpy(evidence_of(voice_images))
+    found = torch.from_numpy(features_of(voice_images))
     difference = augment(found, drawn(16, 0, 0), NONE).int() - draw(found).int()
     assert difference.abs().max() <= 1
     nothing = changed(NONE)
@@ -81,14 +81,14 @@ def test_no_strength_changes_nothing(voice_images: ImageSet) -> None:
 
 
 def test_what_a_clip_meets_does_not_depend_on_its_batch(voice_images: ImageSet) -> None:
-    found, draws = torch.from_numpy(evidence_of(voice_images)), drawn(16, 1, 4)
+    found, draws = torch.from_numpy(features_of(voice_images)), drawn(16, 1, 4)
     together = augment(found, draws, DEFAULT).int()
     for rows in ([3], [15, 2, 9]):
         assert (augment(found[rows], draws[rows], DEFAULT).int() - together[rows]).abs().max() <= 1
 
 
 def test_the_same_draws_give_the_same_pictures_to_the_bit_and_others_others(voice_images: ImageSet) -> None:
-    found = torch.from_numpy(evidence_of(voice_images))
+    found = torch.from_numpy(features_of(voice_images))
     one, same, other = (augment(found, drawn(16, 0, epoch), DEFAULT) for epoch in (0, 0, 1))
     assert torch.equal(one, same)
     assert all(not torch.equal(a, b) for a, b in zip(one, other, strict=True))

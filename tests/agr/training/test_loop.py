@@ -405,14 +405,14 @@ STRENGTHS: dict[str, Any] = {f"augment_{name}": value for name, value in asdict(
 VARIED = replace(BASE, **STRENGTHS)
 
 
-def with_evidence() -> ImageSet:
-    """`DATA` as the voice recipe gives it: evidence, and pictures drawn from it."""
+def with_features() -> ImageSet:
+    """`DATA` as the voice recipe gives it: features, and pictures drawn from it."""
     found = np.random.default_rng(1).integers(0, 256, (len(DATA), ROWS, FRAMES), dtype=np.uint8)
     found.setflags(write=False)
     return assemble("made", VOICE.images(found), DATA.rows, VOICE, True, found)
 
 
-VOICES = with_evidence()
+VOICES = with_features()
 
 
 def test_varied_training_repeats_to_the_bit_and_differs_from_unvaried() -> None:
@@ -446,13 +446,13 @@ def test_a_varied_epoch_does_not_depend_on_how_many_were_planned() -> None:
 
 
 def test_batches_are_the_clips_varied_by_seed_epoch_and_clip() -> None:
-    assert VOICES.evidence is not None
+    assert VOICES.features is not None
     order = epoch_order(SPLIT.train, 3, 1)
     seen = list(TrainingSet.of(VOICES, SPLIT, VARIED, CPU).batches(order, 1))
     draws, at = drawn(len(VOICES), 3, 1), 0
     for pictures, labels, weights in seen:
         rows = order[at : at + BASE.batch_size]
-        assert torch.equal(pictures, augment(torch.from_numpy(VOICES.evidence[rows]), draws[rows], DEFAULT))
+        assert torch.equal(pictures, augment(torch.from_numpy(VOICES.features[rows]), draws[rows], DEFAULT))
         assert labels.tolist() == VOICES.labels[rows].tolist()
         assert torch.equal(weights, clip_weights(VOICES, SPLIT.train)[rows])
         at += len(rows)
@@ -466,11 +466,11 @@ def test_without_augmentation_batches_are_the_pictures_themselves() -> None:
 
 
 def test_validation_clips_are_never_varied_and_test_clips_never_read() -> None:
-    assert VOICES.evidence is not None
-    found = VOICES.evidence.view(Watched)
+    assert VOICES.features is not None
+    found = VOICES.features.view(Watched)
     pixels = VOICES.pixels.view(Watched)
     found.asked, pixels.asked = [], []
-    state = run(VARIED, replace(VOICES, evidence=found, pixels=pixels))
+    state = run(VARIED, replace(VOICES, features=found, pixels=pixels))
     assert sorted(found.asked) == sorted([*SPLIT.train] * VARIED.epochs)
     assert sorted(pixels.asked) == sorted([*SPLIT.val] * VARIED.epochs)
     assert same(state, run(VARIED, VOICES))
@@ -482,7 +482,7 @@ def test_validation_clips_are_never_varied_and_test_clips_never_read() -> None:
     assert state.history[-1].val_loss == pytest.approx(measured[0], abs=1e-4)
 
 
-def test_clips_without_evidence_are_not_varied() -> None:
+def test_clips_without_features_are_not_varied() -> None:
     with pytest.raises(SettingsError, match=r"^made: images of recipe mfcc; expected voice to vary them$"):
         run(VARIED, DATA)
 
@@ -658,8 +658,8 @@ VARIED_RECORD = [  # the same on varied clips
 ]
 
 
-def formula_evidence(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Evidence that a few integers determine."""
+def formula_features(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Features that a few integers determine."""
     clip, row, frame = np.indices((len(labels), ROWS, FRAMES))
     shade: NDArray[np.int64] = (37 * clip + (5 + clip % 3) * row + 11 * frame * (clip % 5 + 1)) % 193
     shade += 60 * labels[:, None, None] * (row < BANDS // 2)
@@ -667,7 +667,7 @@ def formula_evidence(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def in_voice(data: ImageSet) -> ImageSet:
-    found = formula_evidence(data.labels)
+    found = formula_features(data.labels)
     return assemble("made", VOICE.images(found), data.rows, VOICE, True, found)
 
 

@@ -68,7 +68,7 @@ def test_only_training_clips_are_looked_at_and_moved() -> None:
 def test_a_corpus_that_trains_alone_stays_as_it_is() -> None:
     data = made(CLIPS)
     assert not moves(data, EVERY[:4]).any()
-    assert not moves(replace(data, evidence=None), EVERY).any()
+    assert not moves(replace(data, features=None), EVERY).any()
     assert moves(data, EVERY[:5])[:5].all()
 
 
@@ -108,7 +108,7 @@ def test_training_reads_clips_whose_pitch_is_moved(strength: float) -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(pitch_targets=strength), CPU).batches(EVERY, 0)
-    assert data.evidence is not None
+    assert data.features is not None
     steps = np.rint(strength * moves(data, EVERY) / LAG_STEP).astype(int)
     lags = [lag - step for (*_, lag), step in zip(CLIPS, steps, strict=True)]  # a higher pitch has a shorter lag
     by_hand = made([(*clip[:3], lag) for clip, lag in zip(CLIPS, lags, strict=True)])
@@ -122,7 +122,7 @@ def test_it_adds_to_what_is_drawn() -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(**asdict(DEFAULT)), CPU).batches(EVERY, 0)
-    assert data.evidence is not None
-    found, draws = torch.from_numpy(np.array(data.evidence)), drawn(len(data), 0, 0)
+    assert data.features is not None
+    found, draws = torch.from_numpy(np.array(data.features)), drawn(len(data), 0, 0)
     assert torch.equal(pictures, augment(found, draws, DEFAULT, moves(data, EVERY)))
     assert not torch.equal(pictures, augment(found, draws, DEFAULT))

@@ -131,14 +131,14 @@ def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied
         assert {tuple(warm_start.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
-def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:
+def test_images_without_features_are_not_varied(tmp_path: Path) -> None:
     made = hunt(where=tmp_path)
     assert not [name for name in (*made.space.varied, *made.base, *made.first) if name.startswith("augment_")]
     assert {"epochs", "lr", "width"} <= set(made.space.varied)
 
 
 @pytest.mark.parametrize("line", ["augment_speed = {low = 0.0, high = 0.1}", "augment_speed = 0.1"])
-def test_who_asks_for_augmentation_of_images_without_evidence_is_told(line: str, tmp_path: Path) -> None:
+def test_who_asks_for_augmentation_of_images_without_features_is_told(line: str, tmp_path: Path) -> None:
     given = file(tmp_path, f"epochs = {{low = 1, high = 3}}\n{line}\n")
     with pytest.raises(SettingsError) as caught:
         hunt("--space", given, where=tmp_path)
@@ -222,4 +222,4 @@ def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
     data, split = small_split()
     made = hunt("--score-folds", "2", where=tmp_path)
     points = made.expand(arena(tmp_path).subject)(made.first)
-    assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)
+    assert (len(points), data.features, len(split.test) > 0) == (2, None, True)
