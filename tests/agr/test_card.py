@@ -44,7 +44,7 @@ def hummed(hz: float, seconds: float = 1.2) -> NDArray[np.uint8]:
     """Features of one second of a voice-like sound of that pitch."""
     t = np.arange(round(seconds * VOICE.sample_rate)) / VOICE.sample_rate
     y = sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9))
-    return voice_features.best_window(voice_features.of_clip(np.asarray(0.1 * y, dtype=np.float32), VOICE))
+    return voice_features.best_window(voice_features.extract(np.asarray(0.1 * y, dtype=np.float32), VOICE))
 
 
 def corpus(people: Sequence[Person] = PEOPLE, pitches: Sequence[float] | None = None) -> ImageSet:

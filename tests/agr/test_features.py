@@ -140,7 +140,7 @@ def test_a_pitch_is_in_the_row_that_has_its_name(row: int) -> None:
 
 def test_the_stored_window_is_the_one_that_is_stored_of_a_clip() -> None:
     y = within(vowel(140, 0.8), 0.7, 0.8)
-    found = voice_features.of_clip(y, VOICE)
+    found = voice_features.extract(y, VOICE)
     shown = section(y, VOICE, "a")
     start = round(shown.start / VOICE.hop_seconds)
     np.testing.assert_array_equal(found[:, start : start + FRAMES], voice_features.best_window(found))

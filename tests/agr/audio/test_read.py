@@ -434,8 +434,8 @@ def peak():  # MiB; macOS counts bytes, Linux KiB
 
 before = peak()
 y = audio.load(Path(sys.argv[1]), VOICE.sample_rate)
-found = voice_features.of_clip(y, VOICE)
-speech.heard(y, VOICE)
+found = voice_features.extract(y, VOICE)
+speech.speech_seconds(y, VOICE)
 print(peak() - before)
 """
 
