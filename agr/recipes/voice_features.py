@@ -3,10 +3,10 @@
     features = extract(y, VOICE)                      # (112, frames) uint8, y: mono float32 at 8 kHz
     window = best_window(features)                    # (112, 98): the second with most speech in it
 
-Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows the
-vocal tract, and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz. A
-higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz are
-removed first, because many microphones add a constant. Nothing above 4 kHz is used, so that telephone and studio
+Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
+the vocal tract, and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
+A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz
+are removed first, because many microphones add a constant. Nothing above 4 kHz is used, so that telephone and studio
 recordings look alike.
 """
 

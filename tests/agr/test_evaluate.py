@@ -160,7 +160,7 @@ def test_abstaining_is_reported_beside_the_scores_of_all_clips(
     assert result.scores == measure(loaded, source, tmp_path).scores
     assert result.answered == len(given) / 16
     assert result.accuracy_answered == (np.mean([label == gender for label, gender in given]) if given else None)
-    assert f"{result.answered:.4f} of the clips are as sure as {sure:g}" in evaluate.describe(result)
+    assert f"{result.answered:.4f} of the clips, with probability {sure:g} or more" in evaluate.describe(result)
 
 
 def test_abstaining_from_everything_leaves_no_accuracy(
