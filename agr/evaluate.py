@@ -53,9 +53,8 @@ def describe(result: Evaluation) -> str:
         lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")
     if result.sure:
         among = "" if result.accuracy_answered is None else f"; accuracy among them {result.accuracy_answered:.4f}"
-        lines.append(
-            f"answered           {result.answered:.4f} of the clips, with probability {result.sure:g} or more{among}"
-        )
+        sure = f"with probability {result.sure:g} or more{among}"
+        lines.append(f"answered           {result.answered:.4f} of the clips, {sure}")
     if result.met:
         clips = f" ({result.met_recordings} of these recordings)" if result.content_checked else ""
         lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers{clips}")

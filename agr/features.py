@@ -21,14 +21,11 @@ from agr.recipes.encode import DEFAULT, RECIPES, by_name
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agr.features", description="Draw the image that the model reads of a clip."
-    )
+    parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw the model's input for a clip.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
     parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
-    parser.add_argument(
-        "--recipe", choices=list(RECIPES), default=DEFAULT, help=f"how the image is made (default: {DEFAULT})"
-    )
+    recipe = f"how the image is made (default: {DEFAULT})"
+    parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT, help=recipe)
     options = parser.parse_args(arguments)
     try:
         shown = read(options.clip, by_name(options.recipe))

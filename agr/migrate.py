@@ -38,20 +38,14 @@ def _location(uri: StoreUri) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 if something was left behind."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agr.migrate", description="Move runs and registered models to another store."
-    )
+    parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
     where = "the store to read, a folder or a URI (default: mlflow_store)"
     home = StoreUri(f"{SQLITE}{STORE}/mlflow.db")
     parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)
     to = "the URI of the store to write to"
     parser.add_argument("--to", dest="target", type=StoreUri.from_option, metavar="URI", required=True, help=to)
-    parser.add_argument(
-        "--aliases",
-        choices=("keep", "overwrite"),
-        default="keep",
-        help="for aliases that differ in the target (default: keep)",
-    )
+    differ = "what to do with aliases that differ in the target (default: keep)"
+    parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help=differ)
     options = parser.parse_args(arguments)
     source, target = options.source, options.target
     if source.database is not None and not source.database.is_file():

@@ -36,13 +36,9 @@ if TYPE_CHECKING:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agr.predict", description="Predict whether clips contain a woman's or a man's voice."
-    )
+    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
-    parser.add_argument(
-        "--explain", type=png_path, metavar="PNG", help="for a single clip, draw what led to its answer"
-    )
+    parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what led to the answer to a single clip")
     add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)

@@ -31,12 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     names = ", ".join(encode.RECIPES)
     parser.add_argument("--recipe", help=f"one of {names} (default: {encode.DEFAULT}; for ready images mfcc48)")
-    parser.add_argument(
-        "--reference", action="store_true", help="make images of mfcc or mfcc48 by librosa (slower, the same pixels)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)"
-    )
+    parser.add_argument("--reference", action="store_true", help="make images of mfcc or mfcc48 by librosa (slower)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
     options = parser.parse_args(arguments)

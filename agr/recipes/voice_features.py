@@ -122,13 +122,10 @@ def _measure(
 
 
 def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut features into windows of one second that overlap by half: (ROWS, frames) to (n, ROWS, FRAMES).
-
-    The last window ends with the clip. A shorter clip is centred in one window and padded with zeros.
-    """
+    """Cut features into windows that overlap by half, the last at the end: (ROWS, frames) to (n, ROWS, FRAMES)."""
     frames = features.shape[1]
     if frames <= FRAMES:
-        before = (FRAMES - frames) // 2
+        before = (FRAMES - frames) // 2  # a shorter clip is centred
         return np.pad(features, ((0, 0), (before, FRAMES - frames - before)))[None]
     starts = [*range(0, frames - FRAMES, FRAMES // 2), frames - FRAMES]
     return np.stack([features[:, start : start + FRAMES] for start in starts])
@@ -144,10 +141,7 @@ def best_window(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def voicing(features: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much each frame sounds like voiced speech, 0..1: (..., ROWS, frames) to (..., frames).
-
-    It is the frame's greatest periodicity, from 0.5 up, and 0 more than SPEECH_RANGE_DB below the loudest frame.
-    """
+    """Periodicity above 0.5, scaled to 0..1, or 0 in quiet frames: (..., ROWS, frames) to (..., frames)."""
     level = features[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
     loud = level > level.max(axis=-1, keepdims=True) - SPEECH_RANGE_DB
     strength = features[..., BANDS:, :].max(axis=-2) / 255
@@ -237,11 +231,8 @@ def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
 def _filtered(
     y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
 ) -> NDArray[np.float32]:
-    """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay.
-
-    A tenth of a second of silence is appended first, so that the end does not wrap around to the start.
-    """
-    least = len(y) + sample_rate // 10
+    """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay."""
+    least = len(y) + sample_rate // 10  # silence is appended, so that the end does not wrap around to the start
     power_of_two = 1 << (least - 1).bit_length()
     size = power_of_two * 3 // 4 if power_of_two * 3 // 4 >= least else power_of_two  # both have a fast transform
     spectrum = np.fft.rfft(y.astype(np.float64), size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))

@@ -128,7 +128,7 @@ def test_a_clip_without_speech_is_answered_so_in_valid_json(
 
 @pytest.fixture
 def earlier_model(bundle_folder: Path, tmp_path: Path) -> Path:
-    """An MLflow model as versions before the packages wrote it: recipe `mfc`, settings `vary_*`, loader `agr.serving`."""
+    """An MLflow model as earlier versions wrote it: recipe `mfc`, settings `vary_*`."""
     folder = tmp_path / "model"
     card = shutil.copytree(bundle_folder, folder / "data" / "bundle") / bundle.CARD
     values = json.loads(card.read_text())
