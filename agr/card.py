@@ -1,9 +1,6 @@
-"""Model cards: the scores of a model on each kind of clip, where it fails, what its answers mean, and its limits.
+"""Print the model card of a registered model: its scores on each kind of clip, its known failures and its limits.
 
-    python -m agr.card --model-uri models:/agr/best   # the card of a registered version, in Markdown
-
-`tables` scores every kind of test clip; `of` writes the card. It is made when a version is registered, from that
-version's test, and kept beside its weights as `card.md`.
+python -m agr.card --model-uri models:/agr/best   # in Markdown
 """
 
 from __future__ import annotations
@@ -19,10 +16,12 @@ from agr.registry import resolve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print the card of a model.")
-    parser.add_argument("--model-uri", default="models:/agr/best", help="models:/agr/best (default), or a folder")
-    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print a model card in Markdown.")
+    parser.add_argument(
+        "--model-uri", default="models:/agr/best", help="a model of the store (default: models:/agr/best), or a folder"
+    )
+    store = "the MLflow store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
     options = parser.parse_args(arguments)
     path = bundle.locate(resolve.resolve(options.model_uri, options.tracking_uri).folder) / FILE

@@ -1,15 +1,15 @@
-"""Score a model on a labelled corpus, clip by clip and person by person.
+"""Score a model on a labelled corpus, by clip and by speaker.
 
     python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--json]
 
-Recordings are answered as `agr.predict` answers them; of study images, and of a folder that `agr.prepare` made, the
-images are scored. All scores are of all clips: a clip answered `no speech` counts as wrong, and --abstain-below P only
-adds `answered`, the share of clips that have speech and an answer of probability P or more, and `accuracy_answered`,
-the accuracy among them. --json prints one object: clips, speakers, accuracy, balanced_accuracy, balanced_accuracy_ci95
+Recordings are answered as `agr.predict` answers them. Of ready images, and of a folder that `agr.prepare` made, the
+images are scored. All scores are over all clips: a clip answered `no speech` counts as wrong. --abstain-below P only
+adds `answered`, the share of clips with speech and an answer of probability P or more, and `accuracy_answered`, the
+accuracy among them. --json prints one object: clips, speakers, accuracy, balanced_accuracy, balanced_accuracy_ci95
 (from resampling speakers), recall {female, male}, per_speaker, and more.
 
-A result on clips that trained or chose the model is marked LEAKY. Speakers are known by name, and by the content of
-their recordings, which finds them in a folder of another name too.
+A result on clips that the model was trained or chosen on is marked LEAKY. Speakers are recognised by name and by the
+content of their recordings, which also finds them in a renamed folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from agr.registry import resolve
 
 
 def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
-    """The object that --json prints."""
+    """The object printed with --json."""
     extra: dict[str, Any] = {"skipped": result.skipped, "no_speech": result.no_speech, "synthetic": result.synthetic}
     extra |= {"abstain_below": result.sure or None}
     extra |= {"answered": result.answered, "accuracy_answered": result.accuracy_answered}
@@ -37,7 +37,7 @@ def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(result: Evaluation) -> str:
-    """The scores, for a person to read."""
+    """The scores as text."""
     s = result.scores
     low, high = s.balanced_accuracy_ci95
     recall = ", ".join(f"{name} {value:.4f}" for name, value in s.recall.items() if value is not None)
@@ -52,8 +52,9 @@ def describe(result: Evaluation) -> str:
     if result.no_speech:
         lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")
     if result.sure:
-        among = "" if result.accuracy_answered is None else f", of these rightly {result.accuracy_answered:.4f}"
-        lines.append(f"answered           {result.answered:.4f} of the clips are as sure as {result.sure:g}{among}")
+        among = "" if result.accuracy_answered is None else f"; accuracy among them {result.accuracy_answered:.4f}"
+        sure = f"with probability {result.sure:g} or more{among}"
+        lines.append(f"answered           {result.answered:.4f} of the clips, {sure}")
     if result.met:
         clips = f" ({result.met_recordings} of these recordings)" if result.content_checked else ""
         lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers{clips}")
@@ -65,7 +66,7 @@ def describe(result: Evaluation) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 if some clip could not be read."""
+    """Run the command; returns the exit status, 1 if some clip could not be read."""
     parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
     parser.add_argument("--data", required=True, help="demo, audiomnist, a corpus folder or a CSV manifest")
     add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")

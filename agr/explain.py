@@ -1,11 +1,11 @@
-"""Which parts of a clip's image led the model to its answer, drawn for people.
+"""Draw which parts of a clip's image led the model to its answer.
 
     python -m agr.explain --model-uri models:/agr/best clip.wav --png out.png
 
-Each channel of the image is drawn in grey, in warm colours where it spoke for the answer and in cold ones where it
-spoke against it, as `agr.inference.attribution` finds. Of a clip longer than a second, the second with most speech is explained;
-the answer is the whole clip's. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage or no such model. With
---json, one object: path, label, probability, evidence, compared_with, png.
+Each channel of the image is drawn in grey, with warm colours where it spoke for the answer and cold ones where it spoke
+against it (`agr.inference.attribution`). The answer is for the whole clip; of a clip longer than a second, the second
+with most speech is explained. Exit status: 0 drawn, 1 the clip could not be read, 2 wrong usage or no such model. With
+--json, one object: path, label, probability, contributions, compared_with, png.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from agr.registry import resolve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.explain", description="Draw what moved the model's answer.")
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agr.explain", description="Draw what in a clip led to its answer.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
-    parser.add_argument("--png", type=png_path, required=True, help="where to write the drawing")
+    parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     loaded = bundle.load(resolve.resolve(options.model_uri, options.tracking_uri).folder)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _json(options: argparse.Namespace, found: Attribution) -> str:
     values = {"path": options.clip, "label": found.answer, "probability": found.probability}
-    more = {"evidence": found.evidence, "compared_with": found.base.words, "png": str(options.png)}
+    more = {"contributions": found.contributions, "compared_with": found.base.words, "png": str(options.png)}
     return json.dumps(values | more)
 
 

@@ -1,4 +1,4 @@
-"""What the model reads of a clip, drawn large and with axes, below the waveform and a mel spectrogram.
+"""Draw the image that the model reads of a clip, with axes, below the waveform and a mel spectrogram.
 
     python -m agr.features clip.wav --png out.png [--recipe voice|mfcc|mfcc48]
 
@@ -20,11 +20,12 @@ from agr.recipes.encode import DEFAULT, RECIPES, by_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw what the model reads of a clip.")
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw the model's input for a clip.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
-    parser.add_argument("--png", type=png_path, required=True, help="where to write the drawing")
-    parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT, help=f"{DEFAULT} unless named")
+    parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
+    recipe = f"how the image is made (default: {DEFAULT})"
+    parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT, help=recipe)
     options = parser.parse_args(arguments)
     try:
         shown = read(options.clip, by_name(options.recipe))

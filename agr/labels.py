@@ -1,4 +1,4 @@
-"""The classes a voice is sorted into, and the spellings of them that corpora use."""
+"""The classes of the model, and how corpora spell them."""
 
 from __future__ import annotations
 

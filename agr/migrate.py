@@ -1,13 +1,14 @@
-"""Move a laptop's runs and registered models to a tracking server, or to any other MLflow store.
+"""Move runs and registered models from one MLflow store to another, such as from a laptop to a tracking server.
 
     python -m agr.migrate --from mlflow_store --to https://mlflow.example.org
 
-It may be stopped at any time and repeated: what has arrived is recognised by its tag `agr.migrated_from` and left as
-it is, a run that arrived in part is sent again. The source is only read. A server's user and password stand in
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, a PostgreSQL's password in PGPASSWORD; none is ever shown.
+The command may be stopped at any time and repeated: runs and versions that have arrived are recognised by the tag
+`agr.migrated_from` and left as they are; a run that arrived in part is sent again. The source is only read. A server's
+user and password are read from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, a PostgreSQL password from
+PGPASSWORD; none is ever shown.
 
-Versions whose files belong to no run that is moved are left behind (said, with exit status 1), and so are deleted
-runs, traces, prompts and the models of MLflow's own `log_model`. One migration into a store at a time.
+Not moved are deleted runs, traces, prompts, models of MLflow's own `log_model`, and versions whose files belong to no
+run that is moved; such versions are listed, and the exit status is 1. Run one migration into a store at a time.
 """
 
 from __future__ import annotations
@@ -20,35 +21,36 @@ from agr.common.cli import complain
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import AGAIN, KINDS, MOVED, THERE, Migration
-from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, whose output it silences
 from agr.registry.uri import SQLITE, STORE, StoreUri
 
 # isort: split
 
 
 def _source(text: str) -> StoreUri:
-    """A store, or the folder of one."""
+    """The URI of a store, from a URI or a folder."""
     return StoreUri.from_option(text if "://" in text else f"{SQLITE}{text}/mlflow.db")
 
 
-def _place(uri: StoreUri) -> str:
+def _location(uri: StoreUri) -> str:
     return os.path.realpath(uri.database) if uri.database is not None else uri.whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 if something was left behind."""
+    """Run the command; returns the exit status, 1 if something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
-    where = "a folder or a URI (default: mlflow_store)"
+    where = "the store to read, a folder or a URI (default: mlflow_store)"
     home = StoreUri(f"{SQLITE}{STORE}/mlflow.db")
     parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)
-    to = "the store that is to have them"
+    to = "the URI of the store to write to"
     parser.add_argument("--to", dest="target", type=StoreUri.from_option, metavar="URI", required=True, help=to)
-    parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help="that differ (default: keep)")
+    differ = "what to do with aliases that differ in the target (default: keep)"
+    parser.add_argument("--aliases", choices=("keep", "overwrite"), default="keep", help=differ)
     options = parser.parse_args(arguments)
     source, target = options.source, options.target
     if source.database is not None and not source.database.is_file():
         raise ModelError(f"--from {source}: no such file; expected a store that a search has filled")
-    if "://" not in target.whole or _place(source) == _place(target):
+    if "://" not in target.whole or _location(source) == _location(target):
         raise SettingsError(f"--to {target}: expected the URI of another MLflow store")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run
     try:

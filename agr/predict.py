@@ -1,11 +1,11 @@
-"""Tell whether clips contain a woman's or a man's voice.
+"""Predict whether clips contain a woman's or a man's voice.
 
     python -m agr.predict --model-uri models:/agr/best [--json] clip.wav folder/ -
 
-Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is read
-in windows. The answer is `no speech` for a clip with too little speech or none, and with --abstain-below P `unsure` if
-neither probability reaches P. Exit status: 0 all clips were answered; 1 some clip could not be read, or not explained
-(the others were answered); 2 wrong usage or no such model. --json prints one object a line: path, label, probability
+Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is cut
+into windows. The answer is `no speech` for a clip with too little speech, and with --abstain-below P `unsure` if
+neither probability reaches P. Exit status: 0 all clips were answered; 1 some clip could not be read or explained (the
+others were answered); 2 wrong usage or no such model. --json prints one object per line: path, label, probability
 {female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
 """
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell a woman's voice from a man's.")
+    """The parsed command line."""
+    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
-    parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what moved the answer to a single clip")
+    parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what led to the answer to a single clip")
     add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
@@ -48,9 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     options = parse(arguments)
-    with Decoder() as decoder:  # it imports its modules while this process imports others
+    with Decoder() as decoder:  # its process imports modules while this one imports others
         with quick_imports():
             from agr.inference import bundle
             from agr.registry import resolve
@@ -61,10 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
         model = {"name": found.name, "version": found.version}
         answers = answer(expand(options.clips), loaded, options.abstain_below, decoder)
-        return _tell(answers, options, loaded, model)
+        return _print_answers(answers, options, loaded, model)
 
 
-def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle, model: dict[str, Any]) -> int:
+def _print_answers(
+    answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle, model: dict[str, Any]
+) -> int:
     """Print answers as they come; returns the exit status."""
     failed = False
     for result in answers:
@@ -81,7 +83,7 @@ def _tell(answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle
 
 
 def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
-    """Draw what moved the answer, if there is one, say so on stderr, and return whether it was drawn."""
+    """Draw what led to the answer, if there is one; returns whether it was drawn."""
     if result.probability is None:
         complain(f"{result.path}: no speech found, so there is no answer to explain; {png} was not drawn")
         return False

@@ -2,14 +2,14 @@
 
     python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference]
 
-SOURCE: demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest.
-DIR gets `images/` (with recipe `voice`, the voice features that images are drawn from), `manifest.csv`, `skipped.csv`
-(clips left out, and why), `pixels.npy` (all images decoded; with `voice` also `evidence.npy`) and `prepared.json`.
-Killed and run again, it continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is
-made again only when the recipe or the recording changed.
+SOURCE is demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest. DIR gets
+`images/` (with recipe `voice`, the voice features from which images are drawn), `manifest.csv`, `skipped.csv` (clips
+left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`. A run that
+was killed continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is made again only
+when the recipe or the recording changed.
 
---reference makes the images of `mfcc` and `mfcc48` through librosa and matplotlib, whose definitions the study used,
-instead of AGR's own faster code; they are the same pixel by pixel.
+--reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of AGR's own
+faster code; they are the same pixel by pixel.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from agr.recipes import encode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
     parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the images")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     names = ", ".join(encode.RECIPES)
-    parser.add_argument("--recipe", help=f"one of {names} (default {encode.DEFAULT}; ready images: mfcc48)")
-    parser.add_argument("--reference", action="store_true", help="make images of mfcc or mfcc48 through librosa")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--recipe", help=f"one of {names} (default: {encode.DEFAULT}; for ready images mfcc48)")
+    parser.add_argument("--reference", action="store_true", help="make images of mfcc or mfcc48 by librosa (slower)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
     options = parser.parse_args(arguments)

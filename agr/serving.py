@@ -1,8 +1,9 @@
-"""The model as MLflow loads it: `mlflow.pyfunc.load_model("models:/agr@best")` and `mlflow models serve`.
+"""The model as MLflow loads and serves it: `mlflow.pyfunc.load_model("models:/agr@best")`, `mlflow models serve`.
 
     model.predict(pandas.DataFrame({"audio": [Path("clip.wav").read_bytes()]}))
 
-The MLflow model names this module as its loader and carries weights and JSON only; no pickle, no code.
+Registered models name this module as their loader, so it must keep its name. They hold weights and JSON, no pickle and
+no code.
 """
 
 from __future__ import annotations
@@ -30,16 +31,17 @@ _WITHOUT_SPEECH = {"label": NO_SPEECH, "error": ""}
 
 
 class Served:
-    """Answers a table of sound files, one row a clip."""
+    """Answers a table of sound files, one row per clip."""
 
     def __init__(self, loaded: bundle.Bundle) -> None:
-        """Serve this bundle."""
+        """Serve a bundle."""
         self._bundle = loaded
 
     def predict(self, table: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Columns label, female, male, error. Without speech a clip has only the label, unreadable only the error.
+        """Answer sound files, given in column `audio` as bytes, or as base64 text as in JSON.
 
-        table: a column `audio` of sound files' bytes (or base64 text of them, as JSON carries it).
+        Returns columns label, female, male and error. A clip without speech has only a label, one that cannot be read
+        only an error.
         """
         import pandas
 
@@ -54,14 +56,14 @@ class Served:
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if isinstance(y, np.ndarray)]
-        heard = predictor.hear(good, self._bundle) if good else None
-        rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
+        predicted = predictor.hear(good, self._bundle) if good else None
+        rows = iter(zip(predicted.probabilities.tolist(), predicted.speech.tolist(), strict=True) if predicted else ())
         return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 
     def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
-        """Samples, or the row of a clip that has none to judge."""
+        """The samples of a clip, or its row of the answer if there are none to predict from."""
         try:
-            return audio.load(_sound(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
+            return audio.load(_decoded(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
         except SilentAudio:
             return _WITHOUT_SPEECH
         except (AudioError, ValueError, TypeError) as error:
@@ -75,8 +77,8 @@ def _row(probabilities: Sequence[float], speech: float) -> dict[str, Any]:
     return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
 
 
-def _sound(value: bytes | str) -> bytes:
-    """A sound file's bytes; base64 may also come as bytes, from a server's `inputs`. No sound file is base64 text."""
+def _decoded(value: bytes | str) -> bytes:
+    """A sound file's bytes; a server's `inputs` bring base64 text as bytes. No sound file is valid base64."""
     try:
         return base64.b64decode(value, validate=True)
     except ValueError:
@@ -86,5 +88,5 @@ def _sound(value: bytes | str) -> bytes:
 
 
 def _load_pyfunc(path: str) -> Served:
-    """What MLflow calls with the folder of the bundle."""
+    """MLflow's entry point; `path` is the folder of the bundle."""
     return Served(bundle.load(Path(path)))

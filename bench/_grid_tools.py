@@ -79,7 +79,7 @@ def prepared(source: str, scratch: Path) -> Path:
     """
     folder = Path(source)
     if image_set.is_prepared(folder):
-        if image_set.load(folder).evidence is not None:
+        if image_set.load(folder).features is not None:
             raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfcc, whose files are pictures")
         return folder.resolve()
     found = corpus.open_corpus(source, scratch)

@@ -82,7 +82,7 @@ def _match(options: argparse.Namespace) -> tuple[Match, bool]:
 def _default_space(images: ImageSet) -> str:
     """The default space, less the strengths of augmentation where images cannot be varied."""
     return "".join(
-        line for line in DEFAULT.splitlines(keepends=True) if images.evidence is not None or line[:8] != "augment_"
+        line for line in DEFAULT.splitlines(keepends=True) if images.features is not None or line[:8] != "augment_"
     )
 
 

@@ -113,7 +113,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     preparation.prepare(few, scratch / "few", preparation.choose_recipe(few, None))
     seconds = time.perf_counter() - began
     made = image_set.load(scratch / "few")
-    arrays = made.pixels.nbytes + (made.evidence.nbytes if made.evidence is not None else 0)
+    arrays = made.pixels.nbytes + (made.features.nbytes if made.features is not None else 0)
     files = sum(path.stat().st_size for path in (scratch / "few").rglob("*") if path.is_file())
     tracemalloc.start()
     with (scratch / "few" / image_set.MANIFEST).open(encoding="utf-8", newline="") as file:

@@ -3,7 +3,7 @@
     python bench/fuzz.py [--files 100000] [--seed 0] [--jobs 2] [--every 50] [--keep FOLDER]
 
 Every file (`bench/_mutations.py`: WAV, FLAC, OGG, MP3 and a few others, damaged one to four times over) is decoded by
-`agr.audio.read.load` and, where that succeeds, measured by `agr.recipes.voice_features.of_clip`, in `--jobs` processes. Every `--every`th
+`agr.audio.read.load` and, where that succeeds, measured by `agr.recipes.voice_features.extract`, in `--jobs` processes. Every `--every`th
 is also given to `python -m agr.predict`, BATCH files a command, with a model that is not trained. What must hold:
 
     decoding    samples that are finite, or one AudioError of one line that names the file; no traceback or
@@ -90,8 +90,8 @@ def attempt(data: bytes) -> tuple[str, str]:
     """How decoding and measuring one file ends, and what is wrong with that, or nothing."""
     try:
         y = audio.load(data, VOICE.sample_rate, "clip")
-        found = voice_features.of_clip(y, VOICE)
-        speech.heard(y, VOICE)
+        found = voice_features.extract(y, VOICE)
+        speech.speech_seconds(y, VOICE)
     except AudioError as error:
         says = str(error)
         right = says.startswith("clip: ") and "expected" in says and "\n" not in says

@@ -92,7 +92,7 @@ def work(asked: Asked, journal: str | None, number: int, left: Any, told: Any) -
     torch.set_num_threads(1)
     data, split = asked.open()
     strengths = {f"augment_{name}": value for name, value in asdict(DEFAULT).items()}
-    base = {"lr": 0.001, "gamma": 0.7, "seed": asked.seed} | (strengths if data.evidence is not None else {})
+    base = {"lr": 0.001, "gamma": 0.7, "seed": asked.seed} | (strengths if data.features is not None else {})
     storage = JournalStorage(JournalFileBackend(journal)) if journal else InMemoryStorage()
     worker = Worker(data, split, asked.ranges(), base, left, told)
     asked.study(storage, number).optimize(worker.objective, catch=(TrainingError,))

@@ -60,7 +60,7 @@ def voice_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def voice_images(voice_root: Path) -> ImageSet:
-    """The 80 images of `demo_root` by the voice recipe, with the evidence that they are drawn from."""
+    """The 80 images of `demo_root` by the voice recipe, with the features that they are drawn from."""
     return load(voice_root)
 
 

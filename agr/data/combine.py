@@ -39,7 +39,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
             f"--data: {first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}; "
             "expected one recipe"
         )
-    evidence = [data.evidence for data in ordered if data.evidence is not None]
+    features = [data.features for data in ordered if data.features is not None]
     return ImageSet(
         name="+".join(names),
         pixels=np.concatenate([data.pixels for data in ordered]),
@@ -50,7 +50,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         recipe=first.recipe,
         digest=hashlib.sha256(" ".join(data.digest for data in ordered).encode()).hexdigest()[:16],
         synthetic=all(data.synthetic for data in ordered),
-        evidence=np.concatenate(evidence) if evidence else None,
+        features=np.concatenate(features) if features else None,
         made_up=frozenset(name for data in ordered for name in data.made_up),
     )
 

@@ -7,8 +7,8 @@ Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep
 share of the answer's log odds. The shares add up to the difference between the log odds of the image and those of a
 baseline; how exactly they do is checked. The paper asks for a baseline on which the model is neutral. Here that is the
 same clip with pitch and resonances moved until the model is undecided, towards a typical woman's voice or a typical
-man's. Silence does not serve: models lean one way on it, and evidence for that side would look like evidence against
-it. It is used only where no moved voice changes the answer, and with recipes that store no voice features.
+man's. Silence does not serve: models lean one way on it, and what speaks for that side would look as if it spoke
+against it. It is used only where no moved voice changes the answer, and with recipes that store no voice features.
 
 Known limit: this tells what the model read, not what makes a voice a woman's or a man's.
 """
@@ -96,7 +96,7 @@ class Attribution:
         return {f"coefficient {row}": value for row, value in enumerate(rows, start=1)}
 
     @property
-    def evidence(self) -> dict[str, float]:
+    def contributions(self) -> dict[str, float]:
         """Each part divided by the sum of all magnitudes, -1..1; negative where it spoke against the answer."""
         whole = sum(map(abs, self.parts.values())) or 1.0
         return {name: value / whole for name, value in self.parts.items()}

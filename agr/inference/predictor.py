@@ -50,7 +50,7 @@ def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
         bundle: The model.
     """
     with _one_thread():
-        cut = list(encode.of_clips(clips, bundle.card.recipe))
+        cut = list(encode.cut_clips(clips, bundle.card.recipe))
         logits = logits_of(np.concatenate([windows.images for windows in cut]), bundle)  # (windows, 2)
     ends = np.cumsum([len(windows.images) for windows in cut])[:-1]
     each = zip(cut, np.split(logits, ends), strict=True)

@@ -24,7 +24,7 @@ MOSTLY = 0.5  # a part with a greater share than this is introduced by "Mostly"
 LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no more parts than this
 STRONGEST = 99.0  # the percentile of the cells' shares that gets full colour
 TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
-COLOURS = LinearSegmentedColormap.from_list("evidence", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
+COLOURS = LinearSegmentedColormap.from_list("contributions", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
 ABOUT = {
     "vocal tract": "how loud each band of frequencies is",
     "motion": "how fast each band grows louder or softer",
@@ -34,7 +34,7 @@ ABOUT = {
 
 def reading(found: Attribution) -> str:
     """The answer, what spoke for it and what spoke against it, in a few short sentences."""
-    each = sorted(found.evidence.items(), key=lambda item: -abs(item[1]))
+    each = sorted(found.contributions.items(), key=lambda item: -abs(item[1]))
     named = [(name, share) for name, share in each if abs(share) >= LEAST][:MOST_NAMED]
     spoke, against = ([_named(found, *item) for item in named if (item[1] > 0) == side] for side in (True, False))
     first = "Mostly" if named and named[0][1] > MOSTLY else "First of all"
@@ -96,14 +96,14 @@ def _wrapped(words: str, letters: int) -> str:
 
 
 def _name(below: Sequence[Axes], found: Attribution) -> None:
-    """Write above each channel its share of the evidence and which answer it spoke for."""
+    """Write above each channel its share of the contributions and which answer it spoke for."""
     if len(below) == 1:
         panels.titled(below[0], "Mel-frequency cepstra")
         panels.in_coefficients(below[0])
         return
-    for (name, share), channel, panel in zip(found.evidence.items(), model_input.channels(), below, strict=True):
+    for (name, share), channel, panel in zip(found.contributions.items(), model_input.channels(), below, strict=True):
         whom = found.answer if share >= 0 else found.other
-        spoke = f"{100 * abs(share):.0f} % of the evidence, for {whom}"
+        spoke = f"{100 * abs(share):.0f} % of the contributions, for {whom}"
         panels.titled(panel, f"{name.capitalize()}, {ABOUT[name]}: {spoke}")
         panels.in_hz(panel, channel.hz)
 

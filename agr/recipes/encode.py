@@ -1,11 +1,11 @@
 """The recipes by name, and clips cut into windows by any of them.
 
 recipe = by_name("voice")
-(windows,) = of_clips([y], recipe)                # y: mono float32 at recipe.sample_rate
+(windows,) = cut_clips([y], recipe)               # y: mono float32 at recipe.sample_rate
 
-voice   envelope, motion and periodicity on fixed scales, at 8 kHz: `agr.recipes.voice`
-mfcc     the study's (AudioMNIST clips as Mel-frequency cepstra) at 16 kHz: `agr.recipes.mfcc`
-mfcc48   the same at 48 kHz, the rate at which the study's published images were made
+voice    envelope, motion and periodicity on fixed scales, at 8 kHz: `agr.recipes.voice`
+mfcc     Mel-frequency cepstra at 16 kHz, as in the paper: `agr.recipes.mfcc`
+mfcc48   the same at 48 kHz, the rate of the images that were published with the paper
 """
 
 from __future__ import annotations
@@ -28,17 +28,11 @@ DEFAULT = VOICE.name
 
 @dataclass(frozen=True)
 class Windows:
-    """A clip cut into windows.
+    """A clip cut into windows."""
 
-    Attributes:
-        images: (n, *IMAGE_SHAPE), uint8.
-        weights: How much each window counts, (n,); they sum to 1.
-        speech: Seconds of voiced speech in the whole clip; 0.0 where it does not sound like speech.
-    """
-
-    images: Bytes
-    weights: Weights
-    speech: float
+    images: Bytes  # (n, *IMAGE_SHAPE)
+    weights: Weights  # (n,); they sum to 1
+    speech: float  # seconds of voiced speech in the clip; 0.0 where it does not sound like speech
 
 
 def by_name(name: str) -> Recipe:
@@ -49,7 +43,7 @@ def by_name(name: str) -> Recipe:
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `asdict` wrote. Raises RecipeError if this AGR does not make exactly that one."""
+    """The recipe that `asdict` turned into a dict. Raises RecipeError unless this version has exactly that one."""
     if "name" not in values:
         raise RecipeError("recipe: no name; expected the settings of one")
     values = {**values, "name": FORMER_NAMES.get(str(values["name"]), values["name"])}
@@ -64,8 +58,8 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def of_clips(clips: Sequence[Clip], recipe: Recipe) -> Iterator[Windows]:
-    """Clips of any length in windows, in order. Speech is looked for at the rate of `voice`, whatever the recipe."""
+def cut_clips(clips: Sequence[Clip], recipe: Recipe) -> Iterator[Windows]:
+    """Cut clips of any length into windows. Speech is always detected at the sample rate of `voice`."""
     for y, (images, weights) in zip(clips, recipe.windows(clips), strict=True):
         low = resample(y, recipe.sample_rate, VOICE.sample_rate)
-        yield Windows(images, weights, speech.heard(low, VOICE))
+        yield Windows(images, weights, speech.speech_seconds(low, VOICE))

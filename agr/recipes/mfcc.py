@@ -1,62 +1,56 @@
-"""The study's recipes `mfcc` and `mfcc48`: Mel-frequency cepstra of one second, coloured by viridis, as JPEG.
+"""The recipes `mfcc` and `mfcc48` of the paper: Mel-frequency cepstra of one second, coloured by viridis, as JPEG.
 
     images = MFCC.images(MFCC.decode(MFCC.encode(y))[None])      # y: mono float32 at 16 kHz
 
 The steps follow librosa's and matplotlib's definitions: a Slaney mel scale and normalisation (Slaney, Auditory
 Toolbox, 1998), an orthonormal DCT-II, a sinusoidal lifter (Juang et al., 1987), the viridis colour map, JPEG at
-Pillow's default quality. `agr.recipes.mfcc_reference` makes the same images by those libraries themselves, several times slower.
+Pillow's default quality. `agr.recipes.mfcc_reference` makes the same images by calling those libraries, which is
+several times slower.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from agr.errors import RecipeError
-from agr.recipes.base import COEFFICIENTS, FRAMES, IMAGE_SHAPE, Bytes, Clip, Placed, Recipe, Weights, offset
+from agr.recipes.base import COEFFICIENTS, IMAGE_SHAPE, Bytes, Clip, Placed, Recipe, Weights, hann, offset, triangles
+from agr.recipes.image_file import read_image, write_image
 
 _HEX = """
-44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f62471163471265471466471567471669
-47186a48196b481a6c481c6e481d6f481e70482071482172482273482374472575472676472777472878472a79472b7a
-472c7b462d7c462f7c46307d46317e45327f45347f453580453681443781443982433a83433b83433c84423d84423e85
-4240854141864142864043874044873f45873f47883e48883e49893d4a893d4b893d4c893c4d8a3c4e8a3b508a3b518a
-3a528b3a538b39548b39558b38568b38578c37588c37598c365a8c365b8c355c8c355d8c345e8d345f8d33608d33618d
-32628d32638d31648d31658d31668d30678d30688d2f698d2f6a8d2e6b8e2e6c8e2e6d8e2d6e8e2d6f8e2c708e2c718e
-2c728e2b738e2b748e2a758e2a768e2a778e29788e29798e287a8e287a8e287b8e277c8e277d8e277e8e267f8e26808e
-26818e25828e25838d24848d24858d24868d23878d23888d23898d22898d228a8d228b8d218c8d218d8c218e8c208f8c
-20908c20918c1f928c1f938b1f948b1f958b1f968b1e978a1e988a1e998a1e998a1e9a891e9b891e9c891e9d881e9e88
-1e9f881ea0871fa1871fa2861fa38620a48520a58521a68521a78422a78423a88323a98224aa8225ab8126ac8127ad80
-28ae7f29af7f2ab07e2bb17d2cb17d2eb27c2fb37b30b47a32b57a33b67935b77836b87738b97639b9763bba753dbb74
-3ebc7340bd7242be7144be7045bf6f47c06e49c16d4bc26c4dc26b4fc36951c46853c56755c66657c66559c7645bc862
-5ec96160c96062ca5f64cb5d67cc5c69cc5b6bcd596dce5870ce5672cf5574d05477d05279d1517cd24f7ed24e81d34c
-83d34b86d44988d5478bd5468dd64490d64392d74195d73f97d83e9ad83c9dd93a9fd938a2da37a5da35a7db33aadb32
-addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11a
-d7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724
+44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f6247116347126547146647156747166947186a48196b481a6c
+481c6e481d6f481e70482071482172482273482374472575472676472777472878472a79472b7a472c7b462d7c462f7c46307d46317e45327f
+45347f453580453681443781443982433a83433b83433c84423d84423e854240854141864142864043874044873f45873f47883e48883e4989
+3d4a893d4b893d4c893c4d8a3c4e8a3b508a3b518a3a528b3a538b39548b39558b38568b38578c37588c37598c365a8c365b8c355c8c355d8c
+345e8d345f8d33608d33618d32628d32638d31648d31658d31668d30678d30688d2f698d2f6a8d2e6b8e2e6c8e2e6d8e2d6e8e2d6f8e2c708e
+2c718e2c728e2b738e2b748e2a758e2a768e2a778e29788e29798e287a8e287a8e287b8e277c8e277d8e277e8e267f8e26808e26818e25828e
+25838d24848d24858d24868d23878d23888d23898d22898d228a8d228b8d218c8d218d8c218e8c208f8c20908c20918c1f928c1f938b1f948b
+1f958b1f968b1e978a1e988a1e998a1e998a1e9a891e9b891e9c891e9d881e9e881e9f881ea0871fa1871fa2861fa38620a48520a58521a685
+21a78422a78423a88323a98224aa8225ab8126ac8127ad8028ae7f29af7f2ab07e2bb17d2cb17d2eb27c2fb37b30b47a32b57a33b67935b778
+36b87738b97639b9763bba753dbb743ebc7340bd7242be7144be7045bf6f47c06e49c16d4bc26c4dc26b4fc36951c46853c56755c66657c665
+59c7645bc8625ec96160c96062ca5f64cb5d67cc5c69cc5b6bcd596dce5870ce5672cf5574d05477d05279d1517cd24f7ed24e81d34c83d34b
+86d44988d5478bd5468dd64490d64392d74195d73f97d83e9ad83c9dd93a9fd938a2da37a5da35a7db33aadb32addc30afdc2eb2dd2cb5dd2b
+b7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11ad7e219dae218dce218dfe318e1e318e4e318e7e419
+e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724
 """
 VIRIDIS: NDArray[np.uint8] = np.frombuffer(bytes.fromhex(_HEX), dtype=np.uint8).reshape(256, 3)
-AT_ONCE = 32  # images computed in one go: about 60 MB
+BATCH = 32  # images computed at once, in about 60 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class MfccRecipe(Recipe):
-    """Mel-frequency cepstra.
+    """Mel-frequency cepstral coefficients (MFCCs) of one window.
 
     Attributes:
-        seconds: The length of a window.
-        pre_emphasis: The coefficient of the first-order filter.
-        window_seconds: The length of an analysis frame.
-        n_mels: Mel bands.
-        n_mfcc: Cepstral coefficients.
-        lifter: The length of the sinusoidal lifter, in coefficients.
-        top_db: The dynamic range kept below the loudest value, in decibels.
+        pre_emphasis: Coefficient of the first-order filter.
+        window_seconds: Length of an analysis frame.
+        lifter: Length of the sinusoidal lifter, in coefficients.
+        top_db: Dynamic range kept below the loudest value, in decibels.
         jpeg_quality: 1 to 95.
     """
 
@@ -90,29 +84,30 @@ class MfccRecipe(Recipe):
         return self.window_seconds / 2
 
     def encode(self, y: Clip) -> bytes:
-        """A JPEG, 98 x 12 in colour, of the loudest second."""
+        """A colour JPEG, 98 x 12 pixels, of the loudest second."""
         return jpegs(place(y, self)[None], self)[0]
 
     def decode(self, data: bytes, name: str = "image") -> Bytes:
-        """The image in a JPEG: IMAGE_SHAPE, uint8. Raises RecipeError for anything else."""
-        return from_jpeg(data, name)
+        """The image in a JPEG: IMAGE_SHAPE, uint8. Raises RecipeError for any other file."""
+        return read_image(data, name, "JPEG", IMAGE_SHAPE)
 
     def images(self, stored: Bytes) -> Bytes:
-        """The images themselves, which are what is stored: (n, *IMAGE_SHAPE), uint8."""
+        """The stored images as they are: (n, *IMAGE_SHAPE), uint8."""
         return stored.reshape(-1, *IMAGE_SHAPE)
 
     def place(self, y: Clip) -> Placed:
         """The loudest second."""
-        placed = place(y, self)
-        return Placed(offset(y, placed) / self.sample_rate, images([placed], self)[0])
+        window = place(y, self)
+        return Placed(offset(y, window) / self.sample_rate, self.decode(jpegs(window[None], self)[0]))
 
     def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
-        """Windows that all count alike; those of several clips are computed together."""
+        """Windows of equal weight; those of several clips are computed together."""
         cuts = [windows(y, self) for y in clips]
         every = [window for cut in cuts for window in cut]
-        drawn = [images(every[at : at + AT_ONCE], self) for at in range(0, len(every), AT_ONCE)]
+        batches = (np.stack(every[at : at + BATCH]) for at in range(0, len(every), BATCH))
+        images = np.stack([self.decode(data) for batch in batches for data in jpegs(batch, self)])
         ends = np.cumsum([len(cut) for cut in cuts])[:-1]
-        for own in np.split(np.concatenate(drawn), ends):
+        for own in np.split(images, ends):
             yield own, np.full(len(own), 1 / len(own))
 
 
@@ -123,15 +118,15 @@ MFCC48 = replace(MFCC, name="mfcc48", sample_rate=48_000)
 def place(y: NDArray[np.float32], recipe: MfccRecipe) -> NDArray[np.float32]:
     """Bring a clip to exactly one window: (n,) to (n_samples,), both float32.
 
-    A short clip is padded with zeros on both sides; how many come first is computed from a hash of the clip's own
-    16-bit samples, so that the same clip always gives the same image. Of a long clip, the window with the most
-    energy around the clip's mean is kept; it starts at a multiple of the hop.
+    A short clip is padded with zeros on both sides. How many come first follows from a hash of its 16-bit samples, so
+    that the same clip always has the same image. Of a long clip, the window with most energy around the clip's mean
+    is kept; it starts at a multiple of the hop.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
         start = min(excess, _loudest_hop(y, recipe) * recipe.hop_length)
         return y[start : start + recipe.n_samples]
-    before = _content_number(y) % (1 - excess)
+    before = _content_hash(y) % (1 - excess)
     return np.pad(y, (before, -excess - before))
 
 
@@ -154,7 +149,7 @@ def mfcc(y: NDArray[np.floating[Any]], recipe: MfccRecipe) -> NDArray[np.float64
     emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
     frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
-    spectrum = np.fft.rfft(frames * _hann(recipe.win_length))
+    spectrum = np.fft.rfft(frames * hann(recipe.win_length))
     power = spectrum.real**2 + spectrum.imag**2  # (batch, frames, bins)
     mel = power @ mel_filters(recipe.sample_rate, recipe.win_length, recipe.n_mels).T  # (batch, frames, n_mels)
     return (_decibels(mel, recipe.top_db) @ _cepstrum(recipe)).transpose(0, 2, 1)  # (batch, n_mfcc, frames)
@@ -175,42 +170,9 @@ def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.asarray(VIRIDIS[np.minimum((scaled * len(VIRIDIS)).astype(np.intp), len(VIRIDIS) - 1)])
 
 
-def to_jpeg(image: NDArray[np.uint8], recipe: MfccRecipe) -> bytes:
-    """Encode one image, shape IMAGE_SHAPE, uint8."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=recipe.jpeg_quality)
-    return buffer.getvalue()
-
-
-def from_jpeg(data: bytes, name: str = "image") -> NDArray[np.uint8]:
-    """Decode one image to IMAGE_SHAPE, uint8. Raises RecipeError for anything but such a JPEG."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-            found = f"{picture.width}x{picture.height} {picture.mode}"
-            if found != f"{FRAMES}x{COEFFICIENTS} RGB":
-                raise RecipeError(f"{name}: {found}; expected a JPEG of {FRAMES}x{COEFFICIENTS} RGB")
-            return np.asarray(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RecipeError(f"{name}: no whole JPEG; expected one of {FRAMES}x{COEFFICIENTS} RGB") from error
-
-
 def jpegs(y: NDArray[np.float32], recipe: MfccRecipe) -> list[bytes]:
-    """The images of a batch of windows, (batch, n_samples), as files' bytes."""
-    return [to_jpeg(image, recipe) for image in colour(mfcc(y, recipe))]
-
-
-def images(clips: Sequence[NDArray[np.float32]], recipe: MfccRecipe) -> NDArray[np.uint8]:
-    """What the model reads of a batch of clips, JPEG losses included: one image a clip.
-
-    Args:
-        clips: Mono, at the recipe's sample rate, of any length.
-        recipe: The settings.
-
-    Returns:
-        (batch, *IMAGE_SHAPE), uint8.
-    """
-    batch = np.stack([place(y, recipe) for y in clips])
-    return np.stack([from_jpeg(data) for data in jpegs(batch, recipe)])
+    """The JPEG files of a batch of windows, (batch, n_samples)."""
+    return [write_image(image, "JPEG", quality=recipe.jpeg_quality) for image in colour(mfcc(y, recipe))]
 
 
 def _loudest_hop(y: NDArray[np.float32], recipe: MfccRecipe) -> int:
@@ -224,7 +186,7 @@ def _loudest_hop(y: NDArray[np.float32], recipe: MfccRecipe) -> int:
     return int(np.convolve(energy, np.ones(run), mode="valid").argmax())
 
 
-def _content_number(y: NDArray[np.float32]) -> int:
+def _content_hash(y: NDArray[np.float32]) -> int:
     pcm = np.round(np.clip(y, -1, 1) * 32767).astype("<i2")
     return int.from_bytes(hashlib.blake2b(pcm.tobytes(), digest_size=8).digest(), "big")
 
@@ -236,19 +198,11 @@ def _pre_emphasis(y: NDArray[np.float64], coefficient: float) -> NDArray[np.floa
 
 
 @functools.cache
-def _hann(length: int) -> NDArray[np.float64]:
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-
-
-@functools.cache
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
     """Triangular filters of equal area on Slaney's mel scale: shape (n_mels, n_fft // 2 + 1), float64."""
     bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(sample_rate / 2))), n_mels + 2))
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return np.asarray(triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None])
+    return np.asarray(triangles(edges, bins) * (2.0 / (edges[2:] - edges[:-2]))[:, None])
 
 
 # Slaney's scale: linear below 1 kHz (15 mel), then 27 steps for every factor of 6.4.

@@ -1,4 +1,4 @@
-"""The study's images made by librosa and matplotlib themselves: the reference that `agr.recipes.mfcc` is held against.
+"""The images of the paper made by librosa and matplotlib: the reference for `agr.recipes.mfcc`.
 
     data = by_librosa(MFCC).encode(y)                  # the same pixels as in MFCC.encode(y)
 
@@ -20,10 +20,10 @@ from agr.recipes.mfcc import MFCC, MFCC48, MfccRecipe, place
 
 
 class LibrosaRecipe(MfccRecipe):
-    """A recipe of the study with the same settings, digest and images; only `encode` goes through librosa."""
+    """A recipe of the paper with the same settings, digest and images; only `encode` calls librosa."""
 
     def encode(self, y: Clip) -> bytes:
-        """A JPEG, 98 x 12 in colour, of the loudest second."""
+        """A colour JPEG, 98 x 12 pixels, of the loudest second."""
         return jpeg(place(y, self).astype(np.float64), self)
 
 

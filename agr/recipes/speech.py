@@ -1,16 +1,16 @@
-"""Whether there is speech in a clip: silence, noise, hum, tones and music are not people.
+"""Speech detection: how many seconds of voiced speech a clip holds; silence, noise, hum, tones and music hold none.
 
-    heard(y, VOICE)                                   # seconds of voiced speech; 0.0 where there is too little, or none
+    speech_seconds(y, VOICE)                          # 0.0 where there is too little speech, or none
 
-A few rules, set by hand from recordings of speech and from generated sounds; nothing is trained. First the foreground
-is found: frames nearly as loud as the loudest one and louder than any steady background, such as a hum. In it, runs of
-voiced frames are found and nine `Signs` measured. Speech is voiced often and strongly, in several bands at once; its
-pitch glides, its level swells and its spectrum changes from syllable to syllable. A tone does not change, noise is
-hardly periodic, and an instrument changes in some of these ways but not in all. The longer a sound is voiced, the
-stricter the rules.
+A few rules decide. They were set by hand on recordings of speech and on generated sounds; nothing is trained. First
+the foreground is found: frames nearly as loud as the loudest one, and louder than any steady background such as a hum.
+In it, runs of voiced frames are found and nine `Cues` are measured. Speech is voiced often and strongly, in several
+bands at once; its pitch, its level and its spectrum change from syllable to syllable. A tone does not change, noise is
+hardly periodic, and an instrument changes in some of these ways but not in all. The rules become stricter the longer
+a sound is voiced.
 
 Known limits: drums, engines, singing, animals' voices and music of several instruments often pass as speech, single
-instruments with vibrato sometimes; whispering is not voiced and is not found.
+instruments with vibrato sometimes. Whispering is not voiced and is not found.
 """
 
 from __future__ import annotations
@@ -22,131 +22,121 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.recipes import voice_features
 from agr.recipes.base import Recipe
-from agr.recipes.voice_features import BANDS, BOTTOM_HZ, LAGS, PART_FRAMES, RANGE_DB, TOP_HZ, lag_hz, of_clip, sameness
+from agr.recipes.voice_features import BANDS, BOTTOM_HZ, CHUNK_FRAMES, LAGS, RANGE_DB, TOP_HZ, lag_hz
 
 FRAME_SECONDS = 0.010
-LOUD_DB = 25.0  # frames further below the loudest one are background
-ALWAYS, ABOVE_DB = 10, 6.0  # so is what is not so far above the level that its band exceeds but for that percentage
-PERIODIC, NEARLY = 0.50, 0.92  # strength of a voiced frame; of the lag whose multiples are as strong
-STEP, RUN = 0.12, 3  # the most that the logarithm of pitch moves between frames of a run, and a run's fewest frames
-WIDE_DB = 18.0  # below a frame's strongest band
-ALIKE = 0.95  # correlation of two frames' periodicity that stands still
-FLOOR_DB, ORDERS, SMOOTH = 30.0, 8, 5  # of spectral shapes: floor, cepstral orders, and frames averaged
-NEAR, FAR = (2, 1), (6, 4, 2)  # frames before and after, as many as the clip has: 40 ms and 120 ms, where it can be
+FOREGROUND_DB = 25.0  # frames further below the loudest one are background
+BACKGROUND_PERCENTILE = 10  # of a band's levels over time: the level of the steady background
+ABOVE_BACKGROUND_DB = 6.0  # how far the loudest band of a foreground frame lies above that level
+VOICED_PERIODICITY = 0.50  # the least of a voiced frame
+PEAK_RATIO = 0.92  # peaks with this share of the strongest one count as equally strong
+MAX_PITCH_STEP = 0.12  # between frames of one run, in the logarithm of pitch
+MIN_RUN = 3  # frames
+BANDWIDTH_DB = 18.0  # bands further below a frame's strongest one do not count
+SAME_CORRELATION = 0.95  # of the periodicity of two frames that count as the same
+SHAPE_FLOOR_DB = 30.0  # spectral shapes are cut off this far below the strongest band
+CEPSTRAL_ORDERS, SMOOTHING_FRAMES = 8, 5  # of spectral shapes
+SHORT_SPANS, LONG_SPANS = (2, 1), (6, 4, 2)  # frames before and after: 40 ms and 120 ms, less in short clips
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
-Whole = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Signs:
-    """What tells speech from other sounds. All but the last two are measured on the foreground's voiced frames.
+class Cues:
+    """Acoustic cues to speech. All but the last two are measured on the voiced frames of the foreground."""
 
-    Attributes:
-        voiced: Number of voiced frames.
-        share: Their share of the foreground, 0..1.
-        strength: Median periodicity, 0..1.
-        width: Median number of bands within WIDE_DB of the frame's strongest one.
-        glide: Change of pitch over 40 ms, in percent, 80th percentile.
-        swell: Change of level over 40 ms, in dB, 80th percentile.
-        flutter: Change of spectral shape over 40 ms, in dB, median.
-        wander: Change of the smoothed spectral shape over 120 ms, in dB, median over all loud frames.
-        still: Share of the foreground whose periodicity is the same 40 ms later, 0..1.
-    """
-
-    voiced: int
-    share: float
-    strength: float
-    width: float
-    glide: float
-    swell: float
-    flutter: float
-    wander: float
-    still: float
+    voiced_frames: int
+    voiced_share: float  # of the foreground, 0..1
+    periodicity: float  # median, 0..1
+    bandwidth: float  # median number of bands within BANDWIDTH_DB of the frame's strongest one
+    pitch_change: float  # over 40 ms, in percent, 80th percentile
+    level_change: float  # over 40 ms, in dB, 80th percentile
+    spectral_change: float  # of the spectral shape over 40 ms, in dB, median
+    slow_spectral_change: float  # of the smoothed spectral shape over 120 ms, in dB, median over all loud frames
+    steadiness: float  # share of the foreground whose periodicity is the same 40 ms later, 0..1
 
 
-def heard(y: NDArray[np.float32], recipe: Recipe) -> float:
-    """Seconds of voiced speech in a clip, (n,) at the recipe's rate; 0.0 where it does not sound like speech."""
-    return seconds(of_clip(y, recipe, sameness))
+def speech_seconds(y: NDArray[np.float32], recipe: Recipe) -> float:
+    """Seconds of voiced speech in a clip, (n,) at the recipe's sample rate; 0.0 where it does not sound like speech."""
+    found = measure_cues(voice_features.extract(y, recipe, voice_features.yin_periodicity))
+    return found.voiced_frames * FRAME_SECONDS if is_speech(found) else 0.0
 
 
-def seconds(evidence: NDArray[np.uint8]) -> float:
-    """Seconds of voiced speech, from voice features, (ROWS, frames) uint8, with `agr.recipes.voice_features.sameness`."""
-    found = signs(evidence)
-    return found.voiced * FRAME_SECONDS if is_speech(found) else 0.0
-
-
-def is_speech(s: Signs) -> bool:
+def is_speech(cues: Cues) -> bool:
     """Whether every rule holds. Each threshold misses at most about one clip of speech in a thousand."""
     rules = (
-        s.voiced >= RUN,
-        s.share >= 0.10 or s.wander >= 3.3,  # wind and clicks are periodic by chance, and rarely
-        s.strength >= 0.64 or s.wander >= 2.2,  # so is noise, and weakly; so are several instruments at once
-        s.strength >= 0.79 or s.still <= 0.36,  # drums and bells: weak, and yet the same for long
-        s.strength >= 0.91 or s.width >= 5,  # drums and ticks: weak and of few bands
-        s.glide >= 0.5 or s.still <= 0.10,  # tones and notes
-        s.glide >= 1.1 or s.voiced <= 40,  # chords, melodies, engines
-        s.glide >= 2.2 or s.voiced <= 120,
-        s.swell >= 0.7 or s.voiced <= 24,  # sirens and chirps
-        s.flutter >= 1.15 or s.wander >= 0.65 or s.still <= 0.33,  # strings, flutes and engines
+        cues.voiced_frames >= MIN_RUN,
+        cues.voiced_share >= 0.10 or cues.slow_spectral_change >= 3.3,  # wind and clicks are periodic by chance, rarely
+        cues.periodicity >= 0.64 or cues.slow_spectral_change >= 2.2,  # noise and several instruments: weak
+        cues.periodicity >= 0.79 or cues.steadiness <= 0.36,  # drums and bells: weak, yet the same for long
+        cues.periodicity >= 0.91 or cues.bandwidth >= 5,  # drums and ticks: weak, in few bands
+        cues.pitch_change >= 0.5 or cues.steadiness <= 0.10,  # tones and notes
+        cues.pitch_change >= 1.1 or cues.voiced_frames <= 40,  # chords, melodies, engines
+        cues.pitch_change >= 2.2 or cues.voiced_frames <= 120,
+        cues.level_change >= 0.7 or cues.voiced_frames <= 24,  # sirens and chirps
+        cues.spectral_change >= 1.15 or cues.slow_spectral_change >= 0.65 or cues.steadiness <= 0.33,  # strings, flutes
     )
     return all(rules)
 
 
-def signs(evidence: NDArray[np.uint8]) -> Signs:
-    """The signs in a clip's voice features, (ROWS, frames) uint8."""
-    parts = [_of_frames(evidence[:, at : at + PART_FRAMES]) for at in range(0, evidence.shape[1], PART_FRAMES)]
+def measure_cues(features: NDArray[np.uint8]) -> Cues:
+    """The cues in a clip's voice features, (ROWS, frames) uint8, extracted with `yin_periodicity`."""
+    starts = range(0, features.shape[1], CHUNK_FRAMES)
+    chunks = [_measure_frames(features[:, start : start + CHUNK_FRAMES]) for start in starts]
     top, loudest, width, level, shape, strength, pitch = (
-        np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)
+        np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True)
     )
-    front = (top > top.max() - LOUD_DB) & (top - _always(evidence)[loudest] >= ABOVE_DB)
-    run = _runs((strength > PERIODIC) & front, pitch)
+    background = _background_level(features)[loudest]
+    foreground = (top > top.max() - FOREGROUND_DB) & (top - background >= ABOVE_BACKGROUND_DB)
+    run = _number_runs((strength > VOICED_PERIODICITY) & foreground, pitch)
     voiced = run > 0
-    early, late = _pairs(run, NEAR)
-    return Signs(
-        voiced=int(voiced.sum()),
-        share=float(voiced.sum() / max(front.sum(), 1)),
-        strength=_at(strength[voiced], 50),
-        width=_at(width[voiced], 50),
-        glide=_at(np.abs(pitch[late] - pitch[early]) * 100, 80),
-        swell=_at(np.abs(level[late] - level[early]), 80),
-        flutter=_at(_distance(shape, early, late), 50),
-        wander=_wander(shape, top),
-        still=_still(evidence, front),
+    early, late = _pairs(run, SHORT_SPANS)
+    return Cues(
+        voiced_frames=int(voiced.sum()),
+        voiced_share=float(voiced.sum() / max(foreground.sum(), 1)),
+        periodicity=_percentile(strength[voiced], 50),
+        bandwidth=_percentile(width[voiced], 50),
+        pitch_change=_percentile(np.abs(pitch[late] - pitch[early]) * 100, 80),
+        level_change=_percentile(np.abs(level[late] - level[early]), 80),
+        spectral_change=_percentile(_distance(shape, early, late), 50),
+        slow_spectral_change=_slow_spectral_change(shape, top),
+        steadiness=_steadiness(features, foreground),
     )
 
 
-def _of_frames(evidence: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+def _measure_frames(features: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
     """Measure each frame by itself.
 
     Returns:
-        The level of its loudest band in dB, that band's index, the number of bands within WIDE_DB of it, the mean
-        level in dB, the spectral shape in dB, (ORDERS, frames), the strength of its pitch and the pitch's logarithm.
-        All but the shape are (frames,).
+        The level of its loudest band in dB, that band's index, the number of bands within BANDWIDTH_DB of it, the mean
+        level in dB, the spectral shape in dB, (CEPSTRAL_ORDERS, frames), the strength of its pitch and the pitch's
+        logarithm. All but the shape are (frames,).
     """
-    bands = _decibels(evidence[:BANDS])  # (BANDS, frames)
+    bands = _decibels(features[:BANDS])  # (BANDS, frames)
     top = bands.max(axis=0)  # (frames,)
     level = 10 * np.log10((10 ** (bands / 10)).mean(axis=0))
-    shape = _cosines() @ np.maximum(bands, top - FLOOR_DB)
-    width = (bands > top - WIDE_DB).sum(axis=0)
-    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(evidence))
+    shape = _dct() @ np.maximum(bands, top - SHAPE_FLOOR_DB)
+    width = (bands > top - BANDWIDTH_DB).sum(axis=0)
+    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(features))
 
 
 def _decibels(bands: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(bands * np.float32(RANGE_DB / 255))
 
 
-def _periodicity(evidence: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _periodicity(features: NDArray[np.uint8]) -> NDArray[np.float32]:
     """0..1: (ROWS, frames) to (LAGS, frames)."""
-    return np.asarray(evidence[BANDS:] / np.float32(255))
+    return np.asarray(features[BANDS:] / np.float32(255))
 
 
-def _always(evidence: NDArray[np.uint8]) -> Floats:
-    """The steady background: the level below which each band is in ALWAYS percent of the frames, in dB, (BANDS,)."""
-    rows = max(1, BANDS * PART_FRAMES // evidence.shape[1])  # all of them, of a clip of one part
-    groups = (evidence[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
-    return np.concatenate([np.percentile(_decibels(group), ALWAYS, axis=1) for group in groups])
+def _background_level(features: NDArray[np.uint8]) -> Floats:
+    """The level of the steady background in each band, in dB, (BANDS,)."""
+    rows = max(1, BANDS * CHUNK_FRAMES // features.shape[1])  # all bands at once in a clip of one chunk
+    groups = (features[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
+    return np.concatenate([np.percentile(_decibels(group), BACKGROUND_PERCENTILE, axis=1) for group in groups])
 
 
 def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
@@ -158,7 +148,7 @@ def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
     inner = periodicity[1:-1]
     peaks = np.where((inner >= periodicity[:-2]) & (inner > periodicity[2:]), inner, 0)
     strength = peaks.max(axis=0)
-    at = (peaks >= NEARLY * np.maximum(strength, 1e-9)).argmax(axis=0) + 1
+    at = (peaks >= PEAK_RATIO * np.maximum(strength, 1e-9)).argmax(axis=0) + 1
     frame = np.arange(periodicity.shape[1])
     before, here, after = (periodicity[at + step, frame] for step in (-1, 0, 1))
     bend = np.minimum(before + after - 2 * here, -1e-9)
@@ -166,18 +156,18 @@ def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
     return strength, np.log(lag_hz())[at] - np.clip((before - after) / (2 * bend), -1, 1) * step
 
 
-def _runs(voiced: Bools, pitch: Floats) -> Whole:
-    """Number the runs of voiced frames whose pitch is continuous from 1; all other frames get 0: (frames,)."""
+def _number_runs(voiced: Bools, pitch: Floats) -> Indices:
+    """Number the runs of voiced frames whose pitch is continuous from 1, (frames,); 0 for all other frames."""
     joined = np.zeros(len(voiced), dtype=np.bool_)
-    joined[1:] = voiced[1:] & voiced[:-1] & (np.abs(np.diff(pitch)) < STEP)
+    joined[1:] = voiced[1:] & voiced[:-1] & (np.abs(np.diff(pitch)) < MAX_PITCH_STEP)
     run = np.cumsum(voiced & ~joined) * voiced
-    return np.asarray(np.where(np.bincount(run)[run] >= RUN, run, 0))
+    return np.asarray(np.where(np.bincount(run)[run] >= MIN_RUN, run, 0))
 
 
-def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Whole, Whole]:
-    """Frames `span` before and `span` after a frame of the same group: indices, (n,) twice.
+def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Indices, Indices]:
+    """Indices of frames `span` before and after a frame of the same group other than 0, (n,) twice.
 
-    Group 0 does not count. The first of `spans` is used for which there are any.
+    The first of `spans` is used for which there are any.
     """
     for span in spans:
         early, late = group[: -2 * span], group[2 * span :]
@@ -189,38 +179,38 @@ def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Whole, Whole]:
     return nothing, nothing
 
 
-def _wander(shape: Floats, top: Floats) -> float:
+def _slow_spectral_change(shape: Floats, top: Floats) -> float:
     """The median distance of the smoothed spectral shapes of loud frames 120 ms apart, in dB."""
-    padded = np.pad(shape, ((0, 0), (SMOOTH // 2, SMOOTH // 2)), mode="edge")
-    smooth = sum(padded[:, at : at + shape.shape[1]] for at in range(SMOOTH)) / SMOOTH
-    loud = top > top.max() - FLOOR_DB
-    return _at(_distance(np.asarray(smooth), *_pairs(loud, FAR)), 50)
+    padded = np.pad(shape, ((0, 0), (SMOOTHING_FRAMES // 2, SMOOTHING_FRAMES // 2)), mode="edge")
+    smooth = sum(padded[:, at : at + shape.shape[1]] for at in range(SMOOTHING_FRAMES)) / SMOOTHING_FRAMES
+    loud = top > top.max() - SHAPE_FLOOR_DB
+    return _percentile(_distance(np.asarray(smooth), *_pairs(loud, LONG_SPANS)), 50)
 
 
-def _still(evidence: NDArray[np.uint8], front: Bools) -> float:
-    """The share of foreground frames 40 ms apart whose periodicity is ALIKE."""
-    early, late = _pairs(front, NEAR)
-    alike = 0
-    for at in range(0, len(front), PART_FRAMES):
-        z = _periodicity(evidence[:, at : at + PART_FRAMES + 2 * max(NEAR)])
+def _steadiness(features: NDArray[np.uint8], foreground: Bools) -> float:
+    """The share of foreground frames 40 ms apart whose periodicity correlates by SAME_CORRELATION or more."""
+    early, late = _pairs(foreground, SHORT_SPANS)
+    same = 0
+    for at in range(0, len(foreground), CHUNK_FRAMES):
+        z = _periodicity(features[:, at : at + CHUNK_FRAMES + 2 * max(SHORT_SPANS)])
         z -= z.mean(axis=0)
         z /= np.sqrt((z**2).sum(axis=0)) + 1e-6
-        own = (early >= at) & (early < at + PART_FRAMES)
-        alike += int(((z[:, early[own] - at] * z[:, late[own] - at]).sum(axis=0) > ALIKE).sum())
-    return alike / len(early) if len(early) else 0.0
+        own = (early >= at) & (early < at + CHUNK_FRAMES)
+        same += int(((z[:, early[own] - at] * z[:, late[own] - at]).sum(axis=0) > SAME_CORRELATION).sum())
+    return same / len(early) if len(early) else 0.0
 
 
-def _distance(shape: Floats, early: Whole, late: Whole) -> Floats:
+def _distance(shape: Floats, early: Indices, late: Indices) -> Floats:
     return np.asarray(np.sqrt(((shape[:, late] - shape[:, early]) ** 2).sum(axis=0)))
 
 
-def _at(values: Floats | Whole, percent: float) -> float:
+def _percentile(values: Floats | Indices, percent: float) -> float:
     """A percentile; infinite where there is nothing to measure, so that no lower bound fails."""
     return float(np.percentile(values, percent)) if len(values) else np.inf
 
 
 @functools.cache
-def _cosines() -> NDArray[np.float32]:
-    """Orders 1 to ORDERS of a DCT-II over the bands, (ORDERS, BANDS), scaled to root mean square values in dB."""
-    band, order = np.arange(BANDS)[None, :], np.arange(1, ORDERS + 1)[:, None]
+def _dct() -> NDArray[np.float32]:
+    """DCT-II over the bands without order 0, (CEPSTRAL_ORDERS, BANDS), scaled to root mean square values in dB."""
+    band, order = np.arange(BANDS)[None, :], np.arange(1, CEPSTRAL_ORDERS + 1)[:, None]
     return np.asarray(np.cos(np.pi * (band + 0.5) * order / BANDS) * np.sqrt(2) / BANDS, dtype=np.float32)

@@ -1,18 +1,13 @@
 """Voice features of a clip, finer than the image that the model reads.
 
-    found = of_clip(y, VOICE)                         # (112, frames) uint8, y: mono float32 at 8 kHz
-    window = best_window(found)                       # (112, 98): the second with most speech in it
+    features = extract(y, VOICE)                      # (112, frames) uint8, y: mono float32 at 8 kHz
+    window = best_window(features)                    # (112, 98): the second with most speech in it
 
-For every 10 ms frame: the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
-the vocal tract; and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
-Periodicity is a generalised autocorrelation of the sound between 60 Hz and 1 kHz: the power spectrum is raised to a
-power below one, so that a harmonic amplified by a resonance is not taken for the pitch (Tolonen and Karjalainen, 2000,
-IEEE Transactions on Speech and Audio Processing 8(6), 708-716). The mean and everything below 60 Hz are removed first,
-because many microphones add a constant. Nothing above 4 kHz is used, so that recordings by telephone and in a studio
-look alike. `agr.recipes.speech`, whose rules are older, uses another measure of periodicity, `sameness`.
-
-A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. Augmentation (`agr.training.augmentation`) changes
-the features there; `agr.recipes.voice_image` draws the image from them.
+Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
+the vocal tract, and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
+A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz
+are removed first, because many microphones add a constant. Nothing above 4 kHz is used, so that telephone and studio
+recordings look alike.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipes.base import FRAMES, Recipe
+from agr.recipes.base import FRAMES, Recipe, hann, triangles
 
 BANDS, LAGS = 40, 72
 ROWS = BANDS + LAGS
@@ -32,14 +27,14 @@ LOW_HZ, HIGH_HZ = 80.0, 3900.0  # of the mel bands
 TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches of the first and the last lag
 RANGE_DB = 80.0  # the range of the decibel rows, in 255 steps
 HEADROOM = 15.0 / RANGE_DB  # how much louder a band may be than the mean of the loudest frame's bands
-VOICED = 0.75  # the least periodicity of a voiced frame
-NEARLY = 0.92  # lags with this share of a frame's greatest periodicity count as equally periodic
-FEWEST_VOICED = 4  # frames that a pitch needs
-PART_FRAMES, AROUND_FRAMES = 2400, 100  # measured in one go, about 60 MB, and the context before and after
+VOICED_PERIODICITY = 0.75  # the least of a voiced frame
+PEAK_RATIO = 0.92  # lags with this share of a frame's greatest periodicity count as equally periodic
+MIN_VOICED_FRAMES = 4  # that a pitch needs
+CHUNK_FRAMES, CONTEXT_FRAMES = 2400, 100  # measured at once, in about 60 MB, and the context before and after
 SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest one hold no speech
 _CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
-_SPECTRUM_SECONDS, _PERIOD_SECONDS, _SAME_SECONDS = 0.032, 0.042, 0.040
-COMPRESSION, STRETCH = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
+_SPECTRUM_SECONDS, _PERIOD_SECONDS, _YIN_SECONDS = 0.032, 0.042, 0.040
+COMPRESSION, GAIN = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
 _FAINTEST = 1e-9  # the floor of a frame's power spectrum, as a share of its strongest harmonic
 _WINDOW_FLOOR = 0.15  # the least that is divided by where the window's autocorrelation is small, at the longest lags
 Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
@@ -48,11 +43,13 @@ Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float64]]  # (n,) t
 def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """Generalised autocorrelation at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
-    That of a frame under a Hann window is divided by that of the window itself (Boersma, 1993, Proceedings of the
-    Institute of Phonetic Sciences Amsterdam 17, 97-110), multiplied by STRETCH and clipped at 1.
+    The power spectrum is raised to COMPRESSION first, so that a harmonic amplified by a resonance is not taken for the
+    pitch (Tolonen and Karjalainen, 2000, IEEE Transactions on Speech and Audio Processing 8(6), 708-716). The result is
+    divided by the autocorrelation of the Hann window (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
+    Amsterdam 17, 97-110), multiplied by GAIN and clipped at 1.
     """
     length = round(_PERIOD_SECONDS * recipe.sample_rate)
-    window, size = _hann(length), 1 << (4 * length - 1).bit_length()
+    window, size = hann(length).astype(np.float32), 1 << (4 * length - 1).bit_length()
     power = _power(_frames(y, length, recipe) * window, size)  # (frames, size / 2 + 1)
     power = (power + _FAINTEST * power.max(axis=1, keepdims=True, initial=0) + 1e-30) ** COMPRESSION
     power *= _low_pass(np.fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
@@ -61,16 +58,17 @@ def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float6
     own = np.fft.irfft(_power(window[None], size)[0], size)[:count]
     found = np.fft.irfft(power, size, axis=1)[:, :count]
     found /= found[:, :1] * np.maximum(own / own[0], _WINDOW_FLOOR)
-    return np.asarray(np.clip(STRETCH * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
+    return np.asarray(np.clip(GAIN * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
 
 
-def sameness(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
+def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     As in YIN (de Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean).
+    The rules of `agr.recipes.speech` were set on it.
     """
     whole, part = _lags(recipe)
-    length, longest = round(_SAME_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
+    length, longest = round(_YIN_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
     low = _filtered(y, recipe.sample_rate, _low_pass)
     frames = _frames(low, length + longest, recipe)  # (frames, length + longest)
     size = 1 << (frames.shape[1] - 1).bit_length()
@@ -78,109 +76,95 @@ def sameness(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
     product = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag]
     energy = np.cumsum(np.pad(frames.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
     power = energy[:, length : length + longest] - energy[:, :longest]  # of x[lag : lag + length]
-    likeness = 2 * product / (power[:, :1] + power + 1e-12)
-    return np.asarray(np.maximum(likeness[:, whole] * (1 - part) + likeness[:, whole + 1] * part, 0))
+    similarity = 2 * product / (power[:, :1] + power + 1e-12)
+    return np.asarray(np.maximum(similarity[:, whole] * (1 - part) + similarity[:, whole + 1] * part, 0))
 
 
-def of_clip(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
-    """Voice features of a whole clip.
-
-    A clip of more than PART_FRAMES is measured part by part, each with AROUND_FRAMES of context on both sides.
-
-    Args:
-        y: Mono, (n,), float32.
-        recipe: Gives the sample rate and the hop.
-        measure: Of periodicity.
+def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
+    """Voice features of a whole clip, (n,), measured in chunks of CHUNK_FRAMES.
 
     Returns:
         (ROWS, frames), uint8, with frames = n / hop rounded up. The first BANDS rows are decibels, 255 for the loudest
-        and 0 for RANGE_DB below it; the others periodicity, 255 for 1.
+        and 0 for RANGE_DB below it; the others are periodicity as `measure` finds it, 255 for 1.
     """
     frames = -(-len(y) // recipe.hop_length)
     found = np.empty((frames, ROWS), dtype=np.uint8)
     level = np.empty((frames, BANDS), dtype=np.float32)  # dB
     loudest = 1e-12
-    for start in range(0, frames, PART_FRAMES):
-        part = slice(start, min(start + PART_FRAMES, frames))
-        bands, periodicity = _measured(y, part, recipe, measure)
+    chunks = [slice(start, min(start + CHUNK_FRAMES, frames)) for start in range(0, frames, CHUNK_FRAMES)]
+    for part in chunks:
+        bands, periodicity = _measure(y, part, recipe, measure)
         level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
         loudest = max(loudest, float(bands.mean(axis=1).max()))
-        found[part, BANDS:] = _bytes(periodicity)
+        found[part, BANDS:] = _quantise(periodicity)
     top = 10 * np.log10(loudest)
-    for start in range(0, frames, PART_FRAMES):
-        part = slice(start, start + PART_FRAMES)
+    for part in chunks:
         scaled = (level[part] - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
-        found[part, :BANDS] = _bytes(scaled - HEADROOM)
+        found[part, :BANDS] = _quantise(scaled - HEADROOM)
     return found.T
 
 
-def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """0..1 as 0..255, clipped."""
     return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
-def _measured(
+def _measure(
     y: NDArray[np.float32], part: slice, recipe: Recipe, measure: Measure
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Power in bands and periodicity of some frames of a clip: (frames, BANDS) and (frames, LAGS)."""
-    first = max(part.start - AROUND_FRAMES, 0)
-    around = y[first * recipe.hop_length : (part.stop + AROUND_FRAMES) * recipe.hop_length]
+    first = max(part.start - CONTEXT_FRAMES, 0)
+    around = y[first * recipe.hop_length : (part.stop + CONTEXT_FRAMES) * recipe.hop_length]
     centred = np.asarray(around - np.mean(around, dtype=np.float64))
-    heard = _filtered(centred, recipe.sample_rate, _high_pass)
+    filtered = _filtered(centred, recipe.sample_rate, _high_pass)
     own = slice(part.start - first, part.stop - first)
-    return _bands(heard, recipe)[own], measure(heard, recipe)[own]
+    return _bands(filtered, recipe)[own], measure(filtered, recipe)[own]
 
 
-def windows(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut features into windows of one second that overlap by half: (ROWS, frames) to (n, ROWS, FRAMES).
-
-    The last window ends with the clip. A shorter clip is centred in one window and padded with zeros.
-    """
-    frames = evidence.shape[1]
+def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut features into windows that overlap by half, the last at the end: (ROWS, frames) to (n, ROWS, FRAMES)."""
+    frames = features.shape[1]
     if frames <= FRAMES:
-        before = (FRAMES - frames) // 2
-        return np.pad(evidence, ((0, 0), (before, FRAMES - frames - before)))[None]
+        before = (FRAMES - frames) // 2  # a shorter clip is centred
+        return np.pad(features, ((0, 0), (before, FRAMES - frames - before)))[None]
     starts = [*range(0, frames - FRAMES, FRAMES // 2), frames - FRAMES]
-    return np.stack([evidence[:, start : start + FRAMES] for start in starts])
+    return np.stack([features[:, start : start + FRAMES] for start in starts])
 
 
-def best_window(evidence: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def best_window(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The second with most speech in it, found to the frame: (ROWS, frames) to (ROWS, FRAMES)."""
-    if evidence.shape[1] <= FRAMES:
-        return np.asarray(windows(evidence)[0])
-    summed = np.concatenate([[0.0], np.cumsum(voicing(evidence))])
+    if features.shape[1] <= FRAMES:
+        return np.asarray(windows(features)[0])
+    summed = np.concatenate([[0.0], np.cumsum(voicing(features))])
     start = int((summed[FRAMES:] - summed[:-FRAMES]).argmax())
-    return np.asarray(evidence[:, start : start + FRAMES])
+    return np.asarray(features[:, start : start + FRAMES])
 
 
-def voicing(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much each frame sounds like voiced speech, 0..1: (..., ROWS, frames) to (..., frames).
-
-    It is the frame's greatest periodicity, from 0.5 up, and 0 more than SPEECH_RANGE_DB below the loudest frame.
-    """
-    level = evidence[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
+def voicing(features: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Periodicity above 0.5, scaled to 0..1, or 0 in quiet frames: (..., ROWS, frames) to (..., frames)."""
+    level = features[..., :BANDS, :].max(axis=-2) * (RANGE_DB / 255)  # dB above the floor
     loud = level > level.max(axis=-1, keepdims=True) - SPEECH_RANGE_DB
-    strength = evidence[..., BANDS:, :].max(axis=-2) / 255
+    strength = features[..., BANDS:, :].max(axis=-2) / 255
     return np.asarray(np.clip((strength - 0.5) / 0.5, 0, 1) * loud)
 
 
-def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
+def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The median pitch of each window, in Hz, NaN where too little is voiced: (n, ROWS, frames) to (n,).
 
     In each voiced frame it is the middle of the shortest run of lags that are nearly as periodic as the best one;
     longer lags are multiples of it.
     """
-    strength = evidence[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
+    strength = features[:, BANDS:].astype(np.int16)  # (n, LAGS, frames)
     best = strength.max(axis=1)
-    near = strength >= NEARLY * best[:, None]
+    near = strength >= PEAK_RATIO * best[:, None]
     first = near.argmax(axis=1)  # (n, frames)
     beyond = ~near & (np.arange(LAGS)[:, None] > first[:, None])
     last = np.where(beyond.any(axis=1), beyond.argmax(axis=1), LAGS) - 1
-    voiced = (best > VOICED * 255) & (voicing(evidence) > 0)
+    voiced = (best > VOICED_PERIODICITY * 255) & (voicing(features) > 0)
     logs = np.log(lag_hz())
     values = np.where(voiced, (logs[first] + logs[last]) / 2, np.nan)
-    known = voiced.sum(axis=1) >= FEWEST_VOICED
-    medians = np.full(len(evidence), np.nan)
+    known = voiced.sum(axis=1) >= MIN_VOICED_FRAMES
+    medians = np.full(len(features), np.nan)
     if known.any():
         medians[known] = np.exp(np.nanmedian(values[known], axis=1))
     return medians
@@ -189,7 +173,7 @@ def pitch(evidence: NDArray[np.uint8]) -> NDArray[np.float64]:
 def _bands(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    power = _power(_frames(y, length, recipe) * _hann(length), length)
+    power = _power(_frames(y, length, recipe) * hann(length).astype(np.float32), length)
     return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
 
@@ -244,26 +228,13 @@ def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def triangles(edges: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
-    """Triangles over neighbouring edges, (n + 2,), evaluated at points, (m,): (n, m); each is 1 at its middle edge."""
-    rising = (points - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - points) / np.diff(edges)[1:, None]
-    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
-
-
-@functools.cache
-def _hann(length: int) -> NDArray[np.float32]:
-    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length), dtype=np.float32)
-
-
 def _filtered(
     y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
 ) -> NDArray[np.float32]:
-    """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay.
-
-    A tenth of a second of silence is appended first, so that the end does not wrap around to the start.
-    """
-    size = _fast_length(len(y) + sample_rate // 10)
+    """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay."""
+    least = len(y) + sample_rate // 10  # silence is appended, so that the end does not wrap around to the start
+    power_of_two = 1 << (least - 1).bit_length()
+    size = power_of_two * 3 // 4 if power_of_two * 3 // 4 >= least else power_of_two  # both have a fast transform
     spectrum = np.fft.rfft(y.astype(np.float64), size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))
     return np.asarray(np.fft.irfft(spectrum, size)[: len(y)], dtype=np.float32)
 
@@ -276,9 +247,3 @@ def _high_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def _low_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The gain of a Butterworth low-pass of order 4 at _PERIODIC_HZ."""
     return np.asarray(1 / np.sqrt(1 + (hz / _PERIODIC_HZ) ** 8))
-
-
-def _fast_length(least: int) -> int:
-    """A length of at least `least` with a fast Fourier transform: a power of two, or three quarters of one."""
-    power = 1 << (least - 1).bit_length()
-    return power * 3 // 4 if power * 3 // 4 >= least else power

@@ -1,6 +1,6 @@
-"""The image that the model reads, drawn from voice features (`agr.recipes.voice_features`), as measured or augmented.
+"""The image that the model reads, drawn from voice features, as measured or augmented.
 
-    images = draw(torch.from_numpy(evidence))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
+    images = draw(torch.from_numpy(features))       # (n, 112, 98) uint8 to (n, 12, 98, 3) uint8
 
 Twelve rows, high at the bottom, and three channels:
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agr.recipes import voice_features
-from agr.recipes.base import COEFFICIENTS, FRAMES
+from agr.recipes.base import COEFFICIENTS, FRAMES, triangles
 from agr.recipes.voice_features import BANDS, BOTTOM_HZ, HEADROOM, LAGS, RANGE_DB, TOP_HZ
 
 ENVELOPE_HZ = (150.0, 3700.0)
@@ -37,12 +37,12 @@ LOW_BANDS = 12  # mel bands below about 900 Hz, where periodicity is measured
 WARPS = 41
 WARP_RANGE = 0.3  # of the logarithm of frequency, up and down
 LAG_STEP = float(np.log(TOP_HZ / BOTTOM_HZ)) / (LAGS - 1)  # of the logarithm of frequency
-FIRST_POWER = 1e-9
+MIN_POWER = 1e-9
 
 
 @dataclass(frozen=True)
 class Change:
-    """What to change in n windows before they are drawn; every tensor is on the features' device.
+    """Changes to n windows before they are drawn; every tensor is on the features' device.
 
     Attributes:
         gain: Factor on power, (n, BANDS).
@@ -62,7 +62,7 @@ class Change:
 
 
 def unchanged(clips: int) -> Change:
-    """A change of so many windows that changes nothing, on the CPU; callers replace parts of it."""
+    """No change to so many windows, on the CPU; callers replace parts of it."""
     still = torch.zeros(clips, dtype=torch.int64)
     return Change(torch.ones(clips, BANDS), None, None, formants=still + WARPS // 2, pitch=still, shift=still)
 
@@ -78,100 +78,93 @@ def pitch_edges() -> NDArray[np.float64]:
     return np.geomspace(*PITCH_HZ, COEFFICIENTS + 1)
 
 
-def draw(found: Tensor, change: Change | None = None) -> Tensor:
+def draw(features: Tensor, change: Change | None = None) -> Tensor:
     """Draw voice features, (n, ROWS, FRAMES) uint8, as images, (n, COEFFICIENTS, FRAMES, 3) uint8, on their device."""
-    tables = _tables(found.device)
-    power = tables.power[found[:, :BANDS].int()]  # (n, BANDS, FRAMES)
-    periodic = found[:, BANDS:].to(torch.float32) / 255  # (n, LAGS, FRAMES)
-    envelope, lags = tables.warps[WARPS // 2], tables.rows
+    tables = _tables(features.device)
+    power = tables.power[features[:, :BANDS].int()]  # (n, BANDS, FRAMES)
+    periodic = features[:, BANDS:].to(torch.float32) / 255  # (n, LAGS, FRAMES)
+    envelope, lags = tables.warps[WARPS // 2], tables.lags
     if change is not None:
-        power, periodic = _changed(power, periodic, change)
+        power, periodic = _apply(power, periodic, change)
         envelope = tables.warps[change.formants]  # (n, COEFFICIENTS, BANDS)
         lags = (lags + change.pitch.unsqueeze(1)).clamp(0, LAGS - 1)  # (n, rows); low pitches are last
     level = power.mean(dim=1)  # (n, FRAMES)
     active = active_level(level)  # (n, 1)
-    db = 10 * torch.log10((envelope @ power).clamp_min(FIRST_POWER) / active.unsqueeze(1))  # (n, 12, FRAMES)
+    db = 10 * torch.log10((envelope @ power).clamp_min(MIN_POWER) / active.unsqueeze(1))  # (n, 12, FRAMES)
     red = ((db - LOWEST_DB) / (HIGHEST_DB - LOWEST_DB)).clamp(0, 1)
-    loud = ((10 * torch.log10(level.clamp_min(FIRST_POWER) / active) - PAUSE_DB) / FADE_DB).clamp(0, 1)
-    blue = _pooled(periodic, lags, tables.cuts) * loud.unsqueeze(1)
-    picture = torch.stack([red, _motion(red), blue], dim=3)  # (n, 12, FRAMES, 3)
+    loud = ((10 * torch.log10(level.clamp_min(MIN_POWER) / active) - PAUSE_DB) / FADE_DB).clamp(0, 1)
+    blue = _pool_lags(periodic, lags, tables.lags_per_row) * loud.unsqueeze(1)
+    image = torch.stack([red, _slope(red), blue], dim=3)  # (n, 12, FRAMES, 3)
     if change is not None:
-        picture = _moved(picture, change.shift)
-    return (picture * 255).round().to(torch.uint8)
+        image = _shifted(image, change.shift)
+    return (image * 255).round().to(torch.uint8)
 
 
 def active_level(level: Tensor) -> Tensor:
     """Mean power of the loudest frames: (n, FRAMES) to (n, 1)."""
-    return level.topk(ACTIVE_FRAMES, dim=1).values.mean(dim=1, keepdim=True).clamp_min(FIRST_POWER)
+    return level.topk(ACTIVE_FRAMES, dim=1).values.mean(dim=1, keepdim=True).clamp_min(MIN_POWER)
 
 
-def _changed(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, Tensor]:
+def _apply(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, Tensor]:
     """Apply room, gain and noise to power, and lower periodicity by the share of the low bands that they replace."""
     if change.room is not None:
-        heard = power @ change.room
-        share = power[:, :LOW_BANDS].sum(dim=1) / heard[:, :LOW_BANDS].sum(dim=1).clamp_min(FIRST_POWER)
-        power, periodic = heard, periodic * (0.3 + 0.7 * share.unsqueeze(1))  # what a room adds is partly periodic
+        echoed = power @ change.room
+        share = power[:, :LOW_BANDS].sum(dim=1) / echoed[:, :LOW_BANDS].sum(dim=1).clamp_min(MIN_POWER)
+        power, periodic = echoed, periodic * (0.3 + 0.7 * share.unsqueeze(1))  # what a room adds is partly periodic
     power = power * change.gain.unsqueeze(2)
     if change.noise is not None:
         noise = change.noise * active_level(power.mean(dim=1)).unsqueeze(2)
         signal, both = (each[:, :LOW_BANDS].sum(dim=1) for each in (power, power + noise))  # (n, FRAMES)
-        power, periodic = power + noise, periodic * (signal / both.clamp_min(FIRST_POWER)).unsqueeze(1)
+        power, periodic = power + noise, periodic * (signal / both.clamp_min(MIN_POWER)).unsqueeze(1)
     return power, periodic
 
 
-def _pooled(periodic: Tensor, lags: Tensor, cuts: list[int]) -> Tensor:
+def _pool_lags(periodic: Tensor, lags: Tensor, lags_per_row: list[int]) -> Tensor:
     """The greatest periodicity in each row's lags, rescaled above NOISE_FLOOR: (n, COEFFICIENTS, FRAMES), 0..1."""
     own = lags.expand(len(periodic), -1).unsqueeze(2)  # (n, rows, 1)
     chosen = periodic.gather(1, own.expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
-    rows = [part.amax(dim=1) for part in torch.split(chosen, cuts, dim=1)]
+    rows = [part.amax(dim=1) for part in torch.split(chosen, lags_per_row, dim=1)]
     return ((torch.stack(rows, dim=1) - NOISE_FLOOR) / (1 - NOISE_FLOOR)).clamp(0, 1)
 
 
-def _motion(red: Tensor) -> Tensor:
+def _slope(red: Tensor) -> Tensor:
     """The slope of the envelope by regression over five frames (Furui, 1986), 0..1: (n, COEFFICIENTS, FRAMES)."""
     held = functional.pad(red, (2, 2), mode="replicate")
     slope = (2 * (held[..., 4:] - held[..., :-4]) + held[..., 3:-1] - held[..., 1:-3]) / 10  # of the scale, a frame
     return (slope * (HIGHEST_DB - LOWEST_DB) / (2 * SLOPE_DB) + 0.5).clamp(0, 1)
 
 
-def _moved(picture: Tensor, shift: Tensor) -> Tensor:
-    """Rotate each image in time by its own number of frames."""
-    columns = (torch.arange(FRAMES, device=picture.device) - shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
-    return picture.gather(2, columns[:, None, :, None].expand_as(picture))
+def _shifted(image: Tensor, shift: Tensor) -> Tensor:
+    """Rotate each image in time by its own number of frames, (n,)."""
+    columns = (torch.arange(FRAMES, device=image.device) - shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
+    return image.gather(2, columns[:, None, :, None].expand_as(image))
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """Constants on one device.
+    """Constants on one device."""
 
-    Attributes:
-        power: The power that each byte stands for, (256,).
-        warps: For each warp, the weights of the mel bands in each row, (WARPS, COEFFICIENTS, BANDS).
-        rows: The lags of all rows, one after the other.
-        cuts: How many lags each row has.
-    """
-
-    power: Tensor
-    warps: Tensor
-    rows: Tensor
-    cuts: list[int]
+    power: Tensor  # that each byte stands for, (256,)
+    warps: Tensor  # weights of the mel bands in each row, for each warp, (WARPS, COEFFICIENTS, BANDS)
+    lags: Tensor  # of all rows, one after the other
+    lags_per_row: list[int]
 
 
 @functools.cache
 def _tables(device: torch.device) -> _Tables:
     power = 10 ** ((np.arange(256) / 255 - 1 + HEADROOM) * RANGE_DB / 10)
     power[0] = 0.0
-    warps = np.stack([_rows(factor) for factor in np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))])
+    warps = np.stack([_row_weights(factor) for factor in np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))])
     edges = np.rint(np.log(TOP_HZ / pitch_edges()) / LAG_STEP).astype(int)
     return _Tables(
         power=torch.tensor(power, dtype=torch.float32, device=device),
         warps=torch.tensor(warps, dtype=torch.float32, device=device),
-        rows=torch.arange(int(edges[0]), int(edges[-1]), device=device),
-        cuts=np.diff(edges).tolist(),
+        lags=torch.arange(int(edges[0]), int(edges[-1]), device=device),
+        lags_per_row=np.diff(edges).tolist(),
     )
 
 
-def _rows(factor: float) -> NDArray[np.float64]:
+def _row_weights(factor: float) -> NDArray[np.float64]:
     """Weights of the mel bands in each envelope row, (COEFFICIENTS, BANDS), for resonances `factor` times as high."""
-    weights = voice_features.triangles(envelope_edges() / factor, voice_features.band_hz())
+    weights = triangles(envelope_edges() / factor, voice_features.band_hz())
     return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6))

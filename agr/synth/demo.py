@@ -1,29 +1,22 @@
-"""python -m agr.synth OUT [--speakers 24] [--repetitions 5] [--seed 0]
+"""The demo corpus: ten digit-like words in synthetic voices, in AudioMNIST's layout.
 
-AGR's demo corpus: ten digit-like words in synthetic voices, in AudioMNIST's layout. No person spoke any of it, so a
-score on it shows that the pipeline runs and says nothing about people.
+No person spoke any of it, so a score on it shows that the pipeline runs and says nothing about people.
 
-Each voice is a source-filter synthesiser: glottal pulses and breath noise through a cascade of formant
-resonators, noise for fricatives and bursts beside it, then a room and a microphone. The numbers rest on:
+Each voice is a source-filter synthesiser: glottal pulses and breath noise through a cascade of formant resonators,
+noise for fricatives and bursts beside it, then a room and a microphone. The sources of the numbers:
 
-    formants       per vowel and gender: Hillenbrand, Getty, Clark & Wheeler (1995), JASA 97(5), 3099-3111,
-                   Table V; see `agr.synth.phonemes`
-    pitch          the same study: 131 Hz (men) and 220 Hz (women) over its vowels. Between its talkers the
-                   standard deviation is near 16 % for men and 10 % for women; here 15.5 % and 12 %, the
-                   women's a little wider so that the groups overlap. Traunmueller & Eriksson (1995), "The
-                   frequency range of the voice fundamental in the speech of male and female adults", give
-                   120 and 210 Hz as typical of speech
-    tract length   one factor for each speaker, standard deviation 4 %, and 2.5 % more for each formant;
-                   together near the 5 to 7 % by which F3 of one vowel varies between talkers in Hillenbrand
-                   et al.
-    voice quality  pulse, open quotient and tilt after Klatt & Klatt (1990), "Analysis, synthesis, and
-                   perception of voice quality variations among female and male talkers", JASA 87(2),
-                   820-857: women have the longer open phase, the steeper spectrum and more breath. The
-                   amounts are this module's own
+    formants       per vowel and gender: Hillenbrand, Getty, Clark & Wheeler (1995), JASA 97(5), 3099-3111, Table V
+    pitch          the same paper: 131 Hz (men) and 220 Hz (women). Between speakers the standard deviation is near
+                   16 % for men and 10 % for women; here 15.5 % and 12 %, so that the groups overlap. Traunmueller &
+                   Eriksson (1995) give 120 and 210 Hz as typical of speech
+    tract length   one factor per speaker, standard deviation 4 %, and 2.5 % more per formant; together near the 5 to
+                   7 % by which F3 of one vowel varies between speakers in Hillenbrand et al.
+    voice quality  pulse, open quotient and tilt after Klatt & Klatt (1990), JASA 87(2), 820-857: women have the longer
+                   open phase, the steeper spectrum and more breath; the amounts were chosen here
     cascade        Klatt (1980), JASA 67(3), 971-995
 
-Limits: traits are independent of each other apart from gender, every speaker pronounces alike, and the room
-has no reverberation. Real recordings are harder.
+Limits: traits are independent of each other apart from gender, every speaker pronounces alike, and the room has no
+reverberation. Real recordings are harder.
 """
 
 from __future__ import annotations
@@ -53,16 +46,16 @@ METADATA = "audioMNIST_meta.txt"
 NOTE = "SYNTHETIC.txt"
 MEAN_F0 = {"female": 220.0, "male": 131.0}  # Hz
 LOG_F0_SD = {"female": 0.12, "male": 0.155}
-SLOW = 1.15  # the tables' durations are of fluent speech; a single digit is read more slowly
+SLOWDOWN = 1.15  # durations in the tables are those of fluent speech; single digits are read more slowly
 SPEECH_SECONDS = (0.335, 0.84)
 PAD_SECONDS = (0.02, 0.06)
 
 
 def voices(speakers: int = 24, seed: int = 0) -> list[Voice]:
-    """Half women, half men, in random order, named "01", "02", ...; of an odd number, one more is a man.
+    """Draw speakers named "01", "02", ..., half women, half men, in random order; an odd number has one more man.
 
-    Pitch is drawn from equally likely slices of its distribution, one for each speaker, so that a small corpus has low
-    women and high men too. Raises: SettingsError for fewer than 2 speakers or a negative seed.
+    Pitch is drawn from equally likely slices of its distribution, one per speaker, so that a small corpus also has
+    low-pitched women and high-pitched men. Raises SettingsError for fewer than 2 speakers or a negative seed.
     """
     _require("speakers", speakers, 2)
     _require("seed", seed, 0)
@@ -75,7 +68,7 @@ def voices(speakers: int = 24, seed: int = 0) -> list[Voice]:
 
 
 def _sliced_normal(count: int, rng: np.random.Generator) -> list[float]:
-    """One standard normal value from each of `count` equally likely slices, none beyond 2.2 in size."""
+    """One standard normal value from each of `count` equally likely slices, cut off at 2.2 in magnitude."""
     chances = (np.arange(count) + rng.random(count)) / count
     return [NormalDist().inv_cdf(float(p)) for p in np.clip(chances, 0.014, 0.986)]
 
@@ -109,9 +102,9 @@ def _draw_voice(speaker: str, gender: str, z: float, rng: np.random.Generator) -
 
 
 def utterance(voice: Voice, word: int, repetition: int, seed: int) -> NDArray[np.float32]:
-    """`voice` says `WORDS[word]`: (samples,) mono at `SAMPLE_RATE`, 0.35 to 0.98 s, within -1 to 1.
+    """Synthesise `WORDS[word]`: (samples,) mono at SAMPLE_RATE, 0.35 to 0.98 s, within -1..1.
 
-    Depends on its arguments only. Raises: SettingsError for a word outside 0 to 9 or a negative number.
+    The result depends on the arguments only. Raises SettingsError for a word outside 0 to 9 or a negative number.
     """
     if not 0 <= word < len(WORDS):
         raise SettingsError(f"word is {word}, expected 0 to {len(WORDS) - 1}")
@@ -127,7 +120,7 @@ def _articulate(voice: Voice, word: tuple[str, ...], rng: np.random.Generator) -
     own = np.array([voice.f1, voice.f2, voice.f3, voice.f4]) * voice.tract  # (4,)
     shifts = own * (1 + 0.02 * rng.standard_normal((len(word), 4)))  # (phonemes, 4)
     plain = seconds_of(word)
-    seconds = np.clip(SLOW * plain / voice.tempo * np.exp(0.05 * rng.standard_normal()), *SPEECH_SECONDS)
+    seconds = np.clip(SLOWDOWN * plain / voice.tempo * np.exp(0.05 * rng.standard_normal()), *SPEECH_SECONDS)
     return lay_out(word, voice.gender, float(seconds) / plain, shifts, tract_scale(voice))
 
 
@@ -140,11 +133,10 @@ def write_demo(
 ) -> None:
     """Write out/data/NN/DIGIT_NN_REP.wav, out/data/audioMNIST_meta.txt and out/SYNTHETIC.txt.
 
-    WAV files are 16-bit PCM, mono, 16 kHz. The same settings, machine and versions give the same bytes. A run that was
-    stopped is completed by the same call: finished files are kept, and the metadata comes last. `progress` is called
-    with the clips done and all clips.
-
-    Raises: SettingsError for fewer than 2 speakers or 1 repetition, a negative seed, or an `out` with other settings.
+    WAV files are 16-bit PCM, mono, 16 kHz. The same settings, machine and versions give the same bytes. The same call
+    completes a run that was stopped: finished files are kept, and the metadata is written last. `progress` is called
+    with the number of finished clips and of all clips. Raises SettingsError for fewer than 2 speakers or 1 repetition,
+    a negative seed, or an `out` with other settings.
     """
     _require("repetitions", repetitions, 1)
     people = voices(speakers, seed)
@@ -175,18 +167,10 @@ def _claim(out: Path, settings: str) -> None:
 
 
 def _describe(voice: Voice) -> dict[str, object]:
-    """AudioMNIST's keys for one speaker, and the settings of the voice."""
-    return {
-        "accent": "synthetic",
-        "age": "-",
-        "gender": voice.gender,
-        "native speaker": "-",
-        "origin": "-",
-        "recordingdate": "-",
-        "recordingroom": "-",
-        "synthetic": True,
-        "voice": asdict(voice),
-    }
+    """AudioMNIST's metadata of one speaker, and the settings of the voice."""
+    unknown = dict.fromkeys(("age", "native speaker", "origin", "recordingdate", "recordingroom"), "-")
+    known = {"accent": "synthetic", "gender": voice.gender, "synthetic": True, "voice": asdict(voice)}
+    return dict(sorted((unknown | known).items()))
 
 
 def _wav(samples: NDArray[np.float32]) -> bytes:

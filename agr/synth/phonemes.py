@@ -1,12 +1,10 @@
 """Phonemes of the ten spoken digits, with published formants of men and women.
 
-The vowel means are Table V of Hillenbrand, Getty, Clark & Wheeler (1995), "Acoustic characteristics of
-American English vowels", JASA 97(5), 3099-3111 (45 men, 48 women, h-V-d syllables). Consonant loci are close
-to the male values of Klatt (1980), "Software for a cascade/parallel formant synthesizer", JASA 67(3),
-971-995; a woman's are those times the mean women-to-men ratio of the vowel table. Durations and levels are
-this module's own, set by inspecting spectrograms.
+The vowel means are Table V of Hillenbrand, Getty, Clark & Wheeler (1995), JASA 97(5), 3099-3111 (45 men, 48 women,
+h-V-d syllables). Consonant loci are close to the male values of Klatt (1980), JASA 67(3), 971-995; a woman's are those
+times the mean ratio of women to men in the vowel table. Durations and levels were set by inspecting spectrograms.
 
-Limit: one accent, one citation-form pronunciation for each digit.
+Limit: one accent, one pronunciation of each digit.
 """
 
 from __future__ import annotations
@@ -65,24 +63,16 @@ WOMEN_TO_MEN = float(np.exp(np.mean([np.log(WOMEN[vowel]) - np.log(MEN[vowel]) f
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One stretch of steady articulation.
+    """One stretch of steady articulation; amplitudes are 0..1."""
 
-    Attributes:
-        place: a row of the formant tables.
-        seconds: how long it lasts at tempo 1.
-        voicing, aspiration, noise: amplitudes, 0 to 1, of glottal pulses, noise at the glottis and at a constriction.
-        noise_hz, noise_width: centre (a man's) and bandwidth of the noise at the constriction, in Hz.
-        nasal: 1 with the velum open.
-    """
-
-    place: str
-    seconds: float
-    voicing: float = 0.0
-    aspiration: float = 0.0
-    noise: float = 0.0
-    noise_hz: float = 0.0
-    noise_width: float = 0.0
-    nasal: float = 0.0
+    place: str  # a row of the formant tables
+    seconds: float  # at tempo 1
+    voicing: float = 0.0  # amplitude of glottal pulses
+    aspiration: float = 0.0  # amplitude of noise at the glottis
+    noise: float = 0.0  # amplitude of noise at a constriction
+    noise_hz: float = 0.0  # its centre for a man
+    noise_width: float = 0.0  # its bandwidth in Hz
+    nasal: float = 0.0  # 1 with the velum open
 
 
 def _vowel(place: str, seconds: float, voicing: float = 1.0) -> Phoneme:
@@ -126,9 +116,9 @@ WORDS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise at the constriction from `start` to `stop`, in seconds; the rest as in `Phoneme`."""
+    """Noise at a constriction, as in `Phoneme`."""
 
-    start: float
+    start: float  # seconds
     stop: float
     level: float
     hz: float
@@ -137,13 +127,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Tracks:
-    """A word laid out in time, one row for each frame of `FRAME_SECONDS`.
+    """A word laid out in time, in frames of FRAME_SECONDS."""
 
-    `formants` (frames, 4) in Hz; `voicing`, `aspiration` and `nasal` (frames,), from 0 to 1.
-    """
-
-    formants: Floats
-    voicing: Floats
+    formants: Floats  # (frames, 4), Hz
+    voicing: Floats  # (frames,), 0..1, like the next two
     aspiration: Floats
     nasal: Floats
     noises: tuple[Noise, ...]
@@ -168,15 +155,15 @@ def smooth(track: Floats, seconds: float) -> Floats:
 
 
 def seconds_of(word: tuple[str, ...]) -> float:
-    """How long the word lasts at tempo 1."""
+    """The duration of a word at tempo 1."""
     return sum(PHONEMES[name].seconds for name in word)
 
 
 def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, noise_scale: float) -> Tracks:
-    """The word's articulation in time: constant targets, smoothed so that neighbours blend.
+    """The articulation of a word over time: constant targets, smoothed so that neighbours blend.
 
-    `stretch` multiplies every duration; `shifts` (phonemes, 4) multiplies each phoneme's formants;
-    `noise_scale` multiplies the centres of the noises.
+    `stretch` multiplies every duration, `shifts` (phonemes, 4) each phoneme's formants, `noise_scale` the centres and
+    bandwidths of the noises.
     """
     phonemes = [PHONEMES[name] for name in word]
     frames = [max(1, round(phoneme.seconds * stretch / FRAME_SECONDS)) for phoneme in phonemes]

@@ -1,6 +1,6 @@
-"""Synthesises one speaker: glottal source, vocal tract and microphone.
+"""One synthetic speaker: glottal source, vocal tract and microphone; `agr.synth.demo` names the papers.
 
-The papers behind the numbers are named in `agr.synth.demo`. All random numbers come from the generator that is passed in.
+All random numbers are drawn from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -18,42 +18,30 @@ FRAME = round(FRAME_SECONDS * SAMPLE_RATE)
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic speaker with a microphone.
-
-    Attributes:
-        f0, f0_range: mean pitch in Hz, and its fall through a word in semitones.
-        tract, f1, f2, f3, f4: factors on the mean formants.
-        open_quotient: the open share of a glottal period.
-        tilt: the source's loss in dB at 3 kHz.
-        breathiness: breath noise relative to the pulses.
-        jitter, shimmer: mean relative change of period and amplitude from one cycle to the next.
-        tempo: factor on speed.
-        loudness, snr: peak in dB re full scale, and signal to noise in dB.
-        room_tilt: the microphone's slope in dB per octave.
-    """
+    """One synthetic speaker with a microphone."""
 
     speaker: str
     gender: str
-    f0: float
-    f0_range: float
-    tract: float
-    f1: float
+    f0: float  # mean pitch in Hz
+    f0_range: float  # its fall through a word, in semitones
+    tract: float  # factor on all formants
+    f1: float  # factor on the first formant; f2 to f4 likewise
     f2: float
     f3: float
     f4: float
-    open_quotient: float
-    tilt: float
-    breathiness: float
-    jitter: float
-    shimmer: float
-    tempo: float
-    loudness: float
-    snr: float
-    room_tilt: float
+    open_quotient: float  # open share of a glottal period
+    tilt: float  # loss of the source at 3 kHz, in dB
+    breathiness: float  # breath noise relative to the pulses
+    jitter: float  # mean relative change of period from one cycle to the next
+    shimmer: float  # mean relative change of amplitude from one cycle to the next
+    tempo: float  # factor on speed
+    loudness: float  # peak in dB re full scale
+    snr: float  # in dB
+    room_tilt: float  # slope of the microphone, in dB per octave
 
 
 def tract_scale(voice: Voice) -> float:
-    """Resonances of this tract relative to the average man's; near 1.16 for a woman."""
+    """Resonance frequencies of this tract relative to the average man's; near 1.16 for a woman."""
     return voice.tract * (WOMEN_TO_MEN if voice.gender == "female" else 1.0)
 
 
@@ -142,8 +130,8 @@ def _nose(source: Floats, nasal: Floats, scale: float) -> Floats:
 def _moving(sections: Floats, source: Floats) -> Floats:
     """`source` (samples,) through `sections` (frames, sections, 6) without zeros, a set for each frame.
 
-    The state of `sosfilt` is past outputs times coefficients. At each new frame it is rewritten for the same past
-    outputs and the new coefficients; without that, every step would click.
+    The state of `sosfilt` is past outputs times coefficients. It is rewritten at each new frame for the same past
+    outputs and the new coefficients, because otherwise every step would click.
     """
     a1, a2 = sections[..., 4], sections[..., 5]
     ratio = a2[1:] / a2[:-1]  # (frames - 1, sections)
@@ -190,15 +178,15 @@ def _add_frication(speech: Floats, noise: Noise, rng: np.random.Generator) -> No
 
 
 def record(voice: Voice, speech: Floats, rng: np.random.Generator) -> Floats:
-    """`speech` (samples,) through room and microphone: noise floor, slope, level; within -1 to 1."""
+    """Record `speech`, (samples,), with noise floor, slope and level of room and microphone; within -1..1."""
     power = np.mean(speech**2) * 10 ** (-voice.snr / 10)
     noisy = speech + np.sqrt(power) * rng.standard_normal(speech.size)
     hz = np.fft.rfftfreq(noisy.size, 1 / SAMPLE_RATE)
     octaves = np.log2(np.maximum(hz, 60.0) / 1000)
     slope = 10 ** (voice.room_tilt * octaves / 20) * np.minimum(hz / 60, 1.0)  # nothing at 0 Hz
-    heard = np.fft.irfft(np.fft.rfft(noisy) * slope, n=noisy.size)
+    recorded = np.fft.irfft(np.fft.rfft(noisy) * slope, n=noisy.size)
     level = min(voice.loudness + 1.5 * rng.standard_normal(), -1.0)
-    return np.asarray(heard * (10 ** (level / 20) / np.abs(heard).max()))
+    return np.asarray(recorded * (10 ** (level / 20) / np.abs(recorded).max()))
 
 
 def _per_sample(track: Floats) -> Floats:

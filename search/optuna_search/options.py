@@ -144,12 +144,12 @@ def _defaults(data: ImageSet) -> dict[str, object]:
     found = {item.name: item.default for item in fields(Settings) if not item.name.startswith(AUGMENT)}
     known: dict[str, object] = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     strengths = {f"{AUGMENT}{name}": value for name, value in asdict(USUAL_VARIATION).items()}
-    return known | (strengths | {"dropout": agr_models.DROPOUT} if data.evidence is not None else {})
+    return known | (strengths | {"dropout": agr_models.DROPOUT} if data.features is not None else {})
 
 
 def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:
     """The space without augmentation, if these clips cannot be varied. Raises: SettingsError if it was asked for."""
-    if data.evidence is not None:
+    if data.features is not None:
         return space
     asked = [name for name in (*space.varied, *space.fixed) if name.startswith(AUGMENT)]
     if asked and given:

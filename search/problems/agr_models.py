@@ -69,7 +69,7 @@ def varied(
 
     dropout: goes with augmentation, see docs/experiments.md; None leaves that of the points.
     """
-    if wanted is None or data.evidence is None:
+    if wanted is None or data.features is None:
         return tuple(points)
     changes = {f"augment_{name}": value for name, value in asdict(wanted).items()}
     changes |= {} if dropout is None else {"dropout": dropout}

@@ -1,12 +1,10 @@
-"""Scores of a model on a corpus: the same answers as `agr.predict`, the same numbers as `agr.metrics.scoring`."""
+"""The command that evaluates a model: the object of --json, the text, marks of leaks, abstention."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,11 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from agr import evaluate, predict
-from agr.data import corpus, preparation
-from agr.data.image_set import ImageSet
-from agr.errors import CorpusError, RecipeError
+from agr import evaluate
 from agr.evaluate import main
 from agr.inference import answers as inference_answers
 from agr.inference import bundle, evaluation
-from agr.labels import CLASSES
-from agr.metrics import scoring
-from agr.recipes.encode import RECIPES
-from agr.recipes.mfcc import MFCC
-from tests.nearby import beside
-
-Row = tuple[str | Path, str, str]
+from tests.folders import Row, manifest_of
 
 
 @pytest.fixture(scope="module")
@@ -36,74 +25,13 @@ def loaded(bundle_folder: Path) -> bundle.Bundle:
     return bundle.load(bundle_folder)
 
 
-@pytest.fixture(scope="module")
-def people(demo_root: Path) -> list[Row]:
-    """Path, speaker and gender of every tenth demo clip and its neighbour: two clips of each of eight people."""
-    clips = corpus.open_corpus(str(demo_root), demo_root).clips
-    return [(clip.path, clip.speaker, clip.gender) for at, clip in enumerate(clips) if at % 10 < 2]
-
-
-def manifest(path: Path, rows: Sequence[Row]) -> Path:
-    rows = [(beside(path, Path(recording)), speaker, gender) for recording, speaker, gender in rows]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "speaker", "gender"), *rows])
-    return path
-
-
 def measure(loaded: bundle.Bundle, source: Path, tmp_path: Path, met: Sequence[str] = ()) -> evaluation.Evaluation:
     return evaluation.evaluate(loaded, bundle.Seen(frozenset(met), frozenset()), str(source), tmp_path)
 
 
-def test_scores_are_those_of_the_answers_of_predict(
-    bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert predict.main(["--json", "--model-uri", str(bundle_folder), *(str(row[0]) for row in people)]) == 0
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    right = np.array([answer["label"] == gender for answer, (_, _, gender) in zip(answers, people, strict=True)])
-    genders = np.array([gender for _, _, gender in people])
-    recall = {name: right[genders == name].mean() for name in CLASSES}
-    result = measure(bundle.load(bundle_folder), manifest(tmp_path / "two.csv", people), tmp_path)
-    assert result.scores.accuracy == right.mean()
-    assert result.scores.recall == recall
-    assert result.scores.balanced_accuracy == np.mean(list(recall.values()))
-    assert (result.scores.clips, result.scores.speakers, result.skipped) == (16, 8, 0)
-    for name, who in result.scores.per_speaker.items():
-        own = [k for k, row in enumerate(people) if f"two/{row[1]}" == name]
-        assert (who.clips, who.accuracy) == (2, right[own].mean())
-    table = np.array([list(answer["probability"].values()) for answer in answers])
-    labels = np.array([CLASSES.index(gender) for gender in genders.tolist()])
-    speakers = np.array([f"two/{row[1]}" for row in people])
-    assert result.scores == scoring.score(labels, table, speakers)
-
-
-def test_prepared_folder_scores_like_its_recordings(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
-    source = manifest(tmp_path / "two.csv", people)
-    preparation.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFCC)
-    recordings, images = measure(loaded, source, tmp_path), measure(loaded, tmp_path / "prepared", tmp_path)
-    assert images.scores == recordings.scores
-    assert images.corpus == recordings.corpus == "two"
-
-
-def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: ImageSet) -> None:
-    rows = np.arange(3)
-    with pytest.raises(RecipeError, match=r"images of recipe mfcc48; expected mfcc$"):
-        evaluation.score_images(loaded, replace(images, recipe=RECIPES["mfcc48"]), rows)
-    assert evaluation.score_images(loaded, images, rows).clips == 3
-
-
-def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    preparation.prepare(corpus.open_corpus(str(manifest(tmp_path / "two.csv", people)), tmp_path), ready, MFCC)
-    (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
-    with pytest.raises(RecipeError, match=r"expected mfcc$"):
-        measure(loaded, ready, tmp_path / "work")
-    other = bundle.Bundle(loaded.model, replace(loaded.card, recipe=RECIPES["mfcc48"]))
-    assert measure(other, ready, tmp_path / "work").scores.clips == 16
-
-
 def test_one_gender_alone_is_scored_by_its_recall(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     women = [row for row in people if row[2] == "female"]
-    result = measure(loaded, manifest(tmp_path / "women.csv", women), tmp_path)
+    result = measure(loaded, manifest_of(tmp_path / "women.csv", women), tmp_path)
     assert result.scores.recall["male"] is None
     assert result.scores.balanced_accuracy == result.scores.recall["female"] == result.scores.accuracy
     values = json.loads(json.dumps(evaluate.as_dict(result, {})))
@@ -111,31 +39,8 @@ def test_one_gender_alone_is_scored_by_its_recall(loaded: bundle.Bundle, people:
     assert "male" not in evaluate.describe(result).split("recall")[1].splitlines()[0].replace("female", "")
 
 
-def test_clips_that_cannot_be_read_are_counted_and_named(
-    loaded: bundle.Bundle, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    odd = [("gone.wav", "01", people[0][2]), ("broken.wav", "9", "male"), (people[2][0], "9", "unknown")]
-    result = measure(loaded, manifest(tmp_path / "odd.csv", [*people[:2], *odd, *people[2:]]), tmp_path)
-    assert (result.scores.clips, result.skipped) == (16, 3)
-    assert "odd/9" not in result.scores.per_speaker
-    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agr: ")]
-    assert [line.split(":")[1].strip() for line in complaints] == [
-        str(tmp_path / "gone.wav"),
-        str(tmp_path / "broken.wav"),
-    ]
-    without = measure(loaded, manifest(tmp_path / "odd.csv", people), tmp_path)
-    assert result.scores == without.scores
-
-
-def test_no_readable_clip_at_all(loaded: bundle.Bundle, tmp_path: Path) -> None:
-    source = manifest(tmp_path / "gone.csv", [("a.wav", "1", "f"), ("b.wav", "2", "m")])
-    with pytest.raises(CorpusError, match="none of 2 clips could be read"):
-        measure(loaded, source, tmp_path)
-
-
 def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
-    source = manifest(tmp_path / "two.csv", people)
+    source = manifest_of(tmp_path / "two.csv", people)
     result = measure(loaded, source, tmp_path, met=["two/02", "two/01", "three/03", "04"])
     assert result.met == ("two/01", "two/02")
     assert "LEAKY: the model was trained or chosen on 2 of these speakers" in evaluate.describe(result)
@@ -145,17 +50,12 @@ def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: li
     assert "LEAKY" not in evaluate.describe(stranger)
 
 
-def copied(root: Path, to: Path) -> Path:
-    shutil.copytree(root, to)
-    return to
-
-
 def test_training_people_are_marked_under_another_folder_name(
     bundle_folder: Path, demo_root: Path, tmp_path: Path
 ) -> None:
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     named = evaluation.evaluate(loaded, seen, str(demo_root), tmp_path)
-    renamed = evaluation.evaluate(loaded, seen, str(copied(demo_root, tmp_path / "renamed")), tmp_path)
+    renamed = evaluation.evaluate(loaded, seen, str(shutil.copytree(demo_root, tmp_path / "renamed")), tmp_path)
     assert len(named.met) == 6
     assert renamed.met == tuple(name.replace("voices/", "renamed/") for name in named.met)
     assert renamed.met_recordings == named.met_recordings == len(seen.recordings) == 60
@@ -165,22 +65,12 @@ def test_training_people_are_marked_under_another_folder_name(
     assert evaluate.as_dict(renamed, {})["recordings_met_in_training"] == 60
 
 
-def test_training_people_are_marked_in_a_prepared_folder_of_another_name(
-    bundle_folder: Path, demo_root: Path, tmp_path: Path
-) -> None:
-    loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
-    source = corpus.open_corpus(str(copied(demo_root, tmp_path / "renamed")), tmp_path)
-    preparation.prepare(source, tmp_path / "prepared", MFCC)
-    result = evaluation.evaluate(loaded, seen, str(tmp_path / "prepared"), tmp_path)
-    assert (len(result.met), result.met_recordings) == (6, 60)
-
-
 def test_other_recordings_of_a_renamed_corpus_are_not_marked(
     bundle_folder: Path, people: list[Row], tmp_path: Path
 ) -> None:
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
-    result = evaluation.evaluate(loaded, seen, str(manifest(tmp_path / "two.csv", strangers)), tmp_path)
+    result = evaluation.evaluate(loaded, seen, str(manifest_of(tmp_path / "two.csv", strangers)), tmp_path)
     assert (result.met, result.met_recordings, result.content_checked) == ((), 0, True)
     assert "LEAKY" not in evaluate.describe(result)
 
@@ -188,10 +78,10 @@ def test_other_recordings_of_a_renamed_corpus_are_not_marked(
 def test_bundle_without_recordings_says_what_could_not_be_checked(
     bundle_folder: Path, people: list[Row], tmp_path: Path
 ) -> None:
-    folder = copied(bundle.locate(bundle_folder), tmp_path / "older")
+    folder = shutil.copytree(bundle.locate(bundle_folder), tmp_path / "older")
     seen = json.loads((folder / bundle.SEEN).read_text())
     (folder / bundle.SEEN).write_text(json.dumps({"speakers": seen["speakers"]}))
-    source = manifest(tmp_path / "voices.csv", people)
+    source = manifest_of(tmp_path / "voices.csv", people)
     result = evaluation.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
     assert (len(result.met), result.met_recordings, result.content_checked) == (6, 0, False)
     shown = evaluate.describe(result)
@@ -230,7 +120,7 @@ def test_command_prints_one_json_object(
 def test_command_exits_1_when_clips_were_skipped(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = manifest(tmp_path / "few.csv", [*people, ("gone.wav", "77", "f")])
+    source = manifest_of(tmp_path / "few.csv", [*people, ("gone.wav", "77", "f")])
     assert main(["--model-uri", str(bundle_folder), "--data", str(source)]) == 1
     out = capsys.readouterr().out
     assert "few: 16 clips of 8 speakers, 1 clips skipped" in out
@@ -247,8 +137,8 @@ def test_clips_without_speech_count_as_wrong_answers(loaded: bundle.Bundle, peop
     noise = odd_clip(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000))
     silence = odd_clip(tmp_path / "silence.wav", np.zeros(16_000))
     odd: list[Row] = [(noise, people[0][1], people[0][2]), (silence, "none", "male")]
-    result = measure(loaded, manifest(tmp_path / "odd.csv", [*people, *odd]), tmp_path)
-    plain = measure(loaded, manifest(tmp_path / "two.csv", people), tmp_path)
+    result = measure(loaded, manifest_of(tmp_path / "odd.csv", [*people, *odd]), tmp_path)
+    plain = measure(loaded, manifest_of(tmp_path / "two.csv", people), tmp_path)
     assert (result.no_speech, result.skipped, result.scores.clips) == (2, 0, 18)
     assert result.scores.accuracy == pytest.approx(plain.scores.accuracy * 16 / 18)
     assert result.scores.per_speaker["odd/none"].accuracy == 0
@@ -263,36 +153,25 @@ def test_clips_without_speech_count_as_wrong_answers(loaded: bundle.Bundle, peop
 def test_abstaining_is_reported_beside_the_scores_of_all_clips(
     loaded: bundle.Bundle, people: list[Row], tmp_path: Path, sure: float
 ) -> None:
-    source = manifest(tmp_path / "two.csv", people)
+    source = manifest_of(tmp_path / "two.csv", people)
     answers = list(inference_answers.answer(iter([str(row[0]) for row in people]), loaded, sure))
     given = [(answer.label, row[2]) for answer, row in zip(answers, people, strict=True) if answer.label != "unsure"]
     result = evaluation.evaluate(loaded, bundle.Seen(frozenset(), frozenset()), str(source), tmp_path, sure)
     assert result.scores == measure(loaded, source, tmp_path).scores
     assert result.answered == len(given) / 16
     assert result.accuracy_answered == (np.mean([label == gender for label, gender in given]) if given else None)
-    assert f"{result.answered:.4f} of the clips are as sure as {sure:g}" in evaluate.describe(result)
+    assert f"{result.answered:.4f} of the clips, with probability {sure:g} or more" in evaluate.describe(result)
 
 
 def test_abstaining_from_everything_leaves_no_accuracy(
     bundle_folder: Path, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = manifest(tmp_path / "two.csv", people)
+    source = manifest_of(tmp_path / "two.csv", people)
     given = ["--model-uri", str(bundle_folder), "--data", str(source), "--abstain-below", "1", "--json"]
     assert main(given) == 0
     values = json.loads(capsys.readouterr().out)
     assert (values["abstain_below"], values["answered"], values["accuracy_answered"]) == (1, 0, None)
     assert values["accuracy"] > 0
-
-
-def test_abstaining_is_the_same_for_images_and_recordings(
-    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
-) -> None:
-    source = manifest(tmp_path / "two.csv", people)
-    preparation.prepare(corpus.open_corpus(str(source), tmp_path), tmp_path / "prepared", MFCC)
-    seen = bundle.Seen(frozenset(), frozenset())
-    both = [evaluation.evaluate(loaded, seen, str(path), tmp_path, 0.7) for path in (source, tmp_path / "prepared")]
-    assert both[0].answered == both[1].answered
-    assert both[0].accuracy_answered == both[1].accuracy_answered
 
 
 def test_synthetic_voices_are_marked(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:

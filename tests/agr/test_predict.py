@@ -1,4 +1,4 @@
-"""The command that names voices: its answers, its lines, its exit statuses."""
+"""The command that predicts: its answers, its output lines, its exit statuses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import soundfile
 from agr import predict
 from agr.audio import read as audio
 from agr.errors import ModelError
-from agr.inference import answers, bundle, predictor
-from agr.inference.answers import BATCH, Answer, expand
+from agr.inference import bundle, predictor
+from agr.inference.answers import BATCH
 from agr.predict import main
 from agr.recipes.mfcc import MFCC, windows
 
@@ -124,18 +124,6 @@ def test_answers_in_batches_are_those_one_by_one(say: Say, voices: list[Path], l
     assert np.ptp(alone) > 0.01  # else the comparison would say nothing
 
 
-@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, 2 * BATCH])
-def test_every_clip_is_answered_once_at_the_edges_of_batches(
-    voices: list[Path], loaded: bundle.Bundle, count: int
-) -> None:
-    clips = list(map(str, voices[:count]))
-    assert [answer.path for answer in answers.answer(iter(clips), loaded)] == clips
-
-
-def test_no_clips_no_answers(loaded: bundle.Bundle) -> None:
-    assert list(answers.answer(iter([]), loaded)) == []
-
-
 def test_a_bad_clip_in_the_middle_changes_no_other_answer(say: Say, voices: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_bytes(voices[0].read_bytes()[:-100])
@@ -202,16 +190,6 @@ def test_what_holds_no_speech_is_answered_so(
     assert (status, err, first) == (0, "", last)
     assert (line["label"], line["probability"], line["speech_seconds"]) == ("no speech", None, 0.0)
     assert first["speech_seconds"] > 0.05
-
-
-def test_a_model_less_sure_than_asked_abstains(voices: list[Path], loaded: bundle.Bundle) -> None:
-    clips = [str(path) for path in voices]
-    plain, asked = list(answers.answer(iter(clips), loaded)), list(answers.answer(iter(clips), loaded, 0.75))
-    for before, after in zip(plain, asked, strict=True):
-        assert after.probability == before.probability
-        assert before.probability is not None
-        assert after.label == (before.label if max(before.probability.values()) >= 0.75 else "unsure")
-    assert {answer.label for answer in asked} > {"unsure"}
 
 
 @pytest.mark.parametrize("share", ["0", "0.3", "1.5", "nan", "half"])
@@ -328,25 +306,6 @@ def test_a_named_pipe_is_read_by_the_command_itself(say: Say, voices: list[Path]
     assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
 
 
-def test_long_clips_are_answered_in_smaller_batches(
-    voices: list[Path], loaded: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clips = list(map(str, voices[:9]))
-    expected = [answer.as_line() for answer in answers.answer(iter(clips), loaded)]
-    sizes: list[int] = []
-    hear = predictor.hear
-
-    def counted(given: Sequence[Any], own: bundle.Bundle) -> predictor.Heard:
-        sizes.append(len(given))
-        return hear(given, own)
-
-    monkeypatch.setattr(predictor, "hear", counted)
-    monkeypatch.setattr(answers, "BATCH_SAMPLES", 30_000)
-    assert [answer.as_line() for answer in answers.answer(iter(clips), loaded)] == expected
-    assert len(sizes) >= 3
-    assert sum(sizes) == 9
-
-
 def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(
     say: Say, voices: list[Path], loaded: bundle.Bundle, tmp_path: Path
 ) -> None:
@@ -360,16 +319,6 @@ def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(
     _, lines, _ = say(voices[0], clip, voices[1])
     assert women(lines)[1] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-6)
     assert women(lines)[::2] == pytest.approx([probability(loaded, voice) for voice in voices[:2]], abs=1e-6)
-
-
-def test_expanding_is_lazy_and_keeps_names_as_typed(voices: list[Path], tmp_path: Path) -> None:
-    folder = voices[0].parent
-    typed = f"{folder}/../{folder.name}/{voices[0].name}"
-    assert list(expand([typed, "-", "gone.wav"])) == [typed, "-", "gone.wav"]
-    (answer,) = expand([str(tmp_path)])
-    assert isinstance(answer, Answer)
-    assert (answer.probability, answer.label) == (None, "")
-    assert answer.error == f"{tmp_path}: no sound files in it; expected WAV, FLAC, OGG or MP3"
 
 
 def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from agr import serving
 from agr.inference import answers as inference_answers
 from agr.inference import bundle
+from agr.recipes.mfcc import MFCC
 from agr.registry import resolve
 
 STARTUP_SECONDS = 90
@@ -68,7 +70,7 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def test_bytes_of_sound_files(model: Any, clips: list[bytes], expected: list[dict[str, float]]) -> None:
+def test_bytes_of_sound_files_are_answered(model: Any, clips: list[bytes], expected: list[dict[str, float]]) -> None:
     import pandas
 
     answers = model.predict(pandas.DataFrame({"audio": clips}))
@@ -79,12 +81,12 @@ def test_bytes_of_sound_files(model: Any, clips: list[bytes], expected: list[dic
 
 
 @pytest.mark.parametrize("encode", [text, lambda data: text(data).encode()], ids=["text", "bytes"])
-def test_base64_of_sound_files(
+def test_base64_of_sound_files_is_answered(
     bundle_folder: Path, clips: list[bytes], expected: list[dict[str, float]], encode: Any
 ) -> None:
     import pandas
 
-    answers = serving._load_pyfunc(str(bundle_folder)).predict(pandas.DataFrame({"audio": list(map(encode, clips))}))
+    answers = serving.Served(bundle.load(bundle_folder)).predict(pandas.DataFrame({"audio": list(map(encode, clips))}))
     assert all(map(same, answers.to_dict("records"), expected))
 
 
@@ -95,7 +97,7 @@ def test_a_broken_clip_gets_an_error_and_the_others_their_answers(
     import pandas
 
     table = pandas.DataFrame({"audio": pandas.Series([clips[0], broken, clips[1]], dtype=object)})
-    first, middle, last = serving._load_pyfunc(str(bundle_folder)).predict(table).to_dict("records")
+    first, middle, last = serving.Served(bundle.load(bundle_folder)).predict(table).to_dict("records")
     assert same(first, expected[0])
     assert same(last, expected[1])
     assert (middle["label"], middle["female"], middle["male"]) == (None, None, None)
@@ -116,7 +118,7 @@ def test_a_clip_without_speech_is_answered_so_in_valid_json(
     import pandas
 
     odd = sound(level * np.random.default_rng(0).standard_normal(16_000))
-    served = serving._load_pyfunc(str(bundle_folder))
+    served = serving.Served(bundle.load(bundle_folder))
     first, last = served.predict(pandas.DataFrame({"audio": [clips[0], odd]})).to_dict("records")
     assert same(first, expected[0])
     assert last == {"label": "no speech", "female": None, "male": None, "error": ""}
@@ -124,10 +126,39 @@ def test_a_clip_without_speech_is_answered_so_in_valid_json(
     assert strict_json(json.dumps(alone).encode()) == last
 
 
+@pytest.fixture
+def earlier_model(bundle_folder: Path, tmp_path: Path) -> Path:
+    """An MLflow model as earlier versions wrote it: recipe `mfc`, settings `vary_*`."""
+    folder = tmp_path / "model"
+    card = shutil.copytree(bundle_folder, folder / "data" / "bundle") / bundle.CARD
+    values = json.loads(card.read_text())
+    values["recipe"]["name"] = "mfc"
+    values["settings"] = {
+        name.replace("augment_", "vary_").replace("pitch_targets", "population"): value
+        for name, value in values["settings"].items()
+    }
+    assert "vary_population" in values["settings"] and not any("augment" in name for name in values["settings"])
+    card.write_text(json.dumps(values))
+    flavor = {"data": "data/bundle", "loader_module": "agr.serving", "python_version": platform.python_version()}
+    (folder / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor}}))  # JSON is YAML too
+    return folder
+
+
+def test_a_model_registered_by_an_earlier_version_loads_and_answers_alike(
+    earlier_model: Path, clips: list[bytes], expected: list[dict[str, float]]
+) -> None:
+    import mlflow
+    import pandas
+
+    assert bundle.load(earlier_model).card.recipe == MFCC
+    answers = mlflow.pyfunc.load_model(str(earlier_model)).predict(pandas.DataFrame({"audio": clips}))
+    assert all(map(same, answers.to_dict("records"), expected))
+
+
 def test_an_empty_table_gets_an_empty_answer(bundle_folder: Path) -> None:
     import pandas
 
-    answers = serving._load_pyfunc(str(bundle_folder)).predict(pandas.DataFrame({"audio": []}))
+    answers = serving.Served(bundle.load(bundle_folder)).predict(pandas.DataFrame({"audio": []}))
     assert list(answers.columns) == ["label", "female", "male", "error"]
     assert len(answers) == 0
 
@@ -194,7 +225,9 @@ def answers(address: str) -> bool:
 
 @pytest.mark.skipif(shutil.which("mlflow", path=SEARCH_PATH) is None, reason="the mlflow command is not on PATH")
 @pytest.mark.skipif(os.name != "posix", reason="stopping the server's processes needs POSIX")
-def test_mlflow_models_serve(server: str, clips: list[bytes], expected: list[dict[str, float]]) -> None:
+def test_mlflow_models_serve_answers_over_http(
+    server: str, clips: list[bytes], expected: list[dict[str, float]]
+) -> None:
     split = {"dataframe_split": {"columns": ["audio"], "data": [[text(clip)] for clip in clips]}}
     assert all(map(same, post(f"{server}/invocations", split)["predictions"], expected))
     records = {"dataframe_records": [{"audio": text(clips[0])}, {"audio": text(b"junk")}]}

@@ -91,7 +91,7 @@ def test_clips_are_heard_as_they_are_too(voice_images: ImageSet) -> None:
     assert len({clips.pictures[way].tobytes() for way in bench.HEARD}) == 3
 
 
-def test_images_without_evidence_cannot_be_heard(images: ImageSet) -> None:
+def test_images_without_features_cannot_be_heard(images: ImageSet) -> None:
     with pytest.raises(SettingsError, match="images of recipe mfcc; expected voice"):
         bench.heard(images, np.arange(4))
 

@@ -426,7 +426,7 @@ def test_samples_too_large_to_be_sound_even_where_only_their_mean_is(tmp_path: P
 LONG_CLIP = """
 import resource, sys
 from pathlib import Path
-from agr.audio import read as audio; from agr.recipes import voice_features as evidence; from agr.recipes import speech
+from agr.audio import read as audio; from agr.recipes import voice_features; from agr.recipes import speech
 from agr.recipes.voice import VOICE
 
 def peak():  # MiB; macOS counts bytes, Linux KiB
@@ -434,14 +434,14 @@ def peak():  # MiB; macOS counts bytes, Linux KiB
 
 before = peak()
 y = audio.load(Path(sys.argv[1]), VOICE.sample_rate)
-found = evidence.of_clip(y, VOICE)
-speech.heard(y, VOICE)
+found = voice_features.extract(y, VOICE)
+speech.speech_seconds(y, VOICE)
 print(peak() - before)
 """
 
 
-def test_a_long_clip_takes_little_more_memory_than_its_evidence(tmp_path: Path) -> None:
-    """Four minutes: 8 MB of samples, 3 MB of evidence; in one go they took 380 MiB."""
+def test_a_long_clip_takes_little_more_memory_than_its_features(tmp_path: Path) -> None:
+    """Four minutes: 8 MB of samples, 3 MB of features; in one go they took 380 MiB."""
     pytest.importorskip("resource")
     path = written(tmp_path / "long.wav", 240.0, 8_000)
     done = subprocess.run([sys.executable, "-c", LONG_CLIP, str(path)], capture_output=True, text=True, check=True)

@@ -65,7 +65,7 @@ def test_a_joined_set_holds_every_clip_with_all_that_belongs_to_it() -> None:
     at = 0
     for part in (A, B, C):
         end = at + len(part)
-        for key in ("pixels", "labels", "speakers", "recordings", "evidence"):
+        for key in ("pixels", "labels", "speakers", "recordings", "features"):
             np.testing.assert_array_equal(getattr(PEOPLE, key)[at:end], getattr(part, key))
         assert PEOPLE.rows[at:end] == part.rows
         at = end
@@ -101,8 +101,8 @@ def test_corpora_of_different_recipes_are_refused() -> None:
         join([A, made("m", recipe=MFCC)])
 
 
-def test_corpora_without_evidence_join_too() -> None:
-    assert join([made("m", recipe=MFCC), made("n", recipe=MFCC)]).evidence is None
+def test_corpora_without_features_join_too() -> None:
+    assert join([made("m", recipe=MFCC), made("n", recipe=MFCC)]).features is None
 
 
 # --- splitting

@@ -16,7 +16,7 @@ from agr.data import image_set as module
 from agr.data.image_set import CARD, FEATURES, MANIFEST, PIXELS, ImageSet, assemble, load
 from agr.errors import CorpusError, RecipeError
 from agr.recipes.encode import RECIPES
-from agr.recipes.mfcc import MFCC, from_jpeg
+from agr.recipes.mfcc import MFCC
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_everything_lines_up_with_the_files(prepared_root: Path, images: ImageSe
     assert images.recipe == MFCC
     assert images.synthetic
     for i, row in enumerate(images.rows):
-        np.testing.assert_array_equal(images.pixels[i], from_jpeg((prepared_root / row["image"]).read_bytes()))
+        np.testing.assert_array_equal(images.pixels[i], MFCC.decode((prepared_root / row["image"]).read_bytes()))
         assert images.labels[i] == ("female", "male").index(row["gender"])
         assert images.speakers[i] == f"voices/{row['speaker']}"
         assert images.recordings[i] == row["recording"]
@@ -174,27 +174,27 @@ def voice_folder(voice_root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def other_evidence(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
+def other_features(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
     return lambda folder: np.save(folder / FEATURES, np.zeros(shape, dtype))
 
 
 TAMPERED_VOICES: dict[str, Callable[[Path], object]] = {
-    "no evidence": lambda folder: (folder / FEATURES).unlink(),
+    "no features": lambda folder: (folder / FEATURES).unlink(),
     "no pixels": lambda folder: (folder / PIXELS).unlink(),
-    "evidence cut off": cut(FEATURES),
-    "evidence text": write(FEATURES, b"this proves nothing\n"),
-    "one clip fewer": other_evidence((79, 112, 98), "u1"),
-    "other evidence": other_evidence((80, 112, 98), "u1"),
-    "another type": other_evidence((80, 112, 98), "f4"),
-    "another shape": other_evidence((80, 98, 112), "u1"),
+    "features cut off": cut(FEATURES),
+    "features text": write(FEATURES, b"this proves nothing\n"),
+    "one clip fewer": other_features((79, 112, 98), "u1"),
+    "other features": other_features((80, 112, 98), "u1"),
+    "another type": other_features((80, 112, 98), "f4"),
+    "another shape": other_features((80, 98, 112), "u1"),
     "pixels of another shape": other_array((80, 98, 12, 3), "u1"),
     "a row removed": edit_manifest(lambda rows: rows.pop()),
 }
 
 
 @pytest.mark.parametrize("case", TAMPERED_VOICES)
-def test_a_folder_of_evidence_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
-    assert load(voice_folder).evidence is not None
+def test_a_folder_of_features_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
+    assert load(voice_folder).features is not None
     TAMPERED_VOICES[case](voice_folder)
     with pytest.raises(CorpusError) as caught:
         load(voice_folder)
@@ -202,9 +202,9 @@ def test_a_folder_of_evidence_that_was_tampered_with_is_refused_in_one_line(voic
     assert "\n" not in str(caught.value)
 
 
-def test_the_digest_of_voices_changes_with_their_evidence(voice_images: ImageSet) -> None:
-    assert voice_images.evidence is not None
-    other = voice_images.evidence.copy()
+def test_the_digest_of_voices_changes_with_their_features(voice_images: ImageSet) -> None:
+    assert voice_images.features is not None
+    other = voice_images.features.copy()
     other[79, 111, 97] ^= 1
     changed = assemble("x", voice_images.pixels, voice_images.rows, voice_images.recipe, True, other)
     assert changed.digest != voice_images.digest

@@ -1,4 +1,4 @@
-"""Recipes as values: what names them, what comes back from JSON, what is refused."""
+"""Recipes as values: their digests, JSON and back, what is refused."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from agr.recipes.mfcc import MFCC
 from agr.recipes.voice import VOICE
 
 
-def fields_of(made_by: Recipe) -> list[tuple[Recipe, str]]:
-    return [(made_by, field.name) for field in fields(made_by)]
+def fields_of(recipe: Recipe) -> list[tuple[Recipe, str]]:
+    return [(recipe, field.name) for field in fields(recipe)]
 
 
-@pytest.mark.parametrize(("made_by", "field"), fields_of(VOICE) + fields_of(MFCC))
-def test_the_digest_changes_with_every_field(made_by: Recipe, field: str) -> None:
-    value = getattr(made_by, field)
+@pytest.mark.parametrize(("recipe", "field"), fields_of(VOICE) + fields_of(MFCC))
+def test_the_digest_changes_with_every_field(recipe: Recipe, field: str) -> None:
+    value = getattr(recipe, field)
     changed: dict[str, Any] = {field: value + "x" if isinstance(value, str) else value * 2}
-    assert replace(made_by, **changed).digest != made_by.digest
-    assert len(made_by.digest) == 16
-    assert replace(made_by).digest == made_by.digest
+    assert replace(recipe, **changed).digest != recipe.digest
+    assert len(recipe.digest) == 16
+    assert replace(recipe).digest == recipe.digest
 
 
 def test_the_digests_of_published_recipes_stay() -> None:
     """Whoever changes what a recipe means must give it another version: models carry these numbers."""
-    assert {name: made_by.digest for name, made_by in RECIPES.items()} == {
+    assert {name: recipe.digest for name, recipe in RECIPES.items()} == {
         "voice": "b6213e74c6aa7058",
         "mfcc": "001e0c4789517100",
         "mfcc48": "d7cf13e5c32b5260",
@@ -40,12 +40,12 @@ def test_the_digests_of_published_recipes_stay() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_comes_back_from_json(name: str) -> None:
-    made_by = by_name(name)
-    assert made_by.name == name
-    assert from_dict(json.loads(json.dumps(asdict(made_by)))) == made_by
+    recipe = by_name(name)
+    assert recipe.name == name
+    assert from_dict(json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
-def test_unknown_names_are_refused_with_those_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     with pytest.raises(RecipeError, match=r"'mel'.*voice, mfcc, mfcc48"):
         by_name("mel")
     with pytest.raises(RecipeError, match="'mel'"):
@@ -53,21 +53,21 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made_by", "field"), [each for each in fields_of(VOICE) + fields_of(MFCC) if each[1] != "name"]
+    ("recipe", "field"), [each for each in fields_of(VOICE) + fields_of(MFCC) if each[1] != "name"]
 )
-def test_other_settings_under_a_known_name_are_refused(made_by: Recipe, field: str) -> None:
-    with pytest.raises(RecipeError, match=f"'{made_by.name}': version .*expected version {made_by.version}"):
-        from_dict(asdict(made_by) | {field: getattr(made_by, field) * 2})
+def test_other_settings_under_a_known_name_are_refused(recipe: Recipe, field: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{recipe.name}': version .*expected version {recipe.version}"):
+        from_dict(asdict(recipe) | {field: getattr(recipe, field) * 2})
 
 
-def test_the_keys_of_one_kind_of_recipe_are_not_those_of_another() -> None:
+def test_keys_of_another_recipe_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"'voice': keys .*lifter"):
         from_dict(asdict(MFCC) | {"name": "voice"})
     with pytest.raises(RecipeError, match="no name"):
         from_dict({key: value for key, value in asdict(VOICE).items() if key != "name"})
 
 
-def test_the_default_is_a_recipe_for_voices() -> None:
+def test_the_default_recipe_is_voice_at_8_khz() -> None:
     assert by_name(DEFAULT) is VOICE
     assert (VOICE.sample_rate, VOICE.hop_length) == (8_000, 80)
 
@@ -95,6 +95,6 @@ def test_offset_finds_a_part_in_the_whole(whole: list[Any], part: list[Any], exp
     assert offset(np.array(whole), np.array(part)) == expected
 
 
-def test_offset_of_something_else_is_an_error() -> None:
+def test_offset_of_a_part_that_does_not_occur_is_an_error() -> None:
     with pytest.raises(ValueError, match="does not occur"):
         offset(np.array([1, 2, 3]), np.array([2, 4]))

@@ -1,4 +1,4 @@
-"""One face for all recipes: files and back, windows and their weights, what is refused."""
+"""All recipes behind one interface: files and back, windows and their weights, what is refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agr.errors import RecipeError
-from agr.recipes import mfcc, voice, voice_features, voice_image
+from agr.recipes import voice, voice_features, voice_image
 from agr.recipes.base import IMAGE_SHAPE, Recipe
-from agr.recipes.encode import RECIPES, of_clips
-from agr.recipes.mfcc import MFCC, MFCC48
+from agr.recipes.encode import RECIPES, cut_clips
+from agr.recipes.mfcc import MFCC
 from agr.recipes.voice import VOICE
 from agr.synth import demo
 
@@ -33,7 +33,7 @@ def clip(recipe: Recipe, seconds: float = 0.7, seed: int = 0) -> NDArray[np.floa
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 @pytest.mark.parametrize("seconds", [0.1, 0.7, 1.0, 2.3])
-def test_a_file_comes_back_and_gives_the_picture_of_its_clip(recipe: Recipe, seconds: float) -> None:
+def test_a_file_is_decoded_to_what_its_images_are_made_of(recipe: Recipe, seconds: float) -> None:
     y = clip(recipe, seconds)
     stored = recipe.decode(recipe.encode(y))
     assert stored.shape == recipe.stored_shape
@@ -43,17 +43,19 @@ def test_a_file_comes_back_and_gives_the_picture_of_its_clip(recipe: Recipe, sec
     assert recipe.encode(y) == recipe.encode(y.copy())
 
 
-def test_a_voices_file_holds_its_evidence_without_loss_and_the_studys_its_jpeg() -> None:
+def test_a_file_of_the_voice_recipe_holds_the_features_without_loss() -> None:
     y = clip(VOICE, 2.3)
-    np.testing.assert_array_equal(
-        VOICE.decode(VOICE.encode(y)), voice_features.best_window(voice_features.of_clip(y, VOICE))
-    )
-    for recipe in (MFCC, MFCC48):
-        y = clip(recipe, 2.3)
-        np.testing.assert_array_equal(recipe.images(recipe.decode(recipe.encode(y))[None]), mfcc.images([y], recipe))
+    expected = voice_features.best_window(voice_features.extract(y, VOICE))
+    np.testing.assert_array_equal(VOICE.decode(VOICE.encode(y)), expected)
 
 
-def test_names_end_as_the_files_are() -> None:
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_the_stored_second_is_the_placed_second(recipe: Recipe) -> None:
+    y = clip(recipe, 2.3)
+    np.testing.assert_array_equal(recipe.decode(recipe.encode(y)), recipe.place(y).stored)
+
+
+def test_file_extensions_match_the_file_formats() -> None:
     kinds = {name: Image.open(io.BytesIO(recipe.encode(clip(recipe)))).format for name, recipe in RECIPES.items()}
     assert kinds == {"voice": "PNG", "mfcc": "JPEG", "mfcc48": "JPEG"}
     assert {name: recipe.suffix for name, recipe in RECIPES.items()} == {
@@ -76,14 +78,14 @@ REFUSED = {
     "colours": (image(mode="RGB"), "98x112 RGB"),
     "transparency": (image(mode="LA"), "98x112 LA"),
     "16 bits": (image(mode="I;16"), "98x112 I;16"),
-    "a picture of the study's size": (image((98, 12), "RGB"), "98x12 RGB"),
+    "an image of the paper's size": (image((98, 12), "RGB"), "98x12 RGB"),
     "nothing": (b"", "no whole PNG"),
     "text": (b"<html>not found</html>", "no whole PNG"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_files_that_hold_no_evidence_are_refused_by_name(case: str) -> None:
+def test_other_files_than_features_are_refused_by_name(case: str) -> None:
     data, reason = REFUSED[case]
     with pytest.raises(RecipeError, match=f"^x/y.png: {reason}.*expected a PNG of 98x112 L$"):
         VOICE.decode(data, "x/y.png")
@@ -103,55 +105,55 @@ def test_a_png_that_claims_billions_of_pixels_is_refused() -> None:
         VOICE.decode(bytes(data))
 
 
-def test_one_recipes_file_is_none_of_anothers() -> None:
+def test_a_file_of_another_recipe_is_refused() -> None:
     with pytest.raises(RecipeError, match="no whole PNG"):
         VOICE.decode(MFCC.encode(clip(MFCC)))
     with pytest.raises(RecipeError, match="no whole JPEG"):
         MFCC.decode(VOICE.encode(clip(VOICE)))
 
 
-# --- pictures and windows
+# --- images and windows
 
 
-def test_many_are_drawn_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_drawn_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     found = np.random.default_rng(0).integers(0, 256, (7, 112, 98), dtype=np.uint8)
     whole = voice_image.draw(torch.from_numpy(found)).numpy()
     np.testing.assert_array_equal(VOICE.images(found), whole)
-    monkeypatch.setattr(voice, "AT_ONCE", 3)
+    monkeypatch.setattr(voice, "BATCH", 3)
     assert np.abs(VOICE.images(found).astype(int) - whole).max() <= 1
     assert VOICE.images(found[:0]).shape == (0, *IMAGE_SHAPE)
     assert MFCC.images(np.zeros((0, *IMAGE_SHAPE), dtype=np.uint8)).shape == (0, *IMAGE_SHAPE)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_clips_come_back_in_order_with_weights_that_sum_to_1(recipe: Recipe) -> None:
+def test_clips_are_cut_in_order_with_weights_that_sum_to_1(recipe: Recipe) -> None:
     clips = [clip(recipe, seconds, seed) for seed, seconds in enumerate((0.3, 2.6, 1.0, 4.2))]
-    found = list(of_clips(clips, recipe))
+    found = list(cut_clips(clips, recipe))
     assert [len(windows.images) for windows in found] == [1, 5, 2, 8]
     for y, windows in zip(clips, found, strict=True):
         assert windows.images.shape[1:] == IMAGE_SHAPE
         assert len(windows.weights) == len(windows.images)
         assert float(windows.weights.sum()) == pytest.approx(1)
         assert (windows.weights >= 0).all()
-        (alone,) = of_clips([y], recipe)
+        (alone,) = cut_clips([y], recipe)
         assert np.abs(alone.images.astype(int) - windows.images).max() <= 1
 
 
-def test_windows_weigh_as_much_as_they_hold_of_the_speech() -> None:
-    (found,) = of_clips([clip(VOICE, 3.0)], VOICE)  # a voice for 0.6 s, then noise
+def test_windows_are_weighted_by_their_share_of_the_speech() -> None:
+    (found,) = cut_clips([clip(VOICE, 3.0)], VOICE)  # a voice for 0.6 s, then noise
     assert found.weights[0] > 0.8
     assert found.weights[2:].sum() < 0.1
 
 
 @pytest.mark.parametrize("seconds", [0.4, 2.0])
-def test_windows_of_a_clip_without_any_speech_weigh_the_same(seconds: float) -> None:
+def test_windows_of_a_clip_without_speech_have_equal_weights(seconds: float) -> None:
     y = np.random.default_rng(0).normal(0, 0.1, round(8_000 * seconds)).astype(np.float32)
     for silence in (np.zeros_like(y), y * 0 + np.float32(0.2)):
-        (found,) = of_clips([silence], VOICE)
+        (found,) = cut_clips([silence], VOICE)
         np.testing.assert_allclose(found.weights, 1 / len(found.weights))
 
 
-def test_a_word_of_a_synthetic_voice_is_most_voiced_where_it_is_loud() -> None:
+def test_a_short_synthetic_word_is_one_window_of_weight_1() -> None:
     y = demo.utterance(demo.voices(2, seed=0)[0], 1, 0, seed=0)
-    (found,) = of_clips([y[::2].copy()], VOICE)
+    (found,) = cut_clips([y[::2].copy()], VOICE)
     assert float(found.weights.sum()) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""The study's images, held pixel by pixel against the libraries whose definitions they follow."""
+"""The images of the paper's recipes, compared pixel by pixel with those of librosa and matplotlib."""
 
 from __future__ import annotations
 
@@ -34,12 +34,18 @@ def noise(seconds: float, seed: int = 0, sample_rate: int = 16_000) -> NDArray[n
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * sample_rate)).astype(np.float32)
 
 
+def images(clips: list[NDArray[np.float32]], made_by: MfccRecipe) -> NDArray[np.uint8]:
+    """The images of a batch of clips, each placed in one window."""
+    placed = np.stack([mfcc.place(y, made_by) for y in clips])
+    return np.stack([made_by.decode(data) for data in mfcc.jpegs(placed, made_by)])
+
+
 # --- against librosa and matplotlib
 
 
 def differing_pixels(clips: list[NDArray[np.float32]], made_by: MfccRecipe = MFCC48) -> int:
     """Values (of clips x 12 x 98 x 3) in which our images differ from the libraries'."""
-    ours = mfcc.images(clips, made_by)
+    ours = images(clips, made_by)
     assert ours.shape == (len(clips), 12, 98, 3)
     theirs = [made_by.decode(by_librosa(made_by).encode(y)) for y in clips]
     return int((ours != np.stack(theirs)).sum())
@@ -106,7 +112,7 @@ def test_a_constant_matrix_gets_the_lowest_colour() -> None:
     np.testing.assert_array_equal(image, np.broadcast_to(VIRIDIS[0], IMAGE_SHAPE))
 
 
-def test_every_matrix_is_scaled_by_itself() -> None:
+def test_each_matrix_is_scaled_by_its_own_range() -> None:
     values = np.random.default_rng(0).normal(size=(2, 12, 98))
     np.testing.assert_array_equal(mfcc.colour(values * [[[1e-3]], [[1e3]]] + 5), mfcc.colour(values))
 
@@ -120,7 +126,7 @@ def test_images_have_one_shape_whatever_the_length(made_by: MfccRecipe, seconds:
     clip = noise(seconds, 2, made_by.sample_rate)
     assert mfcc.place(clip, made_by).shape == (made_by.n_samples,)
     assert mfcc.place(clip, made_by).dtype == np.float32
-    image = mfcc.images([clip], made_by)
+    image = images([clip], made_by)
     assert image.shape == (1, *IMAGE_SHAPE)
     assert image.dtype == np.uint8
 
@@ -134,7 +140,7 @@ def test_a_short_clip_is_kept_whole_with_zeros_around() -> None:
     assert not placed[start + len(clip) :].any()
 
 
-def test_a_clip_of_exactly_one_window_is_left_alone() -> None:
+def test_a_clip_as_long_as_a_window_is_not_changed() -> None:
     clip = noise(1.0)[: MFCC.n_samples]
     np.testing.assert_array_equal(mfcc.place(clip, MFCC), clip)
 
@@ -143,14 +149,14 @@ def zeros_before(clip: NDArray[np.float32]) -> int:
     return int(np.flatnonzero(mfcc.place(clip, MFCC))[0])
 
 
-def test_the_position_depends_on_the_content_alone() -> None:
+def test_the_position_of_a_short_clip_depends_on_its_content_only() -> None:
     for seed in range(5):
         clip = np.round(noise(0.4, seed) * 32767) / np.float32(32767)
         assert zeros_before(clip) == zeros_before(clip.copy())
         assert zeros_before(clip) == zeros_before(clip + np.float32(1e-6))  # the same 16 bits
 
 
-def test_positions_spread_over_all_the_room_there_is() -> None:
+def test_positions_of_short_clips_spread_over_the_whole_window() -> None:
     room = MFCC.n_samples - 6_400
     starts = np.array([zeros_before(noise(0.4, seed) + 1) for seed in range(200)])
     assert starts.min() < 0.05 * room
@@ -193,7 +199,7 @@ def test_a_clip_that_fits_gives_one_placed_window(length: int) -> None:
     np.testing.assert_array_equal(window, mfcc.place(clip, MFCC))
 
 
-def test_windows_in_which_nothing_moves_are_left_out() -> None:
+def test_windows_of_constant_samples_are_left_out() -> None:
     pause = np.full(48_000, -0.084, dtype=np.float32)
     clip = np.concatenate([noise(1.0), pause, noise(1.0, 1)])
     cut = mfcc.windows(clip, MFCC)
@@ -202,53 +208,53 @@ def test_windows_in_which_nothing_moves_are_left_out() -> None:
     assert len(mfcc.windows(pause, MFCC)) == 1  # never none
 
 
-def test_a_batch_gives_what_one_by_one_gives() -> None:
+def test_a_batch_equals_single_clips() -> None:
     clips = [voice(i) for i in range(6)] + [noise(2.0)]
-    together = mfcc.images(clips, MFCC)
-    np.testing.assert_array_equal(together, np.concatenate([mfcc.images([clip], MFCC) for clip in clips]))
-    placed = np.stack([mfcc.place(clip, MFCC) for clip in clips])
-    np.testing.assert_array_equal(together, [mfcc.from_jpeg(data) for data in mfcc.jpegs(placed, MFCC)])
+    together = images(clips, MFCC)
+    np.testing.assert_array_equal(together, np.concatenate([images([clip], MFCC) for clip in clips]))
+    np.testing.assert_array_equal(together, [MFCC.decode(MFCC.encode(clip)) for clip in clips])
+    np.testing.assert_array_equal(together, [MFCC.place(clip).stored for clip in clips])
     assert len({image.tobytes() for image in together}) == len(clips)
 
 
 # --- files that are no image of ours
 
 
-def picture(size: tuple[int, int] = (98, 12), mode: str = "RGB", kind: str = "JPEG") -> bytes:
+def image_file(size: tuple[int, int] = (98, 12), mode: str = "RGB", kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, format=kind)
     return buffer.getvalue()
 
 
 REFUSED = {
-    "a PNG": (picture(kind="PNG"), "no whole JPEG"),
-    "wrong width": (picture((97, 12)), "97x12 RGB"),
-    "on its side": (picture((12, 98)), "12x98 RGB"),
-    "grey": (picture(mode="L"), "98x12 L"),
-    "CMYK": (picture(mode="CMYK"), "98x12 CMYK"),
+    "a PNG": (image_file(kind="PNG"), "no whole JPEG"),
+    "wrong width": (image_file((97, 12)), "97x12 RGB"),
+    "on its side": (image_file((12, 98)), "12x98 RGB"),
+    "grey": (image_file(mode="L"), "98x12 L"),
+    "CMYK": (image_file(mode="CMYK"), "98x12 CMYK"),
     "nothing": (b"", "no whole JPEG"),
     "text": (b"<html>not found</html>", "no whole JPEG"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_from_jpeg_refuses_other_files_by_name(case: str) -> None:
+def test_decoding_refuses_other_files_by_name(case: str) -> None:
     data, reason = REFUSED[case]
     with pytest.raises(RecipeError, match=f"^x/y.jpg: {reason}.*expected.*98x12 RGB"):
-        mfcc.from_jpeg(data, "x/y.jpg")
+        MFCC.decode(data, "x/y.jpg")
 
 
 @pytest.mark.parametrize("part", [0.01, 0.2, 0.5, 0.65, 0.8, 0.99])
-def test_from_jpeg_refuses_a_torn_file(part: float) -> None:
+def test_decoding_refuses_a_torn_file(part: float) -> None:
     data = mfcc.jpegs(mfcc.place(voice(0), MFCC)[None], MFCC)[0]
-    mfcc.from_jpeg(data)
+    MFCC.decode(data)
     with pytest.raises(RecipeError, match="no whole JPEG"):
-        mfcc.from_jpeg(data[: int(part * len(data))])
+        MFCC.decode(data[: int(part * len(data))])
 
 
-def test_from_jpeg_refuses_a_file_that_claims_billions_of_pixels() -> None:
-    data = bytearray(picture())
+def test_decoding_refuses_a_file_that_claims_billions_of_pixels() -> None:
+    data = bytearray(image_file())
     frame = data.index(b"\xff\xc0")  # SOF0: marker, length, precision, height, width
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(RecipeError, match="98x12 RGB"):
-        mfcc.from_jpeg(bytes(data))
+        MFCC.decode(bytes(data))

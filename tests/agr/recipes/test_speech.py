@@ -1,4 +1,4 @@
-"""What sounds like speech and what does not, on sounds made here and on real recordings where they are at hand."""
+"""Speech detection on generated sounds, synthetic voices and, where they are installed, real recordings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from agr.audio import read as audio
 from agr.recipes import speech, voice_features
-from agr.recipes.speech import Signs
+from agr.recipes.speech import Cues
 from agr.recipes.voice import VOICE
 
 RATE = VOICE.sample_rate
 Sound = NDArray[np.float64]
 
-VOICED = Signs(30, 0.5, 0.85, 9, glide=3.0, swell=2.0, flutter=2.5, wander=3.0, still=0.05)  # much as a spoken word
+SPOKEN_WORD = Cues(30, 0.5, 0.85, 9, 3.0, 2.0, 2.5, 3.0, steadiness=0.05)
 
 
 def seconds(y: Sound) -> float:
-    return speech.heard(y.astype(np.float32), VOICE)
+    return speech.speech_seconds(y.astype(np.float32), VOICE)
 
 
 def times(length: float, rate: int = RATE) -> Sound:
@@ -161,10 +161,10 @@ def test_dither_is_no_speech(length: float) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 12, 13, 200])
-def test_evidence_of_nothing_holds_no_speech(frames: int) -> None:
+def test_features_of_silence_hold_no_speech(frames: int) -> None:
     nothing = np.zeros((voice_features.ROWS, frames), dtype=np.uint8)
-    assert speech.seconds(nothing) == 0
-    assert speech.signs(nothing).voiced == 0
+    assert not speech.is_speech(speech.measure_cues(nothing))
+    assert speech.measure_cues(nothing).voiced_frames == 0
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def in_a_pause(y: Sound, number: int) -> Sound:
 
 
 @pytest.mark.parametrize("change", [hiss_below, hum_below, telephone, in_a_pause])
-def test_voices_are_speech_also_through_noise_hum_and_telephones(
+def test_voices_in_noise_hum_and_telephones_are_speech(
     voices_8k: list[Sound], change: Callable[[Sound, int], Sound]
 ) -> None:
     lost = [seconds(change(y, number)) == 0 for number, y in enumerate(voices_8k)]
@@ -232,46 +232,47 @@ def test_real_recordings_are_speech(real_archive: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"voiced": 2},
-        {"share": 0.05},
-        {"strength": 0.60, "wander": 2.0},
-        {"strength": 0.75, "still": 0.5},
-        {"width": 3},
-        {"glide": 0.4, "still": 0.3},
-        {"glide": 1.0, "voiced": 41},
-        {"glide": 2.0, "voiced": 121},
-        {"swell": 0.5},
-        {"flutter": 1.0, "wander": 0.5, "still": 0.4},
+        {"voiced_frames": 2},
+        {"voiced_share": 0.05},
+        {"periodicity": 0.60, "slow_spectral_change": 2.0},
+        {"periodicity": 0.75, "steadiness": 0.5},
+        {"bandwidth": 3},
+        {"pitch_change": 0.4, "steadiness": 0.3},
+        {"pitch_change": 1.0, "voiced_frames": 41},
+        {"pitch_change": 2.0, "voiced_frames": 121},
+        {"level_change": 0.5},
+        {"spectral_change": 1.0, "slow_spectral_change": 0.5, "steadiness": 0.4},
     ],
     ids=lambda change: " ".join(change),
 )
-def test_every_sign_counts(change: dict[str, float]) -> None:
-    assert speech.is_speech(VOICED)
-    assert not speech.is_speech(replace(VOICED, **change))  # type: ignore[arg-type]
+def test_each_rule_can_reject_a_spoken_word(change: dict[str, float]) -> None:
+    assert speech.is_speech(SPOKEN_WORD)
+    assert not speech.is_speech(replace(SPOKEN_WORD, **change))  # type: ignore[arg-type]
 
 
-def test_less_is_asked_of_a_short_word() -> None:
-    flat = replace(VOICED, glide=0.7, swell=0.5)
+def test_rules_are_less_strict_for_a_short_word() -> None:
+    flat = replace(SPOKEN_WORD, pitch_change=0.7, level_change=0.5)
     assert not speech.is_speech(flat)
-    assert speech.is_speech(replace(flat, voiced=20))
+    assert speech.is_speech(replace(flat, voiced_frames=20))
 
 
-def test_the_signs_of_a_gliding_buzz_are_what_it_was_made_of() -> None:
+def test_cues_of_a_gliding_buzz_match_how_it_was_made() -> None:
     rise = 2 ** (times(1) * 0.5)  # half an octave a second
     y = harmonics(150 * rise, 1) * (0.2 + 0.8 * times(1))  # 14 dB louder in the end
-    found = speech.signs(voice_features.of_clip(y.astype(np.float32), VOICE, voice_features.sameness))
-    assert found.voiced * speech.FRAME_SECONDS == pytest.approx(1, abs=0.25)  # the quiet start counts as background
-    assert found.strength > 0.95
-    assert found.glide == pytest.approx(100 * 0.5 * np.log(2) * 0.04, rel=0.15)
-    assert found.share == 1
+    found = speech.measure_cues(voice_features.extract(y.astype(np.float32), VOICE, voice_features.yin_periodicity))
+    # the quiet start counts as background
+    assert found.voiced_frames * speech.FRAME_SECONDS == pytest.approx(1, abs=0.25)
+    assert found.periodicity > 0.95
+    assert found.pitch_change == pytest.approx(100 * 0.5 * np.log(2) * 0.04, rel=0.15)
+    assert found.voiced_share == 1
 
 
 @pytest.mark.parametrize("part", [3, 50, 98, 150])
-def test_signs_of_a_clip_in_parts_are_those_in_one_go(
+def test_cues_measured_in_chunks_equal_those_measured_at_once(
     part: int, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = np.concatenate([audio.load(path, VOICE.sample_rate) for path in voices[:4]])
-    found = voice_features.of_clip(y, VOICE, voice_features.sameness)
-    whole = speech.signs(found)
-    monkeypatch.setattr(speech, "PART_FRAMES", part)
-    assert asdict(speech.signs(found)) == pytest.approx(asdict(whole), rel=1e-5)
+    found = voice_features.extract(y, VOICE, voice_features.yin_periodicity)
+    whole = speech.measure_cues(found)
+    monkeypatch.setattr(speech, "CHUNK_FRAMES", part)
+    assert asdict(speech.measure_cues(found)) == pytest.approx(asdict(whole), rel=1e-5)

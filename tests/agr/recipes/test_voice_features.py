@@ -1,4 +1,4 @@
-"""Evidence: the pitch of known tones, what must change nothing, and where windows are cut."""
+"""Voice features: the pitch of known tones, what must change nothing, and where windows are cut."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from agr.recipes.voice_features import (
     autocorrelation,
     band_hz,
     best_window,
+    extract,
     lag_hz,
-    of_clip,
     pitch,
     voicing,
     windows,
@@ -41,20 +41,20 @@ def noise(seconds: float, seed: int = 0, size: float = 0.1) -> Clip:
 
 
 def marked(frames: int) -> NDArray[np.uint8]:
-    """Evidence whose first row tells frames apart."""
+    """Features whose first row tells frames apart."""
     found = np.zeros((ROWS, frames), dtype=np.uint8)
     found[0] = np.arange(frames) % 251
     return found
 
 
-# --- what is found
+# --- pitch, bands and periodicity
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 48_000])
 @pytest.mark.parametrize("hz", [75, 90, 120, 165, 210, 290, 400])
 def test_the_pitch_of_a_tone_is_found_within_one_lag(hz: float, sample_rate: int) -> None:
     y = audio.resample(tone(hz, sample_rate=sample_rate), sample_rate, 8_000)
-    (found,) = pitch(windows(of_clip(y, VOICE))[:1])
+    (found,) = pitch(windows(extract(y, VOICE))[:1])
     assert abs(np.log(found / hz)) < LAG_STEP
 
 
@@ -70,13 +70,13 @@ def test_lags_fall_evenly_and_bands_rise() -> None:
 @pytest.mark.parametrize("hz", [200, 440, 1_000, 2_500])
 def test_a_pure_tone_is_loudest_in_its_own_band(hz: float) -> None:
     y = np.sin(2 * np.pi * hz * np.arange(9_600) / 8_000).astype(np.float32)
-    found = of_clip(y, VOICE)[:BANDS, 20:80].mean(axis=1)
+    found = extract(y, VOICE)[:BANDS, 20:80].mean(axis=1)
     assert abs(int(found.argmax()) - int(np.abs(band_hz() - hz).argmin())) <= 1
 
 
-def test_periodicity_is_the_autocorrelation_of_a_compressed_spectrum_summed_harmonic_by_harmonic() -> None:
+def test_periodicity_equals_the_autocorrelation_of_a_compressed_spectrum_summed_by_harmonics() -> None:
     y = tone(130) + noise(1.2, size=0.01)
-    found = of_clip(y, VOICE)[BANDS:, 50] / 255
+    found = extract(y, VOICE)[BANDS:, 50] / 255
     length, size = 336, 4_096  # 42 ms
     hann = scipy.signal.get_window("hann", length)
     spectrum = np.abs(np.fft.fft(y[50 * 80 - length // 2 :][:length] * hann, size)) ** 2
@@ -97,20 +97,20 @@ def test_periodicity_is_the_autocorrelation_of_a_compressed_spectrum_summed_harm
 
 
 @pytest.mark.parametrize("hz", [90, 120, 140])
-def test_a_harmonic_that_a_resonance_lifts_does_not_pass_for_the_pitch(hz: float) -> None:
+def test_a_harmonic_amplified_by_a_resonance_is_not_taken_for_the_pitch(hz: float) -> None:
     """A first formant on the second harmonic, as in a man's i or u: half the period is then nearly one as well."""
     t = np.arange(9_600) / 8_000
     sizes = (0.02, 0.2, 0.02, 0.01, 0.01)
     y = sum(size * np.sin(2 * np.pi * k * hz * t) for k, size in enumerate(sizes, start=1))
     clip = np.asarray(y, dtype=np.float32)
     new, old = (
-        of_clip(clip, VOICE, each)[BANDS:, 60].astype(int) for each in (autocorrelation, voice_features.sameness)
+        extract(clip, VOICE, each)[BANDS:, 60].astype(int) for each in (autocorrelation, voice_features.yin_periodicity)
     )
     own, double = (int(np.abs(lag_hz() - at).argmin()) for at in (hz, 2 * hz))
     assert new[own] - new[double] > 2 * (old[own] - old[double])
 
 
-def test_sameness_is_that_of_the_difference_function_summed_sample_by_sample() -> None:
+def test_yin_periodicity_equals_the_difference_function_summed_sample_by_sample() -> None:
     y = tone(130) + noise(1.2, size=0.01)
     spectrum = np.fft.rfft(y - np.mean(y, dtype=np.float64), 4 * len(y))
     at = 2 * np.pi * np.fft.rfftfreq(4 * len(y), 1 / 8_000)
@@ -118,7 +118,7 @@ def test_sameness_is_that_of_the_difference_function_summed_sample_by_sample() -
         analogue = scipy.signal.butter(order, 2 * np.pi * hz, kind, analog=True)
         spectrum = spectrum * np.abs(scipy.signal.freqs(*analogue, at)[1])
     low = np.fft.irfft(spectrum)[: len(y)]
-    found = of_clip(y, VOICE, voice_features.sameness)[BANDS:, 50] / 255
+    found = extract(y, VOICE, voice_features.yin_periodicity)[BANDS:, 50] / 255
     length, longest = 320, int(8_000 / lag_hz()[-1]) + 2
     start = 50 * 80 - (length + longest) // 2
     for row in range(0, LAGS, 7):
@@ -133,7 +133,7 @@ def test_sameness_is_that_of_the_difference_function_summed_sample_by_sample() -
 @pytest.mark.parametrize("offset", [0.3, -0.084])
 def test_a_constant_added_by_the_microphone_changes_nothing(offset: float) -> None:
     y = tone(150) + noise(1.2, size=0.02)
-    difference = of_clip(y + np.float32(offset), VOICE).astype(int) - of_clip(y, VOICE)
+    difference = extract(y + np.float32(offset), VOICE).astype(int) - extract(y, VOICE)
     assert np.abs(difference).max() <= 1  # rounding of float32
     assert (difference != 0).mean() < 0.01
 
@@ -141,21 +141,21 @@ def test_a_constant_added_by_the_microphone_changes_nothing(offset: float) -> No
 @pytest.mark.parametrize("gain", [0.01, 0.3, 8.0])
 def test_loudness_changes_nothing(gain: float) -> None:
     y = tone(150) + noise(1.2, size=0.02)
-    difference = of_clip(y * np.float32(gain), VOICE).astype(int) - of_clip(y, VOICE)
+    difference = extract(y * np.float32(gain), VOICE).astype(int) - extract(y, VOICE)
     assert np.abs(difference).max() <= 1
     assert (difference != 0).mean() < 0.01
 
 
-def test_nothing_above_4_khz_is_looked_at() -> None:
+def test_what_lies_above_4_khz_changes_nothing() -> None:
     high = np.sin(2 * np.pi * 6_000 * np.arange(48_000) / 48_000).astype(np.float32) * 0.1
     y = tone(150, 1.0, 48_000)
-    plain, with_high = (of_clip(audio.resample(each, 48_000, 8_000), VOICE) for each in (y, y + high))
+    plain, with_high = (extract(audio.resample(each, 48_000, 8_000), VOICE) for each in (y, y + high))
     assert np.abs(plain.astype(int) - with_high).mean() < 0.5
 
 
 @pytest.mark.parametrize("samples", [1, 79, 80, 81, 400, 7_839, 7_840, 7_841, 20_001])
-def test_there_is_a_frame_for_every_begun_hop(samples: int) -> None:
-    found = of_clip(tone(150, 3.0)[:samples], VOICE)
+def test_there_is_one_frame_per_started_hop(samples: int) -> None:
+    found = extract(tone(150, 3.0)[:samples], VOICE)
     assert found.shape == (ROWS, -(-samples // 80))
     assert found.dtype == np.uint8
     assert best_window(found).shape == (ROWS, FRAMES)
@@ -165,34 +165,34 @@ def test_there_is_a_frame_for_every_begun_hop(samples: int) -> None:
 
 
 def test_tones_are_voiced_noise_and_silence_are_not() -> None:
-    assert voicing(of_clip(tone(150), VOICE))[5:-5].min() > 0.9
-    assert voicing(of_clip(noise(1.2), VOICE)).max() < 0.4
-    assert voicing(of_clip(np.zeros(9_600, dtype=np.float32), VOICE)).max() == 0
-    assert np.isnan(pitch(windows(of_clip(noise(1.2), VOICE)))).all()
-    assert np.isnan(pitch(windows(of_clip(np.zeros(9_600, dtype=np.float32), VOICE)))).all()
+    assert voicing(extract(tone(150), VOICE))[5:-5].min() > 0.9
+    assert voicing(extract(noise(1.2), VOICE)).max() < 0.4
+    assert voicing(extract(np.zeros(9_600, dtype=np.float32), VOICE)).max() == 0
+    assert np.isnan(pitch(windows(extract(noise(1.2), VOICE)))).all()
+    assert np.isnan(pitch(windows(extract(np.zeros(9_600, dtype=np.float32), VOICE)))).all()
 
 
 def test_frames_far_below_the_loudest_are_not_voiced() -> None:
     y = np.concatenate([tone(150, 0.5), tone(150, 0.5, size=0.1 * 10 ** (-50 / 20))])
-    share = voicing(of_clip(y, VOICE))
+    share = voicing(extract(y, VOICE))
     assert share[10:40].min() > 0.9
     assert share[60:90].max() == 0
 
 
-def test_pitch_is_each_windows_own_and_the_median_of_its_frames() -> None:
-    found = np.concatenate([windows(of_clip(y, VOICE))[:1] for y in (tone(110), noise(1.2), tone(220))])
+def test_pitch_is_the_median_over_the_frames_of_each_window() -> None:
+    found = np.concatenate([windows(extract(y, VOICE))[:1] for y in (tone(110), noise(1.2), tone(220))])
     together = pitch(found)
     np.testing.assert_array_equal(together, np.concatenate([pitch(one[None]) for one in found]))
     assert together[2] / together[0] == pytest.approx(2, rel=2 * LAG_STEP)
     both = np.concatenate([tone(110, 0.7), tone(220, 0.3)])
-    assert pitch(windows(of_clip(both, VOICE))[:1])[0] == pytest.approx(together[0])
+    assert pitch(windows(extract(both, VOICE))[:1])[0] == pytest.approx(together[0])
 
 
 # --- windows
 
 
 @pytest.mark.parametrize("frames", [1, 2, 97, 98])
-def test_a_short_clip_stands_in_the_middle_of_one_window(frames: int) -> None:
+def test_a_short_clip_is_centred_in_one_window(frames: int) -> None:
     found = marked(frames) + 1
     (window,) = windows(found)
     before = (FRAMES - frames) // 2
@@ -220,7 +220,7 @@ def test_the_best_window_is_where_the_speech_is(begin: float) -> None:
     y = noise(3.0, size=0.001)
     at = round(begin * 8_000)
     y[at : at + 8_000] += tone(150, 1.0)
-    found = of_clip(y, VOICE)
+    found = extract(y, VOICE)
     chosen = best_window(found)
     start = next(k for k in range(found.shape[1]) if (found[:, k : k + FRAMES] == chosen).all())
     assert abs(start - begin * 100) <= 4
@@ -228,7 +228,7 @@ def test_the_best_window_is_where_the_speech_is(begin: float) -> None:
 
 def test_the_best_window_has_the_most_voicing_of_all() -> None:
     y = np.concatenate([noise(0.5), tone(150, 0.4), noise(0.6), tone(200, 0.7), noise(0.9)])
-    found = of_clip(y, VOICE)
+    found = extract(y, VOICE)
     cuts = np.lib.stride_tricks.sliding_window_view(found, FRAMES, axis=1).transpose(1, 0, 2)
     own = next(k for k, cut in enumerate(cuts) if (cut == best_window(found)).all())
     sums = [voicing(found)[k : k + FRAMES].sum() for k in range(len(cuts))]
@@ -238,13 +238,13 @@ def test_the_best_window_has_the_most_voicing_of_all() -> None:
 # --- in parts
 
 
-def test_a_clip_in_parts_is_the_clip_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_measured_in_chunks_equals_one_measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     y = np.concatenate(
         [noise(0.7), tone(150, 1.1), noise(0.9, seed=1, size=0.01), tone(260, 1.3, size=0.3), noise(0.3)]
     )
-    whole = of_clip(y, VOICE)
-    monkeypatch.setattr(voice_features, "PART_FRAMES", 60)
-    parts = of_clip(y, VOICE)
+    whole = extract(y, VOICE)
+    monkeypatch.setattr(voice_features, "CHUNK_FRAMES", 60)
+    parts = extract(y, VOICE)
     assert parts.shape == whole.shape
     assert parts.strides == whole.strides
     difference = np.abs(parts.astype(int) - whole)
@@ -253,8 +253,8 @@ def test_a_clip_in_parts_is_the_clip_in_one_go(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("frames", [1, 59, 60, 61, 119, 120, 121])
-def test_parts_at_their_edges(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clips_as_long_as_a_chunk_or_one_frame_more_or_less(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     y = tone(150, 2.0)[: 80 * frames - 3]
-    whole = of_clip(y, VOICE)
-    monkeypatch.setattr(voice_features, "PART_FRAMES", 60)
-    assert np.abs(of_clip(y, VOICE).astype(int) - whole).max() <= 2
+    whole = extract(y, VOICE)
+    monkeypatch.setattr(voice_features, "CHUNK_FRAMES", 60)
+    assert np.abs(extract(y, VOICE).astype(int) - whole).max() <= 2

@@ -1,4 +1,4 @@
-"""The picture: where known voices appear in it, what it does not depend on, and what each change of it does."""
+"""The voice image: where known sounds appear in it, what it does not depend on, and the effect of each change."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from agr.recipes.voice_features import (
     RANGE_DB,
     ROWS,
     band_hz,
+    extract,
     hz_to_mel,
     lag_hz,
-    of_clip,
     windows,
 )
 from agr.recipes.voice_image import ENVELOPE_HZ, LAG_STEP, PITCH_HZ, WARP_RANGE, WARPS, Change, draw
@@ -47,14 +47,14 @@ def voiced(hz: float = 150.0, formant: float = 1_000.0) -> NDArray[np.uint8]:
 
 
 def spoken(i: int = 0) -> NDArray[np.uint8]:
-    """Evidence with a bit of everything, drawn from a generator."""
+    """Features with a bit of everything, drawn from a generator."""
     values = np.random.default_rng(i).integers(0, 256, (ROWS, FRAMES), dtype=np.uint8)
     values[:, 40:50] //= 8
     return values
 
 
 def drawn(found: NDArray[np.uint8], change: Change | None = None) -> NDArray[np.int64]:
-    """The picture of one window: (12, 98, 3)."""
+    """The image of one window: (12, 98, 3)."""
     return np.asarray(draw(torch.from_numpy(found[None]), change)[0].numpy(), dtype=np.int64)
 
 
@@ -73,28 +73,28 @@ def changed(found: NDArray[np.uint8], **parts: Any) -> NDArray[np.int64]:
     return drawn(found, replace(identity(), **parts))
 
 
-def whole(value: int) -> Tensor:
+def one(value: int) -> Tensor:
     return torch.tensor([value])
 
 
-# --- as it is found
+# --- without changes
 
 
-def test_a_picture_is_what_the_model_reads() -> None:
-    pictures = draw(torch.from_numpy(np.stack([spoken(i) for i in range(3)])))
-    assert pictures.shape == (3, COEFFICIENTS, FRAMES, 3)
-    assert pictures.dtype == torch.uint8
+def test_images_have_the_shape_that_the_model_reads() -> None:
+    images = draw(torch.from_numpy(np.stack([spoken(i) for i in range(3)])))
+    assert images.shape == (3, COEFFICIENTS, FRAMES, 3)
+    assert images.dtype == torch.uint8
 
 
-def test_a_picture_does_not_depend_on_those_drawn_with_it() -> None:
+def test_an_image_does_not_depend_on_its_batch() -> None:
     found = np.stack([spoken(i) for i in range(5)])
     together = draw(torch.from_numpy(found)).numpy().astype(int)
-    alone = np.stack([drawn(one) for one in found])
+    alone = np.stack([drawn(window) for window in found])
     assert np.abs(together - alone).max() <= 1  # sums in another order may round otherwise
 
 
 @pytest.mark.parametrize("hz", [70, 100, 150, 220, 300, 390])
-def test_a_pitch_is_in_its_row_and_no_other(hz: float) -> None:
+def test_a_pitch_shows_in_its_own_row_only(hz: float) -> None:
     blue = drawn(voiced(hz))[:, 50, BLUE]
     expected = int(12 * np.log(PITCH_HZ[0] / hz) / np.log(PITCH_HZ[0] / PITCH_HZ[1]))  # high pitches first
     assert np.abs(int(blue.argmax()) - expected) <= (
@@ -111,7 +111,7 @@ def test_a_formant_is_brightest_in_the_row_of_its_frequency(hz: float) -> None:
     assert abs(int(red.argmax()) - place) <= 1
 
 
-def test_blue_is_black_in_pauses_and_for_what_noise_has_by_chance() -> None:
+def test_blue_is_black_in_pauses_and_below_the_periodicity_of_noise() -> None:
     found = voiced()
     assert drawn(found)[:, 50, BLUE].max() > 150
     assert drawn(found)[:, 5, BLUE].max() == 0
@@ -119,7 +119,7 @@ def test_blue_is_black_in_pauses_and_for_what_noise_has_by_chance() -> None:
     assert drawn(found)[..., BLUE].max() == 0
 
 
-def test_still_sound_is_middle_grey_rising_brighter_and_falling_darker() -> None:
+def test_green_is_grey_for_steady_brighter_for_rising_and_darker_for_falling_sound() -> None:
     found = voiced(formant=1_000)
     steps = np.clip(np.arange(FRAMES) - 49, -10, 10)
     found[:BANDS] = [[level(-20 + db) for db in steps]] * BANDS
@@ -130,14 +130,14 @@ def test_still_sound_is_middle_grey_rising_brighter_and_falling_darker() -> None
     assert (drawn(np.ascontiguousarray(found[:, ::-1]))[:, 42:57, GREEN] < 115).all()
 
 
-def test_another_loudness_of_all_gives_the_same_picture() -> None:
+def test_overall_loudness_does_not_change_the_image() -> None:
     found = voiced()
     quieter = found.copy()
     quieter[:BANDS][quieter[:BANDS] > 0] -= 40
     np.testing.assert_allclose(drawn(found), drawn(quieter), atol=1)
 
 
-def test_the_scale_is_fixed_a_louder_formant_beside_it_darkens_nothing() -> None:
+def test_red_is_on_a_fixed_scale_relative_to_the_active_level() -> None:
     """Red is dB beside the active level alone: ten dB are the same step of 255 * 10 / 60 everywhere."""
     found = voiced()
     weak = found.copy()
@@ -147,34 +147,34 @@ def test_the_scale_is_fixed_a_louder_formant_beside_it_darkens_nothing() -> None
     assert np.abs(difference[:, 50:70]).max() <= 1
 
 
-def test_silence_and_nothing_can_be_drawn() -> None:
+def test_silence_and_an_empty_batch_can_be_drawn() -> None:
     assert draw(torch.zeros(0, ROWS, FRAMES, dtype=torch.uint8)).shape == (0, COEFFICIENTS, FRAMES, 3)
     nothing = drawn(np.zeros((ROWS, FRAMES), dtype=np.uint8))
     assert (nothing[..., BLUE] == 0).all()
-    silence = drawn(windows(of_clip(np.zeros(8_000, dtype=np.float32), VOICE))[0])
+    silence = drawn(windows(extract(np.zeros(8_000, dtype=np.float32), VOICE))[0])
     assert (silence[..., BLUE] == 0).all()
 
 
 # --- changes
 
 
-def test_a_change_of_nothing_changes_nothing() -> None:
+def test_the_identity_changes_nothing() -> None:
     found = torch.from_numpy(np.stack([spoken(i) for i in range(4)] + [voiced()]))
     assert (draw(found).int() - draw(found, identity(5)).int()).abs().max() <= 1
 
 
-def test_each_window_meets_its_own_change() -> None:
+def test_each_window_gets_its_own_change() -> None:
     found = torch.from_numpy(np.stack([voiced()] * 3))
     parts = identity(3)
     three = draw(found, replace(parts, pitch=torch.tensor([0, 5, -5]), shift=torch.tensor([0, 3, 0])))
     assert torch.equal(three[0], draw(found[:1])[0])
-    assert torch.equal(three[1], draw(found[:1], replace(identity(), pitch=whole(5), shift=whole(3)))[0])
-    assert torch.equal(three[2], draw(found[:1], replace(identity(), pitch=whole(-5)))[0])
+    assert torch.equal(three[1], draw(found[:1], replace(identity(), pitch=one(5), shift=one(3)))[0])
+    assert torch.equal(three[2], draw(found[:1], replace(identity(), pitch=one(-5)))[0])
 
 
 @pytest.mark.parametrize("steps", [-12, -3, 4, 15])
 def test_pitch_moves_the_blue_rows_and_nothing_else(steps: int) -> None:
-    before, after = drawn(voiced(150)), changed(voiced(150), pitch=whole(steps))
+    before, after = drawn(voiced(150)), changed(voiced(150), pitch=one(steps))
     np.testing.assert_array_equal(before[..., :BLUE], after[..., :BLUE])
     np.testing.assert_array_equal(after[..., BLUE], drawn(voiced(150 * np.exp(steps * LAG_STEP)))[..., BLUE])
     if steps > 0:  # higher voices are higher up, at lower numbers
@@ -184,7 +184,7 @@ def test_pitch_moves_the_blue_rows_and_nothing_else(steps: int) -> None:
 @pytest.mark.parametrize("index", [0, 10, 30, 40])
 def test_formants_move_the_envelope_and_not_the_pitch(index: int) -> None:
     factor = np.exp(WARP_RANGE * (2 * index / (WARPS - 1) - 1))
-    before, after = drawn(voiced(formant=1_000)), changed(voiced(formant=1_000), formants=whole(index))
+    before, after = drawn(voiced(formant=1_000)), changed(voiced(formant=1_000), formants=one(index))
     np.testing.assert_array_equal(before[..., BLUE], after[..., BLUE])
     moved = drawn(voiced(formant=1_000 * factor))
     weights = np.maximum(after[:, 50, RED] - 150, 0), np.maximum(moved[:, 50, RED] - 150, 0)
@@ -196,12 +196,12 @@ def test_formants_move_the_envelope_and_not_the_pitch(index: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [-49, -1, 1, 15, 97])
-def test_shift_rolls_the_whole_picture(frames: int) -> None:
+def test_shift_rolls_the_whole_image(frames: int) -> None:
     found = spoken()
-    np.testing.assert_array_equal(changed(found, shift=whole(frames)), np.roll(drawn(found), frames, axis=1))
+    np.testing.assert_array_equal(changed(found, shift=one(frames)), np.roll(drawn(found), frames, axis=1))
 
 
-def test_a_gain_of_all_bands_changes_nothing_and_of_some_those() -> None:
+def test_a_gain_of_some_bands_changes_those_bands_only() -> None:
     found = voiced()
     np.testing.assert_allclose(changed(found, gain=torch.full((1, BANDS), 0.1)), drawn(found), atol=1)
     low = torch.ones(1, BANDS)
@@ -238,6 +238,6 @@ def test_a_room_smears_later_and_never_earlier() -> None:
     np.testing.assert_array_equal(identical, before)
 
 
-def test_the_largest_moves_of_pitch_stay_inside() -> None:
+def test_the_largest_pitch_shifts_stay_inside_the_image() -> None:
     for steps in (-LAGS, LAGS):
-        assert changed(spoken(), pitch=whole(steps)).shape == (COEFFICIENTS, FRAMES, 3)
+        assert changed(spoken(), pitch=one(steps)).shape == (COEFFICIENTS, FRAMES, 3)

@@ -1,0 +1,434 @@
+"""From a corpus to images: what a folder holds, reruns, changes, and sources that misbehave."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agr.audio import read as audio
+from agr.data import image_set, preparation
+from agr.data.corpus import METADATA, open_corpus
+from agr.data.image_set import CARD, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
+from agr.data.journal import JOURNAL
+from agr.data.preparation import LOCK, SKIPPED, Summary
+from agr.errors import AgrError, CorpusError, RecipeError
+from agr.recipes.base import Recipe
+from agr.recipes.encode import RECIPES
+from agr.recipes.mfcc import MFCC
+from agr.recipes.voice import VOICE
+from tests.folders import tree, write_manifest
+
+SPEAKERS = ("01", "02", "03")
+
+
+def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int = 1) -> Summary:
+    """By recipe mfcc, whose images are files that a test can look at, unless another one is wanted."""
+    found = open_corpus(str(source), out.parent, allow_outside=True)
+    usual = preparation.choose_recipe(found, None) if found.ready_images else MFCC
+    return preparation.prepare(found, out, wanted or usual, workers)
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("images/**/*") if path.is_file()}
+
+
+def skipped(out: Path) -> dict[str, str]:
+    with (out / SKIPPED).open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
+# --- what a folder holds
+
+
+def test_images_manifest_and_arrays_agree(three_speakers: Path, out: Path) -> None:
+    assert prepared(three_speakers, out) == Summary(made=30, kept=0, skipped=0)
+    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, CARD, JOURNAL}
+    data = load(out)
+    assert (data.name, data.recipe, data.synthetic, len(data)) == ("voices", MFCC, True, 30)
+    assert len(list((out / "images").rglob("*"))) == 30 + len(SPEAKERS)
+    for pixels, row in zip(data.pixels, data.rows, strict=True):
+        recording = three_speakers / "data" / row["source"]
+        assert row["image"] == f"images/{row['source']}.jpg"
+        assert row["recording"] == hashlib.sha256(recording.read_bytes()).hexdigest()[:32]
+        np.testing.assert_array_equal(pixels, MFCC.decode(MFCC.encode(audio.load(recording, 16_000))))
+        assert (row["corpus"], row["speaker"], row["digit"]) == ("voices", recording.parent.name, recording.name[0])
+    assert [row["source"] for row in data.rows] == sorted(row["source"] for row in data.rows)
+    assert skipped(out) == {}
+
+
+def test_a_folder_of_the_voice_recipe_also_holds_the_features(three_speakers: Path, out: Path) -> None:
+    assert prepared(three_speakers, out, VOICE) == Summary(made=30, kept=0, skipped=0)
+    expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, CARD, JOURNAL}
+    assert {path.name for path in out.iterdir()} - {LOCK} == expected
+    data = load(out)
+    assert data.features is not None
+    assert (data.recipe, data.features.shape) == (VOICE, (30, 112, 98))
+    np.testing.assert_array_equal(data.pixels, VOICE.images(data.features))
+    for found, row in zip(data.features, data.rows, strict=True):
+        assert row["image"] == f"images/{row['source']}.png"
+        file = VOICE.encode(audio.load(three_speakers / "data" / row["source"], 8_000))
+        assert (out / row["image"]).read_bytes() == file
+        np.testing.assert_array_equal(found, VOICE.decode(file))
+    assert prepared(three_speakers, out, VOICE) == Summary(made=0, kept=30, skipped=0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(MFCC, VOICE), (VOICE, MFCC)])
+def test_another_kind_of_recipe_leaves_nothing_of_the_first(
+    three_speakers: Path, tmp_path: Path, out: Path, first: Recipe, second: Recipe
+) -> None:
+    prepared(three_speakers, out, first)
+    assert prepared(three_speakers, out, second).made == 30
+    prepared(three_speakers, tmp_path / "new", second)
+    assert tree(out) == tree(tmp_path / "new")
+
+
+@pytest.mark.parametrize("recipe", [VOICE, MFCC], ids=lambda recipe: recipe.name)
+def test_a_folder_that_an_earlier_version_prepared_is_used_as_it_is(
+    three_speakers: Path, out: Path, recipe: Recipe
+) -> None:
+    prepared(three_speakers, out, recipe)
+    digest = load(out).digest
+    if recipe.keeps_features:
+        (out / FEATURES).rename(out / FORMER_FEATURES)
+    card = json.loads((out / CARD).read_text())
+    card["recipe"]["name"] = card["recipe"]["name"].replace("mfcc", "mfc")
+    (out / CARD).write_text(json.dumps(card))
+    before = tree(out)
+    assert load(out).digest == digest
+    assert (load(out).recipe, load(out).features is not None) == (recipe, recipe.keeps_features)
+    assert prepared(three_speakers, out, recipe) == Summary(made=0, kept=30, skipped=0)
+    assert tree(out) == before
+
+
+def test_features_of_an_earlier_version_are_replaced_when_the_corpus_changes(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out, VOICE)
+    (out / FEATURES).rename(out / FORMER_FEATURES)
+    (three_speakers / "data/01/0_01_0.wav").unlink()
+    assert prepared(three_speakers, out, VOICE) == Summary(made=0, kept=29, skipped=0)
+    assert (out / FEATURES).is_file() and not (out / FORMER_FEATURES).exists()
+
+
+def test_bad_clips_are_counted_and_listed_with_their_reasons(three_speakers: Path, out: Path) -> None:
+    folder = three_speakers / "data" / "01"
+    whole = (folder / "0_01_0.wav").read_bytes()
+    (folder / "0_01_0.wav").write_bytes(whole[:5_000])
+    (folder / "1_01_0.wav").write_bytes(b"")
+    (folder / "2_01_0.wav").write_text("not found")
+    (folder / "3_01_0.wav").write_bytes(whole[:44] + bytes(len(whole) - 44))
+    (folder / "hello.wav").write_bytes(whole)
+    shutil.copytree(three_speakers / "data" / "02", three_speakers / "data" / "stranger")
+    assert prepared(three_speakers, out) == Summary(made=26, kept=0, skipped=4 + 1 + 10)
+    reasons = skipped(out)
+    assert len(reasons) == 15
+    for name, reason in {
+        "01/0_01_0.wav": "bytes of samples",
+        "01/1_01_0.wav": "0 bytes",
+        "01/2_01_0.wav": "expected WAV, FLAC, OGG or MP3",
+        "01/3_01_0.wav": "pure silence",
+        "01/hello.wav": "DIGIT_SPEAKER_REPETITION.wav",
+        "stranger/0_02_0.wav": "expected the same",
+    }.items():
+        assert reason in reasons[name]
+    assert len(load(out)) == 26
+    assert prepared(three_speakers, out) == Summary(made=0, kept=26, skipped=15)
+
+
+def test_a_corpus_of_bad_clips_only_is_an_error_that_points_to_the_reasons(three_speakers: Path, out: Path) -> None:
+    for path in three_speakers.rglob("*.wav"):
+        path.write_bytes(b"RIFF")
+    with pytest.raises(CorpusError, match=f"none of 30 clips can be used; see .*{SKIPPED}"):
+        prepared(three_speakers, out)
+    assert len(skipped(out)) == 30
+    assert not image_set.is_prepared(out)
+
+
+def test_file_names_that_are_not_unicode_are_listed_too(three_speakers: Path, out: Path) -> None:
+    odd = os.fsencode(three_speakers / "data" / "01") + b"/caf\xe9.wav"
+    try:
+        Path(os.fsdecode(odd)).write_bytes(b"RIFF")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert prepared(three_speakers, out).skipped == 1
+    assert [name for name in skipped(out) if "caf" in name] == ["01/caf\\udce9.wav"]
+
+
+# --- running again
+
+
+def test_a_rerun_makes_nothing_and_touches_nothing(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != SKIPPED}
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_only_a_changed_recording_is_prepared_again_even_with_its_old_size_and_time(
+    three_speakers: Path, out: Path
+) -> None:
+    prepared(three_speakers, out)
+    path, before, old = three_speakers / "data/02/7_02_0.wav", times(out), load(out)
+    data, stat = bytearray(path.read_bytes()), path.stat()
+    data[5_000:9_000] = data[9_000:13_000]
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert prepared(three_speakers, out) == Summary(made=1, kept=29, skipped=0)
+    after, new = times(out), load(out)
+    assert [name for name in before if after[name] != before[name]] == ["7_02_0.wav.jpg"]
+    differs = (new.pixels != old.pixels).any(axis=(1, 2, 3))
+    assert [row["source"] for row, other in zip(new.rows, differs, strict=True) if other] == ["02/7_02_0.wav"]
+    assert new.digest != old.digest
+
+
+def test_another_recipe_prepares_all_clips_again(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    old = load(out)
+    assert prepared(three_speakers, out, RECIPES["mfcc48"]) == Summary(made=30, kept=0, skipped=0)
+    new = load(out)
+    assert new.recipe.name == "mfcc48"
+    assert (new.pixels != old.pixels).any(axis=(1, 2, 3)).all()
+    assert new.digest != old.digest
+
+
+def test_a_corrected_gender_changes_labels_and_digest_but_no_image(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    before, old = times(out), load(out)
+    people = json.loads((three_speakers / "data" / METADATA).read_text())
+    people["02"]["gender"] = {"male": "female", "female": "male"}[people["02"]["gender"]]
+    (three_speakers / "data" / METADATA).write_text(json.dumps(people))
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=0)
+    new = load(out)
+    assert {row["gender"] for row in new.rows if row["speaker"] == "02"} == {people["02"]["gender"]}
+    assert (new.labels != old.labels).sum() == 10
+    assert new.digest != old.digest
+    assert times(out) == before
+
+
+def test_metadata_that_no_longer_says_synthetic_changes_the_card(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    people = json.loads((three_speakers / "data" / METADATA).read_text())
+    for person in people.values():
+        del person["synthetic"]
+    (three_speakers / "data" / METADATA).write_text(json.dumps(people))
+    prepared(three_speakers, out)
+    assert not load(out).synthetic
+
+
+def test_a_removed_recording_drops_its_image_and_a_new_one_adds_its_own(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    (three_speakers / "data/03/3_03_0.wav").rename(three_speakers / "data/03/3_03_1.wav")
+    assert prepared(three_speakers, out) == Summary(made=1, kept=29, skipped=0)
+    assert not (out / "images/03/3_03_0.wav.jpg").exists()
+    assert (out / "images/03/3_03_1.wav.jpg").exists()
+    assert len(load(out)) == len(times(out)) == 30
+
+
+@pytest.mark.parametrize("lost", [PIXELS, MANIFEST, CARD, "images/02/4_02_0.wav.jpg"])
+def test_lost_or_damaged_files_are_made_again(three_speakers: Path, out: Path, lost: str) -> None:
+    prepared(three_speakers, out)
+    before = tree(out)
+    (out / lost).unlink()
+    prepared(three_speakers, out)
+    assert tree(out) == before
+    if lost in (PIXELS, MANIFEST, CARD):
+        (out / lost).write_bytes(before[lost][:-9] + b"123456789")
+        prepared(three_speakers, out)
+        assert tree(out) == before
+
+
+@pytest.mark.parametrize("lost", [PIXELS, FEATURES, "images/02/4_02_0.wav.png"])
+def test_lost_or_damaged_files_of_the_voice_recipe_are_made_again(three_speakers: Path, out: Path, lost: str) -> None:
+    prepared(three_speakers, out, VOICE)
+    before = tree(out)
+    (out / lost).unlink()
+    prepared(three_speakers, out, VOICE)
+    assert tree(out) == before
+    (out / FEATURES).write_bytes(before[FEATURES][:-9] + b"123456789")
+    prepared(three_speakers, out, VOICE)
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("rest", [b'{"name": "01/0', b"", b"\xff\xfe\n", b'[]\n"x"\n{"name": 1}\n'])
+def test_a_torn_journal_costs_the_torn_line_at_most(three_speakers: Path, out: Path, rest: bytes) -> None:
+    prepared(three_speakers, out)
+    before = tree(out)
+    *lines, _ = before[JOURNAL].splitlines(keepends=True)
+    (out / JOURNAL).write_bytes(b"".join(lines) + rest)
+    assert prepared(three_speakers, out) == Summary(made=1, kept=29, skipped=0)
+    assert tree(out) == before
+
+
+def test_leftovers_of_a_killed_run_are_removed(three_speakers: Path, out: Path) -> None:
+    for name in ("images/01/.0_01_0.wav.jpg.77.tmp", ".pixels.npy.77.tmp", "images/99/0_99_0.wav.jpg"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"half")
+    (out / JOURNAL).touch()
+    prepared(three_speakers, out)
+    assert not [name for name in tree(out) if name.endswith(".tmp") or "99" in name]
+
+
+@pytest.mark.parametrize("theirs", ["manifest.csv", "images/holiday.jpg", "images/2024/holiday.jpg"])
+def test_a_folder_with_other_files_is_left_alone(three_speakers: Path, out: Path, theirs: str) -> None:
+    (out / theirs).parent.mkdir(parents=True)
+    (out / theirs).write_text("theirs")
+    with pytest.raises(CorpusError, match="expected a new or a prepared folder"):
+        prepared(three_speakers, out)
+    assert tree(out) == {theirs: b"theirs"}
+
+
+def test_a_corpus_is_not_prepared_into_itself(three_speakers: Path, ready: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    for source in (ready, out, three_speakers / "data"):
+        before = tree(source)
+        with pytest.raises(CorpusError, match="expected a new or a prepared folder"):
+            prepared(source, source)
+        assert tree(source) == before
+
+
+def test_one_and_two_workers_make_the_same_files(demo_root: Path, tmp_path: Path) -> None:
+    assert prepared(demo_root, tmp_path / "one", workers=1).made == 80
+    assert prepared(demo_root, tmp_path / "two", workers=2).made == 80
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+# --- ready images
+
+
+@pytest.fixture
+def ready(prepared_root: Path, tmp_path: Path) -> Path:
+    """Four ready images in the study's layout, and what stands in for a fifth."""
+    root = tmp_path / "ready"
+    rows = []
+    for i, row in enumerate(load(prepared_root).rows[::20]):
+        name = f"{('train', 'val')[i % 2]}/{row['gender']}/{i}.jpg"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(prepared_root / row["image"], root / name)
+        rows.append((name, row["speaker"], row["gender"]))
+    (root / "train" / "torn.jpg").write_bytes((root / rows[0][0]).read_bytes()[:-200])
+    write_manifest(root / MANIFEST, "image", [*rows, ("train/torn.jpg", "09", "f"), ("train/absent.jpg", "09", "f")])
+    return root
+
+
+def test_ready_images_are_taken_in_as_they_are(ready: Path, out: Path) -> None:
+    assert prepared(ready, out) == Summary(made=4, kept=0, skipped=2)
+    data = load(out)
+    assert data.recipe.name == "mfcc48"
+    assert not data.synthetic
+    for row, pixels in zip(data.rows, data.pixels, strict=True):
+        original = (ready / row["source"]).read_bytes()
+        assert row["image"] == f"images/{row['source']}"
+        assert (out / row["image"]).read_bytes() == original
+        assert row["recording"] == hashlib.sha256(original).hexdigest()[:32]
+        assert row["folder"] == row["source"].split("/")[0]
+        np.testing.assert_array_equal(pixels, MFCC.decode(original))
+    assert "no whole JPEG" in skipped(out)["train/torn.jpg"]
+    assert "No such file" in skipped(out)["train/absent.jpg"]
+
+
+def test_a_named_recipe_overrides_that_of_ready_images(ready: Path, out: Path) -> None:
+    found = open_corpus(str(ready), out.parent)
+    assert preparation.choose_recipe(found, "mfcc") == MFCC
+    with pytest.raises(RecipeError, match="'mel'"):
+        preparation.choose_recipe(found, "mel")
+    with pytest.raises(RecipeError, match="ready images; expected recordings for recipe voice, or --recipe mfcc48"):
+        preparation.choose_recipe(found, "voice")
+
+
+def test_recordings_are_prepared_by_the_voice_recipe_unless_another_is_named(three_speakers: Path, out: Path) -> None:
+    found = open_corpus(str(three_speakers), out.parent)
+    assert preparation.choose_recipe(found, None) == VOICE
+    assert preparation.choose_recipe(found, "mfcc48") == RECIPES["mfcc48"]
+
+
+# --- ensure
+
+
+def test_ensure_prepares_once_keeps_it_and_takes_a_prepared_folder_as_it_is(
+    three_speakers: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "data"
+    first = preparation.ensure(str(three_speakers), workspace)
+    (folder,) = workspace.iterdir()
+    assert folder.name.startswith("voices-voice-")
+    before = times(folder)
+    assert preparation.ensure(str(three_speakers), workspace).digest == first.digest
+    assert preparation.ensure(str(folder), tmp_path / "unused").digest == first.digest
+    assert times(folder) == before
+    assert not (tmp_path / "unused").exists()
+
+
+def test_ensure_keeps_corpora_of_one_name_and_recipes_apart(three_speakers: Path, tmp_path: Path) -> None:
+    shutil.copytree(three_speakers, tmp_path / "elsewhere" / "voices")
+    workspace = tmp_path / "data"
+    for source, name in (
+        (three_speakers, "mfcc"),
+        (tmp_path / "elsewhere" / "voices", "mfcc"),
+        (three_speakers, "mfcc48"),
+    ):
+        assert preparation.ensure(str(source), workspace, name).recipe.name == name
+    assert len(list(workspace.iterdir())) == 3
+
+
+# --- paths that lead elsewhere
+
+
+HOSTILE = ["../evil", "a/../../evil", "a/../b", "..", "../", "..\\..\\evil", "....//evil", "/evil", "//evil", "./evil"]
+HOSTILE += ["evil", "__/evil", "_/evil", "x" * 240, "C:\\evil", "~/evil", "$HOME/evil", "evil\n", " ", "\u202eevil"]
+
+
+@pytest.mark.parametrize("column", ["path", "image"])
+def test_no_name_in_a_manifest_leads_outside_the_folder(
+    prepared_root: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    """The names are made to lead to a real recording (or image), as if an attacker had put it there."""
+    real = demo_root / "data/01/0_01_0.wav" if column == "path" else prepared_root / "images/01/0_01_0.wav.jpg"
+    monkeypatch.setattr(audio, "read_bytes", lambda path: real.read_bytes())
+    base = tmp_path / "base"
+    (base / "in").mkdir(parents=True)
+    names = [*HOSTILE, str(base / "evil"), str(base / "in" / "evil.jpg")]
+    write_manifest(base / "in" / MANIFEST, column, [(name, str(i), "f") for i, name in enumerate(names)])
+    before = tree(tmp_path)
+    out = base / "out"
+    assert prepared(base / "in", out).made == len(names)
+    assert {name: data for name, data in tree(tmp_path).items() if not name.startswith("base/out/")} == before
+    rows = load(out).rows
+    for row in rows:
+        assert (out / row["image"]).resolve().is_relative_to((out / "images").resolve())
+        assert (out / row["image"]).is_file()
+    assert len({row["image"].lower() for row in rows}) == len(names)  # nobody's image replaced another's
+
+
+def test_similar_names_keep_their_own_images(three_speakers: Path, tmp_path: Path, out: Path) -> None:
+    a, b = three_speakers / "data/01/0_01_0.wav", three_speakers / "data/02/0_02_0.wav"
+    (tmp_path / "in" / "__").mkdir(parents=True)
+    shutil.copy(a, tmp_path / "1.wav")
+    shutil.copy(b, tmp_path / "in" / "__" / "1.wav")
+    path = write_manifest(tmp_path / "in" / "m.csv", "path", [("../1.wav", "a", "f"), ("__/1.wav", "b", "m")])
+    prepared(path, out)
+    expected = {"a": audio.load(a, 16_000), "b": audio.load(b, 16_000)}
+    data = load(out)
+    for row, pixels in zip(data.rows, data.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, MFCC.decode(MFCC.encode(expected[row["speaker"]])))
+
+
+def test_the_reference_is_refused_for_ready_images(ready: Path, out: Path) -> None:
+    with pytest.raises(RecipeError, match="ready images; expected recordings for --reference"):
+        preparation.choose_recipe(open_corpus(str(ready), out.parent), None, reference=True)
+
+
+def test_a_bad_clip_becomes_an_outcome_with_a_reason(three_speakers: Path, out: Path) -> None:
+    clip = open_corpus(str(three_speakers), out.parent).clips[0]
+    clip.path.write_bytes(b"RIFF")
+    outcome, pixels = preparation.Maker(out, MFCC, ready=False)(clip)
+    assert pixels == b""
+    assert (outcome.image, outcome.recording) == ("", "")
+    with pytest.raises(AgrError) as caught:
+        audio.load(clip.path, 16_000)
+    assert outcome.reason == str(caught.value)

@@ -1,0 +1,30 @@
+"""Folders of files, and manifests in them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.nearby import beside
+
+Row = tuple[str | Path, str, str]  # recording, speaker, gender
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path in the folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def write_manifest(path: Path, column: str, rows: Sequence[tuple[str, str, str]]) -> Path:
+    """A CSV manifest whose first column, `path` or `image`, has that name."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([(column, "speaker", "gender"), *rows])
+    return path
+
+
+def manifest_of(path: Path, rows: Sequence[Row]) -> Path:
+    """A CSV manifest of recordings anywhere on this disk."""
+    named = [(beside(path, Path(recording)), speaker, gender) for recording, speaker, gender in rows]
+    return write_manifest(path, "path", named)
