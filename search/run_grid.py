@@ -70,7 +70,7 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
     settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_augmentation else augmentation.parse(options.augment)
     problem, data = agr_models.problem(plan, agr_models.schema_with(others))
-    if options.augment and data.evidence is None:
+    if options.augment and data.features is None:
         raise SettingsError(
             f"--augment {' '.join(options.augment)}: these images cannot be varied; expected recipe voice"
         )

@@ -71,9 +71,9 @@ class TrainingSet:
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:
         """Collect what training reads. Raises: SettingsError if images without voice features are to be augmented."""
-        if settings.augmentation != NONE and data.evidence is None:
+        if settings.augmentation != NONE and data.features is None:
             raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to augment them")
-        source = data.pixels if settings.augmentation == NONE or data.evidence is None else data.evidence
+        source = data.pixels if settings.augmentation == NONE or data.features is None else data.features
         device_copy = None
         if device.type != "cpu":
             device_copy = torch.zeros(source.shape, dtype=torch.uint8, device=device)

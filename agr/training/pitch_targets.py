@@ -40,7 +40,7 @@ def pitch_shifts(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArr
     """
     shifts = np.zeros(len(data))
     corpora = combine.corpora(data)[train]
-    if not strength or data.evidence is None or len(np.unique(corpora)) < 2:
+    if not strength or data.features is None or len(np.unique(corpora)) < 2:
         return shifts
     for corpus in np.unique(corpora):
         for label, gender in enumerate(CLASSES):
@@ -67,12 +67,12 @@ def describe(data: ImageSet, train: Indices, strength: float) -> str:
 
 def mean_pitch(data: ImageSet, rows: Indices) -> float:
     """The geometric mean of the speakers' pitches in clips `rows`, in Hz; NaN if no clip has a measurable pitch."""
-    assert data.evidence is not None
+    assert data.features is not None
     speakers = []
     for speaker in np.unique(data.speakers[rows]):
         own = rows[data.speakers[rows] == speaker]
         some = own[:: -(-len(own) // MAX_CLIPS_PER_SPEAKER)]
-        pitches = np.log(voice_features.pitch(data.evidence[some]))
+        pitches = np.log(voice_features.pitch(data.features[some]))
         if np.isfinite(pitches).any():
             speakers.append(float(np.nanmedian(pitches)))
     return float(np.exp(np.mean(speakers))) if speakers else float("nan")

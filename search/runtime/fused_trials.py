@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError
 
 from agr.errors import SettingsError, TrainingError
-from agr.training.fused import Outcome, Rates, fused_epochs
+from agr.training.fused import LaneResult, Rates, fused_epochs
 from agr.training.loop import State
 from agr.training.settings import Settings
 from search.runtime.cluster import Allocation
@@ -106,7 +106,7 @@ def _store(store: StageStore, lineage: Lineage, rates: Rates, stage: Stage, spar
         store.drop(lineage.key(rates[:count]))
 
 
-def _line(outcomes: Mapping[Rates, Outcome]) -> str:
+def _line(outcomes: Mapping[Rates, LaneResult]) -> str:
     """Describe an epoch of a group in one line."""
     last = [outcome.history[-1] for outcome in outcomes.values() if isinstance(outcome, State)]
     errors = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, TrainingError)]

@@ -33,8 +33,8 @@ def only(**strengths: Any) -> Augmentation:
 
 
 def features_of(data: ImageSet) -> NDArray[np.uint8]:
-    assert data.evidence is not None
-    return np.array(data.evidence[:16])
+    assert data.features is not None
+    return np.array(data.features[:16])
 
 
 # --- the random numbers

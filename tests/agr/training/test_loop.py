@@ -422,13 +422,13 @@ def test_an_augmented_epoch_does_not_depend_on_the_number_of_epochs() -> None:
 
 
 def test_batches_are_augmented_by_seed_epoch_and_clip() -> None:
-    assert VOICES.evidence is not None
+    assert VOICES.features is not None
     order = epoch_order(SPLIT.train, 3, 1)
     seen = list(TrainingSet.of(VOICES, SPLIT, AUGMENTED, CPU).batches(order, 1))
     draws, at = random_numbers(len(VOICES), 3, 1), 0
     for pictures, labels, weights in seen:
         rows = order[at : at + BASE.batch_size]
-        assert torch.equal(pictures, augment(torch.from_numpy(VOICES.evidence[rows]), draws[rows], DEFAULT))
+        assert torch.equal(pictures, augment(torch.from_numpy(VOICES.features[rows]), draws[rows], DEFAULT))
         assert labels.tolist() == VOICES.labels[rows].tolist()
         assert torch.equal(weights, clip_weights(VOICES, SPLIT.train)[rows])
         at += len(rows)
@@ -442,11 +442,11 @@ def test_without_augmentation_batches_are_the_stored_images() -> None:
 
 
 def test_validation_clips_are_never_augmented_and_test_clips_never_read() -> None:
-    assert VOICES.evidence is not None
-    found = VOICES.evidence.view(Watched)
+    assert VOICES.features is not None
+    found = VOICES.features.view(Watched)
     pixels = VOICES.pixels.view(Watched)
     found.asked, pixels.asked = [], []
-    state = run(AUGMENTED, replace(VOICES, evidence=found, pixels=pixels))
+    state = run(AUGMENTED, replace(VOICES, features=found, pixels=pixels))
     assert sorted(found.asked) == sorted([*SPLIT.train] * AUGMENTED.epochs)
     assert sorted(pixels.asked) == sorted([*SPLIT.val] * AUGMENTED.epochs)
     assert same(state, run(AUGMENTED, VOICES))

@@ -68,7 +68,7 @@ def test_only_training_clips_are_measured_and_shifted() -> None:
 def test_a_single_training_corpus_is_not_shifted() -> None:
     data = made(CLIPS)
     assert not pitch_shifts(data, EVERY[:4]).any()
-    assert not pitch_shifts(replace(data, evidence=None), EVERY).any()
+    assert not pitch_shifts(replace(data, features=None), EVERY).any()
     assert pitch_shifts(data, EVERY[:5])[:5].all()
 
 
@@ -110,7 +110,7 @@ def test_training_batches_have_the_shifted_pitch(strength: float) -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(pitch_targets=strength), CPU).batches(EVERY, 0)
-    assert data.evidence is not None
+    assert data.features is not None
     steps = np.rint(strength * pitch_shifts(data, EVERY) / LAG_STEP).astype(int)
     lags = [lag - step for (*_, lag), step in zip(CLIPS, steps, strict=True)]  # a higher pitch has a shorter lag
     by_hand = made([(*clip[:3], lag) for clip, lag in zip(CLIPS, lags, strict=True)])
@@ -124,7 +124,7 @@ def test_pitch_targets_add_to_random_changes() -> None:
     data = made(CLIPS)
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(**asdict(DEFAULT)), CPU).batches(EVERY, 0)
-    assert data.evidence is not None
-    found, draws = torch.from_numpy(np.array(data.evidence)), random_numbers(len(data), 0, 0)
+    assert data.features is not None
+    found, draws = torch.from_numpy(np.array(data.features)), random_numbers(len(data), 0, 0)
     assert torch.equal(pictures, augment(found, draws, DEFAULT, pitch_shifts(data, EVERY)))
     assert not torch.equal(pictures, augment(found, draws, DEFAULT))

@@ -222,4 +222,4 @@ def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
     data, split = small_split()
     made = hunt("--score-folds", "2", where=tmp_path)
     points = made.expand(context(tmp_path).problem)(made.first)
-    assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)
+    assert (len(points), data.features, len(split.test) > 0) == (2, None, True)

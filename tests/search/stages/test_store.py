@@ -21,7 +21,7 @@ from agr.recipes.mfcc import MFCC
 from agr.training.loop import fit
 from agr.training.settings import Settings
 from search.stages.store import CHECKSUM, Lineage, Stage, StageStore
-from tests.search.parts import bits, made_stage, same, small_images, small_split
+from tests.search.fakes import bits, made_stage, same, small_images, small_split
 
 KEY = "ab" * 32
 BASE = Settings(epochs=6, lr=0.01, gamma=0.5)
@@ -247,7 +247,7 @@ def test_keys_are_64_hex_digits_and_differ_from_epoch_to_epoch(data: ImageSet, s
 
 def test_a_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> None:
     code = (
-        "from tests.search.parts import small_split\n"
+        "from tests.search.fakes import small_split\n"
         "from agr.training.settings import Settings; from search.stages.store import Lineage\n"
         "s = Settings(epochs=6, lr=0.01, gamma=0.5); print(Lineage.of(*small_split(), s, 'cpu').key(s.rates()))"
     )
