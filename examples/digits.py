@@ -7,7 +7,7 @@ python search/run_optuna.py --trainable examples.digits:fit --budget 40
 import numpy as np
 from sklearn.datasets import load_digits
 
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [5, 10, 20], "lr": [0.3, 0.1, 0.03], "gamma": [0.1, 0.5, 1.0], "hidden": [32], "seed": [0]}
 SPACE = """
 epochs = {low = 3, high = 20}

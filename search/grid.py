@@ -22,7 +22,7 @@ from search.stages.store import StageStore
 from search.tasks.agr_task import fusible, settings_of, settled
 from search.tasks.base import Point, counted, lineage_of
 
-LOOKS = 32  # points that are looked up at most, to tell whether any stage is missing
+MOST_LOOKUPS = 32  # points that are looked up at most, to tell whether any stage is missing
 EPOCHS = (5, 10, 20)
 LR = (0.1, 0.01, 0.001)
 GAMMA = (0.1, 0.3, 0.7)
@@ -61,7 +61,7 @@ def grid(
     return [settings_of(settled({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every]
 
 
-def axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
+def parse_axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
     """`--axis NAME VALUE ...` as lists by name: whole numbers, numbers, else text. Raises: SettingsError."""
     found: dict[str, list[Value]] = {}
     for name, *values in given:
@@ -105,7 +105,7 @@ class GridStrategy:
 
     def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
         """Whether one of some of the points has no final stage in the store."""
-        some = self.points[:: len(self.points) // LOOKS + 1]
+        some = self.points[:: len(self.points) // MOST_LOOKUPS + 1]
         keys = (lineage_of(subject.task, point, device, "").key(point.rates()) for point in some)
         return any(store.outline(key) is None for key in keys)
 

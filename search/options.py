@@ -24,7 +24,7 @@ DEFAULTS: dict[str, object] = {  # of flags that are None until it is known whet
     "score_folds": 0,
     "repeat_best": 0,
 }
-OURS = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that no trainable reads
+AGR_ONLY = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that no trainable reads
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def parsed(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, ours: Sequence[str] = OURS
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, ours: Sequence[str] = AGR_ONLY
 ) -> argparse.Namespace:
     """The command line, checked further than argparse does.
 

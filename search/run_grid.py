@@ -48,10 +48,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     lanes = "fused: points train together, as one batch of models (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments, (*options.OURS, "model", "augment", "no_augmentation"))
+    return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "augment", "no_augmentation"))
 
 
-def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
+def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
     """The plan, what is searched, and its points. Raises: AgrError for flags or data that cannot be used."""
     from agr.errors import SettingsError
     from agr.training import augmentation
@@ -60,7 +60,7 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
     from search.options import plan_of
     from search.problems import agr_models, custom
 
-    plan, others = plan_of(options, "search/run_grid.py"), grid.axes(options.axis)
+    plan, others = plan_of(options, "search/run_grid.py"), grid.parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)
@@ -75,7 +75,7 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
             f"--augment {' '.join(options.augment)}: these images cannot be varied; expected recipe voice"
         )
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    return plan, subject, GridStrategy(agr_models.varied(settings, strengths, data, dropout))
+    return plan, subject, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with MlflowProcess() as clerk:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run
-        return driver_run.run(*asked(options), clerk)
+        return driver_run.run(*build_search(options), clerk)
 
 
 if __name__ == "__main__":

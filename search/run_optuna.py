@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     search.add_argument("--print-space", action="store_true", help="print the default space, and end")
     options.add_trainable(search)
     aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
-    search.add_argument("--objective", action="append", metavar="AIM", help=aims)
+    search.add_argument("--objective", action="append", metavar="OBJECTIVE", help=aims)
     search.add_argument("--no-warm-start", action="store_true", help="ignore the trials of earlier searches")
     where = "Optuna's: a journal file, or a database's URL (default: mlflow_store/studies.journal)"
     search.add_argument("--study-storage", type=harmless, metavar="WHERE", help=where)
@@ -48,8 +48,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.add_data(parser)
     options.add_running(parser)
     options.add_results(parser)
-    ours = [name for name in options.OURS if name != "seed"]  # which a trainable's sampler has, too
-    return options.parsed(parser, arguments, (*ours, "aim", "score_folds", "repeat_best"))
+    ours = [name for name in options.AGR_ONLY if name != "seed"]  # which a trainable's sampler has, too
+    return options.parsed(parser, arguments, (*ours, "objective", "score_folds", "repeat_best"))
 
 
 def seconds(text: str) -> float:
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from search.options import plan_of
             from search.optuna_search import options as optuna_options
         plan = plan_of(options, "search/run_optuna.py")
-        made = optuna_options.custom(options) if options.trainable else optuna_options.voices_of(options, plan)
+        made = optuna_options.custom_search(options) if options.trainable else optuna_options.agr_search(options, plan)
         return driver_run.run(plan, *made, clerk)
 
 

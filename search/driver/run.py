@@ -52,7 +52,7 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
                 ranking = strategy.train(arena)
                 ending = subject.conclude(session, tags, plan.promote, ranking)
             session.settle()
-            report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            report.print_summary(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
@@ -65,7 +65,7 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
             session.tracker.close()
             _tidy(plan, session)
         if status == KILLED:
-            report.interrupted(session, kept=plan.stage_store is not None)
+            report.print_interrupted(session, kept=plan.stage_store is not None)
     return code
 
 

@@ -1,7 +1,7 @@
 """Asks an Optuna study for trials within a budget, and tells it what they gave.
 
-    ledger = AskTell(study, space, expand, Budget(epochs=150), kind, values)
-    asked = ledger.ask()                       # None once the budget is spent
+    ask_tell = AskTell(study, space, expand, Budget(epochs=150), kind, values)
+    asked = ask_tell.ask()                       # None once the budget is spent
 
 A trial stands for its best epoch: it includes all trials with fewer epochs. The score of a trial on
 several folds is, after each epoch, the mean of theirs.
@@ -48,7 +48,7 @@ class Budget:
 
 
 @dataclass
-class Asked:
+class StudyTrial:
     """One trial of the study: its points, one a fold, and the epochs that each of them has given so far."""
 
     trial: optuna.Trial
@@ -102,7 +102,7 @@ class AskTell:
         values: Values,
         free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
-        """A ledger that has spent nothing.
+        """A ask_tell that has spent nothing.
 
         Args:
             study: Proposes the trials.
@@ -116,7 +116,7 @@ class AskTell:
         self.study = study
         self.budget = budget
         self.spent = 0
-        self.asked: list[Asked] = []
+        self.asked: list[StudyTrial] = []
         self._known = self._failed = 0  # in a row
         self._folds = len(expand(space.lowest()))
         self._space, self._expand, self._kind, self._values = space, expand, kind, values
@@ -133,7 +133,7 @@ class AskTell:
         """Whether another trial is possible: a new one needs an epoch per fold, one that is enqueued may need none."""
         return self.left >= self._folds or bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def ask(self) -> Asked | None:
+    def ask(self) -> StudyTrial | None:
         """The next trial, with no more epochs than the budget allows; None if there is none."""
         for _ in range(MOST_INVALID):
             if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
@@ -153,11 +153,11 @@ class AskTell:
             trial.set_user_attr("config", config)
             trial.set_user_attr("driver", driver())
             folds = range(len(points))
-            self.asked.append(Asked(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
+            self.asked.append(StudyTrial(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
             return self.asked[-1]
         raise AgrError(f"{MOST_INVALID} configurations in a row were refused; expected a space of valid ones")
 
-    def advance(self, asked: Asked, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
+    def advance(self, asked: StudyTrial, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
         """Take in the epochs of a fold; those that were not read are spent."""
         known = len(asked.histories[fold])
         new = [epoch for epoch in epochs if epoch.epoch > known]
@@ -172,14 +172,14 @@ class AskTell:
                 asked.trial.report(aim.value(mean), step)
         asked.reported = asked.reached
 
-    def end(self, asked: Asked, fold: int, failed: str = "") -> None:
+    def end(self, asked: StudyTrial, fold: int, failed: str = "") -> None:
         """A fold has ended; after the last one the study learns the result."""
         asked.open.discard(fold)
         asked.failed = asked.failed or failed
         if not asked.open:
             self._tell(asked)
 
-    def _tell(self, asked: Asked) -> None:
+    def _tell(self, asked: StudyTrial) -> None:
         trial = asked.trial
         self._known = 0 if asked.spent else self._known + 1
         self._failed = 0 if any(asked.histories) else self._failed + 1

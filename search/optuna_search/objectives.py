@@ -1,6 +1,6 @@
-"""The aims of a search with Optuna, and the champion where there are several.
+"""The objectives of a search with Optuna, and the champion where there are several.
 
-Of the trials whose first aim is within WITHIN of the best, the champion is the one with the best second aim; of equals
+Of the trials whose first aim is within TOLERANCE of the best, the champion is the one with the best second aim; of equals
 the one with the better first aim.
 """
 
@@ -20,7 +20,7 @@ OBJECTIVES = {
     "calibration": Objective("val_ece", False, "val calibration error"),
     "latency": Objective("latency_ms", False, "latency of one clip, ms"),
 }
-WITHIN = 0.01
+TOLERANCE = 0.01
 T = TypeVar("T")
 
 
@@ -53,21 +53,21 @@ def latency(model: str, width: float) -> float:
     return latency_ms(build(model, 0, width))
 
 
-def ordered(records: Sequence[Record], aims: Sequence[Objective]) -> list[Record]:
+def rank(records: Sequence[Record], objectives: Sequence[Objective]) -> list[Record]:
     """Records, best first, by the rule above."""
 
     def scores(record: Record) -> list[float]:
         config = record.settings.config()
-        values = [measured(aim, config, record.chosen) for aim in aims]
-        return [value if aim.highest else -value for aim, value in zip(aims, values, strict=True)]
+        values = [measured(aim, config, record.chosen) for aim in objectives]
+        return [value if aim.highest else -value for aim, value in zip(objectives, values, strict=True)]
 
     by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
-    return by_first if len(aims) < 2 else by_rule(by_first, [scores(record) for record in by_first])
+    return by_first if len(objectives) < 2 else rank_by_scores(by_first, [scores(record) for record in by_first])
 
 
-def by_rule(items: Sequence[T], scores: Sequence[Sequence[float]]) -> list[T]:
+def rank_by_scores(items: Sequence[T], scores: Sequence[Sequence[float]]) -> list[T]:
     """Items, best first, by the rule above. items: best of the first aim first. scores: of each aim, more is better."""
     every = list(zip(items, scores, strict=True))
-    close = [pair for pair in every if pair[1][0] >= every[0][1][0] - WITHIN]
+    close = [pair for pair in every if pair[1][0] >= every[0][1][0] - TOLERANCE]
     close.sort(key=lambda pair: [-score for score in (*pair[1][1:], pair[1][0])])
     return [item for item, _ in (*close, *every[len(close) :])]

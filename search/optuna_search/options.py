@@ -35,15 +35,15 @@ COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_loss": "val loss", "va
 AUGMENT = "augment_"
 
 
-def voices_of(options: argparse.Namespace, plan: Plan) -> tuple[Problem, OptunaStrategy]:
+def agr_search(options: argparse.Namespace, plan: Plan) -> tuple[Problem, OptunaStrategy]:
     """A search of AGR's own models."""
-    wanted = objectives.parse(options.aim or ["balanced_accuracy"])
+    wanted = objectives.parse(options.objective or ["balanced_accuracy"])
     space = space_of(options.space)
     subject, data = agr_models.subject(plan, kind_of(space, wanted), options.score_folds)
-    return subject, hunt_on(options, space, wanted, subject, data)
+    return subject, agr_strategy(options, space, wanted, subject, data)
 
 
-def hunt_on(
+def agr_strategy(
     options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], subject: Problem, data: ImageSet
 ) -> OptunaStrategy:
     """The search of a command line on these clips. Raises: SettingsError for a space that they do not allow."""
@@ -52,7 +52,7 @@ def hunt_on(
     return strategy_of(options, space, wanted, subject, usual, known_settings())
 
 
-def custom(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
+def custom_search(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
     """A search of your own trainable. Raises: SettingsError if it has no space."""
     path = options.trainable
     usual = {name: values[0] for name, values in problems_custom.grid_of(path).items()}
@@ -61,7 +61,7 @@ def custom(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
         raise SettingsError(f"--trainable {path}: no SPACE in it; expected one, or --space FILE")
     space = space_of(options.space, usual) if options.space else parse(str(text), f"SPACE of {path}", usual)
     axes = ("epochs", *(name for name in space.varied if name != "epochs"))[:AXES]
-    subject = problems_custom.subject(path, axes, hunts=True)
+    subject = problems_custom.subject(path, axes, optuna=True)
     kinds = {name: type(value) for name, value in usual.items()}
     return subject, strategy_of(options, space, (objective_of(path),), subject, usual, kinds)
 
@@ -97,7 +97,7 @@ def strategy_of(
     Args:
         options: The command line.
         space: What varies and what is fixed.
-        wanted: The aims.
+        wanted: The objectives.
         subject: What is searched.
         usual: The usual value of every setting; what the space does not name keeps it.
         kinds: The type of each setting.
@@ -108,14 +108,14 @@ def strategy_of(
     base = {name: value for name, value in usual.items() if name not in space.varied and name not in space.fixed}
     epochs = options.budget if options.budget or options.time else EPOCHS
     several = len(wanted) > 1 or options.score_folds
-    hunt = OptunaStrategy(
+    strategy = OptunaStrategy(
         space=space,
         base=base,
         first={name: nearest(item, usual.get(name)) for name, item in space.varied.items()},
         budget=Budget(epochs, options.time),
         sampler=options.sampler,
         scheduler=options.scheduler or ("none" if several else "asha"),
-        aims=wanted,
+        objectives=wanted,
         folds=options.score_folds,
         repeat_best=options.repeat_best,
         warm_start=not options.no_warm_start,
@@ -123,8 +123,8 @@ def strategy_of(
         seed=options.seed,
         kinds=kinds,
     )
-    warm_start.check(space, hunt.expand(subject))
-    return hunt
+    warm_start.check_space(space, strategy.expand(subject))
+    return strategy
 
 
 def nearest(item: Range | Choices, usual: object) -> Value:

@@ -56,7 +56,7 @@ def history(view: View, path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         handles, _ = panel.get_legend_handles_labels()
         panel.legend(handles, ["a trial", "best so far"], loc="best", facecolor="white")
-        _finish([panel], path, f"{view.title}\n{view.aim} by trial; {view.counted}")
+        _finish([panel], path, f"{view.title}\n{view.aim} by trial; {view.trial_counts}")
 
 
 def slices(view: View, ranked: Sequence[str], path: Path) -> None:
@@ -66,7 +66,7 @@ def slices(view: View, ranked: Sequence[str], path: Path) -> None:
         panels: list[Axes] = [drawn] if isinstance(drawn, Axes) else list(drawn)
         panels.sort(key=lambda panel: ranked.index(panel.get_xlabel()))
         _in_rows(panels, view.aim)
-        _finish(panels, path, f"{view.title}\n{view.aim} against each hyperparameter; {view.counted}")
+        _finish(panels, path, f"{view.title}\n{view.aim} against each hyperparameter; {view.trial_counts}")
 
 
 def _in_rows(panels: Sequence[Axes], aim: str) -> None:
@@ -102,7 +102,7 @@ def parallel(view: View, ranked: Sequence[str], path: Path) -> None:
             for label in axis.get_yticklabels(which="both"):
                 label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5})
         which = f"the {len(names)} most important hyperparameters" if len(names) < len(ranked) else "hyperparameters"
-        _save(figure, path, f"{view.title}\n{view.aim} and {which}; {view.counted}")
+        _save(figure, path, f"{view.title}\n{view.aim} and {which}; {view.trial_counts}")
 
 
 def contour(view: View, one: str, other: str, path: Path) -> None:
@@ -110,7 +110,7 @@ def contour(view: View, one: str, other: str, path: Path) -> None:
     with _style():
         panel = optuna_plots.plot_contour(view.study, [one, other], target_name=view.aim)
         assert isinstance(panel, Axes)  # two hyperparameters make one panel
-        _finish([panel], path, f"{view.title}\n{view.aim} over {one} and {other}, interpolated; {view.counted}")
+        _finish([panel], path, f"{view.title}\n{view.aim} over {one} and {other}, interpolated; {view.trial_counts}")
 
 
 def importances(view: View, evaluator: BaseImportanceEvaluator, share: float, path: Path) -> None:
@@ -121,13 +121,13 @@ def importances(view: View, evaluator: BaseImportanceEvaluator, share: float, pa
         panel.set(xlabel="share of the importance (PED-ANOVA)", ylabel="")
         panel.legend([], frameon=False)
         best = f"the best {100 * share:.0f} % by {view.aim}"
-        _finish([panel], path, f"{view.title}\nwhat sets {best} apart; {view.counted}")
+        _finish([panel], path, f"{view.title}\nwhat sets {best} apart; {view.trial_counts}")
 
 
-def pareto(study: Study, aims: Sequence[str], title: str, path: Path) -> None:
-    """All finished trials by their two or three aims; those of the Pareto front stand out."""
+def pareto(study: Study, objectives: Sequence[str], title: str, path: Path) -> None:
+    """All finished trials by their two or three objectives; those of the Pareto front stand out."""
     with _style():
-        panel = optuna_plots.plot_pareto_front(study, target_names=list(aims))
+        panel = optuna_plots.plot_pareto_front(study, target_names=list(objectives))
         depth = getattr(panel, "zaxis", None)
         for axis in (panel.xaxis, panel.yaxis, depth) if depth is not None else ():
             axis.set_major_locator(MaxNLocator(4))
@@ -135,7 +135,7 @@ def pareto(study: Study, aims: Sequence[str], title: str, path: Path) -> None:
         handles, labels = panel.get_legend_handles_labels()
         named = {"Trial": "a trial", "Best Trial": "beaten by none in every aim"}
         panel.legend(handles, [named.get(label, label) for label in labels], loc="best", facecolor="white")
-        _finish([panel], path, f"{title}\nPareto front of {', '.join(aims)}: {len(study.best_trials)} trials")
+        _finish([panel], path, f"{title}\nPareto front of {', '.join(objectives)}: {len(study.best_trials)} trials")
 
 
 @contextmanager

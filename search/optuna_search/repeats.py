@@ -43,7 +43,7 @@ class Repeats:
         return f"repeated: {config}: {score}"
 
     @property
-    def safe(self) -> float:
+    def lower_bound(self) -> float:
         """What it is ranked by."""
         return self.mean - self.error
 
@@ -57,7 +57,7 @@ def repeat(arena: SearchContext, ranking: Sequence[Record], count: int) -> tuple
         The repeats, best first, and the ranking, the repeated points in their new order before the rest.
     """
     top = distinct(ranking)[:count]
-    tests = [(record, seeded(record, turn)) for record in top for turn in range(1, SEEDS)]
+    tests = [(record, with_seed(record, turn)) for record in top for turn in range(1, SEEDS)]
     before = set(arena.session.records)
     train_all(arena, [point for _, point in tests], "repeat")
     new = [record for trial, record in arena.session.records.items() if trial not in before]
@@ -68,7 +68,7 @@ def repeat(arena: SearchContext, ranking: Sequence[Record], count: int) -> tuple
         others = [_score(each, epochs) for each in new if each.settings in mine and len(each.history) >= epochs]
         if others:
             found.append(Repeats(record, epochs, (_score(record, epochs), *others)))
-    found.sort(key=lambda each: -each.safe)
+    found.sort(key=lambda each: -each.lower_bound)
     first = [each.record for each in found]
     return found, first + [record for record in ranking if all(record is not each for each in first)]
 
@@ -85,7 +85,7 @@ def distinct(ranking: Sequence[Record]) -> list[Record]:
     return kept
 
 
-def seeded(record: Record, turn: int) -> Settings:
+def with_seed(record: Record, turn: int) -> Settings:
     """The settings of a record with another seed, for as many epochs as it stands for."""
     settings = settings_of(record.settings)
     return replace(settings, seed=(settings.seed + 1009 * turn) % 2**32, epochs=record.chosen.epoch)

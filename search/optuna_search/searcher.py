@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.optuna_search.ask_tell import Asked, AskTell
+from search.optuna_search.ask_tell import AskTell, StudyTrial
 from search.tasks.base import Config, Kind, Point, TrialReport
 
 GRACE = 4  # the first cut comes after one of so many parts of the epochs: gamma changes nothing before
@@ -53,10 +53,10 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FoldTrial:
     """One point of an asked trial."""
 
-    asked: Asked
+    asked: StudyTrial
     fold: int
 
     @property
@@ -70,7 +70,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        ledger: AskTell,
+        ask_tell: AskTell,
         kind: Kind[Point],
         at_once: int,
         claim: Callable[[Sequence[Point]], None],
@@ -78,10 +78,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """claim: gets the points that are about to run. ended: is called after every trial."""
         super().__init__(metric="score", mode="max")
-        self._ledger, self._kind, self._claim, self._ended = ledger, kind, claim, ended
+        self._ledger, self._kind, self._claim, self._ended = ask_tell, kind, claim, ended
         self._at_once = at_once
-        self._waiting: list[Piece] = []
-        self._pieces: dict[str, Piece] = {}
+        self._waiting: list[FoldTrial] = []
+        self._pieces: dict[str, FoldTrial] = {}
         self._running = Running()
         self.exhausted = False
 
@@ -93,16 +93,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """A configuration; None if all has to wait for running trials; FINISHED once the budget is spent."""
         if len(self._pieces) >= self._at_once:
             return None
-        piece = self._next()
-        if piece is None:
+        fold_trial = self._next()
+        if fold_trial is None:
             self.exhausted = not self._waiting and not self._pieces
             return str(Searcher.FINISHED) if self.exhausted else None
-        self._pieces[trial_id] = piece
-        self._running.start(trial_id, piece.point.prefix())
-        return piece.point.config()
+        self._pieces[trial_id] = fold_trial
+        self._running.start(trial_id, fold_trial.point.prefix())
+        return fold_trial.point.config()
 
-    def _next(self) -> Piece | None:
-        free = next((piece for piece in self._waiting if not self._running.computes(piece.point.prefix())), None)
+    def _next(self) -> FoldTrial | None:
+        free = next(
+            (fold_trial for fold_trial in self._waiting if not self._running.computes(fold_trial.point.prefix())), None
+        )
         if free is not None:
             self._waiting.remove(free)
             return free
@@ -112,7 +114,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if asked is None:
             return None
         self._claim(asked.points)
-        self._waiting = [Piece(asked, fold) for fold in range(len(asked.points))]
+        self._waiting = [FoldTrial(asked, fold) for fold in range(len(asked.points))]
         return self._next()
 
     def on_trial_result(self, trial_id: str, result: TrialReport) -> None:
@@ -120,19 +122,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._running.reached(trial_id, result["epoch"])
         self._take(self._pieces[trial_id], result)
 
-    def _take(self, piece: Piece, result: TrialReport) -> None:
+    def _take(self, fold_trial: FoldTrial, result: TrialReport) -> None:
         epochs = [self._kind.epoch(**values) for values in result["epochs"]]
-        self._ledger.advance(piece.asked, piece.fold, epochs, result["read"])
-        piece.asked.failed = piece.asked.failed or result.get("failed", "")
+        self._ledger.advance(fold_trial.asked, fold_trial.fold, epochs, result["read"])
+        fold_trial.asked.failed = fold_trial.asked.failed or result.get("failed", "")
 
     def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
         """A trial has ended, pruned or not; if a scheduler ended it, Ray gives its last result only here."""
         self._running.end(trial_id)
-        piece = self._pieces.pop(trial_id, None)
-        if piece is not None:
+        fold_trial = self._pieces.pop(trial_id, None)
+        if fold_trial is not None:
             if result and "epochs" in result:
-                self._take(piece, result)
-            self._ledger.end(piece.asked, piece.fold, "its worker died" if error else "")
+                self._take(fold_trial, result)
+            self._ledger.end(fold_trial.asked, fold_trial.fold, "its worker died" if error else "")
             self._ended()
 
     def save(self, checkpoint_path: str) -> None:

@@ -37,13 +37,13 @@ class View:
         return len({trial.value for trial in self.trials}) < 2
 
     @property
-    def counted(self) -> str:
+    def trial_counts(self) -> str:
         """How many trials a picture shows."""
         cut = f" ({self.pruned} pruned)" if self.pruned else ""
         return f"{len(self.trials)} of {len(self.study.get_trials(deepcopy=False))} trials{cut}"
 
 
-def own(study: Study) -> Study:
+def own_trials(study: Study) -> Study:
     """A study without the trials of other searches, for importances.
 
     A grid's trials differ in few hyperparameters, so those that they have in common would seem important.

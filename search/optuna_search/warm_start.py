@@ -23,18 +23,18 @@ TAGS = ("data_digest", "split_digest", "recipe")  # which two searches must shar
 Types = Mapping[str, type[Value]]
 
 
-def recall(arena: SearchContext, ledger: AskTell, expand: Expand) -> int:
+def replay_study(arena: SearchContext, ask_tell: AskTell, expand: Expand) -> int:
     """Continue a study: replay its ended trials from their stages, enqueue again those that a dead driver was running.
 
     Returns:
         How many trials it had.
     """
-    known = ledger.study.get_trials(deepcopy=False)
+    known = ask_tell.study.get_trials(deepcopy=False)
     for trial in known:
         if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
-            ledger.study.tell(trial.number, state=TrialState.FAIL)
-            ledger.study.enqueue_trial(dict(trial.params))
-        ledger.spent += int(trial.user_attrs.get("spent", 0))
+            ask_tell.study.tell(trial.number, state=TrialState.FAIL)
+            ask_tell.study.enqueue_trial(dict(trial.params))
+        ask_tell.spent += int(trial.user_attrs.get("spent", 0))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
             _replay(arena, trial, expand(trial.user_attrs["config"]))
     return len(known)
@@ -53,7 +53,7 @@ def _replay(arena: SearchContext, trial: optuna.trial.FrozenTrial, points: Seque
             arena.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
 
 
-def tell(
+def add_finished(
     study: optuna.Study,
     space: Space,
     base: Config,
@@ -82,7 +82,7 @@ def tell(
     added = []
     for run in found:
         config, value = _read(run, aim, kinds)
-        if config is None or value is None or run.run_id in known or apart(config, space, base):
+        if config is None or value is None or run.run_id in known or mismatches(config, space, base):
             continue
         params = {name: config[name] for name in distributions}
         trace = frozenset(params.items()), value
@@ -117,21 +117,23 @@ def _typed(text: str, kind: type[Value]) -> Value:
     return text == "True" if kind is bool else kind(text)
 
 
-def apart(config: Config, space: Space, base: Config) -> list[str]:
+def mismatches(config: Config, space: Space, base: Config) -> list[str]:
     """The settings for which a trial cannot be one of this search: outside its space, or other than its own."""
     others = {name: value for name, value in base.items() if name in config and name not in space.varied}
     return space.outside(config) + [n for n, value in others.items() if n != "seed" and config[n] != value]
 
 
-def strangers(space: Space, base: Config, found: Sequence[FinishedTrial], aim: Objective, kinds: Types) -> str:
+def describe_mismatches(
+    space: Space, base: Config, found: Sequence[FinishedTrial], aim: Objective, kinds: Types
+) -> str:
     """A line for people if none of the trials that were found could be one of this search."""
     configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
-    names = {name for config in configs for name in apart(config, space, base)}
+    names = {name for config in configs for name in mismatches(config, space, base)}
     why = f": outside the space, or different, is {', '.join(sorted(names))}" if names else ""
     return f"known: none of {counted(len(found), 'finished trial')} of earlier searches fits this one{why}"
 
 
-def check(space: Space, expand: Expand) -> None:
+def check_space(space: Space, expand: Expand) -> None:
     """Raises: SettingsError if the space allows a value that the task refuses."""
     for config in space.edges():
         try:

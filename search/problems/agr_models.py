@@ -21,7 +21,7 @@ from search.tasks.base import Kind
 
 if TYPE_CHECKING:
     from search.plan import Plan
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 WORKSPACE = Path("data")
 DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
@@ -37,7 +37,7 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
 
     def conclude(
         session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None
-    ) -> Ending:
+    ) -> SearchResult:
         from search.results import champion  # imported late: only the end of a search needs what it imports
 
         return champion.conclude(session, data, split, tags, promote, ranking, easel)
@@ -62,7 +62,7 @@ def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
     return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
 
 
-def varied(
+def with_augmentation(
     points: Sequence[Settings], wanted: Augmentation | None, data: ImageSet, dropout: float | None = DROPOUT
 ) -> tuple[Settings, ...]:
     """The points with these strengths of augmentation; unchanged without strengths, or if the images cannot be varied.

@@ -20,7 +20,7 @@ from torch import Tensor
 from agr.errors import AgrError, SettingsError, TrainingError
 from agr.registry.uri import BEST
 from search.problems.problem import Problem
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
 from search.tasks.base import Config, Kind
 from search.tasks.custom import (
@@ -36,18 +36,18 @@ from search.tasks.custom import (
 )
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
-def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -> Problem:
+def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
     """What is searched.
 
     Args:
         path: The trainable, `module:function`.
         axes: The settings by which trials are named; by default those of GRID.
-        hunts: Whether Optuna chooses the trials, and may end them early.
+        optuna: Whether Optuna chooses the trials, and may end them early.
 
     Raises:
         SettingsError: The module does not have what `search.tasks.custom` asks for.
@@ -61,8 +61,8 @@ def subject(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -
         tie="",
         columns={aim.metric: aim.says},
         axes=tuple(axes or grid_of(path)),
-        best_epoch=hunts,
-        prunes=hunts,
+        best_epoch=optuna,
+        prunes=optuna,
     )
     source = source_digest(path)[:16]
     model = str(getattr(module_of(path), "MODEL", path.partition(":")[0].rpartition(".")[2]))
@@ -102,9 +102,9 @@ def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPo
 
 def conclude(
     session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None, path: str
-) -> Ending:
+) -> SearchResult:
     """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
     ranking = session.ranking(ranking)
     session.settle()
@@ -124,8 +124,8 @@ def conclude(
         score, judged = _score(champion, numbers, tested)
         marks = {"score": repr(score), "judged_by": judged, "search": session.name}
         version = session.tracker.register_files(champion.run_id, Path(folder), marks)
-    alias, reason = award(session.tracker, version, lambda: _judge(session, score, judged), promote)
-    return Ending(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
+    alias, reason = promote_version(session.tracker, version, lambda: _judge(session, score, judged), promote)
+    return SearchResult(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
 
 
 def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str, float]:

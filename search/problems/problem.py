@@ -11,11 +11,11 @@ from search.session.session import Record, Session
 from search.tasks.base import AnyTask
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 # Of a session, the tags of its runs, whether `best` moves in any case, and a ranking, best first, or None for the usual
 # one: tests, draws and registers the best. Raises: AgrError for an empty ranking.
-Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "Ending"]
+Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "SearchResult"]
 
 
 @dataclass(frozen=True)

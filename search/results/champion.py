@@ -29,7 +29,7 @@ from agr.registry.uri import BEST, REGISTERED_MODEL
 from agr.training.model import build
 from agr.training.settings import STEP_SIZE
 from search.results import promotion
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
 from search.tasks.agr_task import epochs_of, settings_of
 
@@ -40,7 +40,7 @@ RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
 @dataclass(frozen=True)
-class Ending:
+class SearchResult:
     """The result of a search. `scores` and `version` are None for a leaky split: nothing is tested or registered."""
 
     ranking: Sequence[Record]
@@ -76,7 +76,7 @@ def conclude(
     promote: bool,
     ranking: Sequence[Record] | None = None,
     easel: PlottingProcess | None = None,
-) -> Ending:
+) -> SearchResult:
     """Choose on validation speakers, test once, log pictures and tables, register.
 
     Args:
@@ -102,7 +102,7 @@ def conclude(
         session.settle()
         _write_ranking(session, ranking, pictures, tags)
         _log_scores(session, ranking[0], tested)
-        ending = Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
+        ending = SearchResult(ranking, None, None, "", "leaky split: nothing is tested or registered")
         if tested is not None:
             ending = _register(session, ranking, tested.scores, made, data, split, promote)
         easel.finish()
@@ -225,7 +225,7 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
 
 def _register(
     session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
-) -> Ending:
+) -> SearchResult:
     about = bundle.read_card(made)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
@@ -239,8 +239,8 @@ def _register(
     description = model_card.description((made / model_card.FILE).read_text(encoding="utf-8"))
     version = session.tracker.register(ranking[0].run_id, made, tags, description)
     judge = functools.partial(_judge, session.tracker, about, data, split)
-    alias, reason = award(session.tracker, version, judge, promote)
-    return Ending(ranking, scores, version, alias, reason)
+    alias, reason = promote_version(session.tracker, version, judge, promote)
+    return SearchResult(ranking, scores, version, alias, reason)
 
 
 def _judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:

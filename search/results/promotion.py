@@ -96,7 +96,7 @@ def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
     return Decision(False, f"balanced accuracy {score:.4f} against {best:.4f} {where}: {gap}")
 
 
-def award(
+def promote_version(
     tracker: Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
 ) -> tuple[str, str]:
     """Give a version its alias; returns that and why.

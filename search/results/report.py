@@ -18,14 +18,14 @@ from search.session.session import FAILED, Record, Session
 from search.tasks.base import counted, readable
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 TOP = 10
 CHANCE = 0.5
 ENV_FILE = "mlflow_store/env"
 
 
-def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
+def print_summary(ending: SearchResult, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
     """Print it all to stdout."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(_ranking(ending.ranking, leaky))
@@ -100,7 +100,7 @@ def _named(record: Record) -> str:
     return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
 
 
-def next_commands(uri: StoreUri, ending: Ending) -> list[str]:
+def next_commands(uri: StoreUri, ending: SearchResult) -> list[str]:
     """What to type next: to see the runs, and to use the model. No password is printed."""
     store = shlex.quote(uri.whole if is_harmless(uri.whole) else uri.shown)
     if uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
@@ -113,7 +113,7 @@ def next_commands(uri: StoreUri, ending: Ending) -> list[str]:
     return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias}{where} clip.wav"]
 
 
-def interrupted(session: Session, kept: bool) -> None:
+def print_interrupted(session: Session, kept: bool) -> None:
     """What Ctrl-C leaves."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
     ended = len(session.finished())

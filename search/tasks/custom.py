@@ -7,7 +7,7 @@ Beside the function the module has:
     fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each of them.
                                     metrics: numbers by name. state: numpy arrays by name, all that the next epoch
                                     needs. resume: None, or an object with `epoch`, `state` and `history`.
-    AIM = "val_accuracy"            The metric to make as high as possible; "-val_loss": as low as possible.
+    OBJECTIVE = "val_accuracy"      The metric to maximise; "-val_loss" minimises one.
     GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
     prefix(config)                  Optional: a tuple with an entry for each epoch. An entry, with those before it,
                                     determines the epoch: configurations share the epochs whose entries agree from
@@ -223,8 +223,15 @@ def point_of(path: str, config: Config) -> CustomPoint:
 
 
 def objective_of(path: str) -> Objective:
-    """The aim that the module's AIM names. Raises: SettingsError if there is none."""
-    aim = getattr(module_of(path), "AIM", None)
-    if not isinstance(aim, str) or not aim.lstrip("-"):
-        raise SettingsError(f'--trainable {path}: AIM {aim!r}; expected a metric, such as AIM = "val_accuracy"')
-    return Objective(aim.removeprefix("-"), not aim.startswith("-"), aim.removeprefix("-").replace("_", " "))
+    """The metric that the module's OBJECTIVE names. Raises: SettingsError if there is none."""
+    module = module_of(path)
+    objective = getattr(module, "OBJECTIVE", None)
+    if objective is None and hasattr(module, "AIM"):
+        raise SettingsError(
+            f"--trainable {path}: found AIM; its new name is OBJECTIVE, expected OBJECTIVE = {module.AIM!r}"
+        )
+    if not isinstance(objective, str) or not objective.lstrip("-"):
+        expected = 'expected a metric, such as OBJECTIVE = "val_accuracy"'
+        raise SettingsError(f"--trainable {path}: OBJECTIVE {objective!r}; {expected}")
+    metric = objective.removeprefix("-")
+    return Objective(metric, not objective.startswith("-"), metric.replace("_", " "))

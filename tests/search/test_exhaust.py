@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agr.training.settings import Settings
-from search.grid import LOOKS, GridStrategy, grid
+from search.grid import MOST_LOOKUPS, GridStrategy, grid
 from search.problems.problem import Problem
 from search.stages.store import Stage, StageStore
 from search.tasks.agr_task import Voices
@@ -43,7 +43,7 @@ def test_a_grid_trains_unless_every_last_stage_is_there(tmp_path: Path) -> None:
     assert strategy.needs_training(about, store, "cpu")
 
 
-@pytest.mark.parametrize("count", [LOOKS + 1, 10 * LOOKS])
+@pytest.mark.parametrize("count", [MOST_LOOKUPS + 1, 10 * MOST_LOOKUPS])
 def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
     about = subject()
     points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
@@ -58,4 +58,4 @@ def test_of_many_points_a_few_are_looked_at(tmp_path: Path, count: int) -> None:
             return super().outline(key)
 
     assert not strategy.needs_training(about, Counting(str(tmp_path)), "cpu")
-    assert 0 < len(looked) <= LOOKS
+    assert 0 < len(looked) <= MOST_LOOKUPS

@@ -9,7 +9,7 @@ import pytest
 
 from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
-from search.grid import axes, grid
+from search.grid import parse_axes, grid
 from search.optuna_search.ranges import Value
 from search.tasks.agr_task import Folded
 from search.tasks.base import distinct_epochs
@@ -148,10 +148,10 @@ def test_a_value_of_another_type_is_named(name: str, value: Value, wanted: str) 
 
 
 def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:
-    found = axes([["batch_size", "16", "-2"], ["dropout", "0", "0.1", "1e-3"], ["kernel", "rbf", "1.2.3"]])
+    found = parse_axes([["batch_size", "16", "-2"], ["dropout", "0", "0.1", "1e-3"], ["kernel", "rbf", "1.2.3"]])
     assert found == {"batch_size": [16, -2], "dropout": [0, 0.1, 0.001], "kernel": ["rbf", "1.2.3"]}
     assert [type(value) for value in found["dropout"]] == [int, float, float]
-    assert axes([]) == {}
+    assert parse_axes([]) == {}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ SLOW = """
 import os
 import time
 import numpy as np
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [6], "lr": [0.1]}
 SPACE = "epochs = {low = 4, high = 8}\\nlr = {low = 0.01, high = 1.0}"
 
@@ -232,7 +232,7 @@ def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed)
     assert_nothing_is_open(killed.last.folder)
 
 
-# AGR's own models: folds, two aims, other seeds
+# AGR's own models: folds, two objectives, other seeds
 
 
 @pytest.fixture(scope="module")

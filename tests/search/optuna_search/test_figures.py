@@ -63,20 +63,20 @@ def study_of(*trials: optuna.trial.FrozenTrial, direction: Direction = "maximize
     return study
 
 
-def several(count: int, aims: int) -> optuna.Study:
+def several(count: int, objectives: int) -> optuna.Study:
     """A study whose second aim is lower for narrow models, the third at random."""
     directions: list[Direction] = ["maximize", "minimize", "minimize"]
-    study = optuna.create_study(directions=directions[:aims])
+    study = optuna.create_study(directions=directions[:objectives])
     for number in range(count):
         one = trial(number)
-        values = [one.values[0], 1e5 * one.params["width"], number * 7 % 5][:aims]
+        values = [one.values[0], 1e5 * one.params["width"], number * 7 % 5][:objectives]
         study.add_trial(create_trial(values=values, params=one.params, distributions=one.distributions))
     return study
 
 
 def drawn(study: optuna.Study, folder: Path, spent: list[tuple[int, float]] | None = None) -> set[str]:
-    aims = [AIM, "parameters", "ms"][: len(study.directions)]
-    figures.draw(study, folder, "t", spent or [], aims)
+    objectives = [AIM, "parameters", "ms"][: len(study.directions)]
+    figures.draw(study, folder, "t", spent or [], objectives)
     return {path.name for path in folder.iterdir()}
 
 
@@ -106,9 +106,9 @@ FAILED = create_trial(state=TrialState.FAIL, params={"lr": 0.01}, distributions=
         pytest.param(lambda: study_of(*(trial(k, parameters=0) for k in range(9))), {"history.png"}, id="no-name"),
         pytest.param(lambda: study_of(trial(0), trial(1, parameters=2), trial(2)), ALL, id="conditional"),
         pytest.param(lambda: study_of(*(trial(k) for k in range(30)), direction="minimize"), ALL, id="minimise"),
-        pytest.param(lambda: several(1, 2), {"history.png", "pareto.png", "pareto.csv"}, id="two-aims-one-trial"),
-        pytest.param(lambda: several(12, 2), {*ALL, "pareto.png", "pareto.csv"}, id="two-aims"),
-        pytest.param(lambda: several(12, 3), {*ALL, "pareto.png", "pareto.csv"}, id="three-aims"),
+        pytest.param(lambda: several(1, 2), {"history.png", "pareto.png", "pareto.csv"}, id="two-objectives-one-trial"),
+        pytest.param(lambda: several(12, 2), {*ALL, "pareto.png", "pareto.csv"}, id="two-objectives"),
+        pytest.param(lambda: several(12, 3), {*ALL, "pareto.png", "pareto.csv"}, id="three-objectives"),
     ],
 )
 def test_what_can_be_drawn_is_and_nothing_else(
@@ -130,7 +130,7 @@ def test_a_pruned_trial_has_the_best_score_that_it_reported(direction: Direction
     )
     view = study_view.view_of(study_of(FAILED, cut, PRUNED, trial(0, 0.7), direction=direction), AIM, "t")
     assert [(each.number, each.value) for each in view.trials] == [(1, best), (3, 0.7)]
-    assert view.counted == "2 of 4 trials (1 pruned)"
+    assert view.trial_counts == "2 of 4 trials (1 pruned)"
 
 
 @pytest.fixture
@@ -205,7 +205,9 @@ def test_trials_of_a_grid_say_nothing_about_what_is_important(tmp_path: Path) ->
     mine = [trial(k) for k in range(40)]
     with_grid = study_of(*told, *mine)
     alone = study_view.importances(study_view.view_of(study_of(*mine), AIM, "t"))
-    assert study_view.importances(study_view.view_of(study_view.own(with_grid), AIM, "t")) == pytest.approx(alone)
+    assert study_view.importances(study_view.view_of(study_view.own_trials(with_grid), AIM, "t")) == pytest.approx(
+        alone
+    )
     assert study_view.importances(study_view.view_of(with_grid, AIM, "t")) != pytest.approx(alone)
     drawn(study_of(*told, mine[0]), tmp_path)
     assert not (tmp_path / "importances.png").exists()

@@ -1,4 +1,4 @@
-"""What a search aims at, and which of several good trials is its champion."""
+"""What a search objectives at, and which of several good trials is its champion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agr.errors import SettingsError
 from agr.training.loop import Epoch
 from agr.training.settings import Settings
 from search.optuna_search import objectives
-from search.optuna_search.objectives import OBJECTIVES, WITHIN, by_rule, measured, ordered, parse
+from search.optuna_search.objectives import OBJECTIVES, TOLERANCE, measured, parse, rank, rank_by_scores
 from search.session.session import Record
 from search.tasks.agr_task import VOICES
 from search.tasks.base import Objective
@@ -78,7 +78,7 @@ def test_of_one_aim_the_best_epoch_decides_then_the_loss_then_length() -> None:
         record("high", epoch(1, val_balanced_accuracy=0.9), epoch(2, val_balanced_accuracy=0.1)),
         record("tie", epoch(1, val_balanced_accuracy=0.9, val_loss=0.9)),
     ]
-    assert names(ordered(records, [ACCURACY])) == "high tie low"
+    assert names(rank(records, [ACCURACY])) == "high tie low"
 
 
 def test_of_two_aims_the_second_decides_among_those_close_to_the_best_of_the_first() -> None:
@@ -87,12 +87,12 @@ def test_of_two_aims_the_second_decides_among_those_close_to_the_best_of_the_fir
 
     records = [
         made("best", 0.9, 0.3),
-        made("close", 0.9 - 0.9 * WITHIN, 0.1),
-        made("far", 0.9 - 1.1 * WITHIN, 0.01),
-        made("equal", 0.9 - 0.5 * WITHIN, 0.1),
+        made("close", 0.9 - 0.9 * TOLERANCE, 0.1),
+        made("far", 0.9 - 1.1 * TOLERANCE, 0.01),
+        made("equal", 0.9 - 0.5 * TOLERANCE, 0.1),
         made("worst", 0.5, 0.2),
     ]
-    assert names(ordered(records, [ACCURACY, CALIBRATION])) == "equal close best far worst"
+    assert names(rank(records, [ACCURACY, CALIBRATION])) == "equal close best far worst"
 
 
 def test_latency_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,15 +100,15 @@ def test_latency_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objectives, "latency", lambda model, width: known[model, width])
     wide = record("wide", epoch(1, val_balanced_accuracy=0.9))
     narrow = record("narrow", epoch(1, val_balanced_accuracy=0.895), width=0.5)
-    assert names(ordered([wide, narrow], [ACCURACY, LATENCY])) == "narrow wide"
-    assert names(ordered([wide, narrow], [ACCURACY])) == "wide narrow"
+    assert names(rank([wide, narrow], [ACCURACY, LATENCY])) == "narrow wide"
+    assert names(rank([wide, narrow], [ACCURACY])) == "wide narrow"
 
 
 @pytest.mark.parametrize("given", [[ACCURACY], [ACCURACY, CALIBRATION]])
 def test_of_nothing_nothing_is_best(given: list[Objective]) -> None:
-    assert ordered([], given) == []
+    assert rank([], given) == []
 
 
 def test_the_rule_looks_at_a_third_aim_where_two_are_the_same() -> None:
     scores = [(0.9, -0.2, -3.0), (0.9, -0.2, -1.0), (0.895, -0.2, -1.0), (0.8, 0.0, 0.0)]
-    assert by_rule(list("abcd"), scores) == list("bcad")
+    assert rank_by_scores(list("abcd"), scores) == list("bcad")

@@ -23,7 +23,7 @@ from search.problems import agr_models
 from search.problems.problem import Problem
 from search.tasks.agr_task import Voices
 from search.tasks.base import ACCURACY
-from tests.search.hunts import arena
+from tests.search.optuna_search.fakes import arena
 from tests.search.parts import small_split
 
 
@@ -33,13 +33,15 @@ def made(where: Path | None) -> Problem:
     return arena(where).subject
 
 
-def hunt(*arguments: str, subject: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
+def strategy(*arguments: str, subject: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
     """The hunt that a command line asks for, on small images unless a subject is given."""
     options = run_optuna.parse(arguments)
-    wanted = objectives.parse(options.aim or ["balanced_accuracy"])
+    wanted = objectives.parse(options.objective or ["balanced_accuracy"])
     subject = subject or made(where)
     assert isinstance(subject.task, Voices)
-    return optuna_options.hunt_on(options, optuna_options.space_of(options.space), wanted, subject, subject.task.data)
+    return optuna_options.agr_strategy(
+        options, optuna_options.space_of(options.space), wanted, subject, subject.task.data
+    )
 
 
 def file(folder: Path, text: str) -> str:
@@ -60,9 +62,9 @@ def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Proble
 
 
 def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: Path) -> None:
-    made = hunt(where=tmp_path)
+    made = strategy(where=tmp_path)
     assert (made.sampler, made.scheduler, made.budget.epochs, made.budget.seconds) == ("tpe", "asha", 150, None)
-    assert (made.aims, made.folds, made.repeat_best, made.warm_start) == ((ACCURACY,), 0, 0, True)
+    assert (made.objectives, made.folds, made.repeat_best, made.warm_start) == ((ACCURACY,), 0, 0, True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: 
 def test_a_budget_is_of_epochs_or_time_or_both(
     arguments: list[str], epochs: int | None, seconds: float | None, tmp_path: Path
 ) -> None:
-    budget = hunt(*arguments, where=tmp_path).budget
+    budget = strategy(*arguments, where=tmp_path).budget
     assert (budget.epochs, budget.seconds) == (epochs, seconds)
 
 
@@ -104,16 +106,16 @@ def test_what_is_no_number_and_no_choice_is_wrong_usage(
 
 @pytest.mark.parametrize("arguments", [["--score-folds", "2"], ["--objective", "loss", "--objective", "calibration"]])
 def test_folds_and_several_aims_have_no_scheduler_unless_one_is_asked_for(arguments: list[str], tmp_path: Path) -> None:
-    assert hunt(*arguments, where=tmp_path).scheduler == "none"
-    with pytest.raises(SettingsError, match=r"--scheduler asha: (found 2 aims; )?expected none with"):
-        hunt(*arguments, "--scheduler", "asha", where=tmp_path)
+    assert strategy(*arguments, where=tmp_path).scheduler == "none"
+    with pytest.raises(SettingsError, match=r"--scheduler asha: (found 2 objectives; )?expected none with"):
+        strategy(*arguments, "--scheduler", "asha", where=tmp_path)
 
 
 # Settings
 
 
 def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -> None:
-    made = hunt(subject=varied)
+    made = strategy(subject=varied)
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
     (point,) = made.expand(varied)(made.first)
@@ -125,14 +127,14 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -
 
 def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied: Problem, tmp_path: Path) -> None:
     for subject in (varied, made(tmp_path)):
-        asked = hunt(subject=subject)
+        asked = strategy(subject=subject)
         assert isinstance(subject.task, Voices)
-        points = agr_models.varied(grid.grid(), Augmentation(), subject.task.data)
-        assert {tuple(warm_start.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
+        points = agr_models.with_augmentation(grid.grid(), Augmentation(), subject.task.data)
+        assert {tuple(warm_start.mismatches(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
 def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:
-    made = hunt(where=tmp_path)
+    made = strategy(where=tmp_path)
     assert not [name for name in (*made.space.varied, *made.base, *made.first) if name.startswith("augment_")]
     assert {"epochs", "lr", "width"} <= set(made.space.varied)
 
@@ -141,13 +143,13 @@ def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:
 def test_who_asks_for_augmentation_of_images_without_evidence_is_told(line: str, tmp_path: Path) -> None:
     given = file(tmp_path, f"epochs = {{low = 1, high = 3}}\n{line}\n")
     with pytest.raises(SettingsError) as caught:
-        hunt("--space", given, where=tmp_path)
+        strategy("--space", given, where=tmp_path)
     assert str(caught.value) == "--space: found augment_speed on images of recipe mfcc; expected recipe voice"
 
 
 def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
     given = file(tmp_path, "epochs = {low = 1, high = 3}\nlr = 0.5\nmodel = 'pooled'\n")
-    made = hunt("--space", given, "--seed", "3", where=tmp_path)
+    made = strategy("--space", given, "--seed", "3", where=tmp_path)
     assert made.space.fixed == {"lr": 0.5, "model": "pooled"}
     assert "lr" not in made.base
     assert "model" not in made.base
@@ -167,7 +169,7 @@ def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
 )
 def test_a_space_that_cannot_be_searched_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        hunt("--space", file(tmp_path, text), where=tmp_path)
+        strategy("--space", file(tmp_path, text), where=tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -220,6 +222,6 @@ def test_the_printed_space_is_the_default_and_can_be_given_back(
 
 def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
     data, split = small_split()
-    made = hunt("--score-folds", "2", where=tmp_path)
+    made = strategy("--score-folds", "2", where=tmp_path)
     points = made.expand(arena(tmp_path).subject)(made.first)
     assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)

@@ -10,10 +10,10 @@ import pytest
 
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
-from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, seeded
+from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, with_seed
 from search.session.session import Record
 from search.tasks.base import EpochMetrics
-from tests.search.hunts import HUNTED, arena, keep
+from tests.search.optuna_search.fakes import OPTUNA_SCHEMA, arena, keep
 from tests.search.parts import epoch
 
 POINT = Settings(epochs=4, lr=0.01, gamma=0.5)
@@ -23,13 +23,13 @@ def record(point: Settings, *scores: float) -> Record:
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate(scores, start=1)
     ]
-    return Record(point, f"{point.lr}-{point.epochs}", HUNTED, "FINISHED", history)
+    return Record(point, f"{point.lr}-{point.epochs}", OPTUNA_SCHEMA, "FINISHED", history)
 
 
 def again(where: SearchContext, of: Record, *scores: float) -> None:
     """Store what the repetitions of a record come to, one score for each other seed."""
     for turn, score in enumerate(scores, start=1):
-        point = seeded(of, turn)
+        point = with_seed(of, turn)
         keep(where, point, [0.0] * (point.epochs - 1) + [score])
 
 
@@ -37,16 +37,16 @@ def test_a_mean_and_its_standard_error() -> None:
     found = Repeats(record(POINT, 0.9), 1, (0.9, 0.7, 0.8))
     assert found.mean == pytest.approx(0.8)
     assert found.error == pytest.approx(0.1 / math.sqrt(3))
-    assert found.safe == pytest.approx(0.8 - 0.1 / math.sqrt(3))
+    assert found.lower_bound == pytest.approx(0.8 - 0.1 / math.sqrt(3))
 
 
 def test_a_repetition_has_another_seed_and_ends_with_the_epoch_for_which_the_trial_stands() -> None:
     origin = record(POINT, 0.5, 0.9, 0.6)
-    others = [seeded(origin, turn) for turn in range(1, SEEDS)]
+    others = [with_seed(origin, turn) for turn in range(1, SEEDS)]
     assert len({POINT.seed, *(each.seed for each in others)}) == SEEDS
     assert [replace(each, seed=POINT.seed, epochs=POINT.epochs) for each in others] == [POINT] * (SEEDS - 1)
     assert {each.epochs for each in others} == {2}
-    top = seeded(record(replace(POINT, seed=2**32 - 1), 0.9), 1)
+    top = with_seed(record(replace(POINT, seed=2**32 - 1), 0.9), 1)
     assert top.seed == 1008
 
 

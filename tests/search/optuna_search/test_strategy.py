@@ -19,11 +19,20 @@ from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.samplers import study_storage
 from search.optuna_search.searcher import scheduler
 from search.optuna_search.space import Space
-from search.optuna_search.strategy import OptunaStrategy, best_over_folds, whole
+from search.optuna_search.strategy import OptunaStrategy, best_over_folds, with_stored_champion
 from search.session.session import Record
 from search.tasks.agr_task import Folded, settled
 from search.tasks.base import EpochMetrics
-from tests.search.hunts import BASE, HUNTED, SPACE, Finding, arena, hunt, keep, ledger
+from tests.search.optuna_search.fakes import (
+    BASE,
+    OPTUNA_SCHEMA,
+    SPACE,
+    FakeTrackerWithTrials,
+    arena,
+    ask_tell,
+    keep,
+    strategy,
+)
 from tests.search.parts import epoch
 
 BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calibration"])
@@ -34,16 +43,19 @@ BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calib
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ({"aims": BOTH, "scheduler": "asha"}, "--scheduler asha: found 2 aims; expected none with several"),
+        ({"objectives": BOTH, "scheduler": "asha"}, "--scheduler asha: found 2 objectives; expected none with several"),
         ({"folds": 4, "scheduler": "hyperband"}, "--scheduler hyperband: expected none with --score-folds"),
-        ({"aims": BOTH, "sampler": "cmaes"}, "--sampler cmaes: found 2 aims; expected tpe, random or nsga2"),
+        (
+            {"objectives": BOTH, "sampler": "cmaes"},
+            "--sampler cmaes: found 2 objectives; expected tpe, random or nsga2",
+        ),
         ({"folds": 4, "budget": Budget(3)}, "--budget 3: expected --score-folds 4 or more"),
         ({"space": Space({"lr": Range(0.1, 0.2)}, {})}, "--space: no epochs; expected a line epochs = ..."),
     ],
 )
 def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        hunt("nowhere", **others)
+        strategy("nowhere", **others)
     assert str(caught.value) == message
 
 
@@ -56,7 +68,7 @@ def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: s
     ],
 )
 def test_the_most_epochs_of_a_trial_are_the_spaces(space: Space, most: int) -> None:
-    assert hunt("nowhere", space=space).most_epochs == most
+    assert strategy("nowhere", space=space).most_epochs == most
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
@@ -72,18 +84,18 @@ def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> Non
 
 def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) -> None:
     where, other = arena(tmp_path / "a").subject, arena(tmp_path / "b").subject
-    first = hunt(tmp_path / "journal").study(where).study_name
-    assert hunt(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
+    first = strategy(tmp_path / "journal").study(where).study_name
+    assert strategy(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
     changed = [
-        hunt(tmp_path / "journal", seed=1).study(where),
-        hunt(tmp_path / "journal", scheduler="asha").study(where),
-        hunt(tmp_path / "journal", sampler="tpe").study(where),
-        hunt(tmp_path / "journal", folds=2).study(where),
-        hunt(tmp_path / "journal", aims=BOTH).study(where),
-        hunt(tmp_path / "journal", base=BASE | {"batch_size": 64}).study(where),
-        hunt(tmp_path / "journal", space=Space({"epochs": Range(2, 6)}, SPACE.fixed)).study(where),
-        hunt(tmp_path / "journal").study(replace(other, digest="other")),
-        hunt(tmp_path / "journal").study(replace(other, tags=dict(other.tags) | {"split_digest": "x"})),
+        strategy(tmp_path / "journal", seed=1).study(where),
+        strategy(tmp_path / "journal", scheduler="asha").study(where),
+        strategy(tmp_path / "journal", sampler="tpe").study(where),
+        strategy(tmp_path / "journal", folds=2).study(where),
+        strategy(tmp_path / "journal", objectives=BOTH).study(where),
+        strategy(tmp_path / "journal", base=BASE | {"batch_size": 64}).study(where),
+        strategy(tmp_path / "journal", space=Space({"epochs": Range(2, 6)}, SPACE.fixed)).study(where),
+        strategy(tmp_path / "journal").study(replace(other, digest="other")),
+        strategy(tmp_path / "journal").study(replace(other, tags=dict(other.tags) | {"split_digest": "x"})),
     ]
     assert len({first, *(study.study_name for study in changed)}) == len(changed) + 1
 
@@ -91,7 +103,7 @@ def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "random", "nsga2"])
 def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: Path, name: str) -> None:
     where = arena(tmp_path / "stages")
-    book = ledger(hunt(tmp_path / "journal", epochs=None, sampler=name), where)
+    book = ask_tell(strategy(tmp_path / "journal", epochs=None, sampler=name), where)
     for turn in range(8):
         asked = book.ask()
         assert asked is not None
@@ -105,9 +117,9 @@ def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: 
 def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
     where = arena(tmp_path / "stages").subject
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    study = hunt(url).study(where)
+    study = strategy(url).study(where)
     study.enqueue_trial({"lr": 0.01})
-    assert len(hunt(url).study(where).trials) == 1
+    assert len(strategy(url).study(where).trials) == 1
     study._storage.remove_session()
 
 
@@ -169,7 +181,7 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
     """A trial of the hunt's study, one fold after another, its stages stored."""
     study = made.study(where.subject)
     study.enqueue_trial(params)
-    book = ledger(made, where)
+    book = ask_tell(made, where)
     asked = book.ask()
     assert asked is not None
     for fold, series in enumerate(scores):
@@ -180,7 +192,7 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
 
 
 def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path) -> None:
-    where, made = arena(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=5)
+    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=5)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.9, 0.6))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.7, 0.8))
     ranking = made.train(where)
@@ -190,14 +202,14 @@ def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path
     ]
     assert where.session.trained == 0
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     assert len(tracker.runs[where.session.parent]["folders"]) == 1
 
 
 def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where, made = arena(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=10, folds=2)
+    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=10, folds=2)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.6, 0.9), (0.5, 0.8, 0.1))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.5, 0.6), (0.6, 0.6))
     champion = settled(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
@@ -214,9 +226,9 @@ def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_aga
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)
     ]
-    record = Record(point, "run", HUNTED, "FINISHED", history)
+    record = Record(point, "run", OPTUNA_SCHEMA, "FINISHED", history)
     with pytest.raises(AssertionError, match="neither Ray"):
-        whole(where, [record])
+        with_stored_champion(where, [record])
     keep(where, point, (0.5, 0.9))
-    assert whole(where, [record]) == [record]
-    assert whole(where, []) == []
+    assert with_stored_champion(where, [record]) == [record]
+    assert with_stored_champion(where, []) == []

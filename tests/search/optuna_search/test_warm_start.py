@@ -24,7 +24,7 @@ from search.optuna_search.space import Space, known_settings
 from search.session.session import FINISHED
 from search.tasks.agr_task import settled
 from search.tasks.base import ACCURACY, Objective
-from tests.search.hunts import BASE, SPACE, Finding, arena, hunt, keep, ledger
+from tests.search.optuna_search.fakes import BASE, SPACE, FakeTrackerWithTrials, arena, ask_tell, keep, strategy
 from tests.search.parts import epoch
 
 PARAMS = {"epochs": 5, "lr": 0.01, "gamma": 0.5, "seed": 0, "batch_size": 32, "model": "cnn", "dropout": 0.0}
@@ -46,7 +46,7 @@ def told(
     direction = StudyDirection.MAXIMIZE if aim.highest else StudyDirection.MINIMIZE
     study = others.get("study") or optuna.create_study(direction=direction)
     kinds = others.get("kinds") or known_settings()
-    return warm_start.tell(study, space, base, found, aim, kinds), study
+    return warm_start.add_finished(study, space, base, found, aim, kinds), study
 
 
 # Other searches
@@ -120,7 +120,7 @@ def test_what_a_search_logged_again_when_it_went_on_is_told_once() -> None:
 
 def test_what_the_study_itself_ran_is_not_told_to_it(tmp_path: Path) -> None:
     where = arena(tmp_path)
-    book = ledger(hunt(tmp_path / "journal"), where)
+    book = ask_tell(strategy(tmp_path / "journal"), where)
     asked = book.ask()
     assert asked is not None
     book.advance(asked, 0, [epoch(1), epoch(2)], read=False)
@@ -142,10 +142,10 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = arena(tmp_path)
-    made = hunt(tmp_path / "journal")
+    made = strategy(tmp_path / "journal")
     study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02)]
     made._begin(where, study, 0)
     tags = {name: where.subject.tags[name] for name in ("data_digest", "split_digest", "recipe")}
@@ -159,10 +159,10 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
 
 def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = arena(tmp_path)
-    made = hunt(tmp_path / "journal")
+    made = strategy(tmp_path / "journal")
     study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
     made._begin(where, study, 0)
     said = "known: none of 3 finished trials of earlier searches fits this one"
@@ -172,14 +172,14 @@ def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    "others", [{"warm_start": False}, {"folds": 2}, {"aims": (ACCURACY, Objective("val_ece", False, ""))}]
+    "others", [{"warm_start": False}, {"folds": 2}, {"objectives": (ACCURACY, Objective("val_ece", False, ""))}]
 )
 def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others: dict[str, Any]) -> None:
     where = arena(tmp_path)
-    made = hunt(tmp_path / "journal", **others)
+    made = strategy(tmp_path / "journal", **others)
     study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run()]
     made._begin(where, study, 0)
     assert [trial.system_attrs.get("fixed_params") for trial in study.trials] == [{"epochs": 4, "lr": 0.01}]
@@ -187,7 +187,7 @@ def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others
 
 def test_a_study_that_is_gone_on_with_does_not_begin_again(tmp_path: Path) -> None:
     where = arena(tmp_path)
-    made = hunt(tmp_path / "journal")
+    made = strategy(tmp_path / "journal")
     study = made.study(where.subject)
     made._begin(where, study, 3)
     assert study.trials == []
@@ -206,7 +206,7 @@ def dead() -> str:
 
 def begin(where: SearchContext, journal: Path, maker: str, scores: Sequence[float], end: bool) -> dict[str, Any]:
     """One trial of a study by another driver, its stages stored; returns its hyperparameters."""
-    book = ledger(hunt(journal), where)
+    book = ask_tell(strategy(journal), where)
     asked = book.ask()
     assert asked is not None
     asked.trial.set_user_attr("driver", maker)
@@ -219,8 +219,8 @@ def begin(where: SearchContext, journal: Path, maker: str, scores: Sequence[floa
 
 
 def recall(where: SearchContext, journal: Path) -> Any:
-    book = ledger(hunt(journal), where)
-    assert warm_start.recall(where, book, book._expand) == len(book.study.trials) - len(
+    book = ask_tell(strategy(journal), where)
+    assert warm_start.replay_study(where, book, book._expand) == len(book.study.trials) - len(
         book.study.get_trials(states=[TrialState.WAITING])
     )
     return book
@@ -273,5 +273,5 @@ def test_who_has_the_number_of_a_driver_in_another_container_takes_its_place(tmp
 def test_a_space_that_the_task_refuses_somewhere_is_refused_at_once() -> None:
     space = Space({"epochs": Range(2, 6), "lr": Range(0.01, 20.0)}, {"gamma": 0.5})
     with pytest.raises(SettingsError, match=r"--space: lr 20.0: expected above 0.0 to 10.0"):
-        warm_start.check(space, lambda config: (settled(config),))
-    warm_start.check(SPACE, lambda config: (settled(config),))
+        warm_start.check_space(space, lambda config: (settled(config),))
+    warm_start.check_space(SPACE, lambda config: (settled(config),))

@@ -25,7 +25,7 @@ from agr.registry.uri import BEST, CHALLENGER
 from agr.training.model import build
 from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
-from search.results.champion import Ending, conclude
+from search.results.champion import SearchResult, conclude
 from search.session.session import Session
 from tests.search.parts import FakeTracker, epoch, report, small_split
 
@@ -79,7 +79,7 @@ def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights
     return session
 
 
-def ended(tracker: FakeTracker, data: ImageSet, split: Split) -> tuple[Session, Ending]:
+def ended(tracker: FakeTracker, data: ImageSet, split: Split) -> tuple[Session, SearchResult]:
     session = finished(tracker, {1: 0.6, 2: 0.9, 3: 0.7})
     return session, conclude(session, data, split, TAGS, promote=False)
 
@@ -95,7 +95,7 @@ class Done:
 
     tracker: Registry
     session: Session
-    ending: Ending
+    ending: SearchResult
     data: ImageSet
     split: Split
 

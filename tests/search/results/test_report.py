@@ -9,13 +9,13 @@ import pytest
 
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
-from search.results.champion import Ending
+from search.results.champion import SearchResult
 from search.results.report import _others, next_commands
 from search.session.session import Record
 from search.tasks.agr_task import VOICES
 
-NOTHING = Ending([], None, None, "", "")
-BEST = Ending([], None, 3, "best", "")
+NOTHING = SearchResult([], None, None, "", "")
+BEST = SearchResult([], None, 3, "best", "")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_server_is_opened_and_shows_no_password(store: StoreUri) -> None:
 
 def test_a_registered_version_is_asked_by_its_alias_unless_it_is_a_trainable_of_ones_own(store: StoreUri) -> None:
     assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best clip.wav"]
-    assert next_commands(store, Ending([], None, 3, "best", "", model="digits"))[1:] == []
+    assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"))[1:] == []
 
 
 @pytest.mark.parametrize(

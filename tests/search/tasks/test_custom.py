@@ -31,7 +31,7 @@ from tests.search.parts import FakeTracker, bits
 DIGITS = "examples.digits:fit"
 BODY = """
 import numpy as np
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [3], "lr": [0.1], "name": ["a", "b"]}
 SPACE = "epochs = {low = 1, high = 3}"
 """
@@ -107,21 +107,27 @@ def test_a_function_that_is_not_there_is_named(write: Write) -> None:
     assert message(lambda: function_of(path)) == f"--trainable {path}: no function fit in it; expected fit(...)"
 
 
-@pytest.mark.parametrize("aim", ["", "AIM = 3", "AIM = ''", "AIM = '-'", "AIM = None"])
-def test_a_module_has_an_aim(write: Write, aim: str) -> None:
-    path = write(f"{aim}\nGRID = {{'epochs': [1]}}\n", FIT)
-    assert message(lambda: custom.subject(path)).startswith(f"--trainable {path}: AIM ")
+@pytest.mark.parametrize("line", ["", "OBJECTIVE = 3", "OBJECTIVE = ''", "OBJECTIVE = '-'", "OBJECTIVE = None"])
+def test_a_module_names_its_objective(write: Write, line: str) -> None:
+    path = write(f"{line}\nGRID = {{'epochs': [1]}}\n", FIT)
+    assert message(lambda: custom.subject(path)).startswith(f"--trainable {path}: OBJECTIVE ")
 
 
-def test_an_aim_with_a_minus_is_to_be_low(write: Write) -> None:
-    low = objective_of(write("AIM = '-val_loss'"))
+def test_a_module_with_the_former_name_of_the_objective_is_told_the_new_one(write: Write) -> None:
+    path = write("AIM = '-val_loss'", FIT)
+    expected = f"--trainable {path}: found AIM, which is now OBJECTIVE; expected OBJECTIVE = '-val_loss'"
+    assert message(lambda: objective_of(path)) == expected
+
+
+def test_an_objective_with_a_minus_is_minimised(write: Write) -> None:
+    low = objective_of(write("OBJECTIVE = '-val_loss'"))
     assert (low.metric, low.highest, low.says) == ("val_loss", False, "val loss")
-    assert objective_of(write("AIM = 'val_accuracy'")).highest
+    assert objective_of(write("OBJECTIVE = 'val_accuracy'")).highest
 
 
 @pytest.mark.parametrize("grid", ["", "GRID = [1]", "GRID = {'lr': [1]}", "GRID = {'epochs': []}", "GRID = {}"])
 def test_a_module_has_a_grid_with_epochs(write: Write, grid: str) -> None:
-    path = write(f"AIM = 'a'\n{grid}\n", FIT)
+    path = write(f"OBJECTIVE = 'a'\n{grid}\n", FIT)
     found = message(lambda: custom.grid_of(path))
     assert found.startswith(f"--trainable {path}: GRID ")
     assert found.endswith("; expected lists of values by name, epochs among them")
@@ -140,16 +146,16 @@ def test_axes_given_take_the_place_of_the_grids_own(write: Write) -> None:
 def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None:
     path = write(BODY.replace("SPACE", "PLACE"), FIT)
     options = argparse.Namespace(**vars(run_optuna.parse([])) | {"trainable": path})
-    assert message(lambda: optuna_options.custom(options)) == (
+    assert message(lambda: optuna_options.custom_search(options)) == (
         f"--trainable {path}: no SPACE in it; expected one, or --space FILE"
     )
     (tmp_path / "space.toml").write_text("epochs = {low = 1, high = 4}\nname = {choices = ['a', 'c']}\n")
     options.space = tmp_path / "space.toml"
-    subject, hunt = optuna_options.custom(options)
+    subject, hunt = optuna_options.custom_search(options)
     assert (hunt.most_epochs, dict(hunt.base), dict(hunt.first)) == (4, {"lr": 0.1}, {"epochs": 3, "name": "a"})
     assert subject.task.kind.axes == ("epochs", "name")
     options.space.write_text("depth = {low = 1, high = 4}\n")
-    assert message(lambda: optuna_options.custom(options)) == (
+    assert message(lambda: optuna_options.custom_search(options)) == (
         f"{options.space}, line 1: depth: unknown name; expected one of epochs, lr, name"
     )
 

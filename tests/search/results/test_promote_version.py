@@ -13,7 +13,7 @@ from agr.inference import bundle
 from agr.registry.records import Version
 from agr.registry.uri import BEST, CHALLENGER
 from search.results import champion, promotion
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 
 
 @dataclass
@@ -59,7 +59,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
 def promote(registry: Rivalled, forced: bool = False) -> tuple[str, str]:
     nothing: Any = None
     fake: Any = registry
-    return award(fake, 10, functools.partial(champion._judge, fake, nothing, nothing, nothing), forced)
+    return promote_version(fake, 10, functools.partial(champion._judge, fake, nothing, nothing, nothing), forced)
 
 
 def test_judged_against_whoever_is_best_when_the_alias_moves(judged: list[Path | None]) -> None:

@@ -25,13 +25,13 @@ from search.tasks.agr_task import VOICES, AgrPoint, Voices
 from search.tasks.base import ACCURACY, Kind, Point
 from tests.search.parts import FakeTracker, epoch, made_stage, small_split
 
-HUNTED = replace(VOICES, best_epoch=True, prunes=True)
+OPTUNA_SCHEMA = replace(VOICES, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
 BASE = {"seed": 0, "batch_size": 32, "model": "cnn"}
 
 
 @dataclass
-class Finding(FakeTracker):
+class FakeTrackerWithTrials(FakeTracker):
     """A tracker that has finished trials of other searches."""
 
     found: list[FinishedTrial] = field(default_factory=list)
@@ -46,10 +46,10 @@ def forbidden(*_: object, **__: object) -> Any:
     raise AssertionError("neither Ray nor an ending is wanted here")
 
 
-def arena(folder: Path, kind: Kind[AgrPoint] = HUNTED) -> SearchContext:
-    """An arena of which nothing may be trained. Its tracker is a `Finding`."""
+def arena(folder: Path, kind: Kind[AgrPoint] = OPTUNA_SCHEMA) -> SearchContext:
+    """An arena of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
     data, split = small_split()
-    tracker, store = Finding(), StageStore(str(folder))
+    tracker, store = FakeTrackerWithTrials(), StageStore(str(folder))
     session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
     task = Voices(data, split, inner(data, split, 2), kind)
@@ -68,7 +68,7 @@ def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics:
         where.store.put(where.lineage(point).key(point.rates()[:count]), Stage(state, ("old",) * count, {}))
 
 
-def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
+def strategy(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
     """A hunt on the space above, whose study is in this file."""
     known: dict[str, Any] = {
         "space": SPACE,
@@ -77,7 +77,7 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaS
         "budget": Budget(epochs),
         "sampler": "random",
         "scheduler": "none",
-        "aims": (ACCURACY,),
+        "objectives": (ACCURACY,),
         "folds": 0,
         "repeat_best": 0,
         "warm_start": True,
@@ -88,6 +88,6 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaS
     return OptunaStrategy(**(known | others))
 
 
-def ledger(made: OptunaStrategy, where: SearchContext) -> AskTell:
-    """A hunt's ledger, as it makes it itself."""
-    return made.ledger(where, made.study(where.subject))
+def ask_tell(made: OptunaStrategy, where: SearchContext) -> AskTell:
+    """A hunt's ask_tell, as it makes it itself."""
+    return made.ask_tell(where, made.study(where.subject))
