@@ -1,24 +1,17 @@
-"""The pictures of a search with Optuna: Optuna's plots in this project's style, and the best score against epochs.
+"""The plots of a search with Optuna: Optuna's own in this project's style, and the best score against epochs.
 
-    draw(study, folder, "name of the search", spent=[(5, 0.81), (12, 0.86)], objectives=["val_balanced_accuracy"])
+best_so_far.png      if `spent` is not empty
+history.png          if a trial has a score
+slice.png, parallel.png   if a hyperparameter differs between such trials
+contour.png          if two differ, and the scores do
+importances.png      as contour.png, for the study's own trials, if the best can be told from the others
+pareto.png           if a trial finished, and there are two or three objectives
+pareto.csv           if a trial finished, and there are two or more objectives
 
-best_so_far.png    drawn if `spent` is not empty
-history.png        if a trial has a score
-slice.png          if a hyperparameter differs between such trials
-parallel.png       as slice.png
-contour.png        as slice.png, if two hyperparameters do, and not all scores are the same
-importances.png    as contour.png, of the study's own trials, if the best can be told from the others
-pareto.png         if a trial finished, and there are two or three objectives
-pareto.csv         if a trial finished, and there are two objectives or more
-
-What cannot be drawn is left out silently. A pruned trial counts with the best score that it reported; Optuna's own
-plots leave such trials out, which are most of a search that prunes. With several objectives, all pictures but pareto.png show
-the first.
-
-Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023): how much the density of a hyperparameter among the best
-trials differs from that among all. It shows what makes a trial one of the best; what separates bad trials from worse
-ones, mostly learning rates that are far too high, does not count. It needs Parzen estimators only, while fANOVA's
-random forest needs more than some tens of trials.
+A pruned trial counts with the best score that it reported; Optuna's own plots leave pruned trials out. With several
+objectives, all plots but pareto.png show the first. Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023):
+how far the density of a hyperparameter among the best trials differs from that among all. They need fewer trials than
+fANOVA, and do not count what separates bad trials from worse ones.
 """
 
 from __future__ import annotations
@@ -39,17 +32,17 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
-    """Write every picture that can be drawn into `folder`. Matplotlib is set to draw without a window system.
+    """Write every plot that can be drawn into `folder`. Sets Matplotlib's backend to agg.
 
     Args:
         study: The study.
-        folder: Where the pictures go; it has to exist.
-        title: The first line of every picture.
-        spent: In order, epochs trained so far in the whole search, and the latest or best score by then.
+        folder: An existing folder.
+        title: The first line of every plot.
+        spent: Pairs of epochs trained so far by the whole search, and the score at that time.
         objectives: The names of the study's values.
 
     Raises:
-        AgrError: There are not as many objectives as values.
+        AgrError: The study has another number of objectives.
     """
     from search.optuna_search import plots
 
@@ -72,7 +65,7 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
 
 
 def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
-    """The pictures that look at hyperparameters, the most important first. own: the study's own trials alone."""
+    """The plots of hyperparameters, the most important first. own: the view of the study's own trials."""
     from search.optuna_search import plots
 
     shares = importances(own)
@@ -86,7 +79,7 @@ def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
 
 
 def write_pareto(study: Study, objectives: Sequence[str], path: Path) -> None:
-    """A table of the trials that no other one beats in every aim, best of the first aim first."""
+    """Write the trials of the Pareto front as CSV, sorted by the first objective."""
     sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
     front = sorted(study.best_trials, key=lambda trial: sign * trial.values[0])
     names = list(dict.fromkeys(name for trial in front for name in trial.params))
@@ -99,7 +92,7 @@ def write_pareto(study: Study, objectives: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (matplotlib)."""
+    """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (Matplotlib)."""
     import matplotlib
     import optuna
     from optuna.exceptions import ExperimentalWarning

@@ -1,4 +1,4 @@
-"""A view of an Optuna study for the pictures: which trials count, and which parameters mattered."""
+"""A view of an Optuna study for its plots: the trials that count, and the importance of hyperparameters."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.trial import FrozenTrial
 
-BEST_TRIALS = 5  # at least so many count as the best for PED-ANOVA
+BEST_TRIALS = 5  # the fewest trials that PED-ANOVA compares with the others
 
 
 @dataclass(frozen=True)
 class View:
-    """What a picture shows of a study."""
+    """What a plot shows of a study."""
 
-    study: Study  # a copy that has the first aim only, and in which pruned trials are finished
+    study: Study  # a copy with the first objective only, in which pruned trials count as finished
     trials: Sequence[FrozenTrial]  # those with finite scores
     names: Sequence[str]  # the hyperparameters that differ between them
     pruned: int  # how many of them were pruned
-    aim: str  # the name of the score
-    title: str  # the first line of every picture
+    objective: str  # the name of the score
+    title: str  # the first line of every plot
 
     @property
     def sign(self) -> float:
-        """The factor that makes lower scores better."""
+        """The factor by which lower scores become better."""
         return -1.0 if self.study.direction.name == "MAXIMIZE" else 1.0
 
     @property
@@ -38,16 +38,13 @@ class View:
 
     @property
     def trial_counts(self) -> str:
-        """How many trials a picture shows."""
+        """How many trials a plot shows, as text."""
         cut = f" ({self.pruned} pruned)" if self.pruned else ""
         return f"{len(self.trials)} of {len(self.study.get_trials(deepcopy=False))} trials{cut}"
 
 
 def own_trials(study: Study) -> Study:
-    """A study without the trials of other searches, for importances.
-
-    A grid's trials differ in few hyperparameters, so those that they have in common would seem important.
-    """
+    """A copy without the trials of other searches, whose common hyperparameters would seem important."""
     import optuna
 
     copy = optuna.create_study(directions=study.directions)
@@ -55,8 +52,8 @@ def own_trials(study: Study) -> Study:
     return copy
 
 
-def view_of(study: Study, aim: str, title: str) -> View:
-    """A copy of a study for its pictures: the first aim only, with the same trial numbers.
+def view_of(study: Study, objective: str, title: str) -> View:
+    """A copy of a study with the first objective only and the same trial numbers.
 
     Optuna's plots have an argument `target` for this, but with it they, and PED-ANOVA, assume that lower is better.
     """
@@ -73,11 +70,11 @@ def view_of(study: Study, aim: str, title: str) -> View:
     names = [name for name in shared if any(trial.params[name] != first[name] for trial in trials)]
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     pruned = sum(states[trial.number] == TrialState.PRUNED for trial in trials)
-    return View(copy, trials, names, pruned, aim, title)
+    return View(copy, trials, names, pruned, objective, title)
 
 
 def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
-    """The trial as a finished one with its score; as a failed one if it has none."""
+    """A finished trial with the trial's score, or a failed one if it has none."""
     from optuna.trial import TrialState, create_trial
 
     better = max if study.directions[0].name == "MAXIMIZE" else min
@@ -92,7 +89,7 @@ def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
 
 
 def importances(view: View) -> dict[str, float]:
-    """PED-ANOVA's shares by name, largest first; {} if there is too little to compare."""
+    """PED-ANOVA's importances by name, largest first; {} if there are too few trials or hyperparameters."""
     import optuna
 
     if len(view.names) < 2 or not quantile(view):
@@ -101,14 +98,14 @@ def importances(view: View) -> dict[str, float]:
 
 
 def evaluator(view: View) -> PedAnovaImportanceEvaluator:
-    """PED-ANOVA with the share of best trials that suits this study."""
+    """PED-ANOVA with this study's share of best trials."""
     from optuna.importance import PedAnovaImportanceEvaluator
 
     return PedAnovaImportanceEvaluator(target_quantile=quantile(view))
 
 
 def quantile(view: View) -> float:
-    """The share of trials that count as the best: a tenth or five, at most half; 0 if equal scores make it all."""
+    """The share of trials that count as the best: a tenth, at least BEST_TRIALS, at most half; 0 if all would."""
     if len(view.trials) < 2:
         return 0.0
     share = min(0.5, max(0.1, BEST_TRIALS / len(view.trials)))

@@ -319,7 +319,7 @@ def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> N
     states = [trial.state for trial in ask_tell.study.trials]
     assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
     assert told(ask_tell).user_attrs["reason"] == "width 9: too wide"
-    assert ask_tell.left == 4 - ask_tell.asked[0].epochs
+    assert ask_tell.left == 4 - ask_tell.trials[0].epochs
 
 
 def test_a_space_of_which_everything_is_refused_is_said_to_be_one() -> None:

@@ -76,7 +76,7 @@ def test_who_would_compute_what_another_is_about_to_waits_without_a_worker() -> 
     searcher.on_trial_result("a", result([4]))
     assert isinstance(searcher.suggest("b"), dict)
     assert isinstance(searcher.suggest("c"), dict)
-    assert len(ask_tell.asked) == 3
+    assert len(ask_tell.trials) == 3
 
 
 def test_when_the_one_that_others_wait_for_dies_the_next_takes_over() -> None:
@@ -140,11 +140,11 @@ def test_of_several_folds_all_run_before_another_trial_is_asked() -> None:
     claimed: list[Sequence[Point]] = []
     searcher = StudySearcher(ask_tell, KIND, 2, claimed.append, lambda: None)
     configs = [searcher.suggest("a"), searcher.suggest("b")]
-    assert (len(ask_tell.asked), len(claimed), len(claimed[0])) == (1, 1, 3)
+    assert (len(ask_tell.trials), len(claimed), len(claimed[0])) == (1, 1, 3)
     searcher.on_trial_complete("a", result([1, 2]))
     configs.append(searcher.suggest("c"))
     assert [config["fold"] for config in configs if isinstance(config, dict)] == [1, 2, 3]
-    assert len(ask_tell.asked) == 1
+    assert len(ask_tell.trials) == 1
 
 
 def test_ray_may_pickle_it_with_all_that_it_holds() -> None:

@@ -166,7 +166,7 @@ def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: 
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
     made._begin(where, study, 0)
     said = "known: none of 3 finished trials of earlier searches fits this one"
-    assert capsys.readouterr().out == f"{said}: outside the space, or different, is gamma, lr\n"
+    assert capsys.readouterr().out == f"{said}; outside its space, or different: gamma, lr\n"
     waiting = study.get_trials(states=[TrialState.WAITING])
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [dict(made.first)]
 
@@ -209,13 +209,13 @@ def begin(where: SearchContext, journal: Path, maker: str, scores: Sequence[floa
     book = ask_tell(strategy(journal), where)
     asked = book.ask()
     assert asked is not None
-    asked.trial.set_user_attr("driver", maker)
+    asked.optuna_trial.set_user_attr("driver", maker)
     for number, score in enumerate(scores, start=1):
         book.advance(asked, 0, [epoch(number, val_balanced_accuracy=score)], read=False)
     keep(where, asked.points[0], scores)
     if end:
         book.end(asked, 0)
-    return dict(asked.trial.params)
+    return dict(asked.optuna_trial.params)
 
 
 def recall(where: SearchContext, journal: Path) -> Any:
