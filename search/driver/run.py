@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
 from agr.errors import AgrError
+from agr.registry.uri import STORE
 from search.driver.context import SearchContext, Strategy, _scratch
 from search.driver.mlflow_run import common_tags, open_session
 from search.outbox.mlflow_process import MlflowProcess
-from search.plan import STORE, Plan
+from search.plan import Plan
 from search.problems.problem import Problem
 from search.results import report
 from search.session.session import FAILED, FINISHED, KILLED, Session
@@ -50,9 +51,9 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
                     plan, subject, session, device, store, lease, functools.partial(_ready, session, start)
                 )
                 ranking = strategy.train(arena)
-                ending = subject.conclude(session, tags, plan.promote, ranking)
+                result = subject.conclude(session, tags, plan.promote, ranking)
             session.settle()
-            report.print_summary(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED

@@ -3,7 +3,7 @@
     ask_tell = AskTell(study, space, expand, Budget(epochs=150), kind, values)
     trial = ask_tell.ask()                       # None once the budget is spent
 
-A trial is scored by its best epoch. The score of a trial on several folds is, after each epoch, the mean over the folds.
+A trial is scored by its best epoch; on several folds, the score of an epoch is the mean over the folds.
 """
 
 from __future__ import annotations

@@ -22,13 +22,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import matplotlib
+import optuna
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning
 
 from agr.errors import AgrError
+from search.optuna_search import plots
 from search.optuna_search.study_view import View, evaluator, importances, own_trials, quantile, view_of
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
@@ -44,8 +46,6 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
     Raises:
         AgrError: The study has another number of objectives.
     """
-    from search.optuna_search import plots
-
     if len(objectives) != len(study.directions):
         raise AgrError(
             f"objectives {', '.join(objectives)}: expected {len(study.directions)}, as many as the study has"
@@ -66,8 +66,6 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
 
 def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
     """The plots of hyperparameters, the most important first. own: the view of the study's own trials."""
-    from search.optuna_search import plots
-
     shares = importances(own)
     ranked = sorted(view.names, key=lambda name: -shares.get(name, 0.0))
     plots.slices(view, ranked, folder / "slice.png")
@@ -93,10 +91,6 @@ def write_pareto(study: Study, objectives: Sequence[str], path: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (Matplotlib)."""
-    import matplotlib
-    import optuna
-    from optuna.exceptions import ExperimentalWarning
-
     matplotlib.use("agg")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     before = optuna.logging.get_verbosity()

@@ -8,22 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from optuna import Study
+from optuna.importance import BaseImportanceEvaluator
 from optuna.visualization import matplotlib as optuna_plots
 
 from agr.plots import search
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.importance import BaseImportanceEvaluator
-
-    from search.optuna_search.study_view import View
+from search.optuna_search.study_view import View
 
 SIZE = (8.0, 4.8)  # inches
 COLUMNS = 4  # panels in a row

@@ -1,7 +1,7 @@
 """The strategy of `run_optuna.py`: an Optuna study proposes trials, a scheduler prunes them, a budget ends the search.
 
-A trial stands for its best epoch. The study's storage, the stage store and MLflow let the same command continue after a
-kill, and let a search learn from others on the same data and split.
+The study's storage, the stage store and MLflow let the same command continue after a kill, and let a search learn from
+others on the same data and split.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class OptunaStrategy:
     """A search with Optuna; `run_optuna.py --help` explains each flag."""
 
     space: Space
-    base: Config  # the settings of every trial besides those of the space
-    first: Config  # the hyperparameters that are tried first
+    base: Config  # the settings outside the space, the same for every trial
+    first: Config  # the hyperparameters of the first trial
     budget: Budget
     sampler: str
     scheduler: str
     objectives: tuple[Objective, ...]
-    folds: int  # for scoring; 0: trials are scored on the validation speakers of the search's own split
+    folds: int  # for scoring; 0 scores trials on the validation speakers of the search's own split
     repeat_best: int
     warm_start: bool
     storage: str
@@ -66,7 +66,7 @@ class OptunaStrategy:
             raise SettingsError("--space: no epochs; expected a line epochs = ...")
 
     def axes(self, subject: Problem) -> Mapping[str, object]:
-        """Sampler, scheduler, objectives, budget and space, as MLflow's parameters."""
+        """The MLflow parameters: sampler, scheduler, objectives, budget and space."""
         names = {
             "sampler": self.sampler,
             "scheduler": self.scheduler,
@@ -77,7 +77,7 @@ class OptunaStrategy:
 
     @property
     def most_epochs(self) -> int:
-        """The most epochs that a trial may have."""
+        """The most epochs of a trial."""
         item = self.space.varied.get("epochs")
         return max(int(end) for end in (item.ends() if item else (self.space.fixed["epochs"],)))
 
@@ -88,7 +88,7 @@ class OptunaStrategy:
         return f"{epochs}, {self.sampler}, {self.scheduler},"
 
     def expand(self, subject: Problem) -> Expand:
-        """A function that makes the points of a configuration, one for each fold."""
+        """A function from a configuration to its points, one for each fold."""
         folds = range(1, self.folds + 1) if self.folds else (0,)
 
         def points(config: Config) -> tuple[Point, ...]:
@@ -98,11 +98,11 @@ class OptunaStrategy:
         return points
 
     def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
-        """False: what the study will propose is not known beforehand."""
+        """False: it is not known beforehand what the study will propose."""
         return False
 
     def train(self, arena: SearchContext) -> Sequence[Record]:
-        """Ask and train until the budget is spent, then rank and draw; returns the ranking."""
+        """Train what the study proposes until the budget is spent, then draw; returns the ranking."""
         study = self.study(arena.subject)
         ask_tell = self.ask_tell(arena, study)
         known = warm_start.replay_study(arena, ask_tell, self.expand(arena.subject))
@@ -114,30 +114,30 @@ class OptunaStrategy:
         return ranking
 
     def ask_tell(self, arena: SearchContext, study: optuna.Study) -> AskTell:
-        """The study within this search's budget."""
+        """The study with this search's budget."""
         expand, kind = self.expand(arena.subject), arena.subject.task.kind
         return AskTell(study, self.space, expand, self.budget, kind, self._values, arena.known)
 
     def study(self, subject: Problem) -> optuna.Study:
-        """The study of this data, split, space and way of searching; created if there is none."""
+        """The study of this data, split, space and strategy; created if there is none."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         what = (subject.digest, subject.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
-        own = (*what, *(aim.metric for aim in self.objectives), self.folds, sorted(self.base.items()), self.seed)
+        own = (*what, *(each.metric for each in self.objectives), self.folds, sorted(self.base.items()), self.seed)
         return optuna.create_study(
             storage=study_storage(self.storage),
             study_name=f"{subject.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
-            directions=["maximize" if aim.highest else "minimize" for aim in self.objectives],
+            directions=["maximize" if each.highest else "minimize" for each in self.objectives],
             sampler=sampler(self.sampler, self.seed),
             load_if_exists=True,
         )
 
     def _values(self, config: Config, epochs: Sequence[EpochMetrics]) -> list[float]:
         known = dict(self.base) | dict(config)
-        each = [[measured(aim, known, epoch) for epoch in epochs] for aim in self.objectives]
-        return [sum(values) / len(values) for values in each]
+        values = [[measured(each, known, epoch) for epoch in epochs] for each in self.objectives]
+        return [sum(folds) / len(folds) for folds in values]
 
     def _begin(self, arena: SearchContext, study: optuna.Study, known: int) -> None:
-        """Add the trials of other searches to the study; enqueue the best of them, or else the usual settings."""
+        """Add the trials of other searches to the study; enqueue the best of them, or else the default settings."""
         best: Sequence[Config] = []
         if self.warm_start and not self.folds and len(self.objectives) == 1:
             tags = {name: str(arena.subject.tags[name]) for name in warm_start.TAGS if name in arena.subject.tags}
@@ -151,40 +151,39 @@ class OptunaStrategy:
             elif found and not known:
                 print(warm_start.describe_mismatches(self.space, self.base, found, self.objectives[0], self.kinds))
         if self.budget.epochs is not None and self.budget.epochs < self.most_epochs and not known:
-            print(
-                f"--budget {self.budget.epochs}: a trial may want up to {self.most_epochs} epochs, so few will be tried"
-            )
+            print(f"--budget {self.budget.epochs}: one trial may take {self.most_epochs} epochs, so few will be tried")
         for params in [] if known else best[:1] or [self.first]:
             study.enqueue_trial(dict(params), skip_if_exists=False)
 
     def _rank(self, arena: SearchContext, ask_tell: AskTell) -> tuple[list[Record], list[Repeats]]:
-        """All that finished, best first; the weights of the first one are there, on the search's own split."""
+        """Rank the finished trials; the first has weights, trained on the search's own split."""
         arena.session.noting = False
         finished = arena.session.finished()
         arena = arena.with_last_epoch()
         if self.folds:
-            finished = self._trained_whole(arena, ask_tell)
+            finished = self._train_best(arena, ask_tell)
         ranking, repeats = rank(finished, self.objectives), list[Repeats]()
         if self.repeat_best and ranking:
             repeats, ranking = repeat(arena, ranking, self.repeat_best)
             print(*repeats, sep="\n")
         return with_stored_champion(arena, ranking), repeats
 
-    def _trained_whole(self, arena: SearchContext, ask_tell: AskTell) -> list[Record]:
-        """The point that is best over the folds, trained on the search's own training speakers."""
+    def _train_best(self, arena: SearchContext, ask_tell: AskTell) -> list[Record]:
+        """Train the point that is best over the folds on the training speakers of the search's own split."""
         best = best_over_folds(ask_tell.study, self.objectives)
         if best is None:
             return []
-        aim = self.objectives[0]
-        print(f"folds: {aim.says} {aim.value(best.user_attrs['score']):.4f}, the mean over {self.folds}, of the best")
+        objective = self.objectives[0]
+        score = objective.value(best.user_attrs["score"])
+        print(f"best mean over {self.folds} folds: {objective.says} {score:.4f}")
         return retrain(arena, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
 
     def _draw(self, arena: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            names = [aim.says for aim in self.objectives]
-            session, aim = arena.session, self.objectives[0]
+            names = [each.says for each in self.objectives]
+            session, objective = arena.session, self.objectives[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
-            spent = [(trained, aim.value(score)) for trained, score in curve]
+            spent = [(trained, objective.value(score)) for trained, score in curve]
             title = titled(session.name, arena.subject.tags)
             figures.draw(study, Path(folder), title, spent, names)
             if repeats:
@@ -197,7 +196,7 @@ class OptunaStrategy:
 
 
 def with_stored_champion(arena: SearchContext, ranking: Sequence[Record]) -> list[Record]:
-    """The ranking; if the stage for which its first stands is gone from the store, that one is trained again."""
+    """The ranking; if the stage of its first record is gone from the store, that point is trained again."""
     first = ranking[0] if ranking else None
     if first is None or arena.store is None:
         return list(ranking)
@@ -208,24 +207,24 @@ def with_stored_champion(arena: SearchContext, ranking: Sequence[Record]) -> lis
 
 
 def best_over_folds(study: optuna.Study, objectives: Sequence[Objective] = ()) -> optuna.trial.FrozenTrial | None:
-    """The trial with the best mean over folds, pruned ones included; with several objectives, by their rule."""
+    """The trial with the best mean over folds, including pruned ones; several objectives count as in `rank`."""
     ended = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
     ended.sort(key=lambda trial: -trial.user_attrs["score"])
     if len(objectives) > 1:
-        signs = [1 if aim.highest else -1 for aim in objectives]
+        signs = [1 if each.highest else -1 for each in objectives]
         ended = rank_by_scores(ended, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in ended])
     return ended[0] if ended else None
 
 
 def _note(arena: SearchContext, ask_tell: AskTell) -> None:
-    """Give the session the best mean over folds, since it sees the folds of a trial one by one."""
+    """Pass the best mean over folds on to the session, which sees only single folds."""
     best = best_over_folds(ask_tell.study)
-    if best is not None and len(ask_tell.asked[0].points) > 1:
+    if best is not None and len(ask_tell.trials[0].points) > 1:
         arena.session.note_score(best.user_attrs["score"])
 
 
 def _tune(arena: SearchContext, ask_tell: AskTell, strategy: OptunaStrategy) -> None:
-    """Ask and train until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
+    """Train what the study proposes until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
     if not ask_tell.spendable:
         return
     job, slots = arena.job({strategy.most_epochs})
@@ -233,18 +232,7 @@ def _tune(arena: SearchContext, ask_tell: AskTell, strategy: OptunaStrategy) -> 
     from search.optuna_search.searcher import StudySearcher, scheduler
     from search.runtime.tuning import tune_points
 
-    searcher = StudySearcher(
-        ask_tell, arena.subject.task.kind, slots.workers, arena.claim, lambda: _note(arena, ask_tell)
-    )
-    cuts = scheduler(strategy.scheduler, strategy.most_epochs)
-    budget = ask_tell.budget
-    tune_points(
-        arena.session,
-        searcher,
-        job,
-        slots,
-        strategy.title,
-        budget.epochs,
-        scheduler=cuts,
-        stop=lambda *_: budget.over(),
-    )
+    kind, budget = arena.subject.task.kind, ask_tell.budget
+    searcher = StudySearcher(ask_tell, kind, slots.workers, arena.claim, lambda: _note(arena, ask_tell))
+    pruner, stop = scheduler(strategy.scheduler, strategy.most_epochs), lambda *_: budget.over()
+    tune_points(arena.session, searcher, job, slots, strategy.title, budget.epochs, scheduler=pruner, stop=stop)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.importance import PedAnovaImportanceEvaluator
-    from optuna.trial import FrozenTrial
+import optuna
+from optuna import Study
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 BEST_TRIALS = 5  # the fewest trials that PED-ANOVA compares with the others
 
@@ -45,8 +44,6 @@ class View:
 
 def own_trials(study: Study) -> Study:
     """A copy without the trials of other searches, whose common hyperparameters would seem important."""
-    import optuna
-
     copy = optuna.create_study(directions=study.directions)
     copy.add_trials([trial for trial in study.get_trials(deepcopy=False) if "run_id" not in trial.user_attrs])
     return copy
@@ -57,9 +54,6 @@ def view_of(study: Study, objective: str, title: str) -> View:
 
     Optuna's plots have an argument `target` for this, but with it they, and PED-ANOVA, assume that lower is better.
     """
-    import optuna
-    from optuna.trial import TrialState
-
     copy = optuna.create_study(direction=study.directions[0])
     for trial in study.get_trials(deepcopy=False):
         copy.add_trial(_finished(trial, study))
@@ -75,8 +69,6 @@ def view_of(study: Study, objective: str, title: str) -> View:
 
 def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
     """A finished trial with the trial's score, or a failed one if it has none."""
-    from optuna.trial import TrialState, create_trial
-
     better = max if study.directions[0].name == "MAXIMIZE" else min
     reported = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
     if trial.state == TrialState.COMPLETE:
@@ -90,8 +82,6 @@ def _finished(trial: FrozenTrial, study: Study) -> FrozenTrial:
 
 def importances(view: View) -> dict[str, float]:
     """PED-ANOVA's importances by name, largest first; {} if there are too few trials or hyperparameters."""
-    import optuna
-
     if len(view.names) < 2 or not quantile(view):
         return {}
     return optuna.importance.get_param_importances(view.study, evaluator=evaluator(view), params=list(view.names))
@@ -99,8 +89,6 @@ def importances(view: View) -> dict[str, float]:
 
 def evaluator(view: View) -> PedAnovaImportanceEvaluator:
     """PED-ANOVA with this study's share of best trials."""
-    from optuna.importance import PedAnovaImportanceEvaluator
-
     return PedAnovaImportanceEvaluator(target_quantile=quantile(view))
 
 

@@ -54,12 +54,7 @@ def _replay(arena: SearchContext, trial: optuna.trial.FrozenTrial, points: Seque
 
 
 def add_finished(
-    study: optuna.Study,
-    space: Space,
-    base: Config,
-    found: Sequence[FinishedTrial],
-    objective: Objective,
-    types: Types,
+    study: optuna.Study, space: Space, base: Config, found: Sequence[FinishedTrial], objective: Objective, types: Types
 ) -> list[dict[str, Value]]:
     """Add the finished trials of other searches to a study.
 

@@ -1,6 +1,6 @@
-"""A search of your own trainable: its points, how its trials are read, and its champion in the registry.
+"""The problem of a trainable: its points, the description of its trials, and its champion in the registry.
 
-The champion is registered under the module's own name: `weights.safetensors`, the state that `fit` reported, and
+The champion is registered under the module's name, as `weights.safetensors`, the state that `fit` reported, and
 `config.json`. The alias `best` moves to it if its score is better than that of the best version so far.
 """
 
@@ -42,24 +42,24 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
-    """What is searched.
+    """The problem of a trainable.
 
     Args:
         path: The trainable, `module:function`.
-        axes: The settings by which trials are named; by default those of GRID.
-        optuna: Whether Optuna chooses the trials, and may end them early.
+        axes: The settings that name trials; by default those of GRID.
+        optuna: Whether Optuna chooses the trials, and may prune them.
 
     Raises:
-        SettingsError: The module does not have what `search.tasks.custom` asks for.
+        SettingsError: The module lacks something that `search.tasks.custom` requires.
     """
     function_of(path)
-    aim = objective_of(path)
+    objective = objective_of(path)
     kind = Kind(
         functools.partial(point_of, path),
         Reported,
-        aim,
+        objective,
         tie="",
-        columns={aim.metric: aim.says},
+        columns={objective.metric: objective.says},
         axes=tuple(axes or grid_of(path)),
         best_epoch=optuna,
         prunes=optuna,
@@ -73,7 +73,7 @@ def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) 
         params={},
         digest=source,
         source=path,
-        lines=(f"{path}, {aim.says}",),
+        lines=(f"{path}, {objective.says}",),
         conclude=functools.partial(conclude, path=path),
         experiment=model,
         model=model,
@@ -81,7 +81,7 @@ def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) 
 
 
 def grid_of(path: str, given: Mapping[str, Sequence[object] | None] | None = None) -> dict[str, Sequence[object]]:
-    """The axes of a grid: the module's GRID, or the values given in its place. Raises: SettingsError."""
+    """The axes of the grid: the module's GRID, with some values replaced. Raises: SettingsError."""
     grid = getattr(module_of(path), "GRID", None)
     if not isinstance(grid, Mapping) or "epochs" not in grid or not all(grid.values()):
         raise SettingsError(f"--trainable {path}: GRID {grid!r}; expected lists of values by name, epochs among them")
@@ -103,7 +103,7 @@ def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPo
 def conclude(
     session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None, path: str
 ) -> SearchResult:
-    """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
+    """Test the champion if the module has `test`, register it, move `best` if it is better. Raises: AgrError."""
     from search.results.champion import SearchResult
 
     ranking = session.ranking(ranking)
@@ -129,7 +129,7 @@ def conclude(
 
 
 def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str, float]:
-    """What the module's `test` says; {} without one. It gets copies: what it changes is not registered."""
+    """The metrics of the module's `test`, which gets copies of the arrays; {} without `test`."""
     if not hasattr(module_of(path), "test"):
         return {}
     found = function_of(path, "test")(dict(config), {name: tensor.numpy().copy() for name, tensor in state.items()})
@@ -139,17 +139,17 @@ def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str,
 
 
 def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, float]) -> tuple[float, str]:
-    """What versions are compared by, more is better, and its name: the aim on test data if `test` gave it."""
-    aim = champion.kind.aim
+    """The score that versions are compared by, higher is better, and its name; on test data if `test` returns it."""
+    objective = champion.kind.aim
     for where, found in (("test", tested), ("validation", numbers)):
-        for name in (aim.metric, aim.metric.replace("val_", "test_", 1)):
+        for name in (objective.metric, objective.metric.replace("val_", "test_", 1)):
             if name in found:
-                return (found[name] if aim.highest else -found[name]), f"{where} {name}"
-    return champion.score, f"validation {aim.metric}"
+                return (found[name] if objective.highest else -found[name]), f"{where} {name}"
+    return champion.score, f"validation {objective.metric}"
 
 
 def _judge(session: Session, score: float, judged: str) -> tuple[int | None, Decision]:
-    """The best version so far, and whether one with this score replaces it."""
+    """The best version so far, and whether this score beats it."""
     found = session.tracker.marks_of(BEST)
     if found is None:
         return None, Decision(True, "the first registered version")

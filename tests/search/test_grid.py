@@ -9,7 +9,7 @@ import pytest
 
 from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
-from search.grid import parse_axes, grid
+from search.grid import grid, parse_axes
 from search.optuna_search.ranges import Value
 from search.tasks.agr_task import Folded
 from search.tasks.base import distinct_epochs
@@ -163,7 +163,7 @@ def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:
 )
 def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        axes(given)
+        parse_axes(given)
     assert str(caught.value) == message
 
 

@@ -315,7 +315,7 @@ def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> N
         return inner(config)
 
     ask_tell._expand = expand
-    assert ask(ask_tell).trial.number == 2
+    assert ask(ask_tell).optuna_trial.number == 2
     states = [trial.state for trial in ask_tell.study.trials]
     assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
     assert told(ask_tell).user_attrs["reason"] == "width 9: too wide"
