@@ -118,8 +118,8 @@ class AskTell:
         self.trials: list[StudyTrial] = []
         self._known = self._failed = 0  # consecutive trials
         self._folds = len(expand(space.lowest()))
-        self._space, self._expand, self._kind, self._values = space, expand, kind, values
-        self._free = free or (lambda points: [0] * len(points))
+        self.expand, self._space, self._kind, self._values = expand, space, kind, values
+        self.free = free or (lambda points: [0] * len(points))
 
     @property
     def left(self) -> float:
@@ -140,11 +140,11 @@ class AskTell:
             trial = self.study.ask()
             config = self._space.sample(trial)
             try:
-                points = self._expand(config)
-                free = self._free(points)
+                points = self.expand(config)
+                free = self.free(points)
                 most = affordable(points[0].epochs, free, self.left)
                 config["epochs"] = most
-                points = points if most == points[0].epochs else self._expand(config)
+                points = points if most == points[0].epochs else self.expand(config)
             except SettingsError as error:
                 trial.set_user_attr("reason", str(error))
                 self.study.tell(trial, state=TrialState.FAIL)

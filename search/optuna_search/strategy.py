@@ -106,7 +106,7 @@ class OptunaStrategy:
         study = self.study(arena.subject)
         ask_tell = self.ask_tell(arena, study)
         known = warm_start.replay_study(arena, ask_tell, self.expand(arena.subject))
-        self._begin(arena, study, known)
+        self.begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
         _tune(arena, ask_tell, self)
         ranking, repeats = self._rank(arena, ask_tell)
@@ -136,7 +136,7 @@ class OptunaStrategy:
         values = [[measured(each, known, epoch) for epoch in epochs] for each in self.objectives]
         return [sum(folds) / len(folds) for folds in values]
 
-    def _begin(self, arena: SearchContext, study: optuna.Study, known: int) -> None:
+    def begin(self, arena: SearchContext, study: optuna.Study, known: int) -> None:
         """Add the trials of other searches to the study; enqueue the best of them, or else the default settings."""
         best: Sequence[Config] = []
         if self.warm_start and not self.folds and len(self.objectives) == 1:

@@ -224,12 +224,12 @@ def _register(
     }
     description = model_card.description((made / model_card.FILE).read_text(encoding="utf-8"))
     version = session.tracker.register(ranking[0].run_id, made, tags, description)
-    judge = functools.partial(_judge, session.tracker, about, data, split)
-    alias, reason = promote_version(session.tracker, version, judge, promote)
+    decide = functools.partial(judge, session.tracker, about, data, split)
+    alias, reason = promote_version(session.tracker, version, decide, promote)
     return SearchResult(ranking, scores, version, alias, reason)
 
 
-def _judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+def judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
     """The version that is best now, and whether this one replaces it."""
     best = tracker.aliased(BEST)
     try:

@@ -620,7 +620,7 @@ def typed(
             "agr: --leave-out x: expected one of several corpora, found voices",
         ),
         (["--augment", "pitch=9"], "agr: augmentation pitch 9.0: expected 0 to 0.6"),
-        (["--data", "IMAGES", "--augment", "pitch=0.1"], "agr: --augment pitch=0.1: these images cannot be varied"),
+        (["--data", "IMAGES", "--augment", "pitch=0.1"], "agr: --augment pitch=0.1: these images cannot be augmented"),
         (["--trainable", "examples.digits:fit", "--recipe", "mfcc"], "agr: --recipe: for AGR's own models only; found"),
         (
             ["--trainable", "examples.digits:fit", "--augment", "pitch=0.1"],

@@ -1,4 +1,4 @@
-"""What the tests of hunts share: an arena over small images whose trials are read from the stage store, not trained."""
+"""Fakes for the tests of Optuna's strategy: small images, and trials that are read from the stage store."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class FakeTrackerWithTrials(FakeTracker):
 
 
 def forbidden(*_: object, **__: object) -> Any:
-    raise AssertionError("neither Ray nor an ending is wanted here")
+    raise AssertionError("neither Ray nor a result is wanted here")
 
 
 def arena(folder: Path, kind: Kind[AgrPoint] = OPTUNA_SCHEMA) -> SearchContext:
     """An arena of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
     data, split = small_split()
     tracker, store = FakeTrackerWithTrials(), StageStore(str(folder))
-    session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, kind)
+    session = Session("search", cast(Outbox, tracker), tracker.start_run("search", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
     task = Voices(data, split, inner(data, split, 2), kind)
     subject = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
@@ -69,7 +69,7 @@ def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics:
 
 
 def strategy(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
-    """A hunt on the space above, whose study is in this file."""
+    """A strategy on the space above, with the study in this file."""
     known: dict[str, Any] = {
         "space": SPACE,
         "base": BASE,
@@ -89,5 +89,5 @@ def strategy(storage: Path | str, epochs: int | None = 20, **others: Any) -> Opt
 
 
 def ask_tell(made: OptunaStrategy, where: SearchContext) -> AskTell:
-    """A hunt's ask_tell, as it makes it itself."""
+    """The ask-and-tell that a strategy makes."""
     return made.ask_tell(where, made.study(where.subject))

@@ -35,7 +35,7 @@ def made(
     objectives: int = 1,
     **time: float,
 ) -> AskTell:
-    """A ask_tell of a study in memory; of two objectives the second is the calibration error, to be low."""
+    """An ask-and-tell of a study in memory; of two objectives the second is the calibration error, to be low."""
     low = StudyDirection.MINIMIZE
     first = StudyDirection.MAXIMIZE if kind.aim.highest else low
     study = optuna.create_study(directions=[first, low][:objectives], sampler=optuna.samplers.RandomSampler(seed=1))
@@ -78,7 +78,7 @@ def told(ask_tell: AskTell, number: int = 0) -> optuna.trial.FrozenTrial:
 @pytest.mark.parametrize("budget", [1, 2, 7, 40])
 @pytest.mark.parametrize("folds", [0, 2, 3])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_no_budget_is_ever_exceeded_and_what_is_left_would_not_do(budget: int, folds: int, at_once: int) -> None:
+def test_budget_is_used_up_and_never_exceeded(budget: int, folds: int, at_once: int) -> None:
     ask_tell, running = made(budget, folds), list[StudyTrial]()
     while True:
         while len(running) < at_once and (asked := ask_tell.ask()):
@@ -118,27 +118,27 @@ def test_the_last_trial_gets_no_more_epochs_than_are_left() -> None:
         ([3, 1], 0, 1),
     ],
 )
-def test_epochs_that_are_free_let_a_trial_go_further(free: list[int], left: float, most: int) -> None:
+def test_stored_epochs_let_a_trial_train_longer(free: list[int], left: float, most: int) -> None:
     assert affordable(6, free, left) == most
     assert cost(most, free) <= max(left, 0)
 
 
-def test_nothing_free_and_nothing_left_is_a_refusal() -> None:
+def test_spent_budget_is_refused() -> None:
     with pytest.raises(SettingsError, match="the budget is spent"):
         affordable(6, [0, 3], 0)
 
 
-def test_what_was_trained_before_a_kill_is_not_trained_or_promised_again() -> None:
+def test_epochs_trained_before_a_kill_are_not_reserved_again() -> None:
     ask_tell = made(7, space=FOUR)
     ask_tell.study.enqueue_trial({"epochs": 4})
-    ask_tell.spent, ask_tell._free = 5, lambda points: [3] * len(points)
+    ask_tell.spent, ask_tell.free = 5, lambda points: [3] * len(points)
     again = ask(ask_tell)
     assert (again.config["epochs"], again.reserved, ask_tell.left) == (4, 1, 1)
 
 
-def test_a_trial_that_waits_is_answered_though_its_epochs_were_all_that_the_budget_had() -> None:
+def test_enqueued_trial_with_stored_epochs_needs_no_budget() -> None:
     ask_tell = made(3, space=FOUR)
-    ask_tell.spent, ask_tell._free = 3, lambda points: [3] * len(points)
+    ask_tell.spent, ask_tell.free = 3, lambda points: [3] * len(points)
     assert ask_tell.ask() is None  # a new one is not, however much of it is free
     ask_tell.study.enqueue_trial({"epochs": 4})
     assert ask_tell.spendable
@@ -149,7 +149,7 @@ def test_a_trial_that_waits_is_answered_though_its_epochs_were_all_that_the_budg
     assert ask_tell.study.best_trial.user_attrs["chosen"] == 1
 
 
-def test_a_trial_that_waits_without_budget_is_failed_and_said_so() -> None:
+def test_enqueued_trial_beyond_the_budget_fails_with_a_reason() -> None:
     ask_tell = made(3, space=FOUR)
     ask_tell.spent = 3
     ask_tell.study.enqueue_trial({"epochs": 4})
@@ -157,7 +157,7 @@ def test_a_trial_that_waits_without_budget_is_failed_and_said_so() -> None:
     assert (told(ask_tell).state, told(ask_tell).user_attrs["reason"]) == (TrialState.FAIL, "the budget is spent")
 
 
-def test_what_a_pruned_trial_leaves_is_for_others() -> None:
+def test_pruned_trial_returns_its_reserved_epochs() -> None:
     ask_tell = made(4, space=FOUR)
     asked = ask(ask_tell)
     give(ask_tell, asked, val_balanced_accuracy=[0.5], end=False)
@@ -166,7 +166,7 @@ def test_what_a_pruned_trial_leaves_is_for_others() -> None:
     assert (ask_tell.left, ask(ask_tell).config["epochs"]) == (3, 3)
 
 
-def test_read_epochs_cost_nothing() -> None:
+def test_epochs_read_from_the_store_cost_nothing() -> None:
     ask_tell = made(4, space=FOUR)
     asked = ask(ask_tell)
     ask_tell.advance(asked, 0, [epoch(1), epoch(2), epoch(3)], read=True)
@@ -175,7 +175,7 @@ def test_read_epochs_cost_nothing() -> None:
     assert (ask_tell.spent, ask_tell.left, told(ask_tell).user_attrs["spent"]) == (1, 3, 1)
 
 
-def test_epochs_that_are_told_again_after_a_worker_died_count_once() -> None:
+def test_repeated_epochs_count_once() -> None:
     ask_tell = made(4, space=FOUR)
     asked = ask(ask_tell)
     ask_tell.advance(asked, 0, [epoch(1)], read=False)
@@ -186,7 +186,7 @@ def test_epochs_that_are_told_again_after_a_worker_died_count_once() -> None:
     assert sorted(told(ask_tell).intermediate_values) == [1, 2, 3]
 
 
-def test_what_a_running_trial_spent_is_in_the_study_for_whoever_goes_on() -> None:
+def test_spent_epochs_of_a_running_trial_are_stored_in_the_study() -> None:
     ask_tell = made(9, folds=2, space=FOUR)
     asked = ask(ask_tell)
     give(ask_tell, asked, 0, val_balanced_accuracy=[0.5, 0.5], end=False)
@@ -195,7 +195,7 @@ def test_what_a_running_trial_spent_is_in_the_study_for_whoever_goes_on() -> Non
     assert (trial.state, trial.user_attrs["spent"], trial.user_attrs["driver"]) == (TrialState.RUNNING, 3, driver())
 
 
-def test_without_a_bound_there_is_always_more() -> None:
+def test_budget_without_limit_never_ends() -> None:
     ask_tell = made()
     for _ in range(30):
         give(ask_tell, ask(ask_tell))
@@ -205,13 +205,13 @@ def test_without_a_bound_there_is_always_more() -> None:
 # Time
 
 
-def test_when_the_time_is_up_nothing_is_asked() -> None:
+def test_no_trial_after_the_time_limit() -> None:
     assert made(seconds=3600.0).ask() is not None
     over = made(seconds=0.0)
     assert (over.budget.over(), over.ask(), over.study.trials) == (True, None, [])
 
 
-def test_time_counts_from_when_training_begins() -> None:
+def test_time_limit_starts_with_training() -> None:
     budget = Budget(seconds=3600.0, began=-1e9)
     assert budget.over()
     budget.begin()
@@ -221,7 +221,7 @@ def test_time_counts_from_when_training_begins() -> None:
 # What is told
 
 
-def test_a_finished_trial_stands_for_its_best_epoch() -> None:
+def test_finished_trial_is_scored_by_its_best_epoch() -> None:
     ask_tell = made(space=FOUR)
     give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.5, 0.9, 0.7, 0.6])
     trial = told(ask_tell)
@@ -230,7 +230,7 @@ def test_a_finished_trial_stands_for_its_best_epoch() -> None:
     assert (trial.user_attrs["score"], trial.user_attrs["reached"]) == (0.9, 4)
 
 
-def test_of_a_metric_that_is_to_be_low_the_lowest_counts() -> None:
+def test_lowest_value_of_a_minimised_metric_counts() -> None:
     ask_tell = made(space=FOUR, kind=LOSS)
     give(ask_tell, ask(ask_tell), val_loss=[0.8, 0.3, 0.4, 0.5])
     trial = told(ask_tell)
@@ -238,7 +238,7 @@ def test_of_a_metric_that_is_to_be_low_the_lowest_counts() -> None:
     assert trial.intermediate_values[1] == 0.8
 
 
-def test_of_equal_epochs_the_study_chooses_the_one_that_the_trial_stands_for() -> None:
+def test_tied_epochs_are_chosen_as_by_the_session() -> None:
     ask_tell = made(space=FOUR, objectives=2)
     numbers: dict[str, Any] = {"val_balanced_accuracy": [0.9, 0.9, 0.9, 0.5], "val_loss": [0.5, 0.4, 0.4, 0.1]}
     asked = ask(ask_tell)
@@ -247,14 +247,14 @@ def test_of_equal_epochs_the_study_chooses_the_one_that_the_trial_stands_for() -
     assert told(ask_tell).values == [0.9, 0.2]
 
 
-def test_a_trial_that_ended_early_is_pruned_with_what_it_reached() -> None:
+def test_trial_that_ended_early_is_pruned() -> None:
     ask_tell = made(space=FOUR)
     give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.8, 0.6])
     trial = told(ask_tell)
     assert (trial.state, trial.user_attrs["reached"], trial.user_attrs["chosen"]) == (TrialState.PRUNED, 2, 1)
 
 
-def test_a_failed_trial_has_its_reason_and_no_value() -> None:
+def test_failed_trial_has_a_reason_and_no_value() -> None:
     ask_tell = made(space=FOUR)
     asked = ask(ask_tell)
     give(ask_tell, asked, val_balanced_accuracy=[0.8, 0.6], end=False)
@@ -265,13 +265,13 @@ def test_a_failed_trial_has_its_reason_and_no_value() -> None:
     assert (ask_tell.spent, ask_tell.left) == (2, float("inf"))
 
 
-def test_a_trial_without_an_epoch_has_failed() -> None:
+def test_trial_without_epochs_fails() -> None:
     ask_tell = made(space=FOUR)
     ask_tell.end(ask(ask_tell), 0)
     assert told(ask_tell).state == TrialState.FAIL
 
 
-def test_two_aims_are_told_together_and_nothing_in_between() -> None:
+def test_two_objectives_are_told_once_at_the_end() -> None:
     ask_tell = made(space=FOUR, objectives=2)
     give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.5, 0.9], val_ece=[0.1, 0.3])
     trial = told(ask_tell)
@@ -281,7 +281,7 @@ def test_two_aims_are_told_together_and_nothing_in_between() -> None:
 # Folds
 
 
-def test_folds_are_told_by_their_mean_when_the_last_one_has_ended() -> None:
+def test_mean_over_folds_is_told_after_the_last_fold() -> None:
     ask_tell = made(space=FOUR, folds=2)
     asked = ask(ask_tell)
     give(ask_tell, asked, 0, val_balanced_accuracy=[0.9, 0.5, 0.7, 0.7])
@@ -294,7 +294,7 @@ def test_folds_are_told_by_their_mean_when_the_last_one_has_ended() -> None:
     assert trial.user_attrs["spent"] == 8
 
 
-def test_a_fold_that_fails_fails_the_trial_however_the_others_end() -> None:
+def test_failed_fold_fails_its_trial() -> None:
     ask_tell = made(space=FOUR, folds=2)
     asked = ask(ask_tell)
     ask_tell.end(asked, 0, "diverged")
@@ -305,16 +305,16 @@ def test_a_fold_that_fails_fails_the_trial_however_the_others_end() -> None:
 # What has no end by itself
 
 
-def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> None:
+def test_refused_configurations_fail_and_others_follow() -> None:
     ask_tell = made(4)
-    inner, refusals = ask_tell._expand, iter([True, True, False])
+    inner, refusals = ask_tell.expand, iter([True, True, False])
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         if next(refusals):
             raise SettingsError("width 9: too wide")
         return inner(config)
 
-    ask_tell._expand = expand
+    ask_tell.expand = expand
     assert ask(ask_tell).optuna_trial.number == 2
     states = [trial.state for trial in ask_tell.study.trials]
     assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
@@ -322,18 +322,18 @@ def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> N
     assert ask_tell.left == 4 - ask_tell.trials[0].epochs
 
 
-def test_a_space_of_which_everything_is_refused_is_said_to_be_one() -> None:
+def test_space_without_a_valid_configuration_is_an_error() -> None:
     ask_tell = made(4)
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         raise SettingsError("no")
 
-    ask_tell._expand = expand
+    ask_tell.expand = expand
     with pytest.raises(AgrError, match="100 configurations in a row were refused; expected a space of valid ones"):
         ask_tell.ask()
 
 
-def test_a_space_that_is_used_up_ends_the_search_before_its_budget_does() -> None:
+def test_exhausted_space_ends_the_search() -> None:
     ask_tell = made(1000, space=FOUR)
     give(ask_tell, ask(ask_tell))
     for _ in range(MOST_KNOWN):
@@ -341,7 +341,7 @@ def test_a_space_that_is_used_up_ends_the_search_before_its_budget_does() -> Non
     assert (ask_tell.ask(), ask_tell.left) == (None, 996)
 
 
-def test_trials_that_fail_at_once_end_the_search_unless_one_does_not() -> None:
+def test_consecutive_failures_end_the_search() -> None:
     ask_tell = made(1000, space=FOUR)
     for turn in range(2 * MOST_FAILED - 1):
         asked = ask(ask_tell)

@@ -40,7 +40,7 @@ def test_a_mean_and_its_standard_error() -> None:
     assert found.lower_bound == pytest.approx(0.8 - 0.1 / math.sqrt(3))
 
 
-def test_a_repetition_has_another_seed_and_ends_with_the_epoch_for_which_the_trial_stands() -> None:
+def test_repeat_has_another_seed_and_the_chosen_number_of_epochs() -> None:
     origin = record(POINT, 0.5, 0.9, 0.6)
     others = [with_seed(origin, turn) for turn in range(1, SEEDS)]
     assert len({POINT.seed, *(each.seed for each in others)}) == SEEDS
@@ -50,13 +50,13 @@ def test_a_repetition_has_another_seed_and_ends_with_the_epoch_for_which_the_tri
     assert top.seed == 1008
 
 
-def test_who_stands_for_the_same_epochs_is_repeated_once() -> None:
+def test_records_with_equal_epochs_are_repeated_once() -> None:
     short, long = record(replace(POINT, epochs=2), 0.5, 0.9), record(POINT, 0.5, 0.9, 0.1, 0.1)
     other = record(replace(POINT, lr=0.1), 0.8)
     assert distinct([long, short, other]) == [long, other]
 
 
-def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
+def test_lucky_point_ranks_below_a_steady_one(tmp_path: Path) -> None:
     where = arena(tmp_path)
     lucky, steady = record(POINT, 0.5, 0.95), record(replace(POINT, lr=0.02), 0.9, 0.2)
     rest = record(replace(POINT, lr=0.03), 0.85)
@@ -69,7 +69,7 @@ def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
     assert len(where.session.records) == 2 * (SEEDS - 1)
 
 
-def test_no_more_are_repeated_than_there_are(tmp_path: Path) -> None:
+def test_repeat_count_is_at_most_the_ranking(tmp_path: Path) -> None:
     where = arena(tmp_path)
     only = record(POINT, 0.9)
     again(where, only, 0.8, 0.7)

@@ -29,7 +29,7 @@ SPACE = Space({"epochs": Range(2, 8), "lr": Choices((0.1, 0.01)), "gamma": Choic
 FINISHED = Searcher.FINISHED
 
 
-def ledger_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
+def ask_tell_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
         return tuple(settled(dict(config) | part) for part in parts)
@@ -45,16 +45,16 @@ def result(numbers: Sequence[int], read: bool = False, failed: str = "") -> Tria
     return report([epoch(number) for number in numbers], ["s"] * len(numbers), read, failed)
 
 
-def asker_of(ask_tell: AskTell, at_once: int = 2) -> StudySearcher:
+def searcher_of(ask_tell: AskTell, at_once: int = 2) -> StudySearcher:
     return StudySearcher(ask_tell, KIND, at_once, lambda points: None, lambda: None)
 
 
 # One by one
 
 
-def test_one_point_at_a_time_and_the_end_when_the_budget_is_spent() -> None:
-    ask_tell = ledger_of(4, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
-    searcher = asker_of(ask_tell, at_once=1)
+def test_search_finishes_when_the_budget_is_spent() -> None:
+    ask_tell = ask_tell_of(4, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell, at_once=1)
     for trial in ("a", "b"):
         config = searcher.suggest(trial)
         assert isinstance(config, dict)
@@ -65,10 +65,10 @@ def test_one_point_at_a_time_and_the_end_when_the_budget_is_spent() -> None:
     assert (searcher.suggest("c"), searcher.exhausted, ask_tell.spent) == (FINISHED, True, 4)
 
 
-def test_who_would_compute_what_another_is_about_to_waits_without_a_worker() -> None:
+def test_point_waits_for_shared_epochs_of_a_running_trial() -> None:
     """Three workers; of three alike trials, two wait for the first, and read what it has trained."""
-    ask_tell = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
-    searcher = asker_of(ask_tell, at_once=3)
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell, at_once=3)
     assert isinstance(searcher.suggest("a"), dict)
     assert searcher.suggest("b") is None
     searcher.on_trial_result("a", result([1, 2, 3]))
@@ -79,9 +79,9 @@ def test_who_would_compute_what_another_is_about_to_waits_without_a_worker() -> 
     assert len(ask_tell.trials) == 3
 
 
-def test_when_the_one_that_others_wait_for_dies_the_next_takes_over() -> None:
-    ask_tell = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
-    searcher = asker_of(ask_tell)
+def test_next_point_takes_over_from_a_dead_trial() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
     searcher.suggest("a")
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", None, error=True)
@@ -90,10 +90,10 @@ def test_when_the_one_that_others_wait_for_dies_the_next_takes_over() -> None:
     assert ask_tell.study.trials[0].user_attrs["reason"] == "its worker died"
 
 
-def test_a_result_that_comes_only_with_the_end_counts() -> None:
+def test_result_passed_at_completion_counts() -> None:
     """So Ray Tune hands over the one with which a scheduler ends a trial."""
-    ask_tell = ledger_of(30)
-    searcher = asker_of(ask_tell)
+    ask_tell = ask_tell_of(30)
+    searcher = searcher_of(ask_tell)
     searcher.suggest("a")
     searcher.on_trial_result("a", result([1]))
     searcher.on_trial_complete("a", result([2]))
@@ -102,9 +102,9 @@ def test_a_result_that_comes_only_with_the_end_counts() -> None:
     assert trial.state == (TrialState.PRUNED if trial.params["epochs"] > 2 else TrialState.COMPLETE)
 
 
-def test_a_last_result_that_comes_again_with_the_end_counts_once() -> None:
-    ask_tell = ledger_of(30, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
-    searcher = asker_of(ask_tell)
+def test_result_repeated_at_completion_counts_once() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
     searcher.suggest("a")
     searcher.on_trial_result("a", result([1]))
     searcher.on_trial_result("a", result([2]))
@@ -112,9 +112,9 @@ def test_a_last_result_that_comes_again_with_the_end_counts_once() -> None:
     assert (ask_tell.spent, ask_tell.study.trials[0].state) == (2, TrialState.COMPLETE)
 
 
-def test_a_trial_that_ray_started_again_counts_its_epochs_once() -> None:
-    ask_tell = ledger_of(30, space=Space({"epochs": Choices((3,))}, {"lr": 0.1, "gamma": 0.5}))
-    searcher = asker_of(ask_tell)
+def test_restarted_trial_counts_its_epochs_once() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((3,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
     searcher.suggest("a")
     searcher.on_trial_result("a", result([1]))
     searcher.on_trial_result("a", result([1], read=True))  # from its stage, after its worker died
@@ -125,9 +125,9 @@ def test_a_trial_that_ray_started_again_counts_its_epochs_once() -> None:
     assert sorted(ask_tell.study.trials[0].intermediate_values) == [1, 2, 3]
 
 
-def test_a_divergence_is_told_as_a_failure() -> None:
-    ask_tell = ledger_of(30)
-    searcher = asker_of(ask_tell)
+def test_diverged_trial_fails() -> None:
+    ask_tell = ask_tell_of(30)
+    searcher = searcher_of(ask_tell)
     searcher.suggest("a")
     diverged = result([], failed="epoch 1: train_loss nan; diverged")
     searcher.on_trial_result("a", diverged)
@@ -135,8 +135,8 @@ def test_a_divergence_is_told_as_a_failure() -> None:
     assert ask_tell.study.trials[0].user_attrs["reason"] == "epoch 1: train_loss nan; diverged"
 
 
-def test_of_several_folds_all_run_before_another_trial_is_asked() -> None:
-    ask_tell = ledger_of(60, folds=3)
+def test_all_folds_run_before_the_next_trial() -> None:
+    ask_tell = ask_tell_of(60, folds=3)
     claimed: list[Sequence[Point]] = []
     searcher = StudySearcher(ask_tell, KIND, 2, claimed.append, lambda: None)
     configs = [searcher.suggest("a"), searcher.suggest("b")]
@@ -147,18 +147,18 @@ def test_of_several_folds_all_run_before_another_trial_is_asked() -> None:
     assert len(ask_tell.trials) == 1
 
 
-def test_ray_may_pickle_it_with_all_that_it_holds() -> None:
-    searcher = asker_of(ledger_of(30))
+def test_searcher_can_be_pickled() -> None:
+    searcher = searcher_of(ask_tell_of(30))
     searcher.suggest("a")
     assert isinstance(pickle.loads(pickle.dumps(searcher)), StudySearcher)
 
 
 @pytest.mark.parametrize(("a", "b", "shared"), [("", "x", 0), ("abc", "abd", 2), ("ab", "abc", 2), ("xbc", "abc", 0)])
-def test_prefixes_have_their_leading_entries_in_common(a: str, b: str, shared: int) -> None:
+def test_common_prefix_length(a: str, b: str, shared: int) -> None:
     assert common(tuple(a), tuple(b)) == common(tuple(b), tuple(a)) == shared
 
 
-def test_what_is_done_is_known_however_its_trial_ended() -> None:
+def test_epochs_stay_done_after_their_trial_ends() -> None:
     running = Running()
     running.start("a", ("x", "y", "z"))
     assert running.computes(("x",))
@@ -233,8 +233,8 @@ def test_no_epoch_is_trained_twice_and_no_budget_exceeded(
     workers: int, folds: int, pruning: float, dying: float
 ) -> None:
     for seed in range(5):
-        ask_tell = ledger_of(60, folds, seed=seed)
-        searcher = asker_of(ask_tell, workers)
+        ask_tell = ask_tell_of(60, folds, seed=seed)
+        searcher = searcher_of(ask_tell, workers)
         simulation = Simulation(searcher, workers, random.Random(seed), pruning, dying).run()
         assert set(simulation.trained.values()) == {1}
         assert searcher.exhausted

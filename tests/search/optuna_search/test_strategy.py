@@ -53,7 +53,7 @@ BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calib
         ({"space": Space({"lr": Range(0.1, 0.2)}, {})}, "--space: no epochs; expected a line epochs = ..."),
     ],
 )
-def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: str) -> None:
+def test_incompatible_settings_are_refused(others: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         strategy("nowhere", **others)
     assert str(caught.value) == message
@@ -67,12 +67,12 @@ def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: s
         (Space({"lr": Range(0.1, 0.2)}, {"epochs": 7}), 7),
     ],
 )
-def test_the_most_epochs_of_a_trial_are_the_spaces(space: Space, most: int) -> None:
+def test_most_epochs_come_from_the_space(space: Space, most: int) -> None:
     assert strategy("nowhere", space=space).most_epochs == most
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
-def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> None:
+def test_scheduler_does_not_prune_finished_trials(name: str) -> None:
     assert type(scheduler(name, 20)).__name__ == "AsyncHyperBandScheduler"
     assert scheduler(name, 20)._max_t == 21
     for made in (scheduler("none", 20), scheduler(name, 2)):
@@ -82,7 +82,7 @@ def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> Non
 # Studies
 
 
-def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) -> None:
+def test_equal_searches_share_a_study(tmp_path: Path) -> None:
     where, other = arena(tmp_path / "a").subject, arena(tmp_path / "b").subject
     first = strategy(tmp_path / "journal").study(where).study_name
     assert strategy(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
@@ -101,7 +101,7 @@ def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "random", "nsga2"])
-def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: Path, name: str) -> None:
+def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path, name: str) -> None:
     where = arena(tmp_path / "stages")
     book = ask_tell(strategy(tmp_path / "journal", epochs=None, sampler=name), where)
     for turn in range(8):
@@ -130,7 +130,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
         ("nodatabase://me:secret@somewhere/db", "--study-storage nodatabase://***@somewhere/db: "),
     ],
 )
-def test_where_no_study_can_be_kept_that_is_said_in_a_line_without_passwords(url: str, reason: str) -> None:
+def test_unusable_study_storage_is_one_line_without_passwords(url: str, reason: str) -> None:
     with pytest.raises(SettingsError) as caught:
         study_storage(url)
     assert str(caught.value).startswith(reason)
@@ -139,7 +139,7 @@ def test_where_no_study_can_be_kept_that_is_said_in_a_line_without_passwords(url
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_made_is_said_to_be_one(tmp_path: Path) -> None:
+def test_unwritable_study_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"--study-storage .*/file/studies.journal: .*; expected a file, or"):
         study_storage(str(tmp_path / "file" / "studies.journal"))
@@ -154,7 +154,7 @@ def trial(study: optuna.Study, score: float, *values: float) -> None:
     study.add_trial(optuna.trial.create_trial(state=state, values=values or None, user_attrs=attrs))
 
 
-def test_the_best_over_folds_may_have_been_ended_early() -> None:
+def test_best_over_folds_may_be_a_pruned_trial() -> None:
     study = optuna.create_study(direction="maximize")
     assert best_over_folds(study) is None
     trial(study, 0.7, 0.7)
@@ -165,7 +165,7 @@ def test_the_best_over_folds_may_have_been_ended_early() -> None:
     assert best.number == 1
 
 
-def test_of_several_aims_their_rule_decides_over_folds_too() -> None:
+def test_several_objectives_rank_folds_too() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     for accuracy, error in ((0.9, 0.5), (0.895, 0.1), (0.8, 0.01)):
         trial(study, accuracy, accuracy, error)
@@ -178,7 +178,7 @@ def test_of_several_aims_their_rule_decides_over_folds_too() -> None:
 
 
 def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *scores: Sequence[float]) -> None:
-    """A trial of the hunt's study, one fold after another, its stages stored."""
+    """A trial of the study, one fold after another, its stages stored."""
     study = made.study(where.subject)
     study.enqueue_trial(params)
     book = ask_tell(made, where)
@@ -217,10 +217,10 @@ def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     ranking = made.train(where)
     assert [(record.settings, record.chosen.epoch) for record in ranking] == [(champion, 2)]
     assert not any(isinstance(record.settings, Folded) for record in ranking)
-    assert "folds: val balanced accuracy 0.7000, the mean over 2, of the best\n" in capsys.readouterr().out
+    assert "best mean over 2 folds: val balanced accuracy 0.7000\n" in capsys.readouterr().out
 
 
-def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_again(tmp_path: Path) -> None:
+def test_champion_without_a_stage_is_trained_again(tmp_path: Path) -> None:
     where = arena(tmp_path / "stages")
     point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
     history: list[EpochMetrics] = [

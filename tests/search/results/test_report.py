@@ -40,7 +40,7 @@ def test_a_server_is_opened_and_shows_no_password(store: StoreUri) -> None:
     assert shown == "open 'http://***@127.0.0.1:1'"
 
 
-def test_a_registered_version_is_asked_by_its_alias_unless_it_is_a_trainable_of_ones_own(store: StoreUri) -> None:
+def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUri) -> None:
     assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best clip.wav"]
     assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"))[1:] == []
 
@@ -67,7 +67,7 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
     assert "--tracking-uri" in next_commands(store, BEST)[1]
 
 
-def test_of_the_champion_is_said_what_else_differs_between_the_trials() -> None:
+def test_champion_line_names_other_settings_that_differ() -> None:
     axes = replace(VOICES, axes=("epochs", "lr"))
     settings = Settings(9, 0.01, 0.3, batch_size=64, dropout=0.25), Settings(9, 0.02, 0.3, batch_size=16, seed=1)
     ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
