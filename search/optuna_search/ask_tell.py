@@ -104,17 +104,11 @@ class AskTell:
         """A study whose budget is untouched.
 
         Args:
-            study: Proposes the trials.
-            space: The search space.
             expand: Makes the points of a configuration, one for each fold.
-            budget: When to stop.
-            kind: Chooses the epoch by which a trial is scored.
             values: From a configuration and the chosen epoch of each fold, one value for each objective.
             free: The number of epochs of each point that need no training; by default 0.
         """
-        self.study = study
-        self.budget = budget
-        self.spent = 0
+        self.study, self.budget, self.spent = study, budget, 0
         self.trials: list[StudyTrial] = []
         self._known = self._failed = 0  # consecutive trials
         self._folds = len(expand(space.lowest()))

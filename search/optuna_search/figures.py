@@ -40,7 +40,7 @@ def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, floa
         study: The study.
         folder: An existing folder.
         title: The first line of every plot.
-        spent: Pairs of epochs trained so far by the whole search, and the score at that time.
+        spent: Pairs of the number of epochs trained so far and the score at that time, in order.
         objectives: The names of the study's values.
 
     Raises:

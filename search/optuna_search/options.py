@@ -92,15 +92,7 @@ def strategy_of(
     usual: Config,
     kinds: Mapping[str, type],
 ) -> OptunaStrategy:
-    """The strategy of a command line.
-
-    Args:
-        options: The command line.
-        space: The search space.
-        wanted: The objectives.
-        subject: The task to search.
-        usual: The default of every setting.
-        kinds: The type of every setting.
+    """The strategy of a command line; `usual` and `kinds` are the default and the type of every setting.
 
     Raises:
         SettingsError: The space allows values that the clips or the models do not.

@@ -73,15 +73,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         claim: Callable[[Sequence[Point]], None],
         ended: Callable[[], None],
     ) -> None:
-        """A searcher without trials.
-
-        Args:
-            ask_tell: Proposes the trials.
-            kind: Makes epochs of reports.
-            at_once: The number of trials that may run at the same time.
-            claim: Called with the points that are about to run.
-            ended: Called after every trial of Ray Tune.
-        """
+        """claim: Called with the points that are about to run. ended: Called after every trial of Ray Tune."""
         super().__init__(metric="score", mode="max")
         self._ask_tell, self._kind, self._claim, self._ended = ask_tell, kind, claim, ended
         self._at_once = at_once

@@ -103,15 +103,12 @@ def known_settings() -> dict[str, type[Value]]:
 
 
 def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
-    """A space from TOML.
+    """A space from TOML. Raises: SettingsError if the text is not TOML, or a line is not allowed.
 
     Args:
         text: The TOML.
         source: The name of the file, for error messages.
         known: The allowed names, each with its type or a value of that type; None allows any type.
-
-    Raises:
-        SettingsError: The text is not TOML, or a line is not allowed.
     """
     try:
         lines = tomllib.loads(text)

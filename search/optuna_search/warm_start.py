@@ -24,11 +24,7 @@ Types = Mapping[str, type[Value]]
 
 
 def replay_study(arena: SearchContext, ask_tell: AskTell, expand: Expand) -> int:
-    """Replay a study's finished trials from their stages; enqueue again those that a dead driver was running.
-
-    Returns:
-        The number of trials that the study had.
-    """
+    """Replay finished trials from their stages, enqueue again those that a dead driver was running, count all."""
     known = ask_tell.study.get_trials(deepcopy=False)
     for trial in known:
         if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
@@ -58,13 +54,7 @@ def add_finished(
 ) -> list[dict[str, Value]]:
     """Add the finished trials of other searches to a study.
 
-    Args:
-        study: The study to extend.
-        space: The search space; trials outside it are left out.
-        base: The settings that all trials of this search share; trials with other values are left out.
-        found: Finished trials of other searches.
-        objective: The metric that the study optimises.
-        types: The type of each setting.
+    Trials outside the space, or with other values of the settings in `base`, are left out.
 
     Returns:
         The hyperparameters of the added trials, best first.

@@ -42,12 +42,12 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
-    """The problem of a trainable.
+    """The problem of a trainable, `module:function`.
 
     Args:
-        path: The trainable, `module:function`.
+        path: The trainable.
         axes: The settings that name trials; by default those of GRID.
-        optuna: Whether Optuna chooses the trials, and may prune them.
+        optuna: Whether Optuna proposes the trials, and may prune them.
 
     Raises:
         SettingsError: The module lacks something that `search.tasks.custom` requires.

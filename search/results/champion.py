@@ -74,9 +74,6 @@ def conclude(
     """Choose the champion on validation speakers, test it once, log plots and tables, register it.
 
     Args:
-        session: The search.
-        data, split: The clips and split of its trials.
-        tags: Of the search.
         promote: Whether `best` moves to the champion in any case.
         ranking: Records, best first; by default all finished trials.
         plotting: The process that draws; by default a new one.

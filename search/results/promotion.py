@@ -93,16 +93,9 @@ def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
 def promote_version(
     tracker: Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
 ) -> tuple[str, str]:
-    """Give a version the alias `best` or `challenger`.
+    """Give a version the alias `best` or `challenger`; returns the alias and the reason.
 
-    Args:
-        tracker: The outbox of the search.
-        version: The version that was registered.
-        judge: Returns the present best version and the decision; called again if another search moves `best` meanwhile.
-        forced: Promote the version in any case.
-
-    Returns:
-        The alias, and the reason.
+    judge: Returns the present best version and the decision; called again if another search moves `best` meanwhile.
     """
     while True:
         best, decision = judge()

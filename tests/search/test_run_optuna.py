@@ -143,7 +143,7 @@ def test_a_hunt_knows_what_the_grid_found_and_begins_with_the_best_of_it(digits:
     assert trained == 14
 
 
-def test_a_hunts_run_has_its_curve_and_pictures(digits: Story) -> None:
+def test_run_of_the_search_has_its_curve_and_plots(digits: Story) -> None:
     folder = digits.search.folder
     parent = searches(folder)[1]
     curve = history(folder, parent, "best_val_accuracy")
@@ -246,7 +246,7 @@ def folds(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done
 
 def test_folds_objectives_and_repeats_together(folds: Done) -> None:
     assert (folds.status, folds.err) == (0, "")
-    assert "folds: val balanced accuracy 0." in folds.out
+    assert "best mean over 2 folds: val balanced accuracy 0." in folds.out
     (parent,) = searches(folds.folder)
     trials = [run for run in children(folds.folder, parent) if "fold" in run.data.params]
     assert sum(run.data.metrics["epochs_trained"] for run in trials) == 8
