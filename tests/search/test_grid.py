@@ -132,7 +132,7 @@ def test_an_axis_that_is_no_other_setting_is_refused_with_those_that_are(name: s
     ("name", "value"), [("dropout", 2.0), ("width", 0.0), ("batch_size", 0), ("augment_pitch", 9.0)]
 )
 def test_a_value_of_another_axis_out_of_range_is_named(name: str, value: float) -> None:
-    with pytest.raises(SettingsError, match=f"{name.removeprefix('vary_')} {value}.*expected"):
+    with pytest.raises(SettingsError, match=f"{name.removeprefix('augment_')} {value}.*expected"):
         grid(others={name: [value]})
 
 
