@@ -82,10 +82,10 @@ def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrate
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
-    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run
-        return driver_run.run(*build_search(options), clerk)
+        return driver_run.run(*build_search(options), mlflow_process)
 
 
 if __name__ == "__main__":

@@ -83,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print_space:
         print(space.DEFAULT, end="")
         return 0
-    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run
             from search.options import plan_of
             from search.optuna_search import options as optuna_options
         plan = plan_of(options, "search/run_optuna.py")
         made = optuna_options.custom_search(options) if options.trainable else optuna_options.agr_search(options, plan)
-        return driver_run.run(plan, *made, clerk)
+        return driver_run.run(plan, *made, mlflow_process)
 
 
 if __name__ == "__main__":

@@ -106,11 +106,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return free
         if self._waiting:
             return None
-        asked = self._ask_tell.ask()
-        if asked is None:
+        trial = self._ask_tell.ask()
+        if trial is None:
             return None
-        self._claim(asked.points)
-        self._waiting = [FoldTrial(asked, fold) for fold in range(len(asked.points))]
+        self._claim(trial.points)
+        self._waiting = [FoldTrial(trial, fold) for fold in range(len(trial.points))]
         return self._next()
 
     def on_trial_result(self, trial_id: str, result: TrialReport) -> None:
