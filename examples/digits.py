@@ -1,4 +1,4 @@
-"""A trainable of one's own: a small network that reads scikit-learn's handwritten digits, in numpy.
+"""An example of a trainable: a small network in numpy that classifies scikit-learn's handwritten digits.
 
 python search/run_grid.py --trainable examples.digits:fit
 python search/run_optuna.py --trainable examples.digits:fit --budget 40
@@ -7,7 +7,7 @@ python search/run_optuna.py --trainable examples.digits:fit --budget 40
 import numpy as np
 from sklearn.datasets import load_digits
 
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [5, 10, 20], "lr": [0.3, 0.1, 0.03], "gamma": [0.1, 0.5, 1.0], "hidden": [32], "seed": [0]}
 SPACE = """
 epochs = {low = 3, high = 20}
@@ -15,13 +15,13 @@ lr     = {low = 0.01, high = 1.0, log = true}
 gamma  = {low = 0.1, high = 1.0}
 hidden = {choices = [16, 32, 64]}
 """
-BATCH, STEP = 50, 5  # images in a step, epochs between two multiplications of lr by gamma
+BATCH, STEP = 50, 5  # images in a batch; epochs after which lr is multiplied by gamma
 TRAIN, VAL, TEST = slice(0, 1000), slice(1000, 1400), slice(1400, None)
 X, Y = load_digits(return_X_y=True)
 
 
 def prefix(config):
-    """Learning rates determine the epochs, after what determines the first one too."""
+    """An entry for each epoch: its learning rate; the first also has the other settings."""
     rates = [config["lr"] * config["gamma"] ** (epoch // STEP) for epoch in range(config["epochs"])]
     return ((config["hidden"], config["seed"], rates[0]), *rates[1:])
 
@@ -44,7 +44,7 @@ def fit(config, report, resume):
 
 
 def test(config, state):
-    """Accuracy on images that neither trained nor chose."""
+    """Accuracy on images of neither training nor validation."""
     return {"test_accuracy": _accuracy(state, TEST)}
 
 

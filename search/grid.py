@@ -1,7 +1,4 @@
-"""The points of an exhaustive search, and how many of their epochs differ.
-
-points = grid((5, 10, 20), (0.1, 0.01, 0.001), (0.1, 0.3, 0.7))
-"""
+"""The points of an exhaustive search, and the strategy that trains them all."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from agr.training.fused import check
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
 from search.driver.mlflow_run import axes_of
-from search.driver.train_points import train_points
+from search.driver.train_points import train_all
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import StageStore
-from search.tasks.agr_task import agr_point, fusible_settings, settings_of
-from search.tasks.base import Point, lineage_of, pluralize
+from search.tasks.agr_task import fusible, settings_of, settled
+from search.tasks.base import Point, counted, lineage_of
 
-LOOKS = 32  # points that are looked up at most, to tell whether any stage is missing
+MOST_LOOKUPS = 32  # the most points that are looked up to find out whether a stage is missing
 EPOCHS = (5, 10, 20)
 LR = (0.1, 0.01, 0.001)
 GAMMA = (0.1, 0.3, 0.7)
@@ -36,12 +33,7 @@ def grid(
     model: str = "cnn",
     others: Mapping[str, Sequence[Value]] | None = None,
 ) -> list[Settings]:
-    """Every combination, once.
-
-    Args:
-        epochs, lr, gamma: The values of these settings.
-        seed, model: The same for all points.
-        others: Axes of other settings, by name.
+    """Every combination of the values, once; `others` are further axes by name of the setting.
 
     Raises:
         SettingsError: A value is out of range, an axis has no values, or a name is unknown.
@@ -49,22 +41,20 @@ def grid(
     for name, values in (("epochs", epochs), ("lr", lr), ("gamma", gamma)):
         if not values:
             raise SettingsError(f"--{name}: no values; expected one or more")
-    own = ("epochs", "lr", "gamma", "seed", "model")
-    known = {item.name: item.default for item in fields(Settings) if item.name not in own}
+    fixed = ("epochs", "lr", "gamma", "seed", "model")
+    known = {item.name: item.default for item in fields(Settings) if item.name not in fixed}
     columns: dict[str, list[Value]] = {}
     for name, column in (others or {}).items():
         if name not in known:
             raise SettingsError(f"--axis {name}: unknown; expected one of {', '.join(sorted(known))}")
-        columns[name] = [_fitting(name, value, known[name]) for value in column]
+        columns[name] = [_converted(name, value, known[name]) for value in column]
     axes: dict[str, Sequence[Value]] = {"epochs": epochs, "lr": lr, "gamma": gamma, **columns}
     every = itertools.product(*(dict.fromkeys(values) for values in axes.values()))
-    return [
-        settings_of(agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every
-    ]
+    return [settings_of(settled({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every]
 
 
-def axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
-    """`--axis NAME VALUE ...` as lists by name: whole numbers, numbers, else text. Raises: SettingsError."""
+def parse_axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
+    """The values of each `--axis NAME VALUE ...`, as integers, floats or text. Raises: SettingsError."""
     found: dict[str, list[Value]] = {}
     for name, *values in given:
         if not values or name in found:
@@ -80,8 +70,8 @@ def _value(text: str) -> Value:
     return text
 
 
-def _fitting(name: str, value: Value, default: object) -> Value:
-    """A value of the type of its setting; 1 passes for 1.0. Raises: SettingsError."""
+def _converted(name: str, value: Value, default: object) -> Value:
+    """The value in the type of its setting; an integer is accepted as a float."""
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     if type(value) is not type(default):
@@ -92,28 +82,28 @@ def _fitting(name: str, value: Value, default: object) -> Value:
 
 @dataclass(frozen=True)
 class GridStrategy:
-    """Trains these points."""
+    """Trains every one of these points."""
 
     points: Sequence[Point]
 
-    def axes(self, problem: Problem) -> Mapping[str, object]:
-        """The values of each setting that differs, and the number of points, as MLflow's parameters."""
-        return axes_of(self.points, problem.task.schema.axes)
+    def axes(self, subject: Problem) -> Mapping[str, object]:
+        """The MLflow parameters: the values of each axis, and the number of points."""
+        return axes_of(self.points, subject.task.kind.axes)
 
     @property
     def title(self) -> str:
         """The number of trials."""
-        return pluralize(len(self.points), "trial")
+        return counted(len(self.points), "trial")
 
-    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
-        """Whether one of some of the points has no final stage in the store."""
-        some = self.points[:: len(self.points) // LOOKS + 1]
-        keys = (lineage_of(problem.task, point, device, "").key(point.rates()) for point in some)
+    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+        """Whether the final stage of a point is missing; looks up at most MOST_LOOKUPS of them."""
+        some = self.points[:: len(self.points) // MOST_LOOKUPS + 1]
+        keys = (lineage_of(subject.task, point, device, "").key(point.rates()) for point in some)
         return any(store.outline(key) is None for key in keys)
 
-    def train(self, context: SearchContext) -> None:
-        """Train all points; they are ranked as their schema ranks them."""
-        if context.plan.lanes == "fused":
-            check(fusible_settings(self.points))
-        context.session.planned = len(self.points)
-        train_points(context, self.points)
+    def train(self, arena: SearchContext) -> None:
+        """Train all points."""
+        if arena.plan.lanes == "fused":
+            check(fusible(self.points))
+        arena.session.planned = len(self.points)
+        train_all(arena, self.points)

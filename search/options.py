@@ -13,7 +13,7 @@ from agr.errors import SettingsError
 if TYPE_CHECKING:
     from search.plan import Plan
 
-DEFAULTS: dict[str, object] = {  # of flags that are None until it is known whether they were given
+DEFAULTS: dict[str, object] = {  # not argparse's, which would hide whether a flag was given
     "data": ["demo"],
     "split": "speakers",
     "seed": 0,
@@ -24,67 +24,62 @@ DEFAULTS: dict[str, object] = {  # of flags that are None until it is known whet
     "score_folds": 0,
     "repeat_best": 0,
 }
-OURS = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that no trainable reads
+AGR_ONLY = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that trainables ignore
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """What is searched on."""
-    data = parser.add_argument_group("data")
-    sources = "one or more of demo, audiomnist, a folder, a CSV manifest (default: demo)"
-    data.add_argument("--data", nargs="+", metavar="SOURCE", help=sources)
-    data.add_argument("--leave-out", metavar="CORPUS", help="train without this one of several, and test on it")
-    data.add_argument("--recipe", help="how images are made: voice, mfcc (default: voice; ready images keep theirs)")
-    data.add_argument("--split", choices=("speakers", "audiomnist-4fold", "random"), help="default: speakers")
-    groups = "cross-validation: split the speakers into N groups, of which --fold K tests"
-    data.add_argument("--folds", type=int, metavar="N", help=groups)
-    data.add_argument("--fold", type=int, metavar="K", help="the group that tests, counted from 0")
-    data.add_argument("--seed", type=int, help="of weights, order, split and Optuna's sampler (default: 0)")
+    """Add the flags of data and split."""
+    add = parser.add_argument_group("data").add_argument
+    sources = "one or more of: demo (synthetic voices), audiomnist, a folder, a CSV manifest (default: demo)"
+    add("--data", nargs="+", metavar="SOURCE", help=sources)
+    add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
+    add("--recipe", help="how clips become images: voice or mfcc (default: voice; prepared images keep theirs)")
+    splits = "how clips are divided into training, validation and test (default: speakers, each in one part only)"
+    add("--split", choices=("speakers", "audiomnist-4fold", "random"), help=splits)
+    groups = "cross-validation: divide the speakers into N groups and test on group --fold (default: one split)"
+    add("--folds", type=int, metavar="N", help=groups)
+    add("--fold", type=int, metavar="K", help="the group to test on, from 0")
+    add("--seed", type=int, help="seed of initial weights, order of clips, split and Optuna's sampler (default: 0)")
 
 
 def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Where and how trials run; returns the group."""
+    """Add the flags of workers and storage; returns their group."""
     run = parser.add_argument_group("running")
-    run.add_argument("--num-workers", dest="workers", type=int, help="trials at a time (default: as many as fit)")
-    run.add_argument("--gpus-per-trial", type=float, default=1.0, help="GPUs of one trial, or a share of one")
-    run.add_argument("--no-cuda", dest="cuda", action="store_false", help="do not use NVIDIA GPUs")
-    run.add_argument("--no-mps", dest="mps", action="store_false", help="do not use an Apple GPU")
-    joined = "a running Ray cluster (default: a private local one); of nodes with and without GPUs, those with train"
-    run.add_argument("--address", help=joined)
-    seen = "where stages and final weights are kept, on a cluster where every node sees it (default: mlflow_store)"
-    run.add_argument("--storage", type=harmless, metavar="URI", default="mlflow_store", help=seen)
-    kept = "where epochs are kept (default: stages/ below --storage)"
-    run.add_argument("--stage-store", type=harmless, metavar="URI", help=kept)
+    add = run.add_argument
+    add("--num-workers", dest="workers", type=int, help="trials at the same time (default: as many as fit)")
+    shared = "GPUs for each trial; 0.5 lets two trials share one (default: 1.0)"
+    add("--gpus-per-trial", type=float, default=1.0, metavar="N", help=shared)
+    add("--no-cuda", dest="cuda", action="store_false", help="do not use NVIDIA GPUs")
+    add("--no-mps", dest="mps", action="store_false", help="do not use Apple GPUs")
+    address = "a running Ray cluster to join; if some of its nodes have GPUs, only those train (default: a local one)"
+    add("--address", help=address)
+    storage = "folder or URI for stages and final weights; a cluster needs one that every node can read and write"
+    add("--storage", type=harmless, metavar="URI", default="mlflow_store", help=f"{storage} (default: mlflow_store)")
+    stages = "folder or URI for the stages, from which trials resume (default: stages/ below --storage)"
+    add("--stage-store", type=harmless, metavar="URI", help=stages)
     return run
 
 
 def add_trainable(group: argparse._ArgumentGroup) -> None:
-    """The flag for a model of one's own."""
-    what = "search your own model instead of AGR's, for instance my_project.train:fit (see search/tasks/custom.py)"
-    group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=what)
+    """Add the flag for a model of your own."""
+    text = "train your own model instead of AGR's, such as my_project.train:fit (docs/trainables.md; default: AGR's)"
+    group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=text)
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Where the results go."""
-    out = parser.add_argument_group("results")
-    out.add_argument("--name", help="of the search (default: made of the data, the split and the time)")
-    store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
-    out.add_argument("--tracking-uri", type=harmless, help=store)
-    out.add_argument("--promote", action="store_true", help="move the alias `best` to this champion whatever it scores")
+    """Add the flags of the results."""
+    add = parser.add_argument_group("results").add_argument
+    add("--name", help="name of the search (default: made of data, split and time)")
+    store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, or else mlflow_store/)"
+    add("--tracking-uri", type=harmless, metavar="URI", help=store)
+    promote = "give this champion the alias `best`, whatever its score (default: only if it beats the present best)"
+    add("--promote", action="store_true", help=promote)
 
 
 def parsed(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, ours: Sequence[str] = OURS
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, ours: Sequence[str] = AGR_ONLY
 ) -> argparse.Namespace:
-    """The command line, checked further than argparse does.
-
-    Args:
-        parser: Has the flags of this file.
-        arguments: What was typed; None for the process's own.
-        ours: Flags, by the names of their options, that go with AGR's own models only.
-
-    Raises:
-        SettingsError: One of them was given with --trainable.
-    """
+    """Parse a command line. ours: Options for AGR's own models only. Raises: SettingsError for one with --trainable."""
     options = parser.parse_args(arguments)
     if options.workers is not None and options.workers < 1:
         parser.error(f"--num-workers {options.workers}: expected 1 or more")

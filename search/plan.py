@@ -1,22 +1,16 @@
-"""What every search is asked for."""
+"""The options that every search has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agr.errors import SettingsError
-from agr.registry import uri as registry_uri
-
-if TYPE_CHECKING:
-    pass
-
-STORE = registry_uri.STORE
+from agr.registry.uri import STORE
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every search is asked for; `run_grid.py --help` explains each flag."""
+    """The options of a search; `run_grid.py --help` explains each flag."""
 
     data: tuple[str, ...]
     recipe: str | None
@@ -29,13 +23,13 @@ class Plan:
     cuda: bool
     mps: bool
     address: str | None
-    stage_store: str | None  # a path or URI; None trains every trial from its first epoch
+    stage_store: str | None  # a path or URI; None: every trial trains from its first epoch
     name: str | None
     tracking_uri: str | None
     promote: bool
     lanes: str = "separate"
     leave_out: str | None = None  # a corpus to test on
-    storage: str = str(STORE)  # a path or URI; on a cluster, what every node sees
+    storage: str = str(STORE)  # a path or URI that every node of a cluster can read and write
     script: str = "search/run_grid.py"
 
     def __post_init__(self) -> None:

@@ -1,10 +1,10 @@
-"""The exhaustive search: every point of epochs x lr x gamma, on Ray Tune, logged to MLflow, the best registered.
+"""Exhaustive search: trains every point of epochs x lr x gamma on Ray Tune, and registers the best in MLflow.
 
     python search/run_grid.py --num-workers 4
     python search/run_grid.py --data FOLDER --split audiomnist-4fold --fold 0
-    python search/run_grid.py --lanes fused          # on a GPU: all points at the same epoch as one batch of models
+    python search/run_grid.py --lanes fused          # on a GPU: points train together as one batch of models
 
-Without --data it runs on synthetic demo voices, which prove nothing about people.
+Without --data it uses synthetic demo voices, whose results say nothing about people.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     from search import options
 
-    parser = argparse.ArgumentParser(prog="python search/run_grid.py", description="Exhaustive search on Ray Tune.")
+    about = "Train every point of a grid of hyperparameters on Ray Tune, log to MLflow and register the best model."
+    parser = argparse.ArgumentParser(prog="python search/run_grid.py", description=about)
     points = parser.add_argument_group("the grid")
-    points.add_argument("--epochs", type=int, nargs="+", help="default: 5 10 20")
-    points.add_argument("--lr", type=float, nargs="+", help="default: 0.1 0.01 0.001")
-    points.add_argument("--gamma", type=float, nargs="+", help="default: 0.1 0.3 0.7")
-    points.add_argument("--model", choices=("cnn", "pooled"), help="default: cnn, the study's")
-    points.add_argument(
-        "--no-augmentation", action="store_true", default=None, help="train on the clips as they are, without dropout"
-    )
-    strengths = (
-        "other strengths of augmentation: speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"
-    )
-    points.add_argument("--augment", nargs="+", metavar="NAME=STRENGTH", help=strengths)
-    axis = "a further axis: one of AGR's settings, or of a trainable's GRID; may be given several times"
-    points.add_argument("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
+    add = points.add_argument
+    add("--epochs", type=int, nargs="+", help="numbers of epochs (default: 5 10 20)")
+    add("--lr", type=float, nargs="+", help="initial learning rates (default: 0.1 0.01 0.001)")
+    add("--gamma", type=float, nargs="+", help="factors of the learning rate every 5 epochs (default: 0.1 0.3 0.7)")
+    add("--model", choices=("cnn", "pooled"), help="architecture (default: cnn, that of the paper)")
+    plain = "train on the unchanged clips, without dropout (default: with augmentation and dropout)"
+    add("--no-augmentation", action="store_true", default=None, help=plain)
+    names = "speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"
+    strengths = f"change strengths of augmentation: {names} (default: those of docs/experiments.md)"
+    add("--augment", nargs="+", metavar="NAME=STRENGTH", help=strengths)
+    axis = "one more axis: a setting of AGR's models, or a name in a trainable's GRID; may be repeated (default: none)"
+    add("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
     options.add_trainable(points)
     options.add_data(parser)
     running = options.add_running(parser)
-    running.add_argument("--no-stage-store", action="store_true", help="train every trial from its first epoch")
-    lanes = "fused: points train together, as one batch of models (default: separate)"
+    whole = "keep no stages: every trial trains from its first epoch (default: trials resume from stages)"
+    running.add_argument("--no-stage-store", action="store_true", help=whole)
+    lanes = "fused: points train together as one batch of models, for GPUs (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments, (*options.OURS, "model", "augment", "no_augmentation"))
+    return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "augment", "no_augmentation"))
 
 
-def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
-    """The plan, what is searched, and its points. Raises: AgrError for flags or data that cannot be used."""
+def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
+    """The plan, problem and strategy of a command line. Raises: AgrError for unusable flags or data."""
     from agr.errors import SettingsError
     from agr.training import augmentation
     from search import grid
@@ -60,31 +61,31 @@ def asked(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
     from search.options import plan_of
     from search.problems import agr_models, custom
 
-    plan, others = plan_of(options, "search/run_grid.py"), grid.axes(options.axis)
+    plan, others = plan_of(options, "search/run_grid.py"), grid.parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)
         points = custom.points_of(options.trainable, axes)
-        return plan, custom.problem(options.trainable), GridStrategy(points)
+        return plan, custom.subject(options.trainable), GridStrategy(points)
     usual = {name: values for name, values in given.items() if values}
     settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_augmentation else augmentation.parse(options.augment)
-    problem, data = agr_models.problem(plan, agr_models.schema_with(others))
-    if options.augment and data.features is None:
+    subject, data = agr_models.subject(plan, agr_models.kind_with(others))
+    if options.augment and data.evidence is None:
         raise SettingsError(
-            f"--augment {' '.join(options.augment)}: these images cannot be varied; expected recipe voice"
+            f"--augment {' '.join(options.augment)}: these images cannot be augmented; expected recipe voice"
         )
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    return plan, problem, GridStrategy(agr_models.varied(settings, strengths, data, dropout))
+    return plan, subject, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments)
-    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run
-        return driver_run.run(*asked(options), clerk)
+        return driver_run.run(*build_search(options), mlflow_process)
 
 
 if __name__ == "__main__":

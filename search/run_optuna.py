@@ -4,7 +4,7 @@
     python search/run_optuna.py --time 20m --sampler gp --scheduler hyperband
     python search/run_optuna.py --print-space > space.toml; python search/run_optuna.py --space space.toml
 
-It knows the trials of earlier searches on the same data, split and recipe, and does not train their epochs again.
+It learns from earlier searches on the same data, split and recipe, and does not train their epochs again.
 """
 
 from __future__ import annotations
@@ -25,35 +25,43 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     from search import options
 
-    parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description="Search with Optuna on Ray Tune.")
+    about = "Search hyperparameters with Optuna on Ray Tune, log to MLflow and register the best model."
+    parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description=about)
     search = parser.add_argument_group("the search")
-    search.add_argument("--budget", type=count, metavar="EPOCHS", help="epochs that the study may train (default: 150)")
-    search.add_argument("--time", type=seconds, metavar="TIME", help="end after this long: 90s, 20m, 2h")
-    search.add_argument("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe")
-    cuts = "how trials that fall behind are ended (default: asha; with several aims or --score-folds: none)"
-    search.add_argument("--scheduler", choices=("asha", "hyperband", "none"), help=cuts)
-    search.add_argument("--space", type=Path, metavar="FILE", help="what varies, in TOML (see --print-space)")
-    search.add_argument("--print-space", action="store_true", help="print the default space, and end")
+    add = search.add_argument
+    add(
+        "--budget",
+        type=count,
+        metavar="EPOCHS",
+        help="train at most this many epochs (default: 150; none with --time)",
+    )
+    add("--time", type=seconds, metavar="TIME", help="stop after this time: 90s, 20m, 2h (default: no limit)")
+    samplers = "how Optuna proposes trials (default: tpe)"
+    add("--sampler", choices=("tpe", "gp", "cmaes", "random", "nsga2"), default="tpe", help=samplers)
+    pruning = "how weak trials are stopped early (default: asha; none with several objectives or --score-folds)"
+    add("--scheduler", choices=("asha", "hyperband", "none"), help=pruning)
+    add("--space", type=Path, metavar="FILE", help="TOML file with the search space (default: that of --print-space)")
+    add("--print-space", action="store_true", help="print the default search space and exit")
     options.add_trainable(search)
-    aims = "balanced_accuracy (default), loss, calibration, latency; give several for a Pareto front"
-    search.add_argument("--objective", action="append", metavar="AIM", help=aims)
-    search.add_argument("--no-warm-start", action="store_true", help="ignore the trials of earlier searches")
-    where = "Optuna's: a journal file, or a database's URL (default: mlflow_store/studies.journal)"
-    search.add_argument("--study-storage", type=harmless, metavar="WHERE", help=where)
-    luck = parser.add_argument_group("honest about luck")
-    folds = "score every trial on N folds of the speakers who do not test, then train the best by the mean once more"
-    luck.add_argument("--score-folds", type=int, metavar="N", help=folds)
-    again = "train the N best points again with two more seeds, beyond the budget, and rank by mean less standard error"
-    luck.add_argument("--repeat-best", type=count, metavar="N", help=again)
+    names = "balanced_accuracy, loss, calibration or latency; repeat it for a Pareto front (default: balanced_accuracy)"
+    add("--objective", action="append", metavar="NAME", help=names)
+    add("--no-warm-start", action="store_true", help="ignore the trials of earlier searches (default: learn from them)")
+    where = "Optuna's storage: a journal file or a database URL (default: mlflow_store/studies.journal)"
+    add("--study-storage", type=harmless, metavar="WHERE", help=where)
+    add = parser.add_argument_group("robust scores").add_argument
+    folds = "score trials on N folds of all but the test speakers, then train the best once more (default: one split)"
+    add("--score-folds", type=int, metavar="N", help=folds)
+    again = "train the best N points with two more seeds, beyond the budget; rank by mean minus error (default: none)"
+    add("--repeat-best", type=count, metavar="N", help=again)
     options.add_data(parser)
     options.add_running(parser)
     options.add_results(parser)
-    ours = [name for name in options.OURS if name != "seed"]  # which a trainable's sampler has, too
-    return options.parsed(parser, arguments, (*ours, "aim", "score_folds", "repeat_best"))
+    ours = [name for name in options.AGR_ONLY if name != "seed"]  # of Optuna's sampler, for trainables too
+    return options.parsed(parser, arguments, (*ours, "objective", "score_folds", "repeat_best"))
 
 
 def seconds(text: str) -> float:
-    """Seconds in "90s", "20m", "1.5h" or a plain number."""
+    """The number of seconds in "90s", "20m", "1.5h" or a plain number."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text}: expected for instance 90s, 20m or 2h")
@@ -75,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print_space:
         print(space.DEFAULT, end="")
         return 0
-    with MlflowProcess() as clerk:  # MLflow is imported there, torch here
+    with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run
             from search.options import plan_of
             from search.optuna_search import options as optuna_options
         plan = plan_of(options, "search/run_optuna.py")
-        made = optuna_options.custom(options) if options.trainable else optuna_options.voices_of(options, plan)
-        return driver_run.run(plan, *made, clerk)
+        made = optuna_options.custom_search(options) if options.trainable else optuna_options.agr_search(options, plan)
+        return driver_run.run(plan, *made, mlflow_process)
 
 
 if __name__ == "__main__":

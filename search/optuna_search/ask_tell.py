@@ -1,10 +1,9 @@
-"""Asks an Optuna study for trials within a budget, and tells it what they gave.
+"""Asks an Optuna study for trials within a budget, and tells it their results.
 
-    ledger = AskTell(study, space, expand, Budget(epochs=150), schema, values)
-    asked = ledger.ask()                       # None once the budget is spent
+    ask_tell = AskTell(study, space, expand, Budget(epochs=150), kind, values)
+    trial = ask_tell.ask()                       # None once the budget is spent
 
-A trial stands for its best epoch: it includes all trials with fewer epochs. The score of a trial on
-several folds is, after each epoch, the mean of theirs.
+A trial is scored by its best epoch; on several folds, the score of an epoch is the mean over the folds.
 """
 
 from __future__ import annotations
@@ -21,68 +20,68 @@ from agr.common.processes import driver
 from agr.errors import AgrError, SettingsError
 from search.optuna_search.ranges import Value
 from search.optuna_search.space import Space
-from search.tasks.base import Config, EpochMetrics, Point, TrialSchema
+from search.tasks.base import Config, EpochMetrics, Kind, Point
 
-MOST_INVALID = 100  # configurations in a row that the task refuses
-MOST_FAILED = 20  # trials in a row that fail before their first epoch
-MOST_KNOWN = 50  # trials in a row without an epoch to train: a space of a few points is used up
+MOST_INVALID = 100  # consecutive configurations that the task refuses
+MOST_FAILED = 20  # consecutive trials that fail before their first epoch
+MOST_KNOWN = 50  # consecutive trials without a new epoch, as in a small space whose points are all trained
 Expand = Callable[[Config], tuple[Point, ...]]
 Values = Callable[[Config, Sequence[EpochMetrics]], list[float]]
 
 
 @dataclass
 class Budget:
-    """Epochs to train, and seconds to take; None for no bound."""
+    """The most epochs to train and seconds to run; None for no limit."""
 
     epochs: int | None = None
     seconds: float | None = None
     began: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Time counts from now on."""
+        """Start the clock."""
         self.began = time.monotonic()
 
     def over(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time limit is reached."""
         return self.seconds is not None and time.monotonic() - self.began >= self.seconds
 
 
 @dataclass
-class Asked:
-    """One trial of the study: its points, one a fold, and the epochs that each of them has given so far."""
+class StudyTrial:
+    """One trial of the study: a point for each fold, and the epochs that each point has so far."""
 
-    trial: optuna.Trial
+    optuna_trial: optuna.Trial
     config: dict[str, Value]
     points: tuple[Point, ...]
     reserved: int  # epochs of the budget that it may need
-    histories: list[list[EpochMetrics]]
+    histories: list[list[EpochMetrics]]  # for each fold
     open: set[int]  # folds that have not ended
-    spent: int = 0
+    spent: int = 0  # epochs that it trained
     reported: int = 0  # epochs whose score the study knows
-    failed: str = ""
+    failed: str = ""  # the reason
 
     @property
     def epochs(self) -> int:
-        """How many epochs are planned."""
+        """The number of planned epochs."""
         return self.points[0].epochs
 
     @property
     def reached(self) -> int:
-        """Epochs that all folds have."""
+        """The number of epochs that every fold has."""
         return min(map(len, self.histories))
 
     def means(self, score: Callable[[EpochMetrics], float]) -> list[float]:
-        """The mean score after each epoch."""
+        """The mean score over the folds, after each epoch."""
         return [float(np.mean([score(h[k]) for h in self.histories])) for k in range(self.reached)]
 
 
 def cost(epochs: int, free: Sequence[int]) -> int:
-    """How many epochs must be trained if each fold gets `epochs`, of which it has `free` already."""
+    """The number of epochs to train if each fold gets `epochs`, of which `free` are in the stage store."""
     return sum(max(0, epochs - known) for known in free)
 
 
 def affordable(wanted: int, free: Sequence[int], left: float) -> int:
-    """The most epochs, up to `wanted`, that cost no more than is left. Raises: SettingsError if it is none."""
+    """The most epochs, up to `wanted`, whose cost fits into the budget left. Raises: SettingsError if none does."""
     found = next((count for count in range(wanted, 0, -1) if cost(count, free) <= max(left, 0)), 0)
     if not found:
         raise SettingsError("the budget is spent")
@@ -90,7 +89,7 @@ def affordable(wanted: int, free: Sequence[int], left: float) -> int:
 
 
 class AskTell:
-    """A study within a budget."""
+    """A study with a budget."""
 
     def __init__(
         self,
@@ -98,54 +97,48 @@ class AskTell:
         space: Space,
         expand: Expand,
         budget: Budget,
-        schema: TrialSchema[Point],
+        kind: Kind[Point],
         values: Values,
         free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
-        """A ledger that has spent nothing.
+        """A study whose budget is untouched.
 
         Args:
-            study: Proposes the trials.
-            space: What it may propose.
             expand: Makes the points of a configuration, one for each fold.
-            budget: When to stop asking.
-            schema: Says for which epoch a trial stands.
-            values: Of a configuration and the epochs for which its folds stand, the study's values, one for each aim.
-            free: How many epochs of each point need no training; by default none.
+            values: From a configuration and the chosen epoch of each fold, one value for each objective.
+            free: The number of epochs of each point that need no training; by default 0.
         """
-        self.study = study
-        self.budget = budget
-        self.spent = 0
-        self.asked: list[Asked] = []
-        self._known = self._failed = 0  # in a row
+        self.study, self.budget, self.spent = study, budget, 0
+        self.trials: list[StudyTrial] = []
+        self._known = self._failed = 0  # consecutive trials
         self._folds = len(expand(space.lowest()))
-        self._space, self._expand, self._schema, self._values = space, expand, schema, values
-        self._free = free or (lambda points: [0] * len(points))
+        self.expand, self._space, self._kind, self._values = expand, space, kind, values
+        self.free = free or (lambda points: [0] * len(points))
 
     @property
     def left(self) -> float:
-        """Epochs that are neither spent nor reserved for a running trial."""
-        reserved = sum(max(0, each.reserved - each.spent) for each in self.asked if each.open)
+        """Epochs of the budget that are neither spent nor reserved for a running trial."""
+        reserved = sum(max(0, each.reserved - each.spent) for each in self.trials if each.open)
         return float("inf") if self.budget.epochs is None else self.budget.epochs - self.spent - reserved
 
     @property
     def spendable(self) -> bool:
-        """Whether another trial is possible: a new one needs an epoch per fold, one that is enqueued may need none."""
+        """Whether another trial is possible: a new one needs an epoch for each fold, an enqueued one may need none."""
         return self.left >= self._folds or bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def ask(self) -> Asked | None:
-        """The next trial, with no more epochs than the budget allows; None if there is none."""
+    def ask(self) -> StudyTrial | None:
+        """The next trial, shortened to what the budget allows; None if there is none."""
         for _ in range(MOST_INVALID):
             if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
                 return None
             trial = self.study.ask()
             config = self._space.sample(trial)
             try:
-                points = self._expand(config)
-                free = self._free(points)
+                points = self.expand(config)
+                free = self.free(points)
                 most = affordable(points[0].epochs, free, self.left)
                 config["epochs"] = most
-                points = points if most == points[0].epochs else self._expand(config)
+                points = points if most == points[0].epochs else self.expand(config)
             except SettingsError as error:
                 trial.set_user_attr("reason", str(error))
                 self.study.tell(trial, state=TrialState.FAIL)
@@ -153,47 +146,47 @@ class AskTell:
             trial.set_user_attr("config", config)
             trial.set_user_attr("driver", driver())
             folds = range(len(points))
-            self.asked.append(Asked(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
-            return self.asked[-1]
+            self.trials.append(StudyTrial(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
+            return self.trials[-1]
         raise AgrError(f"{MOST_INVALID} configurations in a row were refused; expected a space of valid ones")
 
-    def advance(self, asked: Asked, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
-        """Take in the epochs of a fold; those that were not read are spent."""
-        known = len(asked.histories[fold])
+    def advance(self, trial: StudyTrial, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
+        """Add new epochs of a fold; they count against the budget unless they were read from the stage store."""
+        known = len(trial.histories[fold])
         new = [epoch for epoch in epochs if epoch.epoch > known]
-        asked.histories[fold] += new
+        trial.histories[fold] += new
         if not read:
             self.spent += len(new)
-            asked.spent += len(new)
-            asked.trial.set_user_attr("spent", asked.spent)  # at once: a search that continues after a kill reads it
+            trial.spent += len(new)
+            trial.optuna_trial.set_user_attr("spent", trial.spent)  # now, for a search that continues after a kill
         if len(self.study.directions) == 1:
-            aim = self._schema.objective
-            for step, mean in enumerate(asked.means(aim.score)[asked.reported :], start=asked.reported + 1):
-                asked.trial.report(aim.value(mean), step)
-        asked.reported = asked.reached
+            objective = self._kind.aim
+            for step, mean in enumerate(trial.means(objective.score)[trial.reported :], start=trial.reported + 1):
+                trial.optuna_trial.report(objective.value(mean), step)
+        trial.reported = trial.reached
 
-    def end(self, asked: Asked, fold: int, failed: str = "") -> None:
-        """A fold has ended; after the last one the study learns the result."""
-        asked.open.discard(fold)
-        asked.failed = asked.failed or failed
-        if not asked.open:
-            self._tell(asked)
+    def end(self, trial: StudyTrial, fold: int, failed: str = "") -> None:
+        """End a fold; after the last one, tell the study the result."""
+        trial.open.discard(fold)
+        trial.failed = trial.failed or failed
+        if not trial.open:
+            self._tell(trial)
 
-    def _tell(self, asked: Asked) -> None:
-        trial = asked.trial
-        self._known = 0 if asked.spent else self._known + 1
-        self._failed = 0 if any(asked.histories) else self._failed + 1
-        for name, value in {"reached": asked.reached, "reason": asked.failed}.items():
-            trial.set_user_attr(name, value)
-        if asked.failed or not asked.reached:
-            self.study.tell(trial, state=TrialState.FAIL)
+    def _tell(self, trial: StudyTrial) -> None:
+        optuna_trial = trial.optuna_trial
+        self._known = 0 if trial.spent else self._known + 1
+        self._failed = 0 if any(trial.histories) else self._failed + 1
+        for name, value in {"reached": trial.reached, "reason": trial.failed}.items():
+            optuna_trial.set_user_attr(name, value)
+        if trial.failed or not trial.reached:
+            self.study.tell(optuna_trial, state=TrialState.FAIL)
             return
-        means = asked.means(self._schema.objective.score)
-        ties = asked.means(lambda epoch: float(getattr(epoch, self._schema.tie, 0.0)))
-        chosen = min(range(asked.reached), key=lambda k: (-means[k], ties[k]))
-        trial.set_user_attr("chosen", chosen + 1)
-        trial.set_user_attr("score", means[chosen])
-        if asked.reached < asked.epochs and len(self.study.directions) == 1:
-            self.study.tell(trial, state=TrialState.PRUNED)
+        means = trial.means(self._kind.aim.score)
+        ties = trial.means(lambda epoch: float(getattr(epoch, self._kind.tie, 0.0)))
+        chosen = min(range(trial.reached), key=lambda k: (-means[k], ties[k]))
+        optuna_trial.set_user_attr("chosen", chosen + 1)
+        optuna_trial.set_user_attr("score", means[chosen])
+        if trial.reached < trial.epochs and len(self.study.directions) == 1:
+            self.study.tell(optuna_trial, state=TrialState.PRUNED)
             return
-        self.study.tell(trial, self._values(asked.config, [history[chosen] for history in asked.histories]))
+        self.study.tell(optuna_trial, self._values(trial.config, [history[chosen] for history in trial.histories]))

@@ -1,24 +1,17 @@
-"""The pictures of a search with Optuna: Optuna's plots in this project's style, and the best score against epochs.
+"""The plots of a search with Optuna: Optuna's own in this project's style, and the best score against epochs.
 
-    draw(study, folder, "name of the search", spent=[(5, 0.81), (12, 0.86)], aims=["val_balanced_accuracy"])
+best_so_far.png      if `spent` is not empty
+history.png          if a trial has a score
+slice.png, parallel.png   if a hyperparameter differs between such trials
+contour.png          if two differ, and the scores do
+importances.png      as contour.png, for the study's own trials, if the best can be told from the others
+pareto.png           if a trial finished, and there are two or three objectives
+pareto.csv           if a trial finished, and there are two or more objectives
 
-best_so_far.png    drawn if `spent` is not empty
-history.png        if a trial has a score
-slice.png          if a hyperparameter differs between such trials
-parallel.png       as slice.png
-contour.png        as slice.png, if two hyperparameters do, and not all scores are the same
-importances.png    as contour.png, of the study's own trials, if the best can be told from the others
-pareto.png         if a trial finished, and there are two or three aims
-pareto.csv         if a trial finished, and there are two aims or more
-
-What cannot be drawn is left out silently. A pruned trial counts with the best score that it reported; Optuna's own
-plots leave such trials out, which are most of a search that prunes. With several aims, all pictures but pareto.png show
-the first.
-
-Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023): how much the density of a hyperparameter among the best
-trials differs from that among all. It shows what makes a trial one of the best; what separates bad trials from worse
-ones, mostly learning rates that are far too high, does not count. It needs Parzen estimators only, while fANOVA's
-random forest needs more than some tens of trials.
+A pruned trial counts with the best score that it reported; Optuna's own plots leave pruned trials out. With several
+objectives, all plots but pareto.png show the first. Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023):
+how far the density of a hyperparameter among the best trials differs from that among all. They need fewer trials than
+fANOVA, and do not count what separates bad trials from worse ones.
 """
 
 from __future__ import annotations
@@ -29,50 +22,50 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import matplotlib
+import optuna
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning
 
 from agr.errors import AgrError
-from search.optuna_search.study_view import View, evaluator, importances, own, quantile, view_of
-
-if TYPE_CHECKING:
-    from optuna import Study
+from search.optuna_search import plots
+from search.optuna_search.study_view import View, evaluator, importances, own_trials, quantile, view_of
 
 
-def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], aims: Sequence[str]) -> None:
-    """Write every picture that can be drawn into `folder`. Matplotlib is set to draw without a window system.
+def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
+    """Write every plot that can be drawn into `folder`. Sets Matplotlib's backend to agg.
 
     Args:
         study: The study.
-        folder: Where the pictures go; it has to exist.
-        title: The first line of every picture.
-        spent: In order, epochs trained so far in the whole search, and the latest or best score by then.
-        aims: The names of the study's values.
+        folder: An existing folder.
+        title: The first line of every plot.
+        spent: Pairs of the number of epochs trained so far and the score at that time, in order.
+        objectives: The names of the study's values.
 
     Raises:
-        AgrError: There are not as many aims as values.
+        AgrError: The study has another number of objectives.
     """
-    from search.optuna_search import plots
-
-    if len(aims) != len(study.directions):
-        raise AgrError(f"aims {', '.join(aims)}: expected {len(study.directions)}, as many as the study has")
+    if len(objectives) != len(study.directions):
+        raise AgrError(
+            f"objectives {', '.join(objectives)}: expected {len(study.directions)}, as many as the study has"
+        )
     with _quiet():
-        view = view_of(study, aims[0], title)
+        view = view_of(study, objectives[0], title)
         if spent:
             plots.best_so_far(view, spent, folder / "best_so_far.png")
         if view.trials:
             plots.history(view, folder / "history.png")
         if view.names:
-            _by_hyperparameter(view, view_of(own(study), aims[0], title), folder)
-        if len(aims) > 1 and study.best_trials:
-            write_pareto(study, aims, folder / "pareto.csv")
-            if len(aims) <= 3:
-                plots.pareto(study, aims, title, folder / "pareto.png")
+            _by_hyperparameter(view, view_of(own_trials(study), objectives[0], title), folder)
+        if len(objectives) > 1 and study.best_trials:
+            write_pareto(study, objectives, folder / "pareto.csv")
+            if len(objectives) <= 3:
+                plots.pareto(study, objectives, title, folder / "pareto.png")
 
 
 def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
-    """The pictures that look at hyperparameters, the most important first. own: the study's own trials alone."""
-    from search.optuna_search import plots
-
+    """The plots of hyperparameters, the most important first. own: the view of the study's own trials."""
     shares = importances(own)
     ranked = sorted(view.names, key=lambda name: -shares.get(name, 0.0))
     plots.slices(view, ranked, folder / "slice.png")
@@ -83,25 +76,21 @@ def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
         plots.importances(own, evaluator(own), quantile(own), folder / "importances.png")
 
 
-def write_pareto(study: Study, aims: Sequence[str], path: Path) -> None:
-    """A table of the trials that no other one beats in every aim, best of the first aim first."""
+def write_pareto(study: Study, objectives: Sequence[str], path: Path) -> None:
+    """Write the trials of the Pareto front as CSV, sorted by the first objective."""
     sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
     front = sorted(study.best_trials, key=lambda trial: sign * trial.values[0])
     names = list(dict.fromkeys(name for trial in front for name in trial.params))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["trial", *aims, *names])
+        writer.writerow(["trial", *objectives, *names])
         for trial in front:
             writer.writerow([trial.number, *trial.values, *(trial.params.get(name, "") for name in names)])
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (matplotlib)."""
-    import matplotlib
-    import optuna
-    from optuna.exceptions import ExperimentalWarning
-
+    """Draw without windows, and without warnings of experimental plots (Optuna) or missing fonts (Matplotlib)."""
     matplotlib.use("agg")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     before = optuna.logging.get_verbosity()

@@ -1,7 +1,7 @@
-"""The aims of a search with Optuna, and the champion where there are several.
+"""The objectives of a search with Optuna, and how trials are ranked by several.
 
-Of the trials whose first aim is within WITHIN of the best, the champion is the one with the best second aim; of equals
-the one with the better first aim.
+With several objectives, the trials within TOLERANCE of the best first objective are ranked by the others, then by the
+first; all further trials follow by the first alone.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ OBJECTIVES = {
     "calibration": Objective("val_ece", False, "val calibration error"),
     "latency": Objective("latency_ms", False, "latency of one clip, ms"),
 }
-WITHIN = 0.01
+TOLERANCE = 0.01
 T = TypeVar("T")
 
 
 def parse(names: Sequence[str]) -> tuple[Objective, ...]:
-    """Aims by name. Raises: SettingsError if one is unknown, given twice, or cannot come first."""
+    """Objectives by name. Raises: SettingsError if one is unknown, given twice, or cannot come first."""
     for name in names:
         if name not in OBJECTIVES:
             raise SettingsError(f"--objective {name}: unknown; expected one of {', '.join(OBJECTIVES)}")
     if len(set(names)) < len(names):
-        raise SettingsError(f"--objective {' '.join(names)}: one of them twice; expected each once")
+        raise SettingsError(f"--objective {' '.join(names)}: found one of them twice; expected each once")
     if names[0] == "latency":
         raise SettingsError(
-            "--objective latency: the first aim; expected one that every epoch has, such as loss, before it"
+            "--objective latency: found first; expected one that is measured after every epoch, such as loss, before it"
         )
     return tuple(OBJECTIVES[name] for name in names)
 
 
-def measured(aim: Objective, config: Config, epoch: EpochMetrics) -> float:
-    """An aim's metric, of a trial with this configuration that stands for this epoch."""
-    if aim.metric == "latency_ms":
+def measured(objective: Objective, config: Config, epoch: EpochMetrics) -> float:
+    """The value of an objective for a configuration after an epoch."""
+    if objective.metric == "latency_ms":
         return latency(str(config.get("model", "cnn")), float(str(config.get("width", 1.0))))
-    return float(getattr(epoch, aim.metric))
+    return float(getattr(epoch, objective.metric))
 
 
 @functools.cache
 def latency(model: str, width: float) -> float:
-    """Milliseconds for one picture on one CPU thread; measured once a process for each model and width."""
+    """Milliseconds to classify one image on one CPU thread; measured once per process, model and width."""
     from agr.training.model import build, latency_ms
 
     return latency_ms(build(model, 0, width))
 
 
-def ordered(records: Sequence[Record], aims: Sequence[Objective]) -> list[Record]:
-    """Records, best first, by the rule above."""
+def rank(records: Sequence[Record], objectives: Sequence[Objective]) -> list[Record]:
+    """Records, best first, as the head of this file says."""
 
     def scores(record: Record) -> list[float]:
         config = record.settings.config()
-        values = [measured(aim, config, record.chosen) for aim in aims]
-        return [value if aim.highest else -value for aim, value in zip(aims, values, strict=True)]
+        values = [(each, measured(each, config, record.chosen)) for each in objectives]
+        return [value if each.highest else -value for each, value in values]
 
-    by_first = sorted(records, key=lambda record: record.schema.sort_key(record.chosen))
-    return by_first if len(aims) < 2 else by_rule(by_first, [scores(record) for record in by_first])
+    by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    return by_first if len(objectives) < 2 else rank_by_scores(by_first, [scores(record) for record in by_first])
 
 
-def by_rule(items: Sequence[T], scores: Sequence[Sequence[float]]) -> list[T]:
-    """Items, best first, by the rule above. items: best of the first aim first. scores: of each aim, more is better."""
+def rank_by_scores(items: Sequence[T], scores: Sequence[Sequence[float]]) -> list[T]:
+    """Rank items that are sorted by the first objective. scores: of each item, by objective; higher is better."""
     every = list(zip(items, scores, strict=True))
-    close = [pair for pair in every if pair[1][0] >= every[0][1][0] - WITHIN]
+    close = [pair for pair in every if pair[1][0] >= every[0][1][0] - TOLERANCE]
     close.sort(key=lambda pair: [-score for score in (*pair[1][1:], pair[1][0])])
     return [item for item, _ in (*close, *every[len(close) :])]

@@ -1,8 +1,4 @@
-"""The values of one hyperparameter of a search: a range of numbers, or one of several values.
-
-Range(1e-4, 1e-1, log=True).suggest("lr", trial)
-Choices((16, 32, 64)).holds(48)
-"""
+"""The values that a hyperparameter may take: a range of numbers, or a list of choices."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; all of them whole if these are `int`. step: only every so many."""
+    """Numbers from `low` to `high`, both included, in steps of `step` if it is given; integers if both ends are."""
 
     low: int | float
     high: int | float
@@ -27,7 +23,7 @@ class Range:
     step: int | float | None = None
 
     def holds(self, value: object) -> bool:
-        """Whether a trial may have this value."""
+        """Whether the value is allowed."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
         if isinstance(self.low, int) and value != int(value):
@@ -36,11 +32,11 @@ class Range:
         return math.isclose(steps, round(steps), abs_tol=1e-9)
 
     def ends(self) -> tuple[Value, ...]:
-        """The extreme values."""
+        """Both ends."""
         return self.low, self.high
 
     def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
+        """The Optuna distribution."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -48,7 +44,7 @@ class Range:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def suggest(self, name: str, trial: Trial) -> int | float:
-        """The value of a trial."""
+        """The value that Optuna proposes for a trial."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(name, self.low, self.high, log=self.log, step=int(self.step or 1))
         return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
@@ -56,24 +52,24 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of two or more values, without an order."""
+    """Two or more values without an order."""
 
     values: tuple[Value, ...]
 
     def holds(self, value: object) -> bool:
-        """Whether a trial may have this value."""
+        """Whether the value is allowed."""
         return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in self.values)
 
     def ends(self) -> tuple[Value, ...]:
-        """All of them."""
+        """All values."""
         return self.values
 
     def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
+        """The Optuna distribution."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.values)
 
     def suggest(self, name: str, trial: Trial) -> Value:
-        """The value of a trial."""
+        """The value that Optuna proposes for a trial."""
         return cast(Value, trial.suggest_categorical(name, self.values))

@@ -1,25 +1,25 @@
-"""The best points, trained again with other seeds, and ranked by their mean less one standard error."""
+"""Train the best points again with other seeds, and rank them by mean minus standard error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
-from search.driver.train_points import train_points
+from search.driver.train_points import train_all
 from search.session.session import Record
 from search.tasks.agr_task import settings_of
-from search.tasks.base import format_setting
+from search.tasks.base import readable
 
-SEEDS = 3  # of a repeated point, its own among them
+SEEDS = 3  # of a repeated point, including its own
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """One point with several seeds: `scores` after `epochs` epochs, the first with the seed of the search."""
+    """The scores of a point after `epochs` epochs with several seeds, the search's own first."""
 
     record: Record
     epochs: int
@@ -27,40 +27,39 @@ class Repeats:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """The mean score."""
         return mean(self.scores)
 
     @property
     def error(self) -> float:
-        """Its standard error."""
+        """The standard error of the mean."""
         return stdev(self.scores) / math.sqrt(len(self.scores))
 
     def __str__(self) -> str:
-        """One line for people."""
-        aim = self.record.schema.objective
-        config = ", ".join(f"{name} {format_setting(value)}" for name, value in self.record.named.items())
-        score = f"{aim.label} {aim.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
+        objective = self.record.kind.aim
+        config = ", ".join(f"{name} {readable(value)}" for name, value in self.record.named.items())
+        score = f"{objective.says} {objective.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
         return f"repeated: {config}: {score}"
 
     @property
-    def safe(self) -> float:
-        """What it is ranked by."""
+    def lower_bound(self) -> float:
+        """Mean minus standard error, by which points are ranked."""
         return self.mean - self.error
 
 
-def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
-    """Train the first `count` of a ranking with other seeds, each to the epoch for which it stands.
+def repeat(arena: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
+    """Train the first `count` points of a ranking with other seeds, each up to its chosen epoch.
 
-    The model of a point stays that of its first seed: to take the luckiest one would defeat the purpose.
+    The model of a point stays that of its first seed, so that no lucky seed is chosen.
 
     Returns:
-        The repeats, best first, and the ranking, the repeated points in their new order before the rest.
+        The repeats, best first, and the ranking with the repeated points in their new order at the top.
     """
     top = distinct(ranking)[:count]
-    tests = [(record, seeded(record, turn)) for record in top for turn in range(1, SEEDS)]
-    before = set(context.session.records)
-    train_points(context, [point for _, point in tests], "repeat")
-    new = [record for trial, record in context.session.records.items() if trial not in before]
+    tests = [(record, with_seed(record, turn)) for record in top for turn in range(1, SEEDS)]
+    before = set(arena.session.records)
+    train_all(arena, [point for _, point in tests], "repeat")
+    new = [record for trial, record in arena.session.records.items() if trial not in before]
     found = []
     for record in top:
         epochs = record.chosen.epoch
@@ -68,28 +67,24 @@ def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tup
         others = [_score(each, epochs) for each in new if each.settings in mine and len(each.history) >= epochs]
         if others:
             found.append(Repeats(record, epochs, (_score(record, epochs), *others)))
-    found.sort(key=lambda each: -each.safe)
+    found.sort(key=lambda each: -each.lower_bound)
     first = [each.record for each in found]
     return found, first + [record for record in ranking if all(record is not each for each in first)]
 
 
 def distinct(ranking: Sequence[Record]) -> list[Record]:
-    """The ranking without records that stand for the same epochs as a better one."""
-    seen = set()
-    kept = []
+    """The ranking without records whose epochs are those of a better record."""
+    first: dict[tuple[Hashable, ...], Record] = {}
     for record in ranking:
-        key = record.settings.prefix()[: record.chosen.epoch]
-        if key not in seen:
-            kept.append(record)
-        seen.add(key)
-    return kept
+        first.setdefault(record.settings.prefix()[: record.chosen.epoch], record)
+    return list(first.values())
 
 
-def seeded(record: Record, turn: int) -> Settings:
-    """The settings of a record with another seed, for as many epochs as it stands for."""
+def with_seed(record: Record, turn: int) -> Settings:
+    """The settings of a record with another seed, up to its chosen epoch."""
     settings = settings_of(record.settings)
     return replace(settings, seed=(settings.seed + 1009 * turn) % 2**32, epochs=record.chosen.epoch)
 
 
 def _score(record: Record, epochs: int) -> float:
-    return record.schema.objective.score(record.history[epochs - 1])
+    return record.kind.aim.score(record.history[epochs - 1])

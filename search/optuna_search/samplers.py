@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, and where studies are kept."""
+"""Optuna's samplers by name, and the storage of studies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agr.errors import SettingsError
 from agr.registry.uri import STORE
 
 STUDIES = str(STORE / "studies.journal")
-STARTUP = 5  # trials before a sampler relies on what it knows
+STARTUP = 5  # random trials before a sampler uses its model
 
 
 def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -29,10 +29,10 @@ def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock that ends with its process; Optuna's own are files, which stay behind when a process is killed."""
+    """A lock that ends with its process; Optuna's own lock files stay behind when a process is killed."""
 
     def __init__(self, path: str) -> None:
-        """path: of the file that is locked; it stays, empty."""
+        """path: An empty file, which is locked and never deleted."""
         super().__init__(path)
         self._lock = FileLock(path)
 
@@ -42,7 +42,7 @@ class KernelLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self._lock.release()
 
 

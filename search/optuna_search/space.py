@@ -1,16 +1,11 @@
-"""What a search may vary: a small TOML file, one hyperparameter a line.
-
-    space = parse(DEFAULT, "the default space", known_settings())
-    values = space.sample(study.ask())
-
-A line is one of
+"""The search space: a small TOML file with one hyperparameter a line, in one of these forms.
 
     gamma = 0.3                                        # fixed
-    lr = {low = 1e-4, high = 1e-1, log = true}         # a range of numbers, both ends in it
-    epochs = {low = 5, high = 20, step = 5}            # of whole numbers if the hyperparameter is one
-    batch_size = {choices = [16, 32, 64]}              # one of these
+    lr = {low = 1e-4, high = 1e-1, log = true}         # a range of numbers, both ends included
+    epochs = {low = 5, high = 20, step = 5}            # integers, if the hyperparameter is an integer
+    batch_size = {choices = [16, 32, 64]}              # a list of values
 
-A hyperparameter that the file leaves out is not varied and not fixed: it keeps the trainable's own default.
+A hyperparameter that the file leaves out keeps its default.
 """
 
 from __future__ import annotations
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 DEFAULT = """\
-# What the search varies. A plain value fixes a hyperparameter, {low, high} is a range, {choices} a list.
+# The search space. A plain value fixes a hyperparameter, {low, high} is a range, {choices} a list.
 
 epochs          = {low = 5, high = 20}                   # passes over the training clips
 lr              = {low = 1e-4, high = 1e-1, log = true}  # Adam's learning rate in the first epochs
@@ -61,37 +56,37 @@ KINDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool
 
 @dataclass(frozen=True)
 class Space:
-    """What varies and what is fixed, by name, in the order of the file."""
+    """Varied and fixed hyperparameters by name, in the order of the file."""
 
     varied: Mapping[str, Range | Choices]
     fixed: Mapping[str, Value]
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the content: neither comments nor the order of lines change it."""
+        """16 hex digits that identify the content, without comments and the order of lines."""
         varied = {name: [type(item).__name__, asdict(item)] for name, item in self.varied.items()}
         content = json.dumps([varied, dict(self.fixed)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What varies, as Optuna has it."""
+        """The Optuna distributions of the varied hyperparameters."""
         return {name: item.distribution() for name, item in self.varied.items()}
 
     def sample(self, trial: Trial) -> dict[str, Value]:
-        """The hyperparameters of an Optuna trial, fixed ones included."""
+        """The hyperparameters of an Optuna trial, including fixed ones."""
         return {name: item.suggest(name, trial) for name, item in self.varied.items()} | dict(self.fixed)
 
     def outside(self, params: Mapping[str, object]) -> list[str]:
-        """The names whose value is missing or not allowed; names that the space does not have may have any value."""
+        """The names of the space whose value is missing or not allowed."""
         varied = [name for name, item in self.varied.items() if name not in params or not item.holds(params[name])]
         return varied + [name for name, value in self.fixed.items() if name in params and params[name] != value]
 
     def lowest(self) -> dict[str, Value]:
-        """One configuration of the space."""
+        """The configuration with the lowest, or first, value of every hyperparameter."""
         return {name: item.ends()[0] for name, item in self.varied.items()} | dict(self.fixed)
 
     def edges(self) -> Iterator[dict[str, Value]]:
-        """Configurations with every end of every range: a check of single settings that passes them passes all."""
+        """Configurations that together have both ends of every range and every choice."""
         base = self.lowest()
         yield base
         for name, item in self.varied.items():
@@ -99,7 +94,7 @@ class Space:
 
 
 def known_settings() -> dict[str, type[Value]]:
-    """The names that AGR's own training takes, with their types; the seed is not for a search to choose."""
+    """The training settings of AGR's models with their types, without the seed."""
     from typing import get_type_hints
 
     from agr.training.settings import Settings
@@ -108,15 +103,12 @@ def known_settings() -> dict[str, type[Value]]:
 
 
 def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
-    """A space from TOML.
+    """A space from TOML. Raises: SettingsError if the text is not TOML, or a line is not allowed.
 
     Args:
         text: The TOML.
-        source: The file's name, for messages.
-        known: Allowed names, each with a type, or a default of that type; None allows any type.
-
-    Raises:
-        SettingsError: One line with file, line and name.
+        source: The name of the file, for error messages.
+        known: The allowed names, each with its type or a value of that type; None allows any type.
     """
     from agr.training.settings import FORMER_NAMES
 
@@ -144,19 +136,18 @@ def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
 
 
 def _line(text: str, name: str) -> int:
-    """The line where a name is given, from 1. tomllib does not tell, so it is looked for."""
+    """The number, from 1, of the line that sets a name; tomllib does not give it."""
     pattern = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[\].=]""")
     return next((number for number, line in enumerate(text.splitlines(), start=1) if pattern.match(line)), 1)
 
 
 def _kind(default: object) -> type | None:
-    """The type that values of a name must have; None for any."""
     kind = default if isinstance(default, type) or default is None else type(default)
     return kind if kind in KINDS else None
 
 
 def _item(value: object, kind: type | None, where: str) -> Range | Choices | Value:
-    """One line's meaning. Raises: SettingsError."""
+    """The meaning of one line."""
     if not isinstance(value, dict):
         return _value(value, kind, where, FORMS)
     if "choices" in value:
@@ -168,7 +159,7 @@ def _item(value: object, kind: type | None, where: str) -> Range | Choices | Val
 
 
 def _choices(value: Mapping[str, object], kind: type | None, where: str) -> Choices | Value:
-    """A list to choose from; of a single value, that. Raises: SettingsError."""
+    """A list of choices; a list of one is that value."""
     if len(value) > 1:
         others = ", ".join(key for key in value if key != "choices")
         raise SettingsError(f"{where}: choices beside {others}; expected a range or choices, not both")
@@ -182,7 +173,6 @@ def _choices(value: Mapping[str, object], kind: type | None, where: str) -> Choi
 
 
 def _range(value: Mapping[str, object], kind: type | None, where: str) -> Range:
-    """A range of numbers. Raises: SettingsError."""
     if kind in (str, bool):
         raise SettingsError(f"{where}: a range; expected {KINDS[kind]} or choices of them")
     for key in ("low", "high"):
@@ -204,12 +194,14 @@ def _range(value: Mapping[str, object], kind: type | None, where: str) -> Range:
 
 
 def _check_step(item: Range, where: str) -> None:
-    """Raises: SettingsError for a step that Optuna would not take, or would take to mean another range."""
+    """Raises: SettingsError if Optuna would refuse the step or shorten the range."""
     step = item.step or 0
     if item.log:
         raise SettingsError(f"{where}: step {step:g} with log; expected one of them")
     if step <= 0 or not item.holds(item.high):
-        raise SettingsError(f"{where}: step {step:g}; expected one that leads from {item.low:g} to {item.high:g}")
+        raise SettingsError(
+            f"{where}: step {step:g}; expected one that divides the range from {item.low:g} to {item.high:g}"
+        )
 
 
 def _number(value: object, kind: type | None, where: str) -> int | float:
@@ -220,7 +212,7 @@ def _number(value: object, kind: type | None, where: str) -> int | float:
 
 
 def _value(value: object, kind: type | None, where: str, expected: str) -> Value:
-    """A single value of the right type; a whole number is a number too. Raises: SettingsError."""
+    """A single value of the right type; an integer is accepted as a number."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wanted = (kind,) if kind else tuple(KINDS)
@@ -232,6 +224,6 @@ def _value(value: object, kind: type | None, where: str, expected: str) -> Value
 
 
 def _shown(value: object) -> str:
-    """A value as a file would have it, not too long."""
+    """A value as JSON of at most 40 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."

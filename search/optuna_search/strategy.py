@@ -1,7 +1,7 @@
 """The strategy of `run_optuna.py`: an Optuna study proposes trials, a scheduler prunes them, a budget ends the search.
 
-A trial stands for its best epoch. The study's storage, the stage store and MLflow let the same command continue after a
-kill, and let a search learn from others on the same data and split.
+The study's storage, the stage store and MLflow let the same command continue after a kill, and let a search learn from
+others on the same data and split.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ import optuna
 from agr.errors import SettingsError
 from agr.plots.curves import titled
 from search.driver.context import SearchContext
-from search.driver.train_points import train_one
-from search.optuna_search import figures
-from search.optuna_search import warm_start as optuna_search_warm_start
+from search.driver.train_points import retrain
+from search.optuna_search import figures, warm_start
 from search.optuna_search.ask_tell import AskTell, Budget, Expand
-from search.optuna_search.objectives import by_rule, measured, ordered
+from search.optuna_search.objectives import measured, rank, rank_by_scores
 from search.optuna_search.repeats import Repeats, repeat
 from search.optuna_search.samplers import sampler, study_storage
 from search.optuna_search.space import Space
 from search.problems.problem import Problem
 from search.session.session import Record
 from search.stages.store import StageStore
-from search.tasks.base import Config, EpochMetrics, Objective, Point, format_setting, pluralize
+from search.tasks.base import Config, EpochMetrics, Objective, Point, counted, readable
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class OptunaStrategy:
     """A search with Optuna; `run_optuna.py --help` explains each flag."""
 
     space: Space
-    base: Config  # the settings of every trial besides those of the space
-    first: Config  # the hyperparameters that are tried first
+    base: Config  # the settings outside the space, the same for every trial
+    first: Config  # the hyperparameters of the first trial
     budget: Budget
     sampler: str
     scheduler: str
-    aims: tuple[Objective, ...]
-    folds: int  # for scoring; 0: trials are scored on the validation speakers of the search's own split
+    objectives: tuple[Objective, ...]
+    folds: int  # for scoring; 0 scores trials on the validation speakers of the search's own split
     repeat_best: int
     warm_start: bool
     storage: str
@@ -51,142 +50,141 @@ class OptunaStrategy:
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""
-        if len(self.aims) > 1 and self.scheduler != "none":
+        if len(self.objectives) > 1 and self.scheduler != "none":
             raise SettingsError(
-                f"--scheduler {self.scheduler}: found {len(self.aims)} aims; expected none with several"
+                f"--scheduler {self.scheduler}: found {len(self.objectives)} objectives; expected none with several"
             )
         if self.folds and self.scheduler != "none":
             raise SettingsError(f"--scheduler {self.scheduler}: expected none with --score-folds")
-        if len(self.aims) > 1 and self.sampler == "cmaes":
-            raise SettingsError(f"--sampler cmaes: found {len(self.aims)} aims; expected tpe, random or nsga2")
+        if len(self.objectives) > 1 and self.sampler == "cmaes":
+            raise SettingsError(
+                f"--sampler cmaes: found {len(self.objectives)} objectives; expected tpe, random or nsga2"
+            )
         if self.budget.epochs is not None and self.budget.epochs < self.folds:
             raise SettingsError(f"--budget {self.budget.epochs}: expected --score-folds {self.folds} or more")
         if "epochs" not in self.space.varied and "epochs" not in self.space.fixed:
             raise SettingsError("--space: no epochs; expected a line epochs = ...")
 
-    def axes(self, problem: Problem) -> Mapping[str, object]:
-        """Sampler, scheduler, aims, budget and space, as MLflow's parameters."""
-        names = {"sampler": self.sampler, "scheduler": self.scheduler, "aims": " ".join(a.metric for a in self.aims)}
+    def axes(self, subject: Problem) -> Mapping[str, object]:
+        """The MLflow parameters: sampler, scheduler, objectives, budget and space."""
+        names = {
+            "sampler": self.sampler,
+            "scheduler": self.scheduler,
+            "objectives": " ".join(a.metric for a in self.objectives),
+        }
         spans = {f"space_{name}": str(item) for name, item in self.space.varied.items()}
         return names | {"budget": self.budget.epochs or "none", "scored_on_folds": self.folds or "none"} | spans
 
     @property
     def most_epochs(self) -> int:
-        """The most epochs that a trial may have."""
+        """The most epochs of a trial."""
         item = self.space.varied.get("epochs")
         return max(int(end) for end in (item.ends() if item else (self.space.fixed["epochs"],)))
 
     @property
     def title(self) -> str:
         """Budget, sampler and scheduler."""
-        epochs = pluralize(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
+        epochs = counted(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
         return f"{epochs}, {self.sampler}, {self.scheduler},"
 
-    def expand(self, problem: Problem) -> Expand:
-        """A function that makes the points of a configuration, one for each fold."""
+    def expand(self, subject: Problem) -> Expand:
+        """A function from a configuration to its points, one for each fold."""
         folds = range(1, self.folds + 1) if self.folds else (0,)
 
         def points(config: Config) -> tuple[Point, ...]:
             known = dict(self.base) | dict(config)
-            return tuple(problem.task.schema.point(known | ({"fold": fold} if fold else {})) for fold in folds)
+            return tuple(subject.task.kind.point(known | ({"fold": fold} if fold else {})) for fold in folds)
 
         return points
 
-    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
-        """False: what the study will propose is not known beforehand."""
+    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+        """False: it is not known beforehand what the study will propose."""
         return False
 
-    def train(self, context: SearchContext) -> Sequence[Record]:
-        """Ask and train until the budget is spent, then rank and draw; returns the ranking."""
-        study = self.study(context.problem)
-        ledger = self.ledger(context, study)
-        known = optuna_search_warm_start.recall(context, ledger, self.expand(context.problem))
-        self._begin(context, study, known)
+    def train(self, arena: SearchContext) -> Sequence[Record]:
+        """Train what the study proposes until the budget is spent, then draw; returns the ranking."""
+        study = self.study(arena.subject)
+        ask_tell = self.ask_tell(arena, study)
+        known = warm_start.replay_study(arena, ask_tell, self.expand(arena.subject))
+        self.begin(arena, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
-        _tune(context, ledger, self)
-        ranking, repeats = self._rank(context, ledger)
-        self._draw(context, study, repeats)
+        _tune(arena, ask_tell, self)
+        ranking, repeats = self._rank(arena, ask_tell)
+        self._draw(arena, study, repeats)
         return ranking
 
-    def ledger(self, context: SearchContext, study: optuna.Study) -> AskTell:
-        """The study within this search's budget."""
-        expand, schema = self.expand(context.problem), context.problem.task.schema
-        return AskTell(study, self.space, expand, self.budget, schema, self._values, context.stored_epochs)
+    def ask_tell(self, arena: SearchContext, study: optuna.Study) -> AskTell:
+        """The study with this search's budget."""
+        expand, kind = self.expand(arena.subject), arena.subject.task.kind
+        return AskTell(study, self.space, expand, self.budget, kind, self._values, arena.known)
 
-    def study(self, problem: Problem) -> optuna.Study:
-        """The study of this data, split, space and way of searching; created if there is none."""
+    def study(self, subject: Problem) -> optuna.Study:
+        """The study of this data, split, space and strategy; created if there is none."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        what = (problem.digest, problem.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
-        own = (*what, *(aim.metric for aim in self.aims), self.folds, sorted(self.base.items()), self.seed)
+        what = (subject.digest, subject.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
+        own = (*what, *(each.metric for each in self.objectives), self.folds, sorted(self.base.items()), self.seed)
         return optuna.create_study(
             storage=study_storage(self.storage),
-            study_name=f"{problem.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
-            directions=["maximize" if aim.highest else "minimize" for aim in self.aims],
+            study_name=f"{subject.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
+            directions=["maximize" if each.highest else "minimize" for each in self.objectives],
             sampler=sampler(self.sampler, self.seed),
             load_if_exists=True,
         )
 
     def _values(self, config: Config, epochs: Sequence[EpochMetrics]) -> list[float]:
         known = dict(self.base) | dict(config)
-        each = [[measured(aim, known, epoch) for epoch in epochs] for aim in self.aims]
-        return [sum(values) / len(values) for values in each]
+        values = [[measured(each, known, epoch) for epoch in epochs] for each in self.objectives]
+        return [sum(folds) / len(folds) for folds in values]
 
-    def _begin(self, context: SearchContext, study: optuna.Study, known: int) -> None:
-        """Add the trials of other searches to the study; enqueue the best of them, or else the usual settings."""
+    def begin(self, arena: SearchContext, study: optuna.Study, known: int) -> None:
+        """Add the trials of other searches to the study; enqueue the best of them, or else the default settings."""
         best: Sequence[Config] = []
-        if self.warm_start and not self.folds and len(self.aims) == 1:
-            tags = {
-                name: str(context.problem.tags[name])
-                for name in optuna_search_warm_start.TAGS
-                if name in context.problem.tags
-            }
-            found = context.session.tracker.finished(tags)
-            best = optuna_search_warm_start.tell(study, self.space, self.base, found, self.aims[0], self.kinds)
+        if self.warm_start and not self.folds and len(self.objectives) == 1:
+            tags = {name: str(arena.subject.tags[name]) for name in warm_start.TAGS if name in arena.subject.tags}
+            found = arena.session.tracker.finished(tags)
+            best = warm_start.add_finished(study, self.space, self.base, found, self.objectives[0], self.kinds)
             if best:
-                first = ", ".join(
-                    f"{n} {format_setting(best[0][n])}" for n in context.problem.task.schema.axes if n in best[0]
-                )
-                print(f"known: {pluralize(len(best), 'finished trial')} of earlier searches on this data and split")
+                first = ", ".join(f"{n} {readable(best[0][n])}" for n in arena.subject.task.kind.axes if n in best[0])
+                print(f"known: {counted(len(best), 'finished trial')} of earlier searches on this data and split")
                 if not known:
                     print(f"first: the best of them, {first}")
             elif found and not known:
-                print(optuna_search_warm_start.strangers(self.space, self.base, found, self.aims[0], self.kinds))
+                print(warm_start.describe_mismatches(self.space, self.base, found, self.objectives[0], self.kinds))
         if self.budget.epochs is not None and self.budget.epochs < self.most_epochs and not known:
-            print(
-                f"--budget {self.budget.epochs}: a trial may want up to {self.most_epochs} epochs, so few will be tried"
-            )
+            print(f"--budget {self.budget.epochs}: one trial may take {self.most_epochs} epochs, so few will be tried")
         for params in [] if known else best[:1] or [self.first]:
             study.enqueue_trial(dict(params), skip_if_exists=False)
 
-    def _rank(self, context: SearchContext, ledger: AskTell) -> tuple[list[Record], list[Repeats]]:
-        """All that finished, best first; the weights of the first one are there, on the search's own split."""
-        context.session.tracks_best = False
-        finished = context.session.finished()
-        context = context.with_last_epoch()
+    def _rank(self, arena: SearchContext, ask_tell: AskTell) -> tuple[list[Record], list[Repeats]]:
+        """Rank the finished trials; the first has weights, trained on the search's own split."""
+        arena.session.noting = False
+        finished = arena.session.finished()
+        arena = arena.with_last_epoch()
         if self.folds:
-            finished = self._trained_whole(context, ledger)
-        ranking, repeats = ordered(finished, self.aims), list[Repeats]()
+            finished = self._train_best(arena, ask_tell)
+        ranking, repeats = rank(finished, self.objectives), list[Repeats]()
         if self.repeat_best and ranking:
-            repeats, ranking = repeat(context, ranking, self.repeat_best)
+            repeats, ranking = repeat(arena, ranking, self.repeat_best)
             print(*repeats, sep="\n")
-        return whole(context, ranking), repeats
+        return with_stored_champion(arena, ranking), repeats
 
-    def _trained_whole(self, context: SearchContext, ledger: AskTell) -> list[Record]:
-        """The point that is best over the folds, trained on the search's own training speakers."""
-        best = best_over_folds(ledger.study, self.aims)
+    def _train_best(self, arena: SearchContext, ask_tell: AskTell) -> list[Record]:
+        """Train the point that is best over the folds on the training speakers of the search's own split."""
+        best = best_over_folds(ask_tell.study, self.objectives)
         if best is None:
             return []
-        aim = self.aims[0]
-        print(f"folds: {aim.label} {aim.value(best.user_attrs['score']):.4f}, the mean over {self.folds}, of the best")
-        return train_one(context, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
+        objective = self.objectives[0]
+        score = objective.value(best.user_attrs["score"])
+        print(f"best mean over {self.folds} folds: {objective.says} {score:.4f}")
+        return retrain(arena, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
 
-    def _draw(self, context: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
+    def _draw(self, arena: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            names = [aim.label for aim in self.aims]
-            session, aim = context.session, self.aims[0]
+            names = [each.says for each in self.objectives]
+            session, objective = arena.session, self.objectives[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
-            spent = [(trained, aim.value(score)) for trained, score in curve]
-            title = titled(session.name, context.problem.tags)
+            spent = [(trained, objective.value(score)) for trained, score in curve]
+            title = titled(session.name, arena.subject.tags)
             figures.draw(study, Path(folder), title, spent, names)
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]
@@ -194,58 +192,47 @@ class OptunaStrategy:
                     f"{r.epochs},{r.mean:.6f},{r.error:.6f},{' '.join(f'{s:.6f}' for s in r.scores)}" for r in repeats
                 ]
                 (Path(folder) / "repeats.csv").write_text("\n".join(lines) + "\n")
-            context.session.tracker.log_folder(context.session.parent, Path(folder))
+            arena.session.tracker.log_folder(arena.session.parent, Path(folder))
 
 
-def whole(context: SearchContext, ranking: Sequence[Record]) -> list[Record]:
-    """The ranking; if the stage for which its first stands is gone from the store, that one is trained again."""
+def with_stored_champion(arena: SearchContext, ranking: Sequence[Record]) -> list[Record]:
+    """The ranking; if the stage of its first record is gone from the store, that point is trained again."""
     first = ranking[0] if ranking else None
-    if first is None or context.store is None:
+    if first is None or arena.store is None:
         return list(ranking)
     point, epochs = first.settings, first.chosen.epoch
-    if context.store.get(context.lineage(point).key(point.rates()[:epochs])) is not None:
+    if arena.store.get(arena.lineage(point).key(point.rates()[:epochs])) is not None:
         return list(ranking)
-    return [*train_one(context, point.config() | {"epochs": epochs}), *ranking]
+    return [*retrain(arena, point.config() | {"epochs": epochs}), *ranking]
 
 
-def best_over_folds(study: optuna.Study, aims: Sequence[Objective] = ()) -> optuna.trial.FrozenTrial | None:
-    """The trial with the best mean over folds, pruned ones included; with several aims, by their rule."""
+def best_over_folds(study: optuna.Study, objectives: Sequence[Objective] = ()) -> optuna.trial.FrozenTrial | None:
+    """The trial with the best mean over folds, including pruned ones; several objectives count as in `rank`."""
     ended = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
     ended.sort(key=lambda trial: -trial.user_attrs["score"])
-    if len(aims) > 1:
-        signs = [1 if aim.highest else -1 for aim in aims]
-        ended = by_rule(ended, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in ended])
+    if len(objectives) > 1:
+        signs = [1 if each.highest else -1 for each in objectives]
+        ended = rank_by_scores(ended, [[s * v for s, v in zip(signs, trial.values, strict=True)] for trial in ended])
     return ended[0] if ended else None
 
 
-def _note(context: SearchContext, ledger: AskTell) -> None:
-    """Give the session the best mean over folds, since it sees the folds of a trial one by one."""
-    best = best_over_folds(ledger.study)
-    if best is not None and len(ledger.asked[0].points) > 1:
-        context.session.update_best_score(best.user_attrs["score"])
+def _note(arena: SearchContext, ask_tell: AskTell) -> None:
+    """Pass the best mean over folds on to the session, which sees only single folds."""
+    best = best_over_folds(ask_tell.study)
+    if best is not None and len(ask_tell.trials[0].points) > 1:
+        arena.session.note_score(best.user_attrs["score"])
 
 
-def _tune(context: SearchContext, ledger: AskTell, hunt: OptunaStrategy) -> None:
-    """Ask and train until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
-    if not ledger.spendable:
+def _tune(arena: SearchContext, ask_tell: AskTell, strategy: OptunaStrategy) -> None:
+    """Train what the study proposes until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
+    if not ask_tell.spendable:
         return
-    job, allocation = context.job({hunt.most_epochs})
-    ledger.budget.begin()
+    job, slots = arena.job({strategy.most_epochs})
+    ask_tell.budget.begin()
     from search.optuna_search.searcher import StudySearcher, scheduler
     from search.runtime.tuning import tune_points
 
-    asker = StudySearcher(
-        ledger, context.problem.task.schema, allocation.workers, context.claim, lambda: _note(context, ledger)
-    )
-    cuts = scheduler(hunt.scheduler, hunt.most_epochs)
-    budget = ledger.budget
-    tune_points(
-        context.session,
-        asker,
-        job,
-        allocation,
-        hunt.title,
-        budget.epochs,
-        scheduler=cuts,
-        stop=lambda *_: budget.over(),
-    )
+    kind, budget = arena.subject.task.kind, ask_tell.budget
+    searcher = StudySearcher(ask_tell, kind, slots.workers, arena.claim, lambda: _note(arena, ask_tell))
+    pruner, stop = scheduler(strategy.scheduler, strategy.most_epochs), lambda *_: budget.over()
+    tune_points(arena.session, searcher, job, slots, strategy.title, budget.epochs, scheduler=pruner, stop=stop)

@@ -1,4 +1,4 @@
-"""Warm start: a study continues its own trials after a kill, and learns those of earlier searches from MLflow."""
+"""Warm start: a study continues after a kill, and learns the trials of earlier searches from MLflow."""
 
 from __future__ import annotations
 
@@ -10,70 +10,54 @@ from optuna.trial import TrialState, create_trial
 
 from agr.common.processes import driver, is_dead
 from agr.errors import SettingsError
-from agr.training.settings import current_names
 from search.driver.context import SearchContext
 from search.optuna_search.ask_tell import AskTell, Expand
 from search.optuna_search.ranges import Value
 from search.optuna_search.space import Space
-from search.tasks.base import Config, Objective, Point, pluralize
+from search.tasks.base import Config, Objective, Point, counted
 
 if TYPE_CHECKING:
     from agr.registry.records import FinishedTrial
 
-TAGS = ("data_digest", "split_digest", "recipe")  # which two searches must share to learn from each other
+TAGS = ("data_digest", "split_digest", "recipe")  # must be equal for one search to learn from another
 Types = Mapping[str, type[Value]]
 
 
-def recall(context: SearchContext, ledger: AskTell, expand: Expand) -> int:
-    """Continue a study: replay its ended trials from their stages, enqueue again those that a dead driver was running.
-
-    Returns:
-        How many trials it had.
-    """
-    known = ledger.study.get_trials(deepcopy=False)
+def replay_study(arena: SearchContext, ask_tell: AskTell, expand: Expand) -> int:
+    """Replay finished trials from their stages, enqueue again those that a dead driver was running, count all."""
+    known = ask_tell.study.get_trials(deepcopy=False)
     for trial in known:
         if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
-            ledger.study.tell(trial.number, state=TrialState.FAIL)
-            ledger.study.enqueue_trial(dict(trial.params))
-        ledger.spent += int(trial.user_attrs.get("spent", 0))
+            ask_tell.study.tell(trial.number, state=TrialState.FAIL)
+            ask_tell.study.enqueue_trial(dict(trial.params))
+        ask_tell.spent += int(trial.user_attrs.get("spent", 0))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
-            _replay(context, trial, expand(trial.user_attrs["config"]))
+            _replay(arena, trial, expand(trial.user_attrs["config"]))
     return len(known)
 
 
 def _left(maker: str) -> bool:
-    """Whether a trial of this driver runs no longer: the driver is dead, or this process has got its number."""
+    """Whether the driver of a trial is dead; also if this process has its process id now."""
     return maker == driver() or is_dead(maker)
 
 
-def _replay(context: SearchContext, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
-    context.claim(points)
+def _replay(arena: SearchContext, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
+    arena.claim(points)
     for fold, point in enumerate(points):
-        stage = context.store.deepest(context.lineage(point), point.rates()) if context.store else None
+        stage = arena.store.deepest(arena.lineage(point), point.rates()) if arena.store else None
         if stage is not None:
-            context.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
+            arena.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
 
 
-def tell(
-    study: optuna.Study,
-    space: Space,
-    base: Config,
-    found: Sequence[FinishedTrial],
-    aim: Objective,
-    kinds: Types,
+def add_finished(
+    study: optuna.Study, space: Space, base: Config, found: Sequence[FinishedTrial], objective: Objective, types: Types
 ) -> list[dict[str, Value]]:
     """Add the finished trials of other searches to a study.
 
-    Args:
-        study: Learns the trials.
-        space: A trial outside it is left out.
-        base: The settings that all trials of this search share; a trial with others is left out.
-        found: The trials.
-        aim: The metric that the study optimises.
-        kinds: The type of each setting.
+    Trials outside the space, or with other values of the settings in `base`, are left out.
 
     Returns:
-        The hyperparameters of the trials that were added, best first.
+        The hyperparameters of the added trials, best first.
     """
     distributions = space.distributions()
     trials = study.get_trials(deepcopy=False)
@@ -82,18 +66,18 @@ def tell(
     seen = {(frozenset(trial.params.items()), trial.values[0]) for trial in trials if "run_id" in trial.user_attrs}
     added = []
     for run in found:
-        config, value = _read(run, aim, kinds)
-        if config is None or value is None or run.run_id in known or apart(config, space, base):
+        config, value = _read(run, objective, types)
+        if config is None or value is None or run.run_id in known or mismatches(config, space, base):
             continue
         params = {name: config[name] for name in distributions}
         trace = frozenset(params.items()), value
-        if _besides_epochs(params) in own or trace in seen:  # the same search, run again, logs the same trials
+        if _besides_epochs(params) in own or trace in seen:  # a repeated search logs the same trials
             continue
         seen.add(trace)
         study.add_trial(
             create_trial(params=params, distributions=distributions, value=value, user_attrs={"run_id": run.run_id})
         )
-        added.append((value if aim.highest else -value, params))
+        added.append((value if objective.highest else -value, params))
     return [params for _, params in sorted(added, key=lambda pair: -pair[0])]
 
 
@@ -101,38 +85,40 @@ def _besides_epochs(params: Config) -> frozenset[tuple[str, object]]:
     return frozenset((name, value) for name, value in params.items() if name != "epochs")
 
 
-def _read(run: FinishedTrial, aim: Objective, kinds: Types) -> tuple[dict[str, Value] | None, float | None]:
-    """The settings of a run and its metric of the aim; None for what cannot be read."""
+def _read(run: FinishedTrial, objective: Objective, types: Types) -> tuple[dict[str, Value] | None, float | None]:
+    """The settings of a run and its value of the objective; None for what cannot be read."""
     try:
-        config = {name: _typed(text, kinds[name]) for name, text in current_names(run.params).items() if name in kinds}
+        config = {name: _typed(text, types[name]) for name, text in run.params.items() if name in types}
     except ValueError:
         return None, None
     if "fold" in run.params:
         return None, None
     if "chosen_epoch" in run.metrics:
         config["epochs"] = int(run.metrics["chosen_epoch"])
-    return config, run.metrics.get(f"chosen_{aim.metric}", run.metrics.get(aim.metric))
+    return config, run.metrics.get(f"chosen_{objective.metric}", run.metrics.get(objective.metric))
 
 
 def _typed(text: str, kind: type[Value]) -> Value:
     return text == "True" if kind is bool else kind(text)
 
 
-def apart(config: Config, space: Space, base: Config) -> list[str]:
-    """The settings for which a trial cannot be one of this search: outside its space, or other than its own."""
+def mismatches(config: Config, space: Space, base: Config) -> list[str]:
+    """The settings that keep a trial out of this search: outside its space, or different from its fixed settings."""
     others = {name: value for name, value in base.items() if name in config and name not in space.varied}
     return space.outside(config) + [n for n, value in others.items() if n != "seed" and config[n] != value]
 
 
-def strangers(space: Space, base: Config, found: Sequence[FinishedTrial], aim: Objective, kinds: Types) -> str:
-    """A line for people if none of the trials that were found could be one of this search."""
-    configs = [config for config, _ in (_read(run, aim, kinds) for run in found) if config is not None]
-    names = {name for config in configs for name in apart(config, space, base)}
-    why = f": outside the space, or different, is {', '.join(sorted(names))}" if names else ""
-    return f"known: none of {pluralize(len(found), 'finished trial')} of earlier searches fits this one{why}"
+def describe_mismatches(
+    space: Space, base: Config, found: Sequence[FinishedTrial], objective: Objective, types: Types
+) -> str:
+    """The message that no earlier trial fits this search, and which settings keep them out."""
+    configs = [config for config, _ in (_read(run, objective, types) for run in found) if config is not None]
+    names = {name for config in configs for name in mismatches(config, space, base)}
+    why = f"; outside its space, or different: {', '.join(sorted(names))}" if names else ""
+    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches fits this one{why}"
 
 
-def check(space: Space, expand: Expand) -> None:
+def check_space(space: Space, expand: Expand) -> None:
     """Raises: SettingsError if the space allows a value that the task refuses."""
     for config in space.edges():
         try:

@@ -1,4 +1,4 @@
-"""A search of AGR's own models on clips: data, split, and how both are described to MLflow and to people."""
+"""The problem of AGR's own models: data, split, and their description in MLflow and on the terminal."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ from agr.training.augmentation import Augmentation
 from agr.training.settings import STEP_SIZE, Settings
 from search.problems.problem import Problem
 from search.session.session import Record, Session
-from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
-from search.tasks.base import TrialSchema
+from search.tasks.agr_task import VOICES, AgrPoint, Voices
+from search.tasks.base import Kind
 
 if TYPE_CHECKING:
     from search.plan import Plan
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 WORKSPACE = Path("data")
-DROPOUT = 0.5  # of trials whose clips are varied, unless the grid has an axis of it
+Ranking = Sequence[Record] | None
+DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it; docs/experiments.md says why
 
 
-def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
-    """The search of a plan, and its clips. folds: for scoring, made of the speakers who do not test."""
+def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[Problem, ImageSet]:
+    """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
     cores = os.cpu_count() or 1
     data = combine.join([preparation.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
-    easel = PlottingProcess()
+    plotting = PlottingProcess()
 
-    def conclude(
-        session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None
-    ) -> Ending:
-        from search.results import champion  # imported late: only the end of a search needs what it imports
+    def conclude(session: Session, tags: Mapping[str, object], promote: bool, ranking: Ranking) -> SearchResult:
+        from search.results import champion  # imported late: only the end of a search needs it
 
-        return champion.conclude(session, data, split, tags, promote, ranking, easel)
+        return champion.conclude(session, data, split, tags, promote, ranking, plotting)
 
     about = Problem(
-        task=AgrTask(data, split, inner, schema),
+        task=Voices(data, split, inner, kind),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
         params=_params(data, split),
@@ -51,25 +50,25 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
         source=" ".join(plan.data),
         lines=_lines(data, split),
         conclude=conclude,
-        close=easel.close,
+        close=plotting.close,
         profile=f'{{"clips": {len(data)}}}',
     )
     return about, data
 
 
-def schema_with(axes: Iterable[str]) -> TrialSchema[AgrPoint]:
-    """How a grid with these further axes reads its trials."""
-    return replace(AGR_SCHEMA, axes=tuple(dict.fromkeys((*AGR_SCHEMA.axes, *axes))))
+def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
+    """The description of the trials of a grid with further axes."""
+    return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
 
 
-def varied(
+def with_augmentation(
     points: Sequence[Settings], wanted: Augmentation | None, data: ImageSet, dropout: float | None = DROPOUT
 ) -> tuple[Settings, ...]:
-    """The points with these strengths of augmentation; unchanged without strengths, or if the images cannot be varied.
+    """Points with these strengths of augmentation; unchanged without strengths or for images that have no features.
 
-    dropout: goes with augmentation, see docs/experiments.md; None leaves that of the points.
+    dropout: Set together with augmentation; None leaves that of the points.
     """
-    if wanted is None or data.features is None:
+    if wanted is None or data.evidence is None:
         return tuple(points)
     changes = {f"augment_{name}": value for name, value in asdict(wanted).items()}
     changes |= {} if dropout is None else {"dropout": dropout}

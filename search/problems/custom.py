@@ -1,6 +1,6 @@
-"""A search of your own trainable: its points, how its trials are read, and its champion in the registry.
+"""The problem of a trainable: its points, the description of its trials, and its champion in the registry.
 
-The champion is registered under the module's own name: `weights.safetensors`, the state that `fit` reported, and
+The champion is registered under the module's name, as `weights.safetensors`, the state that `fit` reported, and
 `config.json`. The alias `best` moves to it if its score is better than that of the best version so far.
 """
 
@@ -20,60 +20,60 @@ from torch import Tensor
 from agr.errors import AgrError, SettingsError, TrainingError
 from agr.registry.uri import BEST
 from search.problems.problem import Problem
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
-from search.tasks.base import Config, TrialSchema
+from search.tasks.base import Config, Kind
 from search.tasks.custom import (
-    RESERVED,
-    CustomEpoch,
+    OWN,
+    Custom,
     CustomPoint,
-    CustomTask,
-    custom_point,
+    Reported,
     function_of,
     module_of,
     objective_of,
+    point_of,
     source_digest,
 )
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
-def problem(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -> Problem:
-    """What is searched.
+def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
+    """The problem of a trainable, `module:function`.
 
     Args:
-        path: The trainable, `module:function`.
-        axes: The settings by which trials are named; by default those of GRID.
-        hunts: Whether Optuna chooses the trials, and may end them early.
+        path: The trainable.
+        axes: The settings that name trials; by default those of GRID.
+        optuna: Whether Optuna proposes the trials, and may prune them.
 
     Raises:
-        SettingsError: The module does not have what `search.tasks.custom` asks for.
+        SettingsError: The module lacks something that `search.tasks.custom` requires.
     """
     function_of(path)
-    aim = objective_of(path)
-    schema = TrialSchema(
-        functools.partial(custom_point, path),
-        CustomEpoch,
-        aim,
+    objective = objective_of(path)
+    kind = Kind(
+        functools.partial(point_of, path),
+        Reported,
+        objective,
         tie="",
-        columns={aim.metric: aim.label},
+        columns={objective.metric: objective.says},
         axes=tuple(axes or grid_of(path)),
-        best_epoch=hunts,
-        prunes=hunts,
+        best_epoch=optuna,
+        prunes=optuna,
     )
     source = source_digest(path)[:16]
     model = str(getattr(module_of(path), "MODEL", path.partition(":")[0].rpartition(".")[2]))
     return Problem(
-        task=CustomTask(path, schema),
+        task=Custom(path, kind),
         name=path.partition(":")[0],
         tags={"trainable": path, "data_digest": source},
         params={},
         digest=source,
         source=path,
-        lines=(f"{path}, {aim.label}",),
+        lines=(f"{path}, {objective.says}",),
         conclude=functools.partial(conclude, path=path),
         experiment=model,
         model=model,
@@ -81,7 +81,7 @@ def problem(path: str, axes: Sequence[str] | None = None, hunts: bool = False) -
 
 
 def grid_of(path: str, given: Mapping[str, Sequence[object] | None] | None = None) -> dict[str, Sequence[object]]:
-    """The axes of a grid: the module's GRID, or the values given in its place. Raises: SettingsError."""
+    """The axes of the grid: the module's GRID, with some values replaced. Raises: SettingsError."""
     grid = getattr(module_of(path), "GRID", None)
     if not isinstance(grid, Mapping) or "epochs" not in grid or not all(grid.values()):
         raise SettingsError(f"--trainable {path}: GRID {grid!r}; expected lists of values by name, epochs among them")
@@ -97,14 +97,14 @@ def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPo
     """Every combination of the values, once."""
     names = tuple(grid)
     every = itertools.product(*(dict.fromkeys(values) for values in grid.values()))
-    return tuple(custom_point(path, dict(zip(names, values, strict=True))) for values in every)
+    return tuple(point_of(path, dict(zip(names, values, strict=True))) for values in every)
 
 
 def conclude(
     session: Session, tags: Mapping[str, object], promote: bool, ranking: Sequence[Record] | None, path: str
-) -> Ending:
-    """Test the champion if the module can, register it, move `best` if it is better. Raises: AgrError."""
-    from search.results.champion import Ending
+) -> SearchResult:
+    """Test the champion if the module has `test`, register it, move `best` if it is better. Raises: AgrError."""
+    from search.results.champion import SearchResult
 
     ranking = session.ranking(ranking)
     session.settle()
@@ -113,7 +113,7 @@ def conclude(
         raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")
     state = dict(champion.weights())
     config = champion.settings.config() | {"epochs": champion.chosen.epoch}
-    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in RESERVED}
+    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in OWN}
     tested = _tested(path, config, state)
     session.tracker.log_metrics(session.parent, numbers | tested)
     session.tracker.set_tags(session.parent, {f"champion_{name}": value for name, value in champion.named.items()})
@@ -124,12 +124,12 @@ def conclude(
         score, judged = _score(champion, numbers, tested)
         marks = {"score": repr(score), "judged_by": judged, "search": session.name}
         version = session.tracker.register_files(champion.run_id, Path(folder), marks)
-    alias, reason = award(session.tracker, version, lambda: _judge(session, score, judged), promote)
-    return Ending(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
+    alias, reason = promote_version(session.tracker, version, lambda: _judge(session, score, judged), promote)
+    return SearchResult(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
 
 
 def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str, float]:
-    """What the module's `test` says; {} without one. It gets copies: what it changes is not registered."""
+    """The metrics of the module's `test`, which gets copies of the arrays; {} without `test`."""
     if not hasattr(module_of(path), "test"):
         return {}
     found = function_of(path, "test")(dict(config), {name: tensor.numpy().copy() for name, tensor in state.items()})
@@ -139,17 +139,17 @@ def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str,
 
 
 def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, float]) -> tuple[float, str]:
-    """What versions are compared by, more is better, and its name: the aim on test data if `test` gave it."""
-    aim = champion.schema.objective
+    """The score that versions are compared by, higher is better, and its name; on test data if `test` returns it."""
+    objective = champion.kind.aim
     for where, found in (("test", tested), ("validation", numbers)):
-        for name in (aim.metric, aim.metric.replace("val_", "test_", 1)):
+        for name in (objective.metric, objective.metric.replace("val_", "test_", 1)):
             if name in found:
-                return (found[name] if aim.highest else -found[name]), f"{where} {name}"
-    return champion.score, f"validation {aim.metric}"
+                return (found[name] if objective.highest else -found[name]), f"{where} {name}"
+    return champion.score, f"validation {objective.metric}"
 
 
 def _judge(session: Session, score: float, judged: str) -> tuple[int | None, Decision]:
-    """The best version so far, and whether one with this score replaces it."""
+    """The best version so far, and whether this score beats it."""
     found = session.tracker.marks_of(BEST)
     if found is None:
         return None, Decision(True, "the first registered version")

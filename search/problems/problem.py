@@ -1,4 +1,4 @@
-"""What a search is about, whether it trains AGR's models or somebody's own."""
+"""The problem that a search solves: a task, its description, and what happens at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from search.session.session import Record, Session
 from search.tasks.base import AnyTask
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
-# Of a session, the tags of its runs, whether `best` moves in any case, and a ranking, best first, or None for the usual
-# one: tests, draws and registers the best. Raises: AgrError for an empty ranking.
-Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "Ending"]
+# Tests, draws and registers the champion, from: session, tags of its runs, whether `best` moves in any case, ranking
+# (best first; None for the default). Raises: AgrError if the ranking is empty.
+Conclude = Callable[[Session, Mapping[str, object], bool, Sequence[Record] | None], "SearchResult"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Problem:
     """A task and its description."""
 
     task: AnyTask
-    name: str  # begins the name of a search that is given none
-    tags: Mapping[str, object]  # of every run in MLflow
-    params: Mapping[str, object]  # of the search's own run
+    name: str  # the default name of a search begins with it
+    tags: Mapping[str, object]  # of every MLflow run
+    params: Mapping[str, object]  # of the MLflow run of the search
     digest: str  # of the data
     source: str  # of the data, as it was typed
     lines: Sequence[str]  # printed when the search begins
@@ -33,4 +33,4 @@ class Problem:
     experiment: str = EXPERIMENT  # in MLflow
     model: str = REGISTERED_MODEL  # in MLflow's registry
     profile: str = "{}"  # of the data, JSON
-    close: Callable[[], None] = field(default=lambda: None)  # frees what the problem holds, once the search is over
+    close: Callable[[], None] = field(default=lambda: None)  # frees processes once the search is over

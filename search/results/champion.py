@@ -1,4 +1,4 @@
-"""The end of a search: choose the champion, calibrate it, test it once on test speakers, draw, register, promote."""
+"""The end of a search: chooses the champion, calibrates it, tests it once on test speakers, draws, registers it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from agr.registry.uri import BEST, REGISTERED_MODEL
 from agr.training.model import build
 from agr.training.settings import STEP_SIZE
 from search.results import promotion
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
-from search.tasks.agr_task import agr_epochs, settings_of
+from search.tasks.agr_task import epochs_of, settings_of
 
 if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
@@ -40,8 +40,8 @@ RANKED_BY = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
 @dataclass(frozen=True)
-class Ending:
-    """The result of a search. `scores` and `version` are None for a leaky split: nothing is tested or registered."""
+class SearchResult:
+    """The result of a search; `scores` and `version` are None for a leaky split, which is not tested or registered."""
 
     ranking: Sequence[Record]
     scores: Scores | None
@@ -49,23 +49,17 @@ class Ending:
     alias: str
     reason: str
     model: str = REGISTERED_MODEL
-    tested: Mapping[str, float] = field(default_factory=dict)  # by a trainable's `test`
+    tested: Mapping[str, float] = field(default_factory=dict)  # metrics of a trainable's `test`
 
 
 @dataclass(frozen=True)
 class Tested:
-    """The champion's scores on test speakers, and how far its probabilities can be trusted.
-
-    Attributes:
-        calibration: The numbers on its bundle's card.
-        sides: Reliability on validation speakers, before and after its temperature, and on test speakers.
-        coverage: What it gets right of the clips on which it is most certain.
-    """
+    """The champion's scores on test speakers, and the quality of its probabilities."""
 
     scores: Scores
-    calibration: Mapping[str, float]
-    sides: Mapping[str, Bins]
-    coverage: Coverage
+    calibration: Mapping[str, float]  # by metric
+    sides: Mapping[str, Bins]  # reliability on validation (before and after temperature scaling) and test speakers
+    coverage: Coverage  # accuracy on the most confident clips
 
 
 def conclude(
@@ -75,48 +69,41 @@ def conclude(
     tags: Mapping[str, object],
     promote: bool,
     ranking: Sequence[Record] | None = None,
-    easel: PlottingProcess | None = None,
-) -> Ending:
-    """Choose on validation speakers, test once, log pictures and tables, register.
+    plotting: PlottingProcess | None = None,
+) -> SearchResult:
+    """Choose the champion on validation speakers, test it once, log plots and tables, register it.
 
     Args:
-        session: The search.
-        data, split: What its trials were trained on.
-        tags: Of the search.
         promote: Whether `best` moves to the champion in any case.
-        ranking: Best first; by default all finished trials.
-        easel: The process that draws, if there is one already.
+        ranking: Records, best first; by default all finished trials.
+        plotting: The process that draws; by default a new one.
 
     Raises:
         AgrError: No trial finished.
     """
     ranking = session.ranking(ranking)
-    with tempfile.TemporaryDirectory() as scratch, easel or PlottingProcess() as easel:
-        made = Path(scratch) / "bundle"
-        pictures = Path(scratch) / "pictures"
-        pictures.mkdir()
-        _draw_trials(session, pictures, tags, easel)
-        tested = None if split.leaky else _test(ranking[0], made, data, split, tags, session.name)
+    with tempfile.TemporaryDirectory() as scratch, plotting or PlottingProcess() as plotting:
+        folder, plots = Path(scratch) / "bundle", Path(scratch) / "plots"
+        plots.mkdir()
+        _draw_trials(session, plots, tags, plotting)
+        tested = None if split.leaky else _test(ranking[0], folder, data, split, tags, session.name)
         if tested is not None:
-            _draw_test(session, tested, pictures, tags, easel)
+            _draw_test(session, tested, plots, tags, plotting)
         session.settle()
-        _write_ranking(session, ranking, pictures, tags)
+        _write_ranking(session, ranking, plots, tags)
         _log_scores(session, ranking[0], tested)
-        ending = Ending(ranking, None, None, "", "leaky split: nothing is tested or registered")
+        result = SearchResult(ranking, None, None, "", "leaky split: nothing is tested or registered")
         if tested is not None:
-            ending = _register(session, ranking, tested.scores, made, data, split, promote)
-        easel.finish()
-        session.tracker.log_folder(session.parent, pictures)
-        return ending
+            result = _register(session, ranking, tested.scores, folder, data, split, promote)
+        plotting.finish()
+        session.tracker.log_folder(session.parent, plots)
+        return result
 
 
 def _test(
     record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object], search: str
 ) -> Tested:
-    """Write the champion's bundle, then read the test speakers: the only place in a search that does.
-
-    Its temperature is fitted before that, on validation speakers.
-    """
+    """Fit the temperature on validation speakers, then test; nothing else in a search reads the test speakers."""
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
     weights, settings = record.weights(), settings_of(record.settings)
@@ -129,8 +116,9 @@ def _test(
     test, labels = predictor.logits_of(data.pixels[split.test], bundle.Bundle(model, about)), data.labels[split.test]
     probabilities = predictor.softmax(test)
     scores = score(labels, probabilities, data.speakers[split.test])
+    without_names = {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
     found |= calibration.measured(test, labels, "test")
-    about = replace(bundle.replace_test(about, _without_names(scores)), calibration=found)
+    about = replace(bundle.replace_test(about, without_names), calibration=found)
     bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
     text = model_card.of(bundle.load(folder), data, split, probabilities, search)
     write_atomic(folder / model_card.FILE, text.encode())
@@ -139,17 +127,12 @@ def _test(
     return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
 
 
-def _without_names(scores: Scores) -> dict[str, object]:
-    return {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
-
-
 def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> dict[str, Bins]:
     named = {"validation, as trained": 1.0, f"validation, temperature {temperature:.2f}": temperature}
     return {name: calibration.bins(predictor.softmax(logits / each), labels) for name, each in named.items()}
 
 
 def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
-    """The champion's card before it is calibrated and tested."""
     settings = settings_of(record.settings)
     return bundle.Card(
         model=settings.model,
@@ -173,29 +156,29 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
     )
 
 
-def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], easel: PlottingProcess) -> None:
-    if session.schema.prunes:  # no grid, whose points stand in rows and columns
+def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess) -> None:
+    if session.kind.prunes:  # no grid, whose points stand in rows and columns
         return
     records = session.records.values()
-    curves = [Curve.plain(settings_of(each.settings), agr_epochs(each.history)) for each in records]
+    curves = [Curve.plain(settings_of(each.settings), epochs_of(each.history)) for each in records]
     title = titled(session.name, tags)
-    easel.draw("heat_map", curves, folder / "grid.png", title)
-    easel.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
+    plotting.draw("heat_map", curves, folder / "grid.png", title)
+    plotting.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
 
 
 def _draw_test(
-    session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], easel: PlottingProcess
+    session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess
 ) -> None:
     title = titled(session.name, tags)
-    easel.draw("confusion", tested.scores, folder / "confusion.png", title)
-    easel.draw("speakers", tested.scores, folder / "speakers.png", title)
-    easel.draw("reliability", tested.sides, folder / "reliability.png", title)
-    easel.draw("coverage", tested.coverage, folder / "coverage.png", title)
+    plotting.draw("confusion", tested.scores, folder / "confusion.png", title)
+    plotting.draw("speakers", tested.scores, folder / "speakers.png", title)
+    plotting.draw("reliability", tested.sides, folder / "reliability.png", title)
+    plotting.draw("coverage", tested.coverage, folder / "coverage.png", title)
 
 
 def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, tags: Mapping[str, object]) -> None:
     with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
-        columns = tuple(dict.fromkeys((*session.schema.axes, "seed", *RANKED_BY)))
+        columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
         writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
         writer.writeheader()
         for rank, record in enumerate(ranking, start=1):
@@ -225,7 +208,7 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
 
 def _register(
     session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
-) -> Ending:
+) -> SearchResult:
     about = bundle.read_card(made)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
@@ -238,13 +221,13 @@ def _register(
     }
     description = model_card.description((made / model_card.FILE).read_text(encoding="utf-8"))
     version = session.tracker.register(ranking[0].run_id, made, tags, description)
-    judge = functools.partial(_judge, session.tracker, about, data, split)
-    alias, reason = award(session.tracker, version, judge, promote)
-    return Ending(ranking, scores, version, alias, reason)
+    decide = functools.partial(judge, session.tracker, about, data, split)
+    alias, reason = promote_version(session.tracker, version, decide, promote)
+    return SearchResult(ranking, scores, version, alias, reason)
 
 
-def _judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
-    """The best version there is, and whether this one takes its place."""
+def judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+    """The version that is best now, and whether this one replaces it."""
     best = tracker.aliased(BEST)
     try:
         if best is not None and best.trouble:

@@ -1,23 +1,16 @@
-"""Whether a newly registered champion becomes `best`.
+"""Decides whether a newly registered champion becomes `best`.
 
-    decision = decide(newcomer, best, data, split)
-
-`best` moves only to a model that is better on the same test speakers. A test on people always outranks one on synthetic
-voices, and a test on both genders one on a single gender, which a model that gives always the same answer would pass.
+`best` moves only to a model that is better on the same test speakers. A test on people outranks one on synthetic
+voices, and a test on both genders outranks one on a single gender, which a constant answer would pass.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from agr.registry.uri import BEST, CHALLENGER
-
-if TYPE_CHECKING:
-    from search.outbox.outbox import Outbox
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,30 +20,34 @@ from agr.errors import RecipeError
 from agr.inference import bundle
 from agr.inference.evaluation import score_images
 from agr.metrics.scoring import TIE_DIGITS
+from agr.registry.uri import BEST, CHALLENGER
+
+if TYPE_CHECKING:
+    from search.outbox.outbox import Outbox
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether `best` moves, and one sentence that says why."""
+    """Whether `best` moves, and the reason in one sentence."""
 
     promote: bool
     reason: str
 
 
 def test_digest(data: ImageSet, split: Split) -> str:
-    """Sixteen hex digits that name the test recordings and their labels, whatever images are made of them."""
+    """16 hex digits that identify the test recordings and their labels, independent of the recipe."""
     rows = sorted(f"{data.recordings[row]} {data.labels[row]}" for row in split.test)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
-    """Whom a model of this split met: the speakers and recordings that trained and chose it."""
+    """The training and validation speakers and recordings of a split."""
     rows = np.concatenate([split.train, split.val])
     return bundle.Seen(frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist()))
 
 
 def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Split) -> Decision:
-    """Compare a newcomer with the folder of the current best model (None if there is none)."""
+    """Compare a new model with the current best. best: Folder of its bundle, or None if there is none."""
     if best is None:
         alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""
         return Decision(True, f"the first registered version{alone}")
@@ -70,11 +67,8 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
     seen, test = bundle.read_seen(best), split.test
     met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
     if met:
-        return Decision(
-            False,
-            f"the best was trained or chosen on {len(met)} of these test speakers or recordings, "
-            "so the two cannot be compared; --promote moves the alias all the same",
-        )
+        known = f"the best was trained or chosen on {len(met)} of these test speakers or recordings"
+        return Decision(False, f"{known}, so the two cannot be compared; --promote moves the alias all the same")
     try:
         score = score_images(current, data, test).balanced_accuracy
     except RecipeError as error:
@@ -83,7 +77,7 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
 
 
 def _one_sided(card: bundle.Card) -> bool:
-    """Whether the test had women only, or men only."""
+    """Whether all test speakers have the same gender."""
     return None in card.test.get("recall", {}).values()
 
 
@@ -96,13 +90,12 @@ def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
     return Decision(False, f"balanced accuracy {score:.4f} against {best:.4f} {where}: {gap}")
 
 
-def award(
+def promote_version(
     tracker: Outbox, version: int, judge: Callable[[], tuple[int | None, Decision]], forced: bool
 ) -> tuple[str, str]:
-    """Give a version its alias; returns that and why.
+    """Give a version the alias `best` or `challenger`; returns the alias and the reason.
 
-    judge: the version that is best now, if any, and whether this one takes its place; asked again when another search
-    has moved `best` meanwhile. forced: it takes it in any case.
+    judge: Returns the present best version and the decision; called again if another search moves `best` meanwhile.
     """
     while True:
         best, decision = judge()

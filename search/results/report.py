@@ -1,4 +1,4 @@
-"""What a search says when it is over: ranking, champion, test result, and the next commands to type."""
+"""Prints the end of a search: ranking, champion, test result, and the commands to type next."""
 
 from __future__ import annotations
 
@@ -15,108 +15,102 @@ from agr.metrics.scoring import by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
-from search.tasks.base import format_setting, pluralize
+from search.tasks.base import counted, readable
 
 if TYPE_CHECKING:
-    from search.results.champion import Ending
+    from search.results.champion import SearchResult
 
 TOP = 10
 CHANCE = 0.5
 ENV_FILE = "mlflow_store/env"
 
 
-def say(ending: Ending, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
-    """Print it all to stdout."""
+def print_summary(result: SearchResult, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
+    """Print the result of a search to stdout."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(_ranking(ending.ranking, leaky))
+    console.print(_ranking(result.ranking, leaky))
     failed = [record for record in session.records.values() if record.status == FAILED]
     for record in failed:
         console.print("failed", style="red", end="")
         console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
-    best = ending.ranking[0]
-    mark, aim = " (leaky)" if leaky else "", best.schema.objective
+    best = result.ranking[0]
+    mark, objective = " (leaky)" if leaky else "", best.kind.aim
     console.print(f"\nchampion    {_named(best)}")
-    if others := _others(ending.ranking):
+    if others := _others(result.ranking):
         console.print(f"            {others}")
-    says = aim.label.removeprefix("val ")
-    console.print(f"validation  {says} {getattr(best.chosen, aim.metric):.4f}{mark}")
-    if ending.scores is not None:
-        low, high = ending.scores.balanced_accuracy_ci95
-        console.print(
-            f"test        {ending.scores.measure} {ending.scores.balanced_accuracy:.4f} "
-            f"on {ending.scores.speakers} speakers "
-            f"it never heard (95 % interval over speakers {low:.4f} to {high:.4f})"
-        )
-        if None in ending.scores.recall.values():
-            console.print(
-                "ONE GENDER  a model that always answers it would reach 1.0: this says little about the model"
-            )
+    says = objective.says.removeprefix("val ")
+    console.print(f"validation  {says} {getattr(best.chosen, objective.metric):.4f}{mark}")
+    if result.scores is not None:
+        low, high = result.scores.balanced_accuracy_ci95
+        test = f"{result.scores.measure} {result.scores.balanced_accuracy:.4f} on {result.scores.speakers} speakers"
+        console.print(f"test        {test} it never heard (95 % interval over speakers {low:.4f} to {high:.4f})")
+        if None in result.scores.recall.values():
+            console.print("ONE GENDER  a model that always answers it would reach 1.0: this says little about it")
         else:
-            gap = vars(best.chosen)["val_balanced_accuracy"] - ending.scores.balanced_accuracy
-            compared = f"{pluralize(len(session.finished()), 'trial')} compared on the same validation speakers"
+            gap = vars(best.chosen)["val_balanced_accuracy"] - result.scores.balanced_accuracy
+            compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
             console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
-        parts = by_corpus(ending.scores.per_speaker)
+        parts = by_corpus(result.scores.per_speaker)
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
-    for name, value in ending.tested.items():
+    for name, value in result.tested.items():
         console.print(f"test        {name.removeprefix('test_').replace('_', ' ')} {value:.4f}")
     if leaky:
         console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
     if synthetic:
         console.print("SYNTHETIC   made-up voices: these numbers prove nothing about people")
-    if ending.version is None:
-        console.print(f"registered  nothing: {ending.reason}")
+    if result.version is None:
+        console.print(f"registered  nothing: {result.reason}")
     else:
-        console.print(f"registered  {ending.model} version {ending.version} as {ending.alias}: {ending.reason}")
+        console.print(f"registered  {result.model} version {result.version} as {result.alias}: {result.reason}")
     console.print("\nnext:")
-    for command in next_commands(session.tracker.uri, ending):
+    for command in next_commands(session.tracker.uri, result):
         console.print(f"  {command}")
 
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
     table = Table(
-        title=f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
-        + (", LEAKY split" if leaky else "")
+        title=f"best {min(TOP, len(records))} of {counted(len(records), 'trial')}" + (", LEAKY split" if leaky else "")
     )
-    schema = records[0].schema
-    for name in ("rank", *schema.axes, *schema.columns.values()):
+    kind = records[0].kind
+    for name in ("rank", *kind.axes, *kind.columns.values()):
         table.add_column(name.replace("_", " "), justify="right")
     for rank, record in enumerate(records[:TOP], start=1):
-        scores = (f"{getattr(record.chosen, name):.4f}" for name in schema.columns)
-        table.add_row(str(rank), *map(format_setting, record.named.values()), *scores)
+        scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
+        table.add_row(str(rank), *map(readable, record.named.values()), *scores)
     return table
 
 
 def _others(ranking: Sequence[Record]) -> str:
-    """What else differs between the trials, of the best one."""
+    """The champion's values of other settings that differ between trials."""
     configs, best = [record.settings.config() for record in ranking], ranking[0]
     names = [n for n in configs[0] if n not in (*best.named, "seed") and len({str(c.get(n)) for c in configs}) > 1]
-    return ", ".join(f"{name} {format_setting(configs[0][name])}" for name in names)
+    return ", ".join(f"{name} {readable(configs[0][name])}" for name in names)
 
 
 def _named(record: Record) -> str:
-    return ", ".join(f"{name} {format_setting(value)}" for name, value in record.named.items())
+    return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
 
 
-def next_commands(uri: StoreUri, ending: Ending) -> list[str]:
-    """What to type next: to see the runs, and to use the model. No password is printed."""
+def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
+    """The commands that show the runs and use the model, without passwords."""
     store = shlex.quote(uri.whole if is_harmless(uri.whole) else uri.shown)
     if uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:
         show = f"open {store}" if uri.is_server else f"mlflow ui --backend-store-uri {store}"
-    if ending.version is None or ending.model != REGISTERED_MODEL:
+    if result.version is None or result.model != REGISTERED_MODEL:
         return [show]
     where = "" if uri == StoreUri.default() else f" --tracking-uri {store}"
-    return [show, f"python -m agr.predict --model-uri models:/agr/{ending.alias}{where} clip.wav"]
+    return [show, f"python -m agr.predict --model-uri models:/agr/{result.alias}{where} clip.wav"]
 
 
-def interrupted(session: Session, kept: bool) -> None:
-    """What Ctrl-C leaves."""
+def print_interrupted(session: Session, kept: bool) -> None:
+    """Print what remains after Ctrl-C. kept: whether the stage store keeps the epochs of unfinished trials."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
     ended = len(session.finished())
-    count = f"{ended} of {pluralize(session.planned, 'trial')}" if session.planned else pluralize(ended, "trial")
+    count = f"{ended} of {counted(session.planned, 'trial')}" if session.planned else counted(ended, "trial")
     print(f"interrupted: {count} finished; {what}")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
-from search.grid import axes, grid
+from search.grid import MOST_LOOKUPS, GridStrategy, grid, parse_axes
 from search.optuna_search.ranges import Value
-from search.tasks.agr_task import FoldPoint
-from search.tasks.base import distinct_epochs
+from search.problems.problem import Problem
+from search.stages.store import Stage, StageStore
+from search.tasks.agr_task import Folded, Voices
+from search.tasks.base import distinct_epochs, lineage_of
+from tests.search.parts import made_stage, small_split
 
 
 def schedule(epochs: int, lr: float, gamma: float) -> list[float]:
@@ -113,7 +118,7 @@ def test_other_axes_multiply_the_points_and_share_no_epochs() -> None:
 
 def test_folds_share_no_epochs() -> None:
     points = grid((5, 10), (0.1,), (0.1,))
-    assert distinct_epochs([FoldPoint(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
+    assert distinct_epochs([Folded(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
 
 
 @pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "augmentation", ""])
@@ -127,7 +132,7 @@ def test_an_axis_that_is_no_other_setting_is_refused_with_those_that_are(name: s
     ("name", "value"), [("dropout", 2.0), ("width", 0.0), ("batch_size", 0), ("augment_pitch", 9.0)]
 )
 def test_a_value_of_another_axis_out_of_range_is_named(name: str, value: float) -> None:
-    with pytest.raises(SettingsError, match=f"{name.removeprefix('vary_')} {value}.*expected"):
+    with pytest.raises(SettingsError, match=f"{name.removeprefix('augment_')} {value}.*expected"):
         grid(others={name: [value]})
 
 
@@ -148,10 +153,10 @@ def test_a_value_of_another_type_is_named(name: str, value: Value, wanted: str) 
 
 
 def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:
-    found = axes([["batch_size", "16", "-2"], ["dropout", "0", "0.1", "1e-3"], ["kernel", "rbf", "1.2.3"]])
+    found = parse_axes([["batch_size", "16", "-2"], ["dropout", "0", "0.1", "1e-3"], ["kernel", "rbf", "1.2.3"]])
     assert found == {"batch_size": [16, -2], "dropout": [0, 0.1, 0.001], "kernel": ["rbf", "1.2.3"]}
     assert [type(value) for value in found["dropout"]] == [int, float, float]
-    assert axes([]) == {}
+    assert parse_axes([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,7 @@ def test_values_of_axes_are_whole_numbers_numbers_or_text() -> None:
 )
 def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        axes(given)
+        parse_axes(given)
     assert str(caught.value) == message
 
 
@@ -171,3 +176,50 @@ def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], 
 def test_a_seed_out_of_range_is_named(seed: int) -> None:
     with pytest.raises(SettingsError, match="seed"):
         grid(seed=seed)
+
+
+# Whether a grid needs training, from its stages
+
+
+def subject() -> Problem:
+    data, split = small_split()
+
+    def forbidden(*_: object, **__: object) -> Any:
+        raise AssertionError("no result is wanted here")
+
+    return Problem(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+
+
+def keep(store: StageStore, about: Problem, point: Settings) -> str:
+    key = lineage_of(about.task, point, "cpu", "").key(point.rates())
+    store.put(key, made_stage(point.epochs))
+    return key
+
+
+def test_grid_needs_training_unless_every_final_stage_is_stored(tmp_path: Path) -> None:
+    about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
+    store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
+    assert strategy.needs_training(about, store, "cpu")
+    keys = [keep(store, about, point) for point in points]
+    assert not strategy.needs_training(about, store, "cpu")
+    assert strategy.needs_training(about, store, "cuda")
+    store.drop(keys[-1])
+    assert strategy.needs_training(about, store, "cpu")
+
+
+@pytest.mark.parametrize("count", [MOST_LOOKUPS + 1, 10 * MOST_LOOKUPS])
+def test_few_of_many_points_are_looked_up(tmp_path: Path, count: int) -> None:
+    about = subject()
+    points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
+    store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
+    for point in points:
+        keep(store, about, point)
+    looked: list[str] = []
+
+    class Counting(StageStore):
+        def outline(self, key: str) -> Stage | None:
+            looked.append(key)
+            return super().outline(key)
+
+    assert not strategy.needs_training(about, Counting(str(tmp_path)), "cpu")
+    assert 0 < len(looked) <= MOST_LOOKUPS

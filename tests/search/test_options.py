@@ -22,7 +22,7 @@ from search.options import plan_of
         ("--storage s3://agr --no-stage-store", "s3://agr", None),
     ],
 )
-def test_stages_stand_below_the_storage_unless_told_otherwise(words: str, storage: str, stages: str | None) -> None:
+def test_stages_lie_below_the_storage_by_default(words: str, storage: str, stages: str | None) -> None:
     plan = plan_of(run_grid.parse(words.split()), "search/run_grid.py")
     assert (plan.storage, plan.stage_store) == (storage, stages)
 

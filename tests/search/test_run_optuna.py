@@ -35,7 +35,7 @@ SLOW = """
 import os
 import time
 import numpy as np
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [6], "lr": [0.1]}
 SPACE = "epochs = {low = 4, high = 8}\\nlr = {low = 0.01, high = 1.0}"
 
@@ -103,7 +103,7 @@ class Story:
     """The same folder after each of three searches."""
 
     grid: Done
-    hunt: Done
+    search: Done
     again: Done
 
 
@@ -113,8 +113,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Story:
     shutil.copytree(REPOSITORY / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     points = ("--epochs", "3", "6", "--lr", "0.3", "--gamma", "0.5", "1")
     grid = start(folder, "run_grid.py", *DIGITS, *points).wait()
-    hunt = start(folder, "run_optuna.py", *DIGITS, "--budget", "14").wait()
-    return Story(grid, hunt, start(folder, "run_optuna.py", *DIGITS, "--budget", "14").wait())
+    search = start(folder, "run_optuna.py", *DIGITS, "--budget", "14").wait()
+    return Story(grid, search, start(folder, "run_optuna.py", *DIGITS, "--budget", "14").wait())
 
 
 def test_the_grid_of_a_trainable_shares_epochs_and_registers_under_its_own_name(digits: Story) -> None:
@@ -126,7 +126,7 @@ def test_the_grid_of_a_trainable_shares_epochs_and_registers_under_its_own_name(
 
 
 def test_a_hunt_knows_what_the_grid_found_and_begins_with_the_best_of_it(digits: Story) -> None:
-    done = digits.hunt
+    done = digits.search
     assert (done.status, done.err) == (0, "")
     assert "known: 4 finished trials of earlier searches on this data and split" in done.out
     parent = searches(done.folder)[1]
@@ -143,8 +143,8 @@ def test_a_hunt_knows_what_the_grid_found_and_begins_with_the_best_of_it(digits:
     assert trained == 14
 
 
-def test_a_hunts_run_has_its_curve_and_pictures(digits: Story) -> None:
-    folder = digits.hunt.folder
+def test_run_of_the_search_has_its_curve_and_plots(digits: Story) -> None:
+    folder = digits.search.folder
     parent = searches(folder)[1]
     curve = history(folder, parent, "best_val_accuracy")
     scores = [score for _, score in curve]
@@ -155,8 +155,8 @@ def test_a_hunts_run_has_its_curve_and_pictures(digits: Story) -> None:
 
 
 def test_the_champion_of_a_trainable_is_its_state_and_a_card(digits: Story) -> None:
-    run_id = client(digits.hunt.folder).get_model_version("digits", "2").run_id
-    found = {path.name: path for path in digits.hunt.folder.glob(f"mlflow_store/**/{run_id}/**/*")}
+    run_id = client(digits.search.folder).get_model_version("digits", "2").run_id
+    found = {path.name: path for path in digits.search.folder.glob(f"mlflow_store/**/{run_id}/**/*")}
     assert {"weights.safetensors", "config.json"} <= set(found)
     card = json.loads(found["config.json"].read_text())
     weights = load_file(found["weights.safetensors"])
@@ -169,13 +169,13 @@ def test_the_same_hunt_again_trains_nothing_and_finds_the_same(digits: Story) ->
     assert (done.status, done.err) == (0, "")
     assert " 0 trained, 0 shared, " in done.out
     champions = [
-        next(line for line in out.splitlines() if line.startswith("champion")) for out in (digits.hunt.out, done.out)
+        next(line for line in out.splitlines() if line.startswith("champion")) for out in (digits.search.out, done.out)
     ]
     assert champions[0] == champions[1]
     assert len(studies(done.folder)) == 1
 
 
-# A hunt that is killed, interrupted, and gone on with
+# A search that is killed, interrupted, and continued
 
 
 @dataclass
@@ -232,7 +232,7 @@ def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed)
     assert_nothing_is_open(killed.last.folder)
 
 
-# AGR's own models: folds, two aims, other seeds
+# AGR's own models: folds, two objectives, other seeds
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +244,9 @@ def folds(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done
     return start(folder, "run_optuna.py", *data, *wanted, "--budget", "8").wait()
 
 
-def test_folds_aims_and_repetitions_together(folds: Done) -> None:
+def test_folds_objectives_and_repeats_together(folds: Done) -> None:
     assert (folds.status, folds.err) == (0, "")
-    assert "folds: val balanced accuracy 0." in folds.out
+    assert "best mean over 2 folds: val balanced accuracy 0." in folds.out
     (parent,) = searches(folds.folder)
     trials = [run for run in children(folds.folder, parent) if "fold" in run.data.params]
     assert sum(run.data.metrics["epochs_trained"] for run in trials) == 8
@@ -256,7 +256,7 @@ def test_folds_aims_and_repetitions_together(folds: Done) -> None:
     assert_nothing_is_open(folds.folder)
 
 
-def test_a_hunt_with_two_aims_has_its_front_as_a_picture_and_a_table(folds: Done) -> None:
+def test_search_with_two_objectives_logs_its_front_as_plot_and_table(folds: Done) -> None:
     (parent,) = searches(folds.folder)
     assert {"pareto.png", "pareto.csv", "repeats.csv", "ranking.csv"} <= artifacts(folds.folder, parent)
     path = client(folds.folder).download_artifacts(parent.info.run_id, "pareto.csv")

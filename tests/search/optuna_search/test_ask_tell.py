@@ -14,55 +14,62 @@ from optuna.trial import TrialState
 
 from agr.common.processes import driver
 from agr.errors import AgrError, SettingsError
-from search.optuna_search.ask_tell import MOST_FAILED, MOST_KNOWN, Asked, AskTell, Budget, affordable, cost
+from search.optuna_search.ask_tell import MOST_FAILED, MOST_KNOWN, AskTell, Budget, StudyTrial, affordable, cost
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.space import Space
-from search.tasks.agr_task import AGR_SCHEMA, agr_point
+from search.tasks.agr_task import VOICES, settled
 from search.tasks.base import Objective, Point
-from tests.search.fakes import epoch
+from tests.search.parts import epoch
 
 SPACE = Space({"epochs": Range(1, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
-KIND = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
-LOSS = replace(KIND, objective=Objective("val_loss", False, "val loss"))
+KIND = replace(VOICES, best_epoch=True, prunes=True)
+LOSS = replace(KIND, aim=Objective("val_loss", False, "val loss"))
 FOUR = Space({"epochs": Choices((4,))}, {"gamma": 0.5, "lr": 0.01})
 
 
 def made(
-    epochs: int | None = None, folds: int = 0, space: Space = SPACE, schema: Any = KIND, aims: int = 1, **time: float
+    epochs: int | None = None,
+    folds: int = 0,
+    space: Space = SPACE,
+    kind: Any = KIND,
+    objectives: int = 1,
+    **time: float,
 ) -> AskTell:
-    """A ledger of a study in memory; of two aims the second is the calibration error, to be low."""
+    """An ask-and-tell of a study in memory; of two objectives the second is the calibration error, to be low."""
     low = StudyDirection.MINIMIZE
-    first = StudyDirection.MAXIMIZE if schema.objective.highest else low
-    study = optuna.create_study(directions=[first, low][:aims], sampler=optuna.samplers.RandomSampler(seed=1))
+    first = StudyDirection.MAXIMIZE if kind.aim.highest else low
+    study = optuna.create_study(directions=[first, low][:objectives], sampler=optuna.samplers.RandomSampler(seed=1))
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
-        return tuple(agr_point(dict(config) | part) for part in parts)
+        return tuple(settled(dict(config) | part) for part in parts)
 
     def values(config: Mapping[str, Any], histories: Sequence[Any]) -> list[float]:
-        metrics = (schema.objective.metric, "val_ece")[:aims]
+        metrics = (kind.aim.metric, "val_ece")[:objectives]
         return [float(np.mean([getattr(each, metric) for each in histories])) for metric in metrics]
 
-    return AskTell(study, space, expand, Budget(epochs, **time), schema, values)
+    return AskTell(study, space, expand, Budget(epochs, **time), kind, values)
 
 
-def ask(ledger: AskTell) -> Asked:
-    asked = ledger.ask()
+def ask(ask_tell: AskTell) -> StudyTrial:
+    asked = ask_tell.ask()
     assert asked is not None
     return asked
 
 
-def give(ledger: AskTell, asked: Asked, fold: int = 0, read: bool = False, end: bool = True, **metrics: Any) -> None:
+def give(
+    ask_tell: AskTell, asked: StudyTrial, fold: int = 0, read: bool = False, end: bool = True, **metrics: Any
+) -> None:
     """Epochs of one fold with these numbers, one after another, and its end."""
     series = metrics or {"val_balanced_accuracy": [0.5] * asked.epochs}
     for number, values in enumerate(zip(*series.values(), strict=True), start=1):
-        ledger.advance(asked, fold, [epoch(number, **dict(zip(series, values, strict=True)))], read)
+        ask_tell.advance(asked, fold, [epoch(number, **dict(zip(series, values, strict=True)))], read)
     if end:
-        ledger.end(asked, fold)
+        ask_tell.end(asked, fold)
 
 
-def told(ledger: AskTell, number: int = 0) -> optuna.trial.FrozenTrial:
-    return ledger.study.trials[number]
+def told(ask_tell: AskTell, number: int = 0) -> optuna.trial.FrozenTrial:
+    return ask_tell.study.trials[number]
 
 
 # Epochs
@@ -71,30 +78,30 @@ def told(ledger: AskTell, number: int = 0) -> optuna.trial.FrozenTrial:
 @pytest.mark.parametrize("budget", [1, 2, 7, 40])
 @pytest.mark.parametrize("folds", [0, 2, 3])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_no_budget_is_ever_exceeded_and_what_is_left_would_not_do(budget: int, folds: int, at_once: int) -> None:
-    ledger, running = made(budget, folds), list[Asked]()
+def test_budget_is_used_up_and_never_exceeded(budget: int, folds: int, at_once: int) -> None:
+    ask_tell, running = made(budget, folds), list[StudyTrial]()
     while True:
-        while len(running) < at_once and (asked := ledger.ask()):
+        while len(running) < at_once and (asked := ask_tell.ask()):
             running.append(asked)
         if not running:
             break
         promised = sum(each.epochs * max(1, folds) for each in running)
-        assert ledger.spent + promised <= budget
+        assert ask_tell.spent + promised <= budget
         asked = running.pop(0)
         for fold in range(max(1, folds)):
-            give(ledger, asked, fold)
-    assert ledger.spent == sum(trial.user_attrs["spent"] for trial in ledger.study.trials)
-    assert budget - max(1, folds) < ledger.spent <= budget
+            give(ask_tell, asked, fold)
+    assert ask_tell.spent == sum(trial.user_attrs["spent"] for trial in ask_tell.study.trials)
+    assert budget - max(1, folds) < ask_tell.spent <= budget
 
 
 def test_the_last_trial_gets_no_more_epochs_than_are_left() -> None:
-    ledger = made(5, space=Space({"epochs": Range(4, 6)}, {"gamma": 0.5, "lr": 0.01}))
-    give(ledger, ask(ledger), val_balanced_accuracy=[0.5, 0.6, 0.7])
-    last = ask(ledger)
+    ask_tell = made(5, space=Space({"epochs": Range(4, 6)}, {"gamma": 0.5, "lr": 0.01}))
+    give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.5, 0.6, 0.7])
+    last = ask(ask_tell)
     assert (last.config["epochs"], last.points[0].epochs) == (2, 2)
-    give(ledger, last)
-    assert told(ledger, 1).state == TrialState.COMPLETE
-    assert ledger.ask() is None
+    give(ask_tell, last)
+    assert told(ask_tell, 1).state == TrialState.COMPLETE
+    assert ask_tell.ask() is None
 
 
 @pytest.mark.parametrize(
@@ -111,100 +118,100 @@ def test_the_last_trial_gets_no_more_epochs_than_are_left() -> None:
         ([3, 1], 0, 1),
     ],
 )
-def test_epochs_that_are_free_let_a_trial_go_further(free: list[int], left: float, most: int) -> None:
+def test_stored_epochs_let_a_trial_train_longer(free: list[int], left: float, most: int) -> None:
     assert affordable(6, free, left) == most
     assert cost(most, free) <= max(left, 0)
 
 
-def test_nothing_free_and_nothing_left_is_a_refusal() -> None:
+def test_spent_budget_is_refused() -> None:
     with pytest.raises(SettingsError, match="the budget is spent"):
         affordable(6, [0, 3], 0)
 
 
-def test_what_was_trained_before_a_kill_is_not_trained_or_promised_again() -> None:
-    ledger = made(7, space=FOUR)
-    ledger.study.enqueue_trial({"epochs": 4})
-    ledger.spent, ledger._free = 5, lambda points: [3] * len(points)
-    again = ask(ledger)
-    assert (again.config["epochs"], again.reserved, ledger.left) == (4, 1, 1)
+def test_epochs_trained_before_a_kill_are_not_reserved_again() -> None:
+    ask_tell = made(7, space=FOUR)
+    ask_tell.study.enqueue_trial({"epochs": 4})
+    ask_tell.spent, ask_tell.free = 5, lambda points: [3] * len(points)
+    again = ask(ask_tell)
+    assert (again.config["epochs"], again.reserved, ask_tell.left) == (4, 1, 1)
 
 
-def test_a_trial_that_waits_is_answered_though_its_epochs_were_all_that_the_budget_had() -> None:
-    ledger = made(3, space=FOUR)
-    ledger.spent, ledger._free = 3, lambda points: [3] * len(points)
-    assert ledger.ask() is None  # a new one is not, however much of it is free
-    ledger.study.enqueue_trial({"epochs": 4})
-    assert ledger.spendable
-    again = ask(ledger)
+def test_enqueued_trial_with_stored_epochs_needs_no_budget() -> None:
+    ask_tell = made(3, space=FOUR)
+    ask_tell.spent, ask_tell.free = 3, lambda points: [3] * len(points)
+    assert ask_tell.ask() is None  # a new one is not, however much of it is free
+    ask_tell.study.enqueue_trial({"epochs": 4})
+    assert ask_tell.spendable
+    again = ask(ask_tell)
     assert again.config["epochs"] == 3
-    give(ledger, again, read=True)
-    assert (ledger.spent, ledger.spendable, ledger.ask()) == (3, False, None)
-    assert ledger.study.best_trial.user_attrs["chosen"] == 1
+    give(ask_tell, again, read=True)
+    assert (ask_tell.spent, ask_tell.spendable, ask_tell.ask()) == (3, False, None)
+    assert ask_tell.study.best_trial.user_attrs["chosen"] == 1
 
 
-def test_a_trial_that_waits_without_budget_is_failed_and_said_so() -> None:
-    ledger = made(3, space=FOUR)
-    ledger.spent = 3
-    ledger.study.enqueue_trial({"epochs": 4})
-    assert ledger.ask() is None
-    assert (told(ledger).state, told(ledger).user_attrs["reason"]) == (TrialState.FAIL, "the budget is spent")
+def test_enqueued_trial_beyond_the_budget_fails_with_a_reason() -> None:
+    ask_tell = made(3, space=FOUR)
+    ask_tell.spent = 3
+    ask_tell.study.enqueue_trial({"epochs": 4})
+    assert ask_tell.ask() is None
+    assert (told(ask_tell).state, told(ask_tell).user_attrs["reason"]) == (TrialState.FAIL, "the budget is spent")
 
 
-def test_what_a_pruned_trial_leaves_is_for_others() -> None:
-    ledger = made(4, space=FOUR)
-    asked = ask(ledger)
-    give(ledger, asked, val_balanced_accuracy=[0.5], end=False)
-    assert (ledger.left, ledger.ask()) == (0, None)
-    ledger.end(asked, 0)
-    assert (ledger.left, ask(ledger).config["epochs"]) == (3, 3)
+def test_pruned_trial_returns_its_reserved_epochs() -> None:
+    ask_tell = made(4, space=FOUR)
+    asked = ask(ask_tell)
+    give(ask_tell, asked, val_balanced_accuracy=[0.5], end=False)
+    assert (ask_tell.left, ask_tell.ask()) == (0, None)
+    ask_tell.end(asked, 0)
+    assert (ask_tell.left, ask(ask_tell).config["epochs"]) == (3, 3)
 
 
-def test_read_epochs_cost_nothing() -> None:
-    ledger = made(4, space=FOUR)
-    asked = ask(ledger)
-    ledger.advance(asked, 0, [epoch(1), epoch(2), epoch(3)], read=True)
-    ledger.advance(asked, 0, [epoch(4)], read=False)
-    ledger.end(asked, 0)
-    assert (ledger.spent, ledger.left, told(ledger).user_attrs["spent"]) == (1, 3, 1)
+def test_epochs_read_from_the_store_cost_nothing() -> None:
+    ask_tell = made(4, space=FOUR)
+    asked = ask(ask_tell)
+    ask_tell.advance(asked, 0, [epoch(1), epoch(2), epoch(3)], read=True)
+    ask_tell.advance(asked, 0, [epoch(4)], read=False)
+    ask_tell.end(asked, 0)
+    assert (ask_tell.spent, ask_tell.left, told(ask_tell).user_attrs["spent"]) == (1, 3, 1)
 
 
-def test_epochs_that_are_told_again_after_a_worker_died_count_once() -> None:
-    ledger = made(4, space=FOUR)
-    asked = ask(ledger)
-    ledger.advance(asked, 0, [epoch(1)], read=False)
-    ledger.advance(asked, 0, [epoch(1), epoch(2)], read=True)
-    ledger.advance(asked, 0, [epoch(2)], read=False)
-    ledger.advance(asked, 0, [epoch(3)], read=False)
-    assert (ledger.spent, asked.spent, asked.reached) == (2, 2, 3)
-    assert sorted(told(ledger).intermediate_values) == [1, 2, 3]
+def test_repeated_epochs_count_once() -> None:
+    ask_tell = made(4, space=FOUR)
+    asked = ask(ask_tell)
+    ask_tell.advance(asked, 0, [epoch(1)], read=False)
+    ask_tell.advance(asked, 0, [epoch(1), epoch(2)], read=True)
+    ask_tell.advance(asked, 0, [epoch(2)], read=False)
+    ask_tell.advance(asked, 0, [epoch(3)], read=False)
+    assert (ask_tell.spent, asked.spent, asked.reached) == (2, 2, 3)
+    assert sorted(told(ask_tell).intermediate_values) == [1, 2, 3]
 
 
-def test_what_a_running_trial_spent_is_in_the_study_for_whoever_goes_on() -> None:
-    ledger = made(9, folds=2, space=FOUR)
-    asked = ask(ledger)
-    give(ledger, asked, 0, val_balanced_accuracy=[0.5, 0.5], end=False)
-    give(ledger, asked, 1, val_balanced_accuracy=[0.5], end=False)
-    trial = told(ledger)
+def test_spent_epochs_of_a_running_trial_are_stored_in_the_study() -> None:
+    ask_tell = made(9, folds=2, space=FOUR)
+    asked = ask(ask_tell)
+    give(ask_tell, asked, 0, val_balanced_accuracy=[0.5, 0.5], end=False)
+    give(ask_tell, asked, 1, val_balanced_accuracy=[0.5], end=False)
+    trial = told(ask_tell)
     assert (trial.state, trial.user_attrs["spent"], trial.user_attrs["driver"]) == (TrialState.RUNNING, 3, driver())
 
 
-def test_without_a_bound_there_is_always_more() -> None:
-    ledger = made()
+def test_budget_without_limit_never_ends() -> None:
+    ask_tell = made()
     for _ in range(30):
-        give(ledger, ask(ledger))
-    assert ledger.left == float("inf")
+        give(ask_tell, ask(ask_tell))
+    assert ask_tell.left == float("inf")
 
 
 # Time
 
 
-def test_when_the_time_is_up_nothing_is_asked() -> None:
+def test_no_trial_after_the_time_limit() -> None:
     assert made(seconds=3600.0).ask() is not None
     over = made(seconds=0.0)
     assert (over.budget.over(), over.ask(), over.study.trials) == (True, None, [])
 
 
-def test_time_counts_from_when_training_begins() -> None:
+def test_time_limit_starts_with_training() -> None:
     budget = Budget(seconds=3600.0, began=-1e9)
     assert budget.over()
     budget.begin()
@@ -214,132 +221,132 @@ def test_time_counts_from_when_training_begins() -> None:
 # What is told
 
 
-def test_a_finished_trial_stands_for_its_best_epoch() -> None:
-    ledger = made(space=FOUR)
-    give(ledger, ask(ledger), val_balanced_accuracy=[0.5, 0.9, 0.7, 0.6])
-    trial = told(ledger)
+def test_finished_trial_is_scored_by_its_best_epoch() -> None:
+    ask_tell = made(space=FOUR)
+    give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.5, 0.9, 0.7, 0.6])
+    trial = told(ask_tell)
     assert (trial.state, trial.value, trial.user_attrs["chosen"]) == (TrialState.COMPLETE, 0.9, 2)
     assert trial.intermediate_values == {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.6}
     assert (trial.user_attrs["score"], trial.user_attrs["reached"]) == (0.9, 4)
 
 
-def test_of_a_metric_that_is_to_be_low_the_lowest_counts() -> None:
-    ledger = made(space=FOUR, schema=LOSS)
-    give(ledger, ask(ledger), val_loss=[0.8, 0.3, 0.4, 0.5])
-    trial = told(ledger)
+def test_lowest_value_of_a_minimised_metric_counts() -> None:
+    ask_tell = made(space=FOUR, kind=LOSS)
+    give(ask_tell, ask(ask_tell), val_loss=[0.8, 0.3, 0.4, 0.5])
+    trial = told(ask_tell)
     assert (trial.value, trial.user_attrs["chosen"], trial.user_attrs["score"]) == (0.3, 2, -0.3)
     assert trial.intermediate_values[1] == 0.8
 
 
-def test_of_equal_epochs_the_study_chooses_the_one_that_the_trial_stands_for() -> None:
-    ledger = made(space=FOUR, aims=2)
+def test_tied_epochs_are_chosen_as_by_the_session() -> None:
+    ask_tell = made(space=FOUR, objectives=2)
     numbers: dict[str, Any] = {"val_balanced_accuracy": [0.9, 0.9, 0.9, 0.5], "val_loss": [0.5, 0.4, 0.4, 0.1]}
-    asked = ask(ledger)
-    give(ledger, asked, **numbers, val_ece=[0.1, 0.2, 0.3, 0.4])
-    assert told(ledger).user_attrs["chosen"] == KIND.chosen(asked.histories[0]).epoch == 2
-    assert told(ledger).values == [0.9, 0.2]
+    asked = ask(ask_tell)
+    give(ask_tell, asked, **numbers, val_ece=[0.1, 0.2, 0.3, 0.4])
+    assert told(ask_tell).user_attrs["chosen"] == KIND.chosen(asked.histories[0]).epoch == 2
+    assert told(ask_tell).values == [0.9, 0.2]
 
 
-def test_a_trial_that_ended_early_is_pruned_with_what_it_reached() -> None:
-    ledger = made(space=FOUR)
-    give(ledger, ask(ledger), val_balanced_accuracy=[0.8, 0.6])
-    trial = told(ledger)
+def test_trial_that_ended_early_is_pruned() -> None:
+    ask_tell = made(space=FOUR)
+    give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.8, 0.6])
+    trial = told(ask_tell)
     assert (trial.state, trial.user_attrs["reached"], trial.user_attrs["chosen"]) == (TrialState.PRUNED, 2, 1)
 
 
-def test_a_failed_trial_has_its_reason_and_no_value() -> None:
-    ledger = made(space=FOUR)
-    asked = ask(ledger)
-    give(ledger, asked, val_balanced_accuracy=[0.8, 0.6], end=False)
-    ledger.end(asked, 0, "diverged")
-    trial = told(ledger)
+def test_failed_trial_has_a_reason_and_no_value() -> None:
+    ask_tell = made(space=FOUR)
+    asked = ask(ask_tell)
+    give(ask_tell, asked, val_balanced_accuracy=[0.8, 0.6], end=False)
+    ask_tell.end(asked, 0, "diverged")
+    trial = told(ask_tell)
     assert (trial.state, trial.user_attrs["reason"], trial.value) == (TrialState.FAIL, "diverged", None)
     assert "chosen" not in trial.user_attrs
-    assert (ledger.spent, ledger.left) == (2, float("inf"))
+    assert (ask_tell.spent, ask_tell.left) == (2, float("inf"))
 
 
-def test_a_trial_without_an_epoch_has_failed() -> None:
-    ledger = made(space=FOUR)
-    ledger.end(ask(ledger), 0)
-    assert told(ledger).state == TrialState.FAIL
+def test_trial_without_epochs_fails() -> None:
+    ask_tell = made(space=FOUR)
+    ask_tell.end(ask(ask_tell), 0)
+    assert told(ask_tell).state == TrialState.FAIL
 
 
-def test_two_aims_are_told_together_and_nothing_in_between() -> None:
-    ledger = made(space=FOUR, aims=2)
-    give(ledger, ask(ledger), val_balanced_accuracy=[0.5, 0.9], val_ece=[0.1, 0.3])
-    trial = told(ledger)
+def test_two_objectives_are_told_once_at_the_end() -> None:
+    ask_tell = made(space=FOUR, objectives=2)
+    give(ask_tell, ask(ask_tell), val_balanced_accuracy=[0.5, 0.9], val_ece=[0.1, 0.3])
+    trial = told(ask_tell)
     assert (trial.state, trial.values, trial.intermediate_values) == (TrialState.COMPLETE, [0.9, 0.3], {})
 
 
 # Folds
 
 
-def test_folds_are_told_by_their_mean_when_the_last_one_has_ended() -> None:
-    ledger = made(space=FOUR, folds=2)
-    asked = ask(ledger)
-    give(ledger, asked, 0, val_balanced_accuracy=[0.9, 0.5, 0.7, 0.7])
-    assert (told(ledger).state, told(ledger).intermediate_values) == (TrialState.RUNNING, {})
-    give(ledger, asked, 1, val_balanced_accuracy=[0.1, 0.7, 0.9, 0.8])
-    trial = told(ledger)
+def test_mean_over_folds_is_told_after_the_last_fold() -> None:
+    ask_tell = made(space=FOUR, folds=2)
+    asked = ask(ask_tell)
+    give(ask_tell, asked, 0, val_balanced_accuracy=[0.9, 0.5, 0.7, 0.7])
+    assert (told(ask_tell).state, told(ask_tell).intermediate_values) == (TrialState.RUNNING, {})
+    give(ask_tell, asked, 1, val_balanced_accuracy=[0.1, 0.7, 0.9, 0.8])
+    trial = told(ask_tell)
     assert (trial.state, trial.user_attrs["chosen"]) == (TrialState.COMPLETE, 3)
     assert trial.value == pytest.approx(0.8)
     assert trial.intermediate_values == pytest.approx({1: 0.5, 2: 0.6, 3: 0.8, 4: 0.75})
     assert trial.user_attrs["spent"] == 8
 
 
-def test_a_fold_that_fails_fails_the_trial_however_the_others_end() -> None:
-    ledger = made(space=FOUR, folds=2)
-    asked = ask(ledger)
-    ledger.end(asked, 0, "diverged")
-    give(ledger, asked, 1)
-    assert (told(ledger).state, told(ledger).user_attrs["reason"]) == (TrialState.FAIL, "diverged")
+def test_failed_fold_fails_its_trial() -> None:
+    ask_tell = made(space=FOUR, folds=2)
+    asked = ask(ask_tell)
+    ask_tell.end(asked, 0, "diverged")
+    give(ask_tell, asked, 1)
+    assert (told(ask_tell).state, told(ask_tell).user_attrs["reason"]) == (TrialState.FAIL, "diverged")
 
 
 # What has no end by itself
 
 
-def test_configurations_that_the_task_refuses_are_failed_and_others_asked() -> None:
-    ledger = made(4)
-    inner, refusals = ledger._expand, iter([True, True, False])
+def test_refused_configurations_fail_and_others_follow() -> None:
+    ask_tell = made(4)
+    inner, refusals = ask_tell.expand, iter([True, True, False])
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         if next(refusals):
             raise SettingsError("width 9: too wide")
         return inner(config)
 
-    ledger._expand = expand
-    assert ask(ledger).trial.number == 2
-    states = [trial.state for trial in ledger.study.trials]
+    ask_tell.expand = expand
+    assert ask(ask_tell).optuna_trial.number == 2
+    states = [trial.state for trial in ask_tell.study.trials]
     assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING]
-    assert told(ledger).user_attrs["reason"] == "width 9: too wide"
-    assert ledger.left == 4 - ledger.asked[0].epochs
+    assert told(ask_tell).user_attrs["reason"] == "width 9: too wide"
+    assert ask_tell.left == 4 - ask_tell.trials[0].epochs
 
 
-def test_a_space_of_which_everything_is_refused_is_said_to_be_one() -> None:
-    ledger = made(4)
+def test_space_without_a_valid_configuration_is_an_error() -> None:
+    ask_tell = made(4)
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         raise SettingsError("no")
 
-    ledger._expand = expand
+    ask_tell.expand = expand
     with pytest.raises(AgrError, match="100 configurations in a row were refused; expected a space of valid ones"):
-        ledger.ask()
+        ask_tell.ask()
 
 
-def test_a_space_that_is_used_up_ends_the_search_before_its_budget_does() -> None:
-    ledger = made(1000, space=FOUR)
-    give(ledger, ask(ledger))
+def test_exhausted_space_ends_the_search() -> None:
+    ask_tell = made(1000, space=FOUR)
+    give(ask_tell, ask(ask_tell))
     for _ in range(MOST_KNOWN):
-        give(ledger, ask(ledger), read=True)
-    assert (ledger.ask(), ledger.left) == (None, 996)
+        give(ask_tell, ask(ask_tell), read=True)
+    assert (ask_tell.ask(), ask_tell.left) == (None, 996)
 
 
-def test_trials_that_fail_at_once_end_the_search_unless_one_does_not() -> None:
-    ledger = made(1000, space=FOUR)
+def test_consecutive_failures_end_the_search() -> None:
+    ask_tell = made(1000, space=FOUR)
     for turn in range(2 * MOST_FAILED - 1):
-        asked = ask(ledger)
+        asked = ask(ask_tell)
         if turn == MOST_FAILED - 2:
-            give(ledger, asked, val_balanced_accuracy=[0.5], end=False)
-        ledger.end(asked, 0, "diverged")
-    assert ledger.ask() is None
-    assert len(ledger.study.trials) == 2 * MOST_FAILED - 1
+            give(ask_tell, asked, val_balanced_accuracy=[0.5], end=False)
+        ask_tell.end(asked, 0, "diverged")
+    assert ask_tell.ask() is None
+    assert len(ask_tell.study.trials) == 2 * MOST_FAILED - 1

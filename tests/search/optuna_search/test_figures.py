@@ -63,20 +63,20 @@ def study_of(*trials: optuna.trial.FrozenTrial, direction: Direction = "maximize
     return study
 
 
-def several(count: int, aims: int) -> optuna.Study:
+def several(count: int, objectives: int) -> optuna.Study:
     """A study whose second aim is lower for narrow models, the third at random."""
     directions: list[Direction] = ["maximize", "minimize", "minimize"]
-    study = optuna.create_study(directions=directions[:aims])
+    study = optuna.create_study(directions=directions[:objectives])
     for number in range(count):
         one = trial(number)
-        values = [one.values[0], 1e5 * one.params["width"], number * 7 % 5][:aims]
+        values = [one.values[0], 1e5 * one.params["width"], number * 7 % 5][:objectives]
         study.add_trial(create_trial(values=values, params=one.params, distributions=one.distributions))
     return study
 
 
 def drawn(study: optuna.Study, folder: Path, spent: list[tuple[int, float]] | None = None) -> set[str]:
-    aims = [AIM, "parameters", "ms"][: len(study.directions)]
-    figures.draw(study, folder, "t", spent or [], aims)
+    objectives = [AIM, "parameters", "ms"][: len(study.directions)]
+    figures.draw(study, folder, "t", spent or [], objectives)
     return {path.name for path in folder.iterdir()}
 
 
@@ -106,14 +106,12 @@ FAILED = create_trial(state=TrialState.FAIL, params={"lr": 0.01}, distributions=
         pytest.param(lambda: study_of(*(trial(k, parameters=0) for k in range(9))), {"history.png"}, id="no-name"),
         pytest.param(lambda: study_of(trial(0), trial(1, parameters=2), trial(2)), ALL, id="conditional"),
         pytest.param(lambda: study_of(*(trial(k) for k in range(30)), direction="minimize"), ALL, id="minimise"),
-        pytest.param(lambda: several(1, 2), {"history.png", "pareto.png", "pareto.csv"}, id="two-aims-one-trial"),
-        pytest.param(lambda: several(12, 2), {*ALL, "pareto.png", "pareto.csv"}, id="two-aims"),
-        pytest.param(lambda: several(12, 3), {*ALL, "pareto.png", "pareto.csv"}, id="three-aims"),
+        pytest.param(lambda: several(1, 2), {"history.png", "pareto.png", "pareto.csv"}, id="two-objectives-one-trial"),
+        pytest.param(lambda: several(12, 2), {*ALL, "pareto.png", "pareto.csv"}, id="two-objectives"),
+        pytest.param(lambda: several(12, 3), {*ALL, "pareto.png", "pareto.csv"}, id="three-objectives"),
     ],
 )
-def test_what_can_be_drawn_is_and_nothing_else(
-    study: Callable[[], optuna.Study], expected: set[str], tmp_path: Path
-) -> None:
+def test_only_possible_plots_are_drawn(study: Callable[[], optuna.Study], expected: set[str], tmp_path: Path) -> None:
     assert drawn(study(), tmp_path) == expected
     assert pyplot.get_fignums() == []
 
@@ -130,7 +128,7 @@ def test_a_pruned_trial_has_the_best_score_that_it_reported(direction: Direction
     )
     view = study_view.view_of(study_of(FAILED, cut, PRUNED, trial(0, 0.7), direction=direction), AIM, "t")
     assert [(each.number, each.value) for each in view.trials] == [(1, best), (3, 0.7)]
-    assert view.counted == "2 of 4 trials (1 pruned)"
+    assert view.trial_counts == "2 of 4 trials (1 pruned)"
 
 
 @pytest.fixture
@@ -147,9 +145,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     return found
 
 
-def test_pngs_of_a_size_that_fits_a_page_with_their_whole_titles_and_labels(
-    tmp_path: Path, saved: dict[str, Figure]
-) -> None:
+def test_plots_fit_a_page_with_titles_and_labels_uncut(tmp_path: Path, saved: dict[str, Figure]) -> None:
     study = study_of(*(trial(k, parameters=12) for k in range(20)))
     figures.draw(study, tmp_path, LONG, [(5, 0.6), (11, 0.8), (20, 0.7)], [AIM])
     assert saved.keys() == {*ALL, "best_so_far.png"}
@@ -179,7 +175,7 @@ def test_the_best_so_far_never_gets_worse(
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_the_hyperparameter_that_decides_is_the_most_important(direction: Direction) -> None:
+def test_decisive_hyperparameter_is_the_most_important(direction: Direction) -> None:
     turned = [trial(k) for k in range(40)]
     if direction == "minimize":
         turned = [trial(k, -(one.value or 0)) for k, one in enumerate(turned)]
@@ -188,13 +184,13 @@ def test_the_hyperparameter_that_decides_is_the_most_important(direction: Direct
     assert sum(found.values()) == pytest.approx(1)
 
 
-def test_of_several_aims_the_importances_are_those_of_the_first() -> None:
+def test_importances_are_those_of_the_first_objective() -> None:
     found = study_view.importances(study_view.view_of(several(40, 2), AIM, "t"))
     alone = study_view.importances(study_view.view_of(study_of(*(trial(k) for k in range(40))), AIM, "t"))
     assert found == pytest.approx(alone)
 
 
-def test_trials_of_a_grid_say_nothing_about_what_is_important(tmp_path: Path) -> None:
+def test_trials_of_other_searches_do_not_change_importances(tmp_path: Path) -> None:
     """They have one dropout in common, and the best of them are better than most of the study's own."""
     told, kinds = [], {"lr": LR, "dropout": FloatDistribution(0, 1), "width": WIDTH}
     for number in range(27):
@@ -205,14 +201,16 @@ def test_trials_of_a_grid_say_nothing_about_what_is_important(tmp_path: Path) ->
     mine = [trial(k) for k in range(40)]
     with_grid = study_of(*told, *mine)
     alone = study_view.importances(study_view.view_of(study_of(*mine), AIM, "t"))
-    assert study_view.importances(study_view.view_of(study_view.own(with_grid), AIM, "t")) == pytest.approx(alone)
+    assert study_view.importances(study_view.view_of(study_view.own_trials(with_grid), AIM, "t")) == pytest.approx(
+        alone
+    )
     assert study_view.importances(study_view.view_of(with_grid, AIM, "t")) != pytest.approx(alone)
     drawn(study_of(*told, mine[0]), tmp_path)
     assert not (tmp_path / "importances.png").exists()
     assert (tmp_path / "slice.png").exists()
 
 
-def test_panels_and_the_contour_follow_the_importance(tmp_path: Path, saved: dict[str, Figure]) -> None:
+def test_panels_are_sorted_by_importance(tmp_path: Path, saved: dict[str, Figure]) -> None:
     study = study_of(*(trial(k) for k in range(40)))
     ranked = list(study_view.importances(study_view.view_of(study, AIM, "t")))
     drawn(study, tmp_path)
@@ -224,7 +222,7 @@ def test_panels_and_the_contour_follow_the_importance(tmp_path: Path, saved: dic
     assert {contour.get_xlabel(), contour.get_ylabel()} == set(ranked[:2])
 
 
-def test_the_table_holds_the_trials_that_none_beats(tmp_path: Path) -> None:
+def test_pareto_table_holds_the_front(tmp_path: Path) -> None:
     study = several(25, 2)
     drawn(study, tmp_path)
     with (tmp_path / "pareto.csv").open(encoding="utf-8", newline="") as file:
@@ -236,13 +234,13 @@ def test_the_table_holds_the_trials_that_none_beats(tmp_path: Path) -> None:
     assert float(rows[0]["lr"]) == study.trials[int(rows[0]["trial"])].params["lr"]
 
 
-def test_matplotlib_and_optuna_are_left_as_they_were(tmp_path: Path) -> None:
+def test_settings_of_matplotlib_and_optuna_are_restored(tmp_path: Path) -> None:
     style, verbosity = dict(pyplot.rcParams), optuna.logging.get_verbosity()
     drawn(several(12, 2), tmp_path)
     assert {key: value for key, value in pyplot.rcParams.items() if style[key] != value and key != "backend"} == {}
     assert optuna.logging.get_verbosity() == verbosity
 
 
-def test_every_value_needs_a_name(tmp_path: Path) -> None:
+def test_wrong_number_of_objective_names_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AgrError, match="expected 2"):
         figures.draw(several(3, 2), tmp_path, "t", [], [AIM])

@@ -1,4 +1,4 @@
-"""What a search aims at, and which of several good trials is its champion."""
+"""What a search objectives at, and which of several good trials is its champion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agr.errors import SettingsError
 from agr.training.loop import Epoch
 from agr.training.settings import Settings
 from search.optuna_search import objectives
-from search.optuna_search.objectives import OBJECTIVES, WITHIN, by_rule, measured, ordered, parse
+from search.optuna_search.objectives import OBJECTIVES, TOLERANCE, measured, parse, rank, rank_by_scores
 from search.session.session import Record
 from search.tasks.agr_task import AGR_SCHEMA
 from search.tasks.base import Objective
@@ -33,24 +33,24 @@ def names(records: Sequence[Record]) -> str:
     ("given", "message"),
     [
         (["speed"], "--objective speed: unknown; expected one of balanced_accuracy, loss, calibration, latency"),
-        (["loss", "loss"], "--objective loss loss: one of them twice; expected each once"),
+        (["loss", "loss"], "--objective loss loss: found one of them twice; expected each once"),
         (
             ["latency", "loss"],
-            "--objective latency: the first aim; expected one that every epoch has, such as loss, before",
+            "--objective latency: found first; expected one that is measured after every epoch, such as loss, before",
         ),
     ],
 )
-def test_what_cannot_be_aimed_at_is_refused(given: list[str], message: str) -> None:
+def test_invalid_objectives_are_refused(given: list[str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         parse(given)
 
 
-def test_aims_are_known_by_name_in_the_order_given() -> None:
+def test_objectives_keep_their_order() -> None:
     assert parse(["loss", "latency"]) == (OBJECTIVES["loss"], LATENCY)
     assert [aim.highest for aim in parse(list(OBJECTIVES)[:3])] == [True, False, False]
 
 
-def test_an_epochs_aims_are_its_metrics_and_latency_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objectives_are_metrics_of_the_epoch_or_latency_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {("cnn", 0.5): 1.25, ("pooled", 1.0): 0.5}
     monkeypatch.setattr(objectives, "latency", lambda model, width: known[model, width])
     one = epoch(1, val_balanced_accuracy=0.75, val_ece=0.125)
@@ -60,7 +60,7 @@ def test_an_epochs_aims_are_its_metrics_and_latency_is_the_models(monkeypatch: p
     assert measured(LATENCY, {"model": "pooled"}, one) == 0.5
 
 
-def test_latency_is_measured_once_for_a_model_and_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_measured_once_per_model_and_width(monkeypatch: pytest.MonkeyPatch) -> None:
     objectives.latency.cache_clear()
     milliseconds = iter((0.25, 0.5))
     monkeypatch.setattr("agr.training.model.latency_ms", lambda model: next(milliseconds))
@@ -72,43 +72,43 @@ def test_latency_is_measured_once_for_a_model_and_a_width(monkeypatch: pytest.Mo
     objectives.latency.cache_clear()
 
 
-def test_of_one_aim_the_best_epoch_decides_then_the_loss_then_length() -> None:
+def test_one_objective_ranks_by_score_then_loss_then_epochs() -> None:
     records = [
         record("low", epoch(1, val_balanced_accuracy=0.6), epoch(2, val_balanced_accuracy=0.7)),
         record("high", epoch(1, val_balanced_accuracy=0.9), epoch(2, val_balanced_accuracy=0.1)),
         record("tie", epoch(1, val_balanced_accuracy=0.9, val_loss=0.9)),
     ]
-    assert names(ordered(records, [ACCURACY])) == "high tie low"
+    assert names(rank(records, [ACCURACY])) == "high tie low"
 
 
-def test_of_two_aims_the_second_decides_among_those_close_to_the_best_of_the_first() -> None:
+def test_second_objective_ranks_trials_within_the_tolerance() -> None:
     def made(name: str, accuracy: float, ece: float) -> Record:
         return record(name, epoch(1, val_balanced_accuracy=accuracy, val_ece=ece))
 
     records = [
         made("best", 0.9, 0.3),
-        made("close", 0.9 - 0.9 * WITHIN, 0.1),
-        made("far", 0.9 - 1.1 * WITHIN, 0.01),
-        made("equal", 0.9 - 0.5 * WITHIN, 0.1),
+        made("close", 0.9 - 0.9 * TOLERANCE, 0.1),
+        made("far", 0.9 - 1.1 * TOLERANCE, 0.01),
+        made("equal", 0.9 - 0.5 * TOLERANCE, 0.1),
         made("worst", 0.5, 0.2),
     ]
-    assert names(ordered(records, [ACCURACY, CALIBRATION])) == "equal close best far worst"
+    assert names(rank(records, [ACCURACY, CALIBRATION])) == "equal close best far worst"
 
 
-def test_latency_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_ranks_trials_within_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {("cnn", 1.0): 2.0, ("cnn", 0.5): 1.0}
     monkeypatch.setattr(objectives, "latency", lambda model, width: known[model, width])
     wide = record("wide", epoch(1, val_balanced_accuracy=0.9))
     narrow = record("narrow", epoch(1, val_balanced_accuracy=0.895), width=0.5)
-    assert names(ordered([wide, narrow], [ACCURACY, LATENCY])) == "narrow wide"
-    assert names(ordered([wide, narrow], [ACCURACY])) == "wide narrow"
+    assert names(rank([wide, narrow], [ACCURACY, LATENCY])) == "narrow wide"
+    assert names(rank([wide, narrow], [ACCURACY])) == "wide narrow"
 
 
 @pytest.mark.parametrize("given", [[ACCURACY], [ACCURACY, CALIBRATION]])
-def test_of_nothing_nothing_is_best(given: list[Objective]) -> None:
-    assert ordered([], given) == []
+def test_empty_ranking(given: list[Objective]) -> None:
+    assert rank([], given) == []
 
 
-def test_the_rule_looks_at_a_third_aim_where_two_are_the_same() -> None:
+def test_third_objective_breaks_ties() -> None:
     scores = [(0.9, -0.2, -3.0), (0.9, -0.2, -1.0), (0.895, -0.2, -1.0), (0.8, 0.0, 0.0)]
-    assert by_rule(list("abcd"), scores) == list("bcad")
+    assert rank_by_scores(list("abcd"), scores) == list("bcad")

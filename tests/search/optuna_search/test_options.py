@@ -1,4 +1,4 @@
-"""From the command line of `run_optuna.py` to a hunt."""
+"""From the command line of `run_optuna.py` to a search."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from search.optuna_search.space import DEFAULT, known_settings
 from search.optuna_search.strategy import OptunaStrategy
 from search.problems import agr_models
 from search.problems.problem import Problem
-from search.tasks.agr_task import AgrTask
+from search.tasks.agr_task import Voices
 from search.tasks.base import ACCURACY
-from tests.search.fakes import small_split
-from tests.search.hunts import context
+from tests.search.optuna_search.fakes import arena
+from tests.search.parts import small_split
 
 
 def made(where: Path | None) -> Problem:
     """Small images."""
     assert where is not None
-    return context(where).problem
+    return arena(where).subject
 
 
-def hunt(*arguments: str, problem: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
-    """The hunt that a command line asks for, on small images unless a problem is given."""
+def strategy(*arguments: str, subject: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
+    """The strategy that a command line asks for, on small images unless a subject is given."""
     options = run_optuna.parse(arguments)
-    wanted = objectives.parse(options.aim or ["balanced_accuracy"])
-    problem = problem or made(where)
-    assert isinstance(problem.task, AgrTask)
-    return optuna_options.hunt_on(options, optuna_options.space_of(options.space), wanted, problem, problem.task.data)
+    wanted = objectives.parse(options.objective or ["balanced_accuracy"])
+    subject = subject or made(where)
+    assert isinstance(subject.task, Voices)
+    return optuna_options.agr_strategy(
+        options, optuna_options.space_of(options.space), wanted, subject, subject.task.data
+    )
 
 
 def file(folder: Path, text: str) -> str:
@@ -50,19 +52,19 @@ def file(folder: Path, text: str) -> str:
 
 @pytest.fixture(scope="module")
 def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Problem:
-    """Clips that can be varied in training."""
+    """Clips that can be augmented."""
     data: ImageSet = load(voice_root)
-    problem = context(tmp_path_factory.mktemp("stages")).problem
-    return replace(problem, task=AgrTask(data, make(data)))
+    subject = arena(tmp_path_factory.mktemp("stages")).subject
+    return replace(subject, task=Voices(data, make(data)))
 
 
 # Usual answers
 
 
-def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: Path) -> None:
-    made = hunt(where=tmp_path)
+def test_default_strategy_is_tpe_with_asha(tmp_path: Path) -> None:
+    made = strategy(where=tmp_path)
     assert (made.sampler, made.scheduler, made.budget.epochs, made.budget.seconds) == ("tpe", "asha", 150, None)
-    assert (made.aims, made.folds, made.repeat_best, made.warm_start) == ((ACCURACY,), 0, 0, True)
+    assert (made.objectives, made.folds, made.repeat_best, made.warm_start) == ((ACCURACY,), 0, 0, True)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,10 @@ def test_without_flags_it_is_tpe_with_asha_for_the_epochs_of_the_grid(tmp_path: 
         (["--time", "12"], None, 12.0),
     ],
 )
-def test_a_budget_is_of_epochs_or_time_or_both(
+def test_budget_in_epochs_or_time_or_both(
     arguments: list[str], epochs: int | None, seconds: float | None, tmp_path: Path
 ) -> None:
-    budget = hunt(*arguments, where=tmp_path).budget
+    budget = strategy(*arguments, where=tmp_path).budget
     assert (budget.epochs, budget.seconds) == (epochs, seconds)
 
 
@@ -94,7 +96,7 @@ def test_a_budget_is_of_epochs_or_time_or_both(
         (["--sampler", "best"], "argument --sampler: invalid choice: 'best'"),
     ],
 )
-def test_what_is_no_number_and_no_choice_is_wrong_usage(
+def test_invalid_flag_values_are_wrong_usage(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -103,17 +105,17 @@ def test_what_is_no_number_and_no_choice_is_wrong_usage(
 
 
 @pytest.mark.parametrize("arguments", [["--score-folds", "2"], ["--objective", "loss", "--objective", "calibration"]])
-def test_folds_and_several_aims_have_no_scheduler_unless_one_is_asked_for(arguments: list[str], tmp_path: Path) -> None:
-    assert hunt(*arguments, where=tmp_path).scheduler == "none"
-    with pytest.raises(SettingsError, match=r"--scheduler asha: (found 2 aims; )?expected none with"):
-        hunt(*arguments, "--scheduler", "asha", where=tmp_path)
+def test_folds_and_several_objectives_have_no_scheduler_by_default(arguments: list[str], tmp_path: Path) -> None:
+    assert strategy(*arguments, where=tmp_path).scheduler == "none"
+    with pytest.raises(SettingsError, match=r"--scheduler asha: (found 2 objectives; )?expected none with"):
+        strategy(*arguments, "--scheduler", "asha", where=tmp_path)
 
 
 # Settings
 
 
-def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -> None:
-    made = hunt(problem=varied)
+def test_every_setting_is_varied_fixed_or_default(varied: Problem) -> None:
+    made = strategy(subject=varied)
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
     (point,) = made.expand(varied)(made.first)
@@ -123,31 +125,31 @@ def test_every_setting_is_varied_fixed_or_has_its_usual_value(varied: Problem) -
     assert all(strengths.values())
 
 
-def test_every_point_of_the_usual_grid_could_be_a_trial_of_the_usual_hunt(varied: Problem, tmp_path: Path) -> None:
-    for problem in (varied, made(tmp_path)):
-        asked = hunt(problem=problem)
-        assert isinstance(problem.task, AgrTask)
-        points = agr_models.varied(grid.grid(), Augmentation(), problem.task.data)
-        assert {tuple(warm_start.apart(point.config(), asked.space, asked.base)) for point in points} == {()}
+def test_default_grid_lies_in_the_default_space(varied: Problem, tmp_path: Path) -> None:
+    for subject in (varied, made(tmp_path)):
+        asked = strategy(subject=subject)
+        assert isinstance(subject.task, Voices)
+        points = agr_models.with_augmentation(grid.grid(), Augmentation(), subject.task.data)
+        assert {tuple(warm_start.mismatches(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
-def test_images_without_evidence_are_not_varied(tmp_path: Path) -> None:
-    made = hunt(where=tmp_path)
+def test_images_without_features_are_not_augmented(tmp_path: Path) -> None:
+    made = strategy(where=tmp_path)
     assert not [name for name in (*made.space.varied, *made.base, *made.first) if name.startswith("augment_")]
     assert {"epochs", "lr", "width"} <= set(made.space.varied)
 
 
 @pytest.mark.parametrize("line", ["augment_speed = {low = 0.0, high = 0.1}", "augment_speed = 0.1"])
-def test_who_asks_for_augmentation_of_images_without_evidence_is_told(line: str, tmp_path: Path) -> None:
+def test_augmentation_of_images_without_features_is_refused(line: str, tmp_path: Path) -> None:
     given = file(tmp_path, f"epochs = {{low = 1, high = 3}}\n{line}\n")
     with pytest.raises(SettingsError) as caught:
-        hunt("--space", given, where=tmp_path)
+        strategy("--space", given, where=tmp_path)
     assert str(caught.value) == "--space: found augment_speed on images of recipe mfcc; expected recipe voice"
 
 
-def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
+def test_fixed_value_holds_for_every_trial(tmp_path: Path) -> None:
     given = file(tmp_path, "epochs = {low = 1, high = 3}\nlr = 0.5\nmodel = 'pooled'\n")
-    made = hunt("--space", given, "--seed", "3", where=tmp_path)
+    made = strategy("--space", given, "--seed", "3", where=tmp_path)
     assert made.space.fixed == {"lr": 0.5, "model": "pooled"}
     assert "lr" not in made.base
     assert "model" not in made.base
@@ -165,14 +167,14 @@ def test_a_value_that_the_file_fixes_is_of_every_trial(tmp_path: Path) -> None:
         ("epochs = ", ": not TOML, "),
     ],
 )
-def test_a_space_that_cannot_be_searched_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_space_is_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        hunt("--space", file(tmp_path, text), where=tmp_path)
+        strategy("--space", file(tmp_path, text), where=tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
+def test_unreadable_space_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name, reason in (("none", "No such file"), ("binary", "can't decode")):
         with pytest.raises(SettingsError, match=f"--space .*/{name}: .*{reason}.*; expected a TOML file"):
@@ -194,32 +196,30 @@ def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> Non
         (Choices((16, 32)), 20, 16),
     ],
 )
-def test_first_comes_the_usual_value_or_what_is_nearest_to_it(item: Any, usual: Any, first: Any) -> None:
+def test_first_trial_has_the_nearest_values_to_the_defaults(item: Any, usual: Any, first: Any) -> None:
     found = optuna_options.nearest(item, usual)
     assert (found, type(found)) == (first, type(first))
     assert item.holds(found)
 
 
-def test_trials_are_named_by_epochs_and_what_varies_first() -> None:
-    schema = optuna_options.schema_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
-    assert schema.axes == ("epochs", "lr", "gamma", "weight_decay")
-    assert (schema.objective.metric, schema.best_epoch, schema.prunes) == ("val_loss", True, True)
+def test_trials_are_named_by_epochs_and_the_first_varied_settings() -> None:
+    kind = optuna_options.kind_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
+    assert kind.axes == ("epochs", "lr", "gamma", "weight_decay")
+    assert (kind.aim.metric, kind.best_epoch, kind.prunes) == ("val_loss", True, True)
 
 
 # The script, up to where Ray would begin
 
 
-def test_the_printed_space_is_the_default_and_can_be_given_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_space_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_optuna.main(["--print-space"]) == 0
     printed = capsys.readouterr().out
     assert printed == DEFAULT
     assert optuna_options.space_of(Path(file(tmp_path, printed))) == optuna_options.space_of(None)
 
 
-def test_small_images_can_be_hunted_on(tmp_path: Path) -> None:
+def test_small_images_can_be_searched(tmp_path: Path) -> None:
     data, split = small_split()
-    made = hunt("--score-folds", "2", where=tmp_path)
-    points = made.expand(context(tmp_path).problem)(made.first)
-    assert (len(points), data.features, len(split.test) > 0) == (2, None, True)
+    made = strategy("--score-folds", "2", where=tmp_path)
+    points = made.expand(arena(tmp_path).subject)(made.first)
+    assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)

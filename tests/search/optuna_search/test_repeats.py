@@ -10,11 +10,11 @@ import pytest
 
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
-from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, seeded
+from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, with_seed
 from search.session.session import Record
 from search.tasks.base import EpochMetrics
-from tests.search.fakes import epoch
-from tests.search.hunts import HUNTED, context, keep
+from tests.search.optuna_search.fakes import OPTUNA_SCHEMA, arena, keep
+from tests.search.parts import epoch
 
 POINT = Settings(epochs=4, lr=0.01, gamma=0.5)
 
@@ -23,13 +23,13 @@ def record(point: Settings, *scores: float) -> Record:
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate(scores, start=1)
     ]
-    return Record(point, f"{point.lr}-{point.epochs}", HUNTED, "FINISHED", history)
+    return Record(point, f"{point.lr}-{point.epochs}", OPTUNA_SCHEMA, "FINISHED", history)
 
 
 def again(where: SearchContext, of: Record, *scores: float) -> None:
     """Store what the repetitions of a record come to, one score for each other seed."""
     for turn, score in enumerate(scores, start=1):
-        point = seeded(of, turn)
+        point = with_seed(of, turn)
         keep(where, point, [0.0] * (point.epochs - 1) + [score])
 
 
@@ -37,27 +37,27 @@ def test_a_mean_and_its_standard_error() -> None:
     found = Repeats(record(POINT, 0.9), 1, (0.9, 0.7, 0.8))
     assert found.mean == pytest.approx(0.8)
     assert found.error == pytest.approx(0.1 / math.sqrt(3))
-    assert found.safe == pytest.approx(0.8 - 0.1 / math.sqrt(3))
+    assert found.lower_bound == pytest.approx(0.8 - 0.1 / math.sqrt(3))
 
 
-def test_a_repetition_has_another_seed_and_ends_with_the_epoch_for_which_the_trial_stands() -> None:
+def test_repeat_has_another_seed_and_the_chosen_number_of_epochs() -> None:
     origin = record(POINT, 0.5, 0.9, 0.6)
-    others = [seeded(origin, turn) for turn in range(1, SEEDS)]
+    others = [with_seed(origin, turn) for turn in range(1, SEEDS)]
     assert len({POINT.seed, *(each.seed for each in others)}) == SEEDS
     assert [replace(each, seed=POINT.seed, epochs=POINT.epochs) for each in others] == [POINT] * (SEEDS - 1)
     assert {each.epochs for each in others} == {2}
-    top = seeded(record(replace(POINT, seed=2**32 - 1), 0.9), 1)
+    top = with_seed(record(replace(POINT, seed=2**32 - 1), 0.9), 1)
     assert top.seed == 1008
 
 
-def test_who_stands_for_the_same_epochs_is_repeated_once() -> None:
+def test_records_with_equal_epochs_are_repeated_once() -> None:
     short, long = record(replace(POINT, epochs=2), 0.5, 0.9), record(POINT, 0.5, 0.9, 0.1, 0.1)
     other = record(replace(POINT, lr=0.1), 0.8)
     assert distinct([long, short, other]) == [long, other]
 
 
-def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
-    where = context(tmp_path)
+def test_lucky_point_ranks_below_a_steady_one(tmp_path: Path) -> None:
+    where = arena(tmp_path)
     lucky, steady = record(POINT, 0.5, 0.95), record(replace(POINT, lr=0.02), 0.9, 0.2)
     rest = record(replace(POINT, lr=0.03), 0.85)
     again(where, lucky, 0.6, 0.7)
@@ -69,8 +69,8 @@ def test_the_lucky_one_falls_behind_the_steady_one(tmp_path: Path) -> None:
     assert len(where.session.records) == 2 * (SEEDS - 1)
 
 
-def test_no_more_are_repeated_than_there_are(tmp_path: Path) -> None:
-    where = context(tmp_path)
+def test_repeat_count_is_at_most_the_ranking(tmp_path: Path) -> None:
+    where = arena(tmp_path)
     only = record(POINT, 0.9)
     again(where, only, 0.8, 0.7)
     found, ranking = repeat(where, [only], 5)

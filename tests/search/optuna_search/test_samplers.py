@@ -32,7 +32,7 @@ def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
     assert optuna.get_all_study_names(study_storage(str(journal))) == ["after"]
 
 
-def test_a_link_that_optuna_left_behind_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_optuna_lock_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     os.symlink("studies.journal", "studies.journal.lock")
     optuna.create_study(storage=study_storage("studies.journal"), study_name="first")

@@ -1,4 +1,4 @@
-"""Ray Tune asking a ledger for points, played by a small simulation in made-up time."""
+"""Ray Tune asking a ask_tell for points, played by a small simulation in made-up time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPACE = Space({"epochs": Range(2, 8), "lr": Choices((0.1, 0.01)), "gamma": Choic
 FINISHED = Searcher.FINISHED
 
 
-def ledger_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
+def ask_tell_of(epochs: int, folds: int = 0, space: Space = SPACE, seed: int = 1) -> AskTell:
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
         return tuple(agr_point(dict(config) | part) for part in parts)
@@ -45,120 +45,120 @@ def result(numbers: Sequence[int], read: bool = False, failed: str = "") -> Tria
     return made_report([epoch(number) for number in numbers], ["s"] * len(numbers), read, failed)
 
 
-def asker_of(ledger: AskTell, at_once: int = 2) -> StudySearcher:
-    return StudySearcher(ledger, KIND, at_once, lambda points: None, lambda: None)
+def searcher_of(ask_tell: AskTell, at_once: int = 2) -> StudySearcher:
+    return StudySearcher(ask_tell, KIND, at_once, lambda points: None, lambda: None)
 
 
 # One by one
 
 
-def test_one_point_at_a_time_and_the_end_when_the_budget_is_spent() -> None:
-    ledger = ledger_of(4, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
-    asker = asker_of(ledger, at_once=1)
+def test_search_finishes_when_the_budget_is_spent() -> None:
+    ask_tell = ask_tell_of(4, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell, at_once=1)
     for trial in ("a", "b"):
-        config = asker.suggest(trial)
+        config = searcher.suggest(trial)
         assert isinstance(config, dict)
         assert (config["epochs"], config["lr"]) == (2, 0.1)
-        assert asker.suggest("early") is None
-        asker.on_trial_result(trial, result([1]))
-        asker.on_trial_complete(trial, result([2]))
-    assert (asker.suggest("c"), asker.exhausted, ledger.spent) == (FINISHED, True, 4)
+        assert searcher.suggest("early") is None
+        searcher.on_trial_result(trial, result([1]))
+        searcher.on_trial_complete(trial, result([2]))
+    assert (searcher.suggest("c"), searcher.exhausted, ask_tell.spent) == (FINISHED, True, 4)
 
 
-def test_who_would_compute_what_another_is_about_to_waits_without_a_worker() -> None:
+def test_point_waits_for_shared_epochs_of_a_running_trial() -> None:
     """Three workers; of three alike trials, two wait for the first, and read what it has trained."""
-    ledger = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
-    asker = asker_of(ledger, at_once=3)
-    assert isinstance(asker.suggest("a"), dict)
-    assert asker.suggest("b") is None
-    asker.on_trial_result("a", result([1, 2, 3]))
-    assert asker.suggest("b") is None
-    asker.on_trial_result("a", result([4]))
-    assert isinstance(asker.suggest("b"), dict)
-    assert isinstance(asker.suggest("c"), dict)
-    assert len(ledger.asked) == 3
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell, at_once=3)
+    assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") is None
+    searcher.on_trial_result("a", result([1, 2, 3]))
+    assert searcher.suggest("b") is None
+    searcher.on_trial_result("a", result([4]))
+    assert isinstance(searcher.suggest("b"), dict)
+    assert isinstance(searcher.suggest("c"), dict)
+    assert len(ask_tell.trials) == 3
 
 
-def test_when_the_one_that_others_wait_for_dies_the_next_takes_over() -> None:
-    ledger = ledger_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
-    asker = asker_of(ledger)
-    asker.suggest("a")
-    assert asker.suggest("b") is None
-    asker.on_trial_complete("a", None, error=True)
-    assert isinstance(asker.suggest("b"), dict)
-    assert ledger.study.trials[0].state == TrialState.FAIL
-    assert ledger.study.trials[0].user_attrs["reason"] == "its worker died"
+def test_next_point_takes_over_from_a_dead_trial() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((4,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
+    searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", None, error=True)
+    assert isinstance(searcher.suggest("b"), dict)
+    assert ask_tell.study.trials[0].state == TrialState.FAIL
+    assert ask_tell.study.trials[0].user_attrs["reason"] == "its worker died"
 
 
-def test_a_result_that_comes_only_with_the_end_counts() -> None:
+def test_result_passed_at_completion_counts() -> None:
     """So Ray Tune hands over the one with which a scheduler ends a trial."""
-    ledger = ledger_of(30)
-    asker = asker_of(ledger)
-    asker.suggest("a")
-    asker.on_trial_result("a", result([1]))
-    asker.on_trial_complete("a", result([2]))
-    trial = ledger.study.trials[0]
-    assert (ledger.spent, trial.user_attrs["reached"]) == (2, 2)
+    ask_tell = ask_tell_of(30)
+    searcher = searcher_of(ask_tell)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result([1]))
+    searcher.on_trial_complete("a", result([2]))
+    trial = ask_tell.study.trials[0]
+    assert (ask_tell.spent, trial.user_attrs["reached"]) == (2, 2)
     assert trial.state == (TrialState.PRUNED if trial.params["epochs"] > 2 else TrialState.COMPLETE)
 
 
-def test_a_last_result_that_comes_again_with_the_end_counts_once() -> None:
-    ledger = ledger_of(30, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
-    asker = asker_of(ledger)
-    asker.suggest("a")
-    asker.on_trial_result("a", result([1]))
-    asker.on_trial_result("a", result([2]))
-    asker.on_trial_complete("a", result([2]))
-    assert (ledger.spent, ledger.study.trials[0].state) == (2, TrialState.COMPLETE)
+def test_result_repeated_at_completion_counts_once() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((2,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result([1]))
+    searcher.on_trial_result("a", result([2]))
+    searcher.on_trial_complete("a", result([2]))
+    assert (ask_tell.spent, ask_tell.study.trials[0].state) == (2, TrialState.COMPLETE)
 
 
-def test_a_trial_that_ray_started_again_counts_its_epochs_once() -> None:
-    ledger = ledger_of(30, space=Space({"epochs": Choices((3,))}, {"lr": 0.1, "gamma": 0.5}))
-    asker = asker_of(ledger)
-    asker.suggest("a")
-    asker.on_trial_result("a", result([1]))
-    asker.on_trial_result("a", result([1], read=True))  # from its stage, after its worker died
-    asker.on_trial_result("a", result([2]))
-    asker.on_trial_result("a", result([3]))
-    asker.on_trial_complete("a", result([3]))
-    assert (ledger.spent, len(ledger.study.trials)) == (3, 1)
-    assert sorted(ledger.study.trials[0].intermediate_values) == [1, 2, 3]
+def test_restarted_trial_counts_its_epochs_once() -> None:
+    ask_tell = ask_tell_of(30, space=Space({"epochs": Choices((3,))}, {"lr": 0.1, "gamma": 0.5}))
+    searcher = searcher_of(ask_tell)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result([1]))
+    searcher.on_trial_result("a", result([1], read=True))  # from its stage, after its worker died
+    searcher.on_trial_result("a", result([2]))
+    searcher.on_trial_result("a", result([3]))
+    searcher.on_trial_complete("a", result([3]))
+    assert (ask_tell.spent, len(ask_tell.study.trials)) == (3, 1)
+    assert sorted(ask_tell.study.trials[0].intermediate_values) == [1, 2, 3]
 
 
-def test_a_divergence_is_told_as_a_failure() -> None:
-    ledger = ledger_of(30)
-    asker = asker_of(ledger)
-    asker.suggest("a")
+def test_diverged_trial_fails() -> None:
+    ask_tell = ask_tell_of(30)
+    searcher = searcher_of(ask_tell)
+    searcher.suggest("a")
     diverged = result([], failed="epoch 1: train_loss nan; diverged")
-    asker.on_trial_result("a", diverged)
-    asker.on_trial_complete("a", diverged)
-    assert ledger.study.trials[0].user_attrs["reason"] == "epoch 1: train_loss nan; diverged"
+    searcher.on_trial_result("a", diverged)
+    searcher.on_trial_complete("a", diverged)
+    assert ask_tell.study.trials[0].user_attrs["reason"] == "epoch 1: train_loss nan; diverged"
 
 
-def test_of_several_folds_all_run_before_another_trial_is_asked() -> None:
-    ledger = ledger_of(60, folds=3)
+def test_all_folds_run_before_the_next_trial() -> None:
+    ask_tell = ask_tell_of(60, folds=3)
     claimed: list[Sequence[Point]] = []
-    asker = StudySearcher(ledger, KIND, 2, claimed.append, lambda: None)
-    configs = [asker.suggest("a"), asker.suggest("b")]
-    assert (len(ledger.asked), len(claimed), len(claimed[0])) == (1, 1, 3)
-    asker.on_trial_complete("a", result([1, 2]))
-    configs.append(asker.suggest("c"))
+    searcher = StudySearcher(ask_tell, KIND, 2, claimed.append, lambda: None)
+    configs = [searcher.suggest("a"), searcher.suggest("b")]
+    assert (len(ask_tell.trials), len(claimed), len(claimed[0])) == (1, 1, 3)
+    searcher.on_trial_complete("a", result([1, 2]))
+    configs.append(searcher.suggest("c"))
     assert [config["fold"] for config in configs if isinstance(config, dict)] == [1, 2, 3]
-    assert len(ledger.asked) == 1
+    assert len(ask_tell.trials) == 1
 
 
-def test_ray_may_pickle_it_with_all_that_it_holds() -> None:
-    asker = asker_of(ledger_of(30))
-    asker.suggest("a")
-    assert isinstance(pickle.loads(pickle.dumps(asker)), StudySearcher)
+def test_searcher_can_be_pickled() -> None:
+    searcher = searcher_of(ask_tell_of(30))
+    searcher.suggest("a")
+    assert isinstance(pickle.loads(pickle.dumps(searcher)), StudySearcher)
 
 
 @pytest.mark.parametrize(("a", "b", "shared"), [("", "x", 0), ("abc", "abd", 2), ("ab", "abc", 2), ("xbc", "abc", 0)])
-def test_prefixes_have_their_leading_entries_in_common(a: str, b: str, shared: int) -> None:
+def test_common_prefix_length(a: str, b: str, shared: int) -> None:
     assert common(tuple(a), tuple(b)) == common(tuple(b), tuple(a)) == shared
 
 
-def test_what_is_done_is_known_however_its_trial_ended() -> None:
+def test_epochs_stay_done_after_their_trial_ends() -> None:
     running = Running()
     running.start("a", ("x", "y", "z"))
     assert running.computes(("x",))
@@ -176,7 +176,7 @@ def test_what_is_done_is_known_however_its_trial_ended() -> None:
 class Simulation:
     """Workers and a stage store. `trained`: how often each epoch, by its prefix, was trained."""
 
-    asker: StudySearcher
+    searcher: StudySearcher
     workers: int
     chance: random.Random
     pruning: float = 0.0
@@ -197,7 +197,7 @@ class Simulation:
     def _ask(self) -> None:
         while len(self.events) < self.workers:
             trial = f"t{self.trials}"
-            config = self.asker.suggest(trial)
+            config = self.searcher.suggest(trial)
             if not isinstance(config, dict):
                 return
             self.trials += 1
@@ -211,18 +211,18 @@ class Simulation:
 
     def _goes_on(self, trial: str, prefix: tuple[Any, ...], reached: int, read: int) -> None:
         if self.chance.random() < self.dying:
-            self.asker.on_trial_complete(trial, None, error=True)
+            self.searcher.on_trial_complete(trial, None, error=True)
             return
         new = range(1, read + 1) if read else range(reached + 1, reached + 2)
         self.trained.update([] if read else [prefix[: reached + 1]])
         told = result(list(new), read=bool(read))
         if new[-1] == len(prefix):
-            self.asker.on_trial_result(trial, told)
-            self.asker.on_trial_complete(trial, told)
+            self.searcher.on_trial_result(trial, told)
+            self.searcher.on_trial_complete(trial, told)
         elif self.chance.random() < self.pruning:
-            self.asker.on_trial_complete(trial, told)
+            self.searcher.on_trial_complete(trial, told)
         else:
-            self.asker.on_trial_result(trial, told)
+            self.searcher.on_trial_result(trial, told)
             self._later(lambda: self._goes_on(trial, prefix, new[-1], 0))
 
 
@@ -233,10 +233,10 @@ def test_no_epoch_is_trained_twice_and_no_budget_exceeded(
     workers: int, folds: int, pruning: float, dying: float
 ) -> None:
     for seed in range(5):
-        ledger = ledger_of(60, folds, seed=seed)
-        asker = asker_of(ledger, workers)
-        simulation = Simulation(asker, workers, random.Random(seed), pruning, dying).run()
+        ask_tell = ask_tell_of(60, folds, seed=seed)
+        searcher = searcher_of(ask_tell, workers)
+        simulation = Simulation(searcher, workers, random.Random(seed), pruning, dying).run()
         assert set(simulation.trained.values()) == {1}
-        assert asker.exhausted
-        assert ledger.spent == sum(simulation.trained.values()) <= 60
-        assert all(trial.state.is_finished() for trial in ledger.study.trials)
+        assert searcher.exhausted
+        assert ask_tell.spent == sum(simulation.trained.values()) <= 60
+        assert all(trial.state.is_finished() for trial in ask_tell.study.trials)

@@ -12,7 +12,7 @@ from agr.training.augmentation import DEFAULT as STRENGTHS
 from agr.training.settings import Settings
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.space import DEFAULT, Space, known_settings, parse
-from search.tasks.agr_task import agr_point
+from search.tasks.agr_task import settled
 
 KNOWN = {"epochs": int, "lr": 0.001, "gamma": float, "batch_size": 32, "model": "cnn", "flip": False, "other": None}
 TEXT = """\
@@ -39,13 +39,7 @@ def test_each_line_becomes_a_range_choices_or_a_fixed_value() -> None:
     assert space.fixed == {"gamma": 0.3}
 
 
-def test_a_space_file_of_an_earlier_version_may_use_the_former_names() -> None:
-    space = parse("vary_pitch = {low = 0.0, high = 0.3}\nvary_population = 0.5", "my.toml", known_settings())
-    assert space == Space({"augment_pitch": Range(0.0, 0.3)}, {"augment_pitch_targets": 0.5})
-    assert parse("vary_pitch = {low = 0, high = 1}", "my.toml", {"vary_pitch": 0.5}).varied.keys() == {"vary_pitch"}
-
-
-def test_optuna_is_given_what_varies() -> None:
+def test_distributions_are_those_of_varied_hyperparameters() -> None:
     assert read(TEXT).distributions() == {
         "epochs": optuna.distributions.IntDistribution(5, 20, step=5),
         "lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
@@ -53,7 +47,7 @@ def test_optuna_is_given_what_varies() -> None:
     }
 
 
-def test_samples_lie_in_the_space_and_have_the_fixed_values_too() -> None:
+def test_samples_lie_in_the_space_and_have_the_fixed_values() -> None:
     space = read(TEXT)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     samples = [space.sample(study.ask()) for _ in range(40)]
@@ -115,10 +109,13 @@ def test_a_single_choice_does_not_vary() -> None:
         ("lr = {}", "lr: no low; expected a value, {low, high}, or {choices = [...]}"),
         ("lr = {low = 0.1, hihg = 0.2}", "lr: key 'hihg'; expected low, high, log, step or choices"),
         ("lr = {low = 0.1, high = 0.2, log = 1}", "lr: log 1; expected true or false"),
-        ("lr = {low = 0.1, high = 0.2, step = 0}", "lr: step 0; expected one that leads from 0.1 to 0.2"),
-        ("lr = {low = 0.1, high = 0.2, step = -0.1}", "lr: step -0.1; expected one that leads from 0.1 to 0.2"),
+        ("lr = {low = 0.1, high = 0.2, step = 0}", "lr: step 0; expected one that divides the range from 0.1 to 0.2"),
+        (
+            "lr = {low = 0.1, high = 0.2, step = -0.1}",
+            "lr: step -0.1; expected one that divides the range from 0.1 to 0.2",
+        ),
         ("lr = {low = 1, high = 2, step = 1, log = true}", "lr: step 1 with log; expected one of them"),
-        ("epochs = {low = 5, high = 20, step = 4}", "epochs: step 4; expected one that leads from 5 to 20"),
+        ("epochs = {low = 5, high = 20, step = 4}", "epochs: step 4; expected one that divides the range from 5 to 20"),
         ("epochs = {low = 5, high = 20.5}", "epochs: high 20.5; expected a whole number"),
         ("epochs = 2.0", "epochs 2.0; expected a whole number"),
         ("epochs = true", "epochs true; expected a whole number"),
@@ -134,7 +131,7 @@ def test_a_single_choice_does_not_vary() -> None:
         ("flip = 1", "flip 1; expected true or false"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_that_says_where(line: str, complaint: str) -> None:
+def test_invalid_line_is_refused_with_its_number(line: str, complaint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read(f"# a comment\n\n{line}\n")
     assert str(caught.value) == f"my.toml, line 3: {complaint}"
@@ -156,7 +153,7 @@ def test_a_file_without_a_space_is_refused(text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_digest_is_of_the_content_alone() -> None:
+def test_digest_ignores_comments_and_order() -> None:
     digest = read(TEXT).digest
     backwards = "\n".join(reversed(TEXT.splitlines()))
     assert digest == read(backwards).digest == read(TEXT.replace("1e-4", "0.0001")).digest
@@ -183,17 +180,17 @@ def test_the_digest_is_of_the_content_alone() -> None:
         ({"seed": 3}, True),
     ],
 )
-def test_whether_a_trial_of_another_search_lies_in_the_space(change: dict[str, object], inside: bool) -> None:
+def test_values_outside_the_space_are_named(change: dict[str, object], inside: bool) -> None:
     params = {"epochs": 10, "lr": 0.01, "gamma": 0.3, "batch_size": 32} | change
     assert (not read(TEXT).outside(params)) is inside
 
 
-def test_a_trial_that_lacks_what_varies_is_not_in_the_space() -> None:
+def test_missing_varied_hyperparameter_is_outside_the_space() -> None:
     assert read(TEXT).outside({"epochs": 10, "lr": 0.01, "gamma": 0.3}) == ["batch_size"]
     assert not read(TEXT).outside({"epochs": 10, "lr": 0.01, "batch_size": 16})
 
 
-def test_fractional_steps_hold_what_optuna_draws() -> None:
+def test_range_with_fractional_steps_holds_optunas_values() -> None:
     space = read("other = {low = 0.0, high = 0.9, step = 0.1}")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [space.sample(study.ask()) for _ in range(100)]
@@ -202,7 +199,7 @@ def test_fractional_steps_hold_what_optuna_draws() -> None:
     assert space.outside({"other": 0.15})
 
 
-def test_the_edges_reach_both_ends_of_everything() -> None:
+def test_edges_reach_both_ends_of_every_range() -> None:
     edges = list(read(TEXT).edges())
     assert {edge["lr"] for edge in edges} == {1e-4, 1e-1}
     assert {edge["epochs"] for edge in edges} == {5, 20}
@@ -210,9 +207,9 @@ def test_the_edges_reach_both_ends_of_everything() -> None:
     assert all(edge["gamma"] == 0.3 for edge in edges)
 
 
-def test_the_default_space_is_one_that_training_takes() -> None:
+def test_default_space_is_valid_for_training() -> None:
     space = parse(DEFAULT, "default", known_settings())
-    settings = [agr_point(edge) for edge in space.edges()]
+    settings = [settled(edge) for edge in space.edges()]
     assert {item.epochs for item in settings} == {5, 20}
     assert "seed" not in known_settings()
     assert space.distributions().keys() <= {item.name for item in fields(Settings)}

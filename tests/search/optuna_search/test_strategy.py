@@ -19,12 +19,21 @@ from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.samplers import study_storage
 from search.optuna_search.searcher import scheduler
 from search.optuna_search.space import Space
-from search.optuna_search.strategy import OptunaStrategy, best_over_folds, whole
+from search.optuna_search.strategy import OptunaStrategy, best_over_folds, with_stored_champion
 from search.session.session import Record
-from search.tasks.agr_task import FoldPoint, agr_point
+from search.tasks.agr_task import Folded, settled
 from search.tasks.base import EpochMetrics
-from tests.search.fakes import epoch
-from tests.search.hunts import BASE, HUNTED, SPACE, Finding, context, hunt, keep, ledger
+from tests.search.optuna_search.fakes import (
+    BASE,
+    OPTUNA_SCHEMA,
+    SPACE,
+    FakeTrackerWithTrials,
+    arena,
+    ask_tell,
+    keep,
+    strategy,
+)
+from tests.search.parts import epoch
 
 BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calibration"])
 
@@ -34,16 +43,19 @@ BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calib
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ({"aims": BOTH, "scheduler": "asha"}, "--scheduler asha: found 2 aims; expected none with several"),
+        ({"objectives": BOTH, "scheduler": "asha"}, "--scheduler asha: found 2 objectives; expected none with several"),
         ({"folds": 4, "scheduler": "hyperband"}, "--scheduler hyperband: expected none with --score-folds"),
-        ({"aims": BOTH, "sampler": "cmaes"}, "--sampler cmaes: found 2 aims; expected tpe, random or nsga2"),
+        (
+            {"objectives": BOTH, "sampler": "cmaes"},
+            "--sampler cmaes: found 2 objectives; expected tpe, random or nsga2",
+        ),
         ({"folds": 4, "budget": Budget(3)}, "--budget 3: expected --score-folds 4 or more"),
         ({"space": Space({"lr": Range(0.1, 0.2)}, {})}, "--space: no epochs; expected a line epochs = ..."),
     ],
 )
-def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: str) -> None:
+def test_incompatible_settings_are_refused(others: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        hunt("nowhere", **others)
+        strategy("nowhere", **others)
     assert str(caught.value) == message
 
 
@@ -55,12 +67,12 @@ def test_what_does_not_go_together_is_refused(others: dict[str, Any], message: s
         (Space({"lr": Range(0.1, 0.2)}, {"epochs": 7}), 7),
     ],
 )
-def test_the_most_epochs_of_a_trial_are_the_spaces(space: Space, most: int) -> None:
-    assert hunt("nowhere", space=space).most_epochs == most
+def test_most_epochs_come_from_the_space(space: Space, most: int) -> None:
+    assert strategy("nowhere", space=space).most_epochs == most
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
-def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> None:
+def test_scheduler_does_not_prune_finished_trials(name: str) -> None:
     assert type(scheduler(name, 20)).__name__ == "AsyncHyperBandScheduler"
     assert scheduler(name, 20)._max_t == 21
     for made in (scheduler("none", 20), scheduler(name, 2)):
@@ -70,28 +82,28 @@ def test_a_scheduler_ends_no_trial_that_reached_its_last_epoch(name: str) -> Non
 # Studies
 
 
-def test_the_same_search_is_the_same_study_and_another_is_not(tmp_path: Path) -> None:
-    where, other = context(tmp_path / "a").problem, context(tmp_path / "b").problem
-    first = hunt(tmp_path / "journal").study(where).study_name
-    assert hunt(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
+def test_equal_searches_share_a_study(tmp_path: Path) -> None:
+    where, other = arena(tmp_path / "a").subject, arena(tmp_path / "b").subject
+    first = strategy(tmp_path / "journal").study(where).study_name
+    assert strategy(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
     changed = [
-        hunt(tmp_path / "journal", seed=1).study(where),
-        hunt(tmp_path / "journal", scheduler="asha").study(where),
-        hunt(tmp_path / "journal", sampler="tpe").study(where),
-        hunt(tmp_path / "journal", folds=2).study(where),
-        hunt(tmp_path / "journal", aims=BOTH).study(where),
-        hunt(tmp_path / "journal", base=BASE | {"batch_size": 64}).study(where),
-        hunt(tmp_path / "journal", space=Space({"epochs": Range(2, 6)}, SPACE.fixed)).study(where),
-        hunt(tmp_path / "journal").study(replace(other, digest="other")),
-        hunt(tmp_path / "journal").study(replace(other, tags=dict(other.tags) | {"split_digest": "x"})),
+        strategy(tmp_path / "journal", seed=1).study(where),
+        strategy(tmp_path / "journal", scheduler="asha").study(where),
+        strategy(tmp_path / "journal", sampler="tpe").study(where),
+        strategy(tmp_path / "journal", folds=2).study(where),
+        strategy(tmp_path / "journal", objectives=BOTH).study(where),
+        strategy(tmp_path / "journal", base=BASE | {"batch_size": 64}).study(where),
+        strategy(tmp_path / "journal", space=Space({"epochs": Range(2, 6)}, SPACE.fixed)).study(where),
+        strategy(tmp_path / "journal").study(replace(other, digest="other")),
+        strategy(tmp_path / "journal").study(replace(other, tags=dict(other.tags) | {"split_digest": "x"})),
     ]
     assert len({first, *(study.study_name for study in changed)}) == len(changed) + 1
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "random", "nsga2"])
-def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: Path, name: str) -> None:
-    where = context(tmp_path / "stages")
-    book = ledger(hunt(tmp_path / "journal", epochs=None, sampler=name), where)
+def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path, name: str) -> None:
+    where = arena(tmp_path / "stages")
+    book = ask_tell(strategy(tmp_path / "journal", epochs=None, sampler=name), where)
     for turn in range(8):
         asked = book.ask()
         assert asked is not None
@@ -103,11 +115,11 @@ def test_every_sampler_proposes_within_the_space_and_warns_of_nothing(tmp_path: 
 
 
 def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
-    where = context(tmp_path / "stages").problem
+    where = arena(tmp_path / "stages").subject
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    study = hunt(url).study(where)
+    study = strategy(url).study(where)
     study.enqueue_trial({"lr": 0.01})
-    assert len(hunt(url).study(where).trials) == 1
+    assert len(strategy(url).study(where).trials) == 1
     study._storage.remove_session()
 
 
@@ -118,7 +130,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
         ("nodatabase://me:secret@somewhere/db", "--study-storage nodatabase://***@somewhere/db: "),
     ],
 )
-def test_where_no_study_can_be_kept_that_is_said_in_a_line_without_passwords(url: str, reason: str) -> None:
+def test_unusable_study_storage_is_one_line_without_passwords(url: str, reason: str) -> None:
     with pytest.raises(SettingsError) as caught:
         study_storage(url)
     assert str(caught.value).startswith(reason)
@@ -127,7 +139,7 @@ def test_where_no_study_can_be_kept_that_is_said_in_a_line_without_passwords(url
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_made_is_said_to_be_one(tmp_path: Path) -> None:
+def test_unwritable_study_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"--study-storage .*/file/studies.journal: .*; expected a file, or"):
         study_storage(str(tmp_path / "file" / "studies.journal"))
@@ -142,7 +154,7 @@ def trial(study: optuna.Study, score: float, *values: float) -> None:
     study.add_trial(optuna.trial.create_trial(state=state, values=values or None, user_attrs=attrs))
 
 
-def test_the_best_over_folds_may_have_been_ended_early() -> None:
+def test_best_over_folds_may_be_a_pruned_trial() -> None:
     study = optuna.create_study(direction="maximize")
     assert best_over_folds(study) is None
     trial(study, 0.7, 0.7)
@@ -153,7 +165,7 @@ def test_the_best_over_folds_may_have_been_ended_early() -> None:
     assert best.number == 1
 
 
-def test_of_several_aims_their_rule_decides_over_folds_too() -> None:
+def test_several_objectives_rank_folds_too() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     for accuracy, error in ((0.9, 0.5), (0.895, 0.1), (0.8, 0.01)):
         trial(study, accuracy, accuracy, error)
@@ -166,10 +178,10 @@ def test_of_several_aims_their_rule_decides_over_folds_too() -> None:
 
 
 def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *scores: Sequence[float]) -> None:
-    """A trial of the hunt's study, one fold after another, its stages stored."""
-    study = made.study(where.problem)
+    """A trial of the study, one fold after another, its stages stored."""
+    study = made.study(where.subject)
     study.enqueue_trial(params)
-    book = ledger(made, where)
+    book = ask_tell(made, where)
     asked = book.ask()
     assert asked is not None
     for fold, series in enumerate(scores):
@@ -180,7 +192,7 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
 
 
 def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path) -> None:
-    where, made = context(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=5)
+    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=5)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.9, 0.6))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.7, 0.8))
     ranking = made.train(where)
@@ -190,33 +202,33 @@ def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path
     ]
     assert where.session.trained == 0
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     assert len(tracker.runs[where.session.parent]["folders"]) == 1
 
 
 def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where, made = context(tmp_path / "stages"), hunt(tmp_path / "journal", epochs=10, folds=2)
+    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=10, folds=2)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.6, 0.9), (0.5, 0.8, 0.1))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.5, 0.6), (0.6, 0.6))
-    champion = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
+    champion = settled(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
     keep(where, champion, (0.4, 0.3))  # so that it need not be trained here
     ranking = made.train(where)
     assert [(record.settings, record.chosen.epoch) for record in ranking] == [(champion, 2)]
-    assert not any(isinstance(record.settings, FoldPoint) for record in ranking)
-    assert "folds: val balanced accuracy 0.7000, the mean over 2, of the best\n" in capsys.readouterr().out
+    assert not any(isinstance(record.settings, Folded) for record in ranking)
+    assert "best mean over 2 folds: val balanced accuracy 0.7000\n" in capsys.readouterr().out
 
 
-def test_a_champion_whose_stage_was_pruned_is_read_from_elsewhere_or_trained_again(tmp_path: Path) -> None:
-    where = context(tmp_path / "stages")
-    point = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
+def test_champion_without_a_stage_is_trained_again(tmp_path: Path) -> None:
+    where = arena(tmp_path / "stages")
+    point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)
     ]
-    record = Record(point, "run", HUNTED, "FINISHED", history)
+    record = Record(point, "run", OPTUNA_SCHEMA, "FINISHED", history)
     with pytest.raises(AssertionError, match="neither Ray"):
-        whole(where, [record])
+        with_stored_champion(where, [record])
     keep(where, point, (0.5, 0.9))
-    assert whole(where, [record]) == [record]
-    assert whole(where, []) == []
+    assert with_stored_champion(where, [record]) == [record]
+    assert with_stored_champion(where, []) == []

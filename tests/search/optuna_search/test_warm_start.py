@@ -22,10 +22,10 @@ from search.optuna_search import warm_start
 from search.optuna_search.ranges import Range
 from search.optuna_search.space import Space, known_settings
 from search.session.session import FINISHED
-from search.tasks.agr_task import agr_point
+from search.tasks.agr_task import settled
 from search.tasks.base import ACCURACY, Objective
-from tests.search.fakes import epoch
-from tests.search.hunts import BASE, SPACE, Finding, context, hunt, keep, ledger
+from tests.search.optuna_search.fakes import BASE, SPACE, FakeTrackerWithTrials, arena, ask_tell, keep, strategy
+from tests.search.parts import epoch
 
 PARAMS = {"epochs": 5, "lr": 0.01, "gamma": 0.5, "seed": 0, "batch_size": 32, "model": "cnn", "dropout": 0.0}
 SCORED = {"val_balanced_accuracy": 0.8, "val_loss": 0.5}
@@ -46,13 +46,13 @@ def told(
     direction = StudyDirection.MAXIMIZE if aim.highest else StudyDirection.MINIMIZE
     study = others.get("study") or optuna.create_study(direction=direction)
     kinds = others.get("kinds") or known_settings()
-    return warm_start.tell(study, space, base, found, aim, kinds), study
+    return warm_start.add_finished(study, space, base, found, aim, kinds), study
 
 
 # Other searches
 
 
-def test_trials_of_a_grid_are_told_best_first() -> None:
+def test_grid_trials_are_added_best_first() -> None:
     best, study = told(
         run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02), run({"val_balanced_accuracy": 0.7}, "t")
     )
@@ -62,13 +62,13 @@ def test_trials_of_a_grid_are_told_best_first() -> None:
     ]
 
 
-def test_of_a_metric_to_be_low_the_lowest_is_first() -> None:
+def test_minimised_metric_adds_the_lowest_first() -> None:
     runs = run(SCORED, "a"), run(SCORED | {"val_loss": 0.3}, "b", lr=0.02)
     best, study = told(*runs, aim=Objective("val_loss", False, "val loss"))
     assert ([params["lr"] for params in best], [trial.value for trial in study.trials]) == ([0.02, 0.01], [0.5, 0.3])
 
 
-def test_a_trial_of_another_hunt_stands_for_its_best_epoch() -> None:
+def test_trial_of_another_study_counts_with_its_best_epoch() -> None:
     scored = SCORED | {"chosen_epoch": 3.0, "chosen_val_balanced_accuracy": 0.95}
     best, study = told(run(scored))
     assert (best, study.trials[0].value) == ([{"epochs": 3, "lr": 0.01}], 0.95)
@@ -86,7 +86,7 @@ def test_a_trial_of_another_hunt_stands_for_its_best_epoch() -> None:
         {"epochs": "many"},
     ],
 )
-def test_what_is_outside_the_space_or_fixed_otherwise_is_not_told(other: dict[str, Any]) -> None:
+def test_trials_outside_the_space_are_not_added(other: dict[str, Any]) -> None:
     assert told(run(**other))[0] == []
     assert len(told(run())[0]) == 1
 
@@ -96,36 +96,31 @@ def test_another_seed_is_the_same_point_again() -> None:
 
 
 @pytest.mark.parametrize("metrics", [{"val_loss": 0.5}, {"chosen_epoch": 3.0}])
-def test_without_the_aim_nothing_is_told(metrics: dict[str, float]) -> None:
+def test_trials_without_the_objective_are_not_added(metrics: dict[str, float]) -> None:
     assert told(run(metrics))[0] == []
 
 
-def test_a_setting_that_varies_here_must_be_known_of_the_other() -> None:
+def test_trials_without_a_varied_setting_are_not_added() -> None:
     wider = Space({**SPACE.varied, "width": Range(0.5, 1.0)}, SPACE.fixed)
     assert told(run(), space=wider)[0] == []
     assert told(run(width=0.75), space=wider)[0] == [{"epochs": 5, "lr": 0.01, "width": 0.75}]
 
 
-def test_params_logged_by_an_earlier_version_are_known_by_their_current_names() -> None:
-    wider = Space({**SPACE.varied, "augment_pitch": Range(0.0, 0.6)}, SPACE.fixed)
-    assert told(run(vary_pitch=0.2), space=wider)[0] == [{"epochs": 5, "lr": 0.01, "augment_pitch": 0.2}]
-
-
-def test_a_run_is_told_once_however_often_the_study_is_gone_on_with() -> None:
+def test_run_is_added_once_to_a_continued_study() -> None:
     _, study = told(run())
     assert told(run(), study=study)[0] == []
     assert len(study.trials) == 1
 
 
-def test_what_a_search_logged_again_when_it_went_on_is_told_once() -> None:
+def test_repeated_runs_of_one_search_are_added_once() -> None:
     _, study = told(run(run_id="a"), run(run_id="b"), run(SCORED | {"val_balanced_accuracy": 0.7}, "other seed"))
     assert [trial.value for trial in study.trials] == [0.8, 0.7]
     assert told(run(run_id="c"), study=study)[0] == []
 
 
-def test_what_the_study_itself_ran_is_not_told_to_it(tmp_path: Path) -> None:
-    where = context(tmp_path)
-    book = ledger(hunt(tmp_path / "journal"), where)
+def test_trials_of_the_study_itself_are_not_added(tmp_path: Path) -> None:
+    where = arena(tmp_path)
+    book = ask_tell(strategy(tmp_path / "journal"), where)
     asked = book.ask()
     assert asked is not None
     book.advance(asked, 0, [epoch(1), epoch(2)], read=False)
@@ -146,14 +141,14 @@ def test_a_trainables_settings_have_its_own_types() -> None:
 def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = context(tmp_path)
-    made = hunt(tmp_path / "journal")
-    study = made.study(where.problem)
+    where = arena(tmp_path)
+    made = strategy(tmp_path / "journal")
+    study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02)]
-    made._begin(where, study, 0)
-    tags = {name: where.problem.tags[name] for name in ("data_digest", "split_digest", "recipe")}
+    made.begin(where, study, 0)
+    tags = {name: where.subject.tags[name] for name in ("data_digest", "split_digest", "recipe")}
     assert tracker.asked_for == [tags]
     known, first = capsys.readouterr().out.splitlines()
     assert known == "known: 2 finished trials of earlier searches on this data and split"
@@ -162,39 +157,39 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [{"epochs": 5, "lr": 0.02}]
 
 
-def test_why_nothing_of_other_searches_is_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = context(tmp_path)
-    made = hunt(tmp_path / "journal")
-    study = made.study(where.problem)
+def test_message_names_settings_that_keep_all_trials_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = arena(tmp_path)
+    made = strategy(tmp_path / "journal")
+    study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
-    made._begin(where, study, 0)
+    made.begin(where, study, 0)
     said = "known: none of 3 finished trials of earlier searches fits this one"
-    assert capsys.readouterr().out == f"{said}: outside the space, or different, is gamma, lr\n"
+    assert capsys.readouterr().out == f"{said}; outside its space, or different: gamma, lr\n"
     waiting = study.get_trials(states=[TrialState.WAITING])
     assert [trial.system_attrs["fixed_params"] for trial in waiting] == [dict(made.first)]
 
 
 @pytest.mark.parametrize(
-    "others", [{"warm_start": False}, {"folds": 2}, {"aims": (ACCURACY, Objective("val_ece", False, ""))}]
+    "others", [{"warm_start": False}, {"folds": 2}, {"objectives": (ACCURACY, Objective("val_ece", False, ""))}]
 )
-def test_who_may_not_know_of_others_begins_with_the_usual(tmp_path: Path, others: dict[str, Any]) -> None:
-    where = context(tmp_path)
-    made = hunt(tmp_path / "journal", **others)
-    study = made.study(where.problem)
+def test_first_trial_without_warm_start_has_the_defaults(tmp_path: Path, others: dict[str, Any]) -> None:
+    where = arena(tmp_path)
+    made = strategy(tmp_path / "journal", **others)
+    study = made.study(where.subject)
     tracker = where.session.tracker
-    assert isinstance(tracker, Finding)
+    assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run()]
-    made._begin(where, study, 0)
+    made.begin(where, study, 0)
     assert [trial.system_attrs.get("fixed_params") for trial in study.trials] == [{"epochs": 4, "lr": 0.01}]
 
 
-def test_a_study_that_is_gone_on_with_does_not_begin_again(tmp_path: Path) -> None:
-    where = context(tmp_path)
-    made = hunt(tmp_path / "journal")
-    study = made.study(where.problem)
-    made._begin(where, study, 3)
+def test_continued_study_enqueues_no_first_trial(tmp_path: Path) -> None:
+    where = arena(tmp_path)
+    made = strategy(tmp_path / "journal")
+    study = made.study(where.subject)
+    made.begin(where, study, 3)
     assert study.trials == []
 
 
@@ -211,72 +206,74 @@ def dead() -> str:
 
 def begin(where: SearchContext, journal: Path, maker: str, scores: Sequence[float], end: bool) -> dict[str, Any]:
     """One trial of a study by another driver, its stages stored; returns its hyperparameters."""
-    book = ledger(hunt(journal), where)
+    book = ask_tell(strategy(journal), where)
     asked = book.ask()
     assert asked is not None
-    asked.trial.set_user_attr("driver", maker)
+    asked.optuna_trial.set_user_attr("driver", maker)
     for number, score in enumerate(scores, start=1):
         book.advance(asked, 0, [epoch(number, val_balanced_accuracy=score)], read=False)
     keep(where, asked.points[0], scores)
     if end:
         book.end(asked, 0)
-    return dict(asked.trial.params)
+    return dict(asked.optuna_trial.params)
 
 
 def recall(where: SearchContext, journal: Path) -> Any:
-    book = ledger(hunt(journal), where)
-    assert warm_start.recall(where, book, book._expand) == len(book.study.trials) - len(
+    book = ask_tell(strategy(journal), where)
+    assert warm_start.replay_study(where, book, book.expand) == len(book.study.trials) - len(
         book.study.get_trials(states=[TrialState.WAITING])
     )
     return book
 
 
 @pytest.mark.parametrize("scores", [(0.5, 0.9), (0.5, 0.9, 0.6, 0.6, 0.6, 0.6)])
-def test_ended_trials_are_read_and_their_epochs_stay_spent(tmp_path: Path, scores: Sequence[float], dead: str) -> None:
-    where = context(tmp_path / "stages")
+def test_ended_trials_are_replayed_and_their_epochs_stay_spent(
+    tmp_path: Path, scores: Sequence[float], dead: str
+) -> None:
+    where = arena(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, scores[:2], end=True)
-    keep(where, agr_point(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
+    keep(where, settled(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
     book = recall(where, tmp_path / "journal")
     (record,) = where.session.records.values()
     assert (record.status, len(record.history), record.score) == (FINISHED, 2, 0.9)
     assert (record.trained, record.earlier, book.spent, book.left) == (0, 2, 2, 18)
 
 
-def test_an_ended_trial_whose_stages_were_pruned_is_no_trouble(tmp_path: Path, dead: str) -> None:
-    begin(context(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
-    where = context(tmp_path / "others")
+def test_ended_trial_without_stages_is_skipped(tmp_path: Path, dead: str) -> None:
+    begin(arena(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
+    where = arena(tmp_path / "others")
     assert recall(where, tmp_path / "journal").spent == 2
     assert where.session.records == {}
 
 
-def test_what_a_dead_driver_left_is_asked_again_and_what_it_trained_is_spent(tmp_path: Path, dead: str) -> None:
-    where = context(tmp_path / "stages")
+def test_running_trial_of_a_dead_driver_is_enqueued_again(tmp_path: Path, dead: str) -> None:
+    where = arena(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, (0.5,), end=False)
     book = recall(where, tmp_path / "journal")
     assert (book.spent, [trial.state for trial in book.study.trials]) == (1, [TrialState.FAIL, TrialState.WAITING])
     assert book.ask().trial.params == params
 
 
-def test_what_a_living_driver_runs_is_left_to_it(tmp_path: Path) -> None:
+def test_running_trial_of_a_living_driver_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         living = f"{socket.gethostname()}:{other.pid}"
-        begin(context(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
-        book = recall(context(tmp_path / "stages"), tmp_path / "journal")
+        begin(arena(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
+        book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
         assert [trial.state for trial in book.study.trials] == [TrialState.RUNNING]
         other.communicate(b"\n")
 
 
-def test_who_has_the_number_of_a_driver_in_another_container_takes_its_place(tmp_path: Path) -> None:
-    begin(context(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
-    book = recall(context(tmp_path / "stages"), tmp_path / "journal")
+def test_running_trial_of_a_driver_with_this_process_id_is_enqueued_again(tmp_path: Path) -> None:
+    begin(arena(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
+    book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
     assert [trial.state for trial in book.study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
 # Spaces
 
 
-def test_a_space_that_the_task_refuses_somewhere_is_refused_at_once() -> None:
+def test_space_with_values_that_the_task_refuses_is_an_error() -> None:
     space = Space({"epochs": Range(2, 6), "lr": Range(0.01, 20.0)}, {"gamma": 0.5})
     with pytest.raises(SettingsError, match=r"--space: lr 20.0: expected above 0.0 to 10.0"):
-        warm_start.check(space, lambda config: (agr_point(config),))
-    warm_start.check(SPACE, lambda config: (agr_point(config),))
+        warm_start.check_space(space, lambda config: (settled(config),))
+    warm_start.check_space(SPACE, lambda config: (settled(config),))

@@ -25,7 +25,7 @@ from agr.registry.uri import BEST, CHALLENGER
 from agr.training.model import build
 from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
-from search.results.champion import Ending, conclude
+from search.results.champion import SearchResult, conclude
 from search.session.session import Session
 from tests.search.fakes import FakeTracker, epoch, made_report, small_split
 
@@ -79,7 +79,7 @@ def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights
     return session
 
 
-def ended(tracker: FakeTracker, data: ImageSet, split: Split) -> tuple[Session, Ending]:
+def ended(tracker: FakeTracker, data: ImageSet, split: Split) -> tuple[Session, SearchResult]:
     session = finished(tracker, {1: 0.6, 2: 0.9, 3: 0.7})
     return session, conclude(session, data, split, TAGS, promote=False)
 
@@ -95,7 +95,7 @@ class Done:
 
     tracker: Registry
     session: Session
-    ending: Ending
+    ending: SearchResult
     data: ImageSet
     split: Split
 
@@ -173,7 +173,7 @@ def test_test_speakers_are_read_after_the_temperature_and_by_the_champion_alone(
     assert read == [("val", False), ("test", True)]
 
 
-def test_numbers_and_pictures_go_to_the_search_itself(done: Done) -> None:
+def test_metrics_and_plots_are_logged_to_the_search(done: Done) -> None:
     metrics, about = done.tracker.runs[done.session.parent]["metrics"], done.version["loaded"].card
     assert done.ending.scores is not None
     assert metrics["temperature"] == about.temperature
@@ -213,13 +213,13 @@ def test_a_tie_challenges_unless_it_is_promoted(
     assert "a tie" in again.reason
 
 
-def test_no_finished_trial_no_champion(tracker: Registry) -> None:
+def test_search_without_finished_trials_is_an_error(tracker: Registry) -> None:
     session = finished(tracker, {})
     with pytest.raises(AgrError, match="no champion: none of 0 trials finished"):
         conclude(session, *small_split(), TAGS, promote=False)
 
 
-def test_a_champion_without_weights_is_said(tracker: Registry) -> None:
+def test_champion_without_weights_is_an_error(tracker: Registry) -> None:
     session = finished(tracker, {1: 0.9}, weights=False)
     with pytest.raises(AgrError, match="no weights kept"):
         conclude(session, *small_split(), TAGS, promote=False)

@@ -184,7 +184,7 @@ def test_training_clips_do_not_count_in_the_digest(images: ImageSet, split: Spli
     assert digest(images, replace(split, train=split.train[:1], val=split.val[:1])) == digest(images, split)
 
 
-def test_trials_have_met_those_who_trained_and_chose_and_nobody_else(images: ImageSet, split: Split) -> None:
+def test_seen_speakers_are_those_of_training_and_validation(images: ImageSet, split: Split) -> None:
     seen = seen_by_trials(images, split)
     testers = set(images.speakers[split.test].tolist())
     assert seen.speakers | testers == set(images.speakers.tolist())

@@ -9,13 +9,13 @@ import pytest
 
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
-from search.results.champion import Ending
+from search.results.champion import SearchResult
 from search.results.report import _others, next_commands
 from search.session.session import Record
-from search.tasks.agr_task import AGR_SCHEMA
+from search.tasks.agr_task import VOICES
 
-NOTHING = Ending([], None, None, "", "")
-BEST = Ending([], None, 3, "best", "")
+NOTHING = SearchResult([], None, None, "", "")
+BEST = SearchResult([], None, 3, "best", "")
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def test_a_server_is_opened_and_shows_no_password(store: StoreUri) -> None:
     assert shown == "open 'http://***@127.0.0.1:1'"
 
 
-def test_a_registered_version_is_asked_by_its_alias_unless_it_is_a_trainable_of_ones_own(store: StoreUri) -> None:
+def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUri) -> None:
     assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best clip.wav"]
-    assert next_commands(store, Ending([], None, 3, "best", "", model="digits"))[1:] == []
+    assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"))[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
     assert "--tracking-uri" in next_commands(store, BEST)[1]
 
 
-def test_of_the_champion_is_said_what_else_differs_between_the_trials() -> None:
-    axes = replace(AGR_SCHEMA, axes=("epochs", "lr"))
+def test_champion_line_names_other_settings_that_differ() -> None:
+    axes = replace(VOICES, axes=("epochs", "lr"))
     settings = Settings(9, 0.01, 0.3, batch_size=64, dropout=0.25), Settings(9, 0.02, 0.3, batch_size=16, seed=1)
     ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
     assert _others(ranking) == "batch_size 64, dropout 0.25"

@@ -1,4 +1,4 @@
-"""What the tests of hunts share: a context over small images, trials read from the store."""
+"""Fakes for the tests of Optuna's strategy: small images, and trials that are read from the stage store."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from search.problems.problem import Problem
 from search.session.session import Session
 from search.stages.leases import Leaseholder
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
-from search.tasks.base import ACCURACY, Point, TrialSchema
-from tests.search.fakes import FakeTracker, epoch, made_stage, small_split
+from search.tasks.agr_task import VOICES, AgrPoint, Voices
+from search.tasks.base import ACCURACY, Kind, Point
+from tests.search.parts import FakeTracker, epoch, made_stage, small_split
 
-HUNTED = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
+OPTUNA_SCHEMA = replace(VOICES, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
 BASE = {"seed": 0, "batch_size": 32, "model": "cnn"}
 
 
 @dataclass
-class Finding(FakeTracker):
+class FakeTrackerWithTrials(FakeTracker):
     """A tracker that has finished trials of other searches."""
 
     found: list[FinishedTrial] = field(default_factory=list)
@@ -43,19 +43,19 @@ class Finding(FakeTracker):
 
 
 def forbidden(*_: object, **__: object) -> Any:
-    raise AssertionError("neither Ray nor an ending is wanted here")
+    raise AssertionError("neither Ray nor a result is wanted here")
 
 
-def context(folder: Path, schema: TrialSchema[AgrPoint] = HUNTED) -> SearchContext:
-    """A context of which nothing may be trained. Its tracker is a `Finding`."""
+def arena(folder: Path, kind: Kind[AgrPoint] = OPTUNA_SCHEMA) -> SearchContext:
+    """An arena of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
     data, split = small_split()
-    tracker, store = Finding(), StageStore(str(folder))
-    session = Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, schema)
+    tracker, store = FakeTrackerWithTrials(), StageStore(str(folder))
+    session = Session("search", cast(Outbox, tracker), tracker.start_run("search", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
-    task = AgrTask(data, split, inner(data, split, 2), schema)
-    problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
+    task = Voices(data, split, inner(data, split, 2), kind)
+    subject = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
     plan = plan_of(run_optuna.parse([]), "search/run_optuna.py")
-    return SearchContext(plan, problem, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
+    return SearchContext(plan, subject, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
 
 
 def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics: float) -> None:
@@ -68,8 +68,8 @@ def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics:
         where.store.put(where.lineage(point).key(point.rates()[:count]), Stage(state, ("old",) * count, {}))
 
 
-def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
-    """A hunt on the space above, whose study is in this file."""
+def strategy(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaStrategy:
+    """A strategy on the space above, with the study in this file."""
     known: dict[str, Any] = {
         "space": SPACE,
         "base": BASE,
@@ -77,7 +77,7 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaS
         "budget": Budget(epochs),
         "sampler": "random",
         "scheduler": "none",
-        "aims": (ACCURACY,),
+        "objectives": (ACCURACY,),
         "folds": 0,
         "repeat_best": 0,
         "warm_start": True,
@@ -88,6 +88,6 @@ def hunt(storage: Path | str, epochs: int | None = 20, **others: Any) -> OptunaS
     return OptunaStrategy(**(known | others))
 
 
-def ledger(made: OptunaStrategy, where: SearchContext) -> AskTell:
-    """A hunt's ledger, as it makes it itself."""
-    return made.ledger(where, made.study(where.problem))
+def ask_tell(made: OptunaStrategy, where: SearchContext) -> AskTell:
+    """The ask-and-tell that a strategy makes."""
+    return made.ask_tell(where, made.study(where.subject))

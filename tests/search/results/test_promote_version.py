@@ -13,7 +13,7 @@ from agr.inference import bundle
 from agr.registry.records import Version
 from agr.registry.uri import BEST, CHALLENGER
 from search.results import champion, promotion
-from search.results.promotion import Decision, award
+from search.results.promotion import Decision, promote_version
 
 
 @dataclass
@@ -59,33 +59,31 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
 def promote(registry: Rivalled, forced: bool = False) -> tuple[str, str]:
     nothing: Any = None
     fake: Any = registry
-    return award(fake, 10, functools.partial(champion._judge, fake, nothing, nothing, nothing), forced)
+    return promote_version(fake, 10, functools.partial(champion.judge, fake, nothing, nothing, nothing), forced)
 
 
-def test_judged_against_whoever_is_best_when_the_alias_moves(judged: list[Path | None]) -> None:
+def test_decision_is_repeated_when_best_moves(judged: list[Path | None]) -> None:
     registry = Rivalled([3, 7])
     assert promote(registry) == (BEST, "against 7 (was version 7)")
     assert judged == [None, Path("3"), Path("7")]
     assert registry.aliases == {BEST: 10}
 
 
-def test_a_better_one_that_came_first_stays(judged: list[Path | None]) -> None:
+def test_better_version_of_another_search_stays_best(judged: list[Path | None]) -> None:
     registry = Rivalled([12])
     assert promote(registry) == (CHALLENGER, "against 12")
     assert judged == [None, Path("12")]
     assert registry.aliases == {BEST: 12, CHALLENGER: 10}
 
 
-def test_forced_it_moves_from_whoever_is_best_then(judged: list[Path | None]) -> None:
+def test_forced_promotion_replaces_any_best(judged: list[Path | None]) -> None:
     registry = Rivalled([12])
     assert promote(registry, forced=True) == (BEST, "against 12; promoted by --promote (was version 12)")
     assert registry.aliases == {BEST: 10}
 
 
 @pytest.mark.parametrize(("forced", "alias"), [(False, CHALLENGER), (True, BEST)])
-def test_a_best_whose_files_were_changed_beats_nobody_and_loses_to_nobody(
-    judged: list[Path | None], forced: bool, alias: str
-) -> None:
+def test_best_with_changed_files_is_not_compared(judged: list[Path | None], forced: bool, alias: str) -> None:
     registry = Rivalled([], {BEST: 4}, "its files were changed")
     found, reason = promote(registry, forced)
     assert found == alias
