@@ -12,12 +12,12 @@ from agr.training.fused import check
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
 from search.driver.mlflow_run import axes_of
-from search.driver.train_points import train_all
+from search.driver.train_points import train_points
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import StageStore
-from search.tasks.agr_task import fusible, settings_of, settled
-from search.tasks.base import Point, counted, lineage_of
+from search.tasks.agr_task import agr_point, fusible_settings, settings_of
+from search.tasks.base import Point, lineage_of, pluralize
 
 MOST_LOOKUPS = 32  # the most points that are looked up to find out whether a stage is missing
 EPOCHS = (5, 10, 20)
@@ -50,7 +50,9 @@ def grid(
         columns[name] = [_converted(name, value, known[name]) for value in column]
     axes: dict[str, Sequence[Value]] = {"epochs": epochs, "lr": lr, "gamma": gamma, **columns}
     every = itertools.product(*(dict.fromkeys(values) for values in axes.values()))
-    return [settings_of(settled({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every]
+    return [
+        settings_of(agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every
+    ]
 
 
 def parse_axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:
@@ -86,24 +88,24 @@ class GridStrategy:
 
     points: Sequence[Point]
 
-    def axes(self, subject: Problem) -> Mapping[str, object]:
+    def axes(self, problem: Problem) -> Mapping[str, object]:
         """The MLflow parameters: the values of each axis, and the number of points."""
-        return axes_of(self.points, subject.task.kind.axes)
+        return axes_of(self.points, problem.task.schema.axes)
 
     @property
     def title(self) -> str:
         """The number of trials."""
-        return counted(len(self.points), "trial")
+        return pluralize(len(self.points), "trial")
 
-    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
         """Whether the final stage of a point is missing; looks up at most MOST_LOOKUPS of them."""
         some = self.points[:: len(self.points) // MOST_LOOKUPS + 1]
-        keys = (lineage_of(subject.task, point, device, "").key(point.rates()) for point in some)
+        keys = (lineage_of(problem.task, point, device, "").key(point.rates()) for point in some)
         return any(store.outline(key) is None for key in keys)
 
-    def train(self, arena: SearchContext) -> None:
+    def train(self, context: SearchContext) -> None:
         """Train all points."""
-        if arena.plan.lanes == "fused":
-            check(fusible(self.points))
-        arena.session.planned = len(self.points)
-        train_all(arena, self.points)
+        if context.plan.lanes == "fused":
+            check(fusible_settings(self.points))
+        context.session.planned = len(self.points)
+        train_points(context, self.points)

@@ -66,17 +66,17 @@ def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrate
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)
         points = custom.points_of(options.trainable, axes)
-        return plan, custom.subject(options.trainable), GridStrategy(points)
+        return plan, custom.problem(options.trainable), GridStrategy(points)
     usual = {name: values for name, values in given.items() if values}
     settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_augmentation else augmentation.parse(options.augment)
-    subject, data = agr_models.subject(plan, agr_models.kind_with(others))
-    if options.augment and data.evidence is None:
+    problem, data = agr_models.problem(plan, agr_models.schema_with(others))
+    if options.augment and data.features is None:
         raise SettingsError(
             f"--augment {' '.join(options.augment)}: these images cannot be augmented; expected recipe voice"
         )
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    return plan, subject, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
+    return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
 from agr.errors import AgrError
+from agr.registry.uri import STORE
 from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
 from search.outbox.mlflow_process import MlflowProcess
-from search.plan import STORE, Plan
+from search.plan import Plan
 from search.problems.problem import Problem
 from search.results import report
 from search.session.session import FAILED, FINISHED, KILLED, Session
@@ -53,7 +54,7 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
                 ranking = strategy.train(context)
                 ending = problem.conclude(session, tags, plan.promote, ranking)
             session.settle()
-            report.say(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            report.print_summary(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
@@ -66,7 +67,7 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
             session.tracker.close()
             _tidy(plan, session)
         if status == KILLED:
-            report.interrupted(session, kept=plan.stage_store is not None)
+            report.print_interrupted(session, kept=plan.stage_store is not None)
     return code
 
 

@@ -1,6 +1,6 @@
 """Asks an Optuna study for trials within a budget, and tells it their results.
 
-    ask_tell = AskTell(study, space, expand, Budget(epochs=150), kind, values)
+    ask_tell = AskTell(study, space, expand, Budget(epochs=150), schema, values)
     trial = ask_tell.ask()                       # None once the budget is spent
 
 A trial is scored by its best epoch; on several folds, the score of an epoch is the mean over the folds.
@@ -20,7 +20,7 @@ from agr.common.processes import driver
 from agr.errors import AgrError, SettingsError
 from search.optuna_search.ranges import Value
 from search.optuna_search.space import Space
-from search.tasks.base import Config, EpochMetrics, Kind, Point
+from search.tasks.base import Config, EpochMetrics, Point, TrialSchema
 
 MOST_INVALID = 100  # consecutive configurations that the task refuses
 MOST_FAILED = 20  # consecutive trials that fail before their first epoch
@@ -97,7 +97,7 @@ class AskTell:
         space: Space,
         expand: Expand,
         budget: Budget,
-        kind: Kind[Point],
+        schema: TrialSchema[Point],
         values: Values,
         free: Callable[[Sequence[Point]], Sequence[int]] | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class AskTell:
         self.trials: list[StudyTrial] = []
         self._known = self._failed = 0  # consecutive trials
         self._folds = len(expand(space.lowest()))
-        self.expand, self._space, self._kind, self._values = expand, space, kind, values
+        self.expand, self._space, self._schema, self._values = expand, space, schema, values
         self.free = free or (lambda points: [0] * len(points))
 
     @property
@@ -160,7 +160,7 @@ class AskTell:
             trial.spent += len(new)
             trial.optuna_trial.set_user_attr("spent", trial.spent)  # now, for a search that continues after a kill
         if len(self.study.directions) == 1:
-            objective = self._kind.aim
+            objective = self._schema.objective
             for step, mean in enumerate(trial.means(objective.score)[trial.reported :], start=trial.reported + 1):
                 trial.optuna_trial.report(objective.value(mean), step)
         trial.reported = trial.reached
@@ -181,8 +181,8 @@ class AskTell:
         if trial.failed or not trial.reached:
             self.study.tell(optuna_trial, state=TrialState.FAIL)
             return
-        means = trial.means(self._kind.aim.score)
-        ties = trial.means(lambda epoch: float(getattr(epoch, self._kind.tie, 0.0)))
+        means = trial.means(self._schema.objective.score)
+        ties = trial.means(lambda epoch: float(getattr(epoch, self._schema.tie, 0.0)))
         chosen = min(range(trial.reached), key=lambda k: (-means[k], ties[k]))
         optuna_trial.set_user_attr("chosen", chosen + 1)
         optuna_trial.set_user_attr("score", means[chosen])

@@ -61,7 +61,7 @@ def rank(records: Sequence[Record], objectives: Sequence[Objective]) -> list[Rec
         values = [(each, measured(each, config, record.chosen)) for each in objectives]
         return [value if each.highest else -value for each, value in values]
 
-    by_first = sorted(records, key=lambda record: record.kind.merit(record.chosen))
+    by_first = sorted(records, key=lambda record: record.schema.sort_key(record.chosen))
     return by_first if len(objectives) < 2 else rank_by_scores(by_first, [scores(record) for record in by_first])
 
 

@@ -21,8 +21,8 @@ from search.optuna_search.strategy import OptunaStrategy
 from search.problems import agr_models
 from search.problems import custom as problems_custom
 from search.problems.problem import Problem
-from search.tasks.agr_task import AgrPoint, settled
-from search.tasks.base import Config, Kind, Objective
+from search.tasks.agr_task import AgrPoint, agr_point
+from search.tasks.base import Config, Objective, TrialSchema
 from search.tasks.custom import module_of, objective_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 150  # as many as the 27 points of the default grid
 AXES = 4  # settings in the name of a trial
-USUAL: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
+DEFAULTS: dict[str, object] = {"epochs": 20, "lr": 0.001, "gamma": 0.7, "model": "cnn"}
 COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_loss": "val loss", "val_ece": "val ECE"}
 AUGMENT = "augment_"
 
@@ -39,17 +39,17 @@ def agr_search(options: argparse.Namespace, plan: Plan) -> tuple[Problem, Optuna
     """A search of AGR's own models. Raises: AgrError for flags or data that cannot be used."""
     wanted = objectives.parse(options.objective or ["balanced_accuracy"])
     space = space_of(options.space)
-    subject, data = agr_models.subject(plan, kind_of(space, wanted), options.score_folds)
-    return subject, agr_strategy(options, space, wanted, subject, data)
+    problem, data = agr_models.problem(plan, schema_of(space, wanted), options.score_folds)
+    return problem, agr_strategy(options, space, wanted, problem, data)
 
 
 def agr_strategy(
-    options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], subject: Problem, data: ImageSet
+    options: argparse.Namespace, space: Space, wanted: tuple[Objective, ...], problem: Problem, data: ImageSet
 ) -> OptunaStrategy:
     """The strategy for these clips. Raises: SettingsError if the space does not suit them."""
     space = _for_clips(space, data, given=options.space is not None)
-    usual = _defaults(data) | USUAL | {"seed": options.seed}
-    return strategy_of(options, space, wanted, subject, usual, known_settings())
+    usual = _defaults(data) | DEFAULTS | {"seed": options.seed}
+    return strategy_of(options, space, wanted, problem, usual, known_settings())
 
 
 def custom_search(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]:
@@ -61,9 +61,9 @@ def custom_search(options: argparse.Namespace) -> tuple[Problem, OptunaStrategy]
         raise SettingsError(f"--trainable {path}: no SPACE in it; expected one, or --space FILE")
     space = space_of(options.space, usual) if options.space else parse(str(text), f"SPACE of {path}", usual)
     axes = ("epochs", *(name for name in space.varied if name != "epochs"))[:AXES]
-    subject = problems_custom.subject(path, axes, optuna=True)
+    problem = problems_custom.problem(path, axes, optuna=True)
     kinds = {name: type(value) for name, value in usual.items()}
-    return subject, strategy_of(options, space, (objective_of(path),), subject, usual, kinds)
+    return problem, strategy_of(options, space, (objective_of(path),), problem, usual, kinds)
 
 
 def space_of(file: Path | None, known: Config | None = None) -> Space:
@@ -78,17 +78,17 @@ def space_of(file: Path | None, known: Config | None = None) -> Space:
     return parse(text, str(file), known or known_settings())
 
 
-def kind_of(space: Space, wanted: Sequence[Objective]) -> Kind[AgrPoint]:
+def schema_of(space: Space, wanted: Sequence[Objective]) -> TrialSchema[AgrPoint]:
     """The description of the trials of a search of this space."""
     names = ("epochs", *(name for name in space.varied if name != "epochs"))
-    return Kind(settled, aim=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
+    return TrialSchema(agr_point, objective=wanted[0], axes=names[:AXES], columns=COLUMNS, best_epoch=True, prunes=True)
 
 
 def strategy_of(
     options: argparse.Namespace,
     space: Space,
     wanted: tuple[Objective, ...],
-    subject: Problem,
+    problem: Problem,
     usual: Config,
     kinds: Mapping[str, type],
 ) -> OptunaStrategy:
@@ -115,7 +115,7 @@ def strategy_of(
         seed=options.seed,
         kinds=kinds,
     )
-    warm_start.check_space(space, strategy.expand(subject))
+    warm_start.check_space(space, strategy.expand(problem))
     return strategy
 
 
@@ -136,12 +136,12 @@ def _defaults(data: ImageSet) -> dict[str, object]:
     found = {item.name: item.default for item in fields(Settings) if not item.name.startswith(AUGMENT)}
     known: dict[str, object] = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     strengths = {f"{AUGMENT}{name}": value for name, value in asdict(USUAL_VARIATION).items()}
-    return known | (strengths | {"dropout": agr_models.DROPOUT} if data.evidence is not None else {})
+    return known | (strengths | {"dropout": agr_models.DROPOUT} if data.features is not None else {})
 
 
 def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:
     """The space, without augmentation if the clips cannot be augmented. Raises: SettingsError if --space has some."""
-    if data.evidence is not None:
+    if data.features is not None:
         return space
     augmented = [name for name in (*space.varied, *space.fixed) if name.startswith(AUGMENT)]
     if augmented and given:

@@ -9,10 +9,10 @@ from statistics import mean, stdev
 
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
-from search.driver.train_points import train_all
+from search.driver.train_points import train_points
 from search.session.session import Record
 from search.tasks.agr_task import settings_of
-from search.tasks.base import readable
+from search.tasks.base import format_setting
 
 SEEDS = 3  # of a repeated point, including its own
 
@@ -36,9 +36,9 @@ class Repeats:
         return stdev(self.scores) / math.sqrt(len(self.scores))
 
     def __str__(self) -> str:
-        objective = self.record.kind.aim
-        config = ", ".join(f"{name} {readable(value)}" for name, value in self.record.named.items())
-        score = f"{objective.says} {objective.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
+        objective = self.record.schema.objective
+        config = ", ".join(f"{name} {format_setting(value)}" for name, value in self.record.named.items())
+        score = f"{objective.label} {objective.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
         return f"repeated: {config}: {score}"
 
     @property
@@ -47,7 +47,7 @@ class Repeats:
         return self.mean - self.error
 
 
-def repeat(arena: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
+def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
     """Train the first `count` points of a ranking with other seeds, each up to its chosen epoch.
 
     The model of a point stays that of its first seed, so that no lucky seed is chosen.
@@ -57,9 +57,9 @@ def repeat(arena: SearchContext, ranking: Sequence[Record], count: int) -> tuple
     """
     top = distinct(ranking)[:count]
     tests = [(record, with_seed(record, turn)) for record in top for turn in range(1, SEEDS)]
-    before = set(arena.session.records)
-    train_all(arena, [point for _, point in tests], "repeat")
-    new = [record for trial, record in arena.session.records.items() if trial not in before]
+    before = set(context.session.records)
+    train_points(context, [point for _, point in tests], "repeat")
+    new = [record for trial, record in context.session.records.items() if trial not in before]
     found = []
     for record in top:
         epochs = record.chosen.epoch
@@ -87,4 +87,4 @@ def with_seed(record: Record, turn: int) -> Settings:
 
 
 def _score(record: Record, epochs: int) -> float:
-    return record.kind.aim.score(record.history[epochs - 1])
+    return record.schema.objective.score(record.history[epochs - 1])

@@ -9,7 +9,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from search.optuna_search.ask_tell import AskTell, StudyTrial
-from search.tasks.base import Config, Kind, Point, TrialReport
+from search.tasks.base import Config, Point, TrialReport, TrialSchema
 
 GRACE = 4  # no trial is pruned in the first of so many parts of its epochs, where gamma has no effect yet
 REDUCTION = 2  # one of so many trials continues
@@ -68,14 +68,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def __init__(
         self,
         ask_tell: AskTell,
-        kind: Kind[Point],
+        schema: TrialSchema[Point],
         at_once: int,
         claim: Callable[[Sequence[Point]], None],
         ended: Callable[[], None],
     ) -> None:
         """claim: Called with the points that are about to run. ended: Called after every trial of Ray Tune."""
         super().__init__(metric="score", mode="max")
-        self._ask_tell, self._kind, self._claim, self._ended = ask_tell, kind, claim, ended
+        self._ask_tell, self._schema, self._claim, self._ended = ask_tell, schema, claim, ended
         self._at_once = at_once
         self._waiting: list[FoldTrial] = []
         self._pieces: dict[str, FoldTrial] = {}
@@ -119,7 +119,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._take(self._pieces[trial_id], result)
 
     def _take(self, fold_trial: FoldTrial, result: TrialReport) -> None:
-        epochs = [self._kind.epoch(**values) for values in result["epochs"]]
+        epochs = [self._schema.epoch(**values) for values in result["epochs"]]
         self._ask_tell.advance(fold_trial.trial, fold_trial.fold, epochs, result["read"])
         fold_trial.trial.failed = fold_trial.trial.failed or result.get("failed", "")
 

@@ -17,7 +17,7 @@ import optuna
 from agr.errors import SettingsError
 from agr.plots.curves import titled
 from search.driver.context import SearchContext
-from search.driver.train_points import retrain
+from search.driver.train_points import train_one
 from search.optuna_search import figures, warm_start
 from search.optuna_search.ask_tell import AskTell, Budget, Expand
 from search.optuna_search.objectives import measured, rank, rank_by_scores
@@ -27,7 +27,7 @@ from search.optuna_search.space import Space
 from search.problems.problem import Problem
 from search.session.session import Record
 from search.stages.store import StageStore
-from search.tasks.base import Config, EpochMetrics, Objective, Point, counted, readable
+from search.tasks.base import Config, EpochMetrics, Objective, Point, format_setting, pluralize
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class OptunaStrategy:
         if "epochs" not in self.space.varied and "epochs" not in self.space.fixed:
             raise SettingsError("--space: no epochs; expected a line epochs = ...")
 
-    def axes(self, subject: Problem) -> Mapping[str, object]:
+    def axes(self, problem: Problem) -> Mapping[str, object]:
         """The MLflow parameters: sampler, scheduler, objectives, budget and space."""
         names = {
             "sampler": self.sampler,
@@ -84,48 +84,48 @@ class OptunaStrategy:
     @property
     def title(self) -> str:
         """Budget, sampler and scheduler."""
-        epochs = counted(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
+        epochs = pluralize(self.budget.epochs, "epoch") if self.budget.epochs else "any number of epochs"
         return f"{epochs}, {self.sampler}, {self.scheduler},"
 
-    def expand(self, subject: Problem) -> Expand:
+    def expand(self, problem: Problem) -> Expand:
         """A function from a configuration to its points, one for each fold."""
         folds = range(1, self.folds + 1) if self.folds else (0,)
 
         def points(config: Config) -> tuple[Point, ...]:
             known = dict(self.base) | dict(config)
-            return tuple(subject.task.kind.point(known | ({"fold": fold} if fold else {})) for fold in folds)
+            return tuple(problem.task.schema.point(known | ({"fold": fold} if fold else {})) for fold in folds)
 
         return points
 
-    def needs_training(self, subject: Problem, store: StageStore, device: str) -> bool:
+    def needs_training(self, problem: Problem, store: StageStore, device: str) -> bool:
         """False: it is not known beforehand what the study will propose."""
         return False
 
-    def train(self, arena: SearchContext) -> Sequence[Record]:
+    def train(self, context: SearchContext) -> Sequence[Record]:
         """Train what the study proposes until the budget is spent, then draw; returns the ranking."""
-        study = self.study(arena.subject)
-        ask_tell = self.ask_tell(arena, study)
-        known = warm_start.replay_study(arena, ask_tell, self.expand(arena.subject))
-        self.begin(arena, study, known)
+        study = self.study(context.problem)
+        ask_tell = self.ask_tell(context, study)
+        known = warm_start.replay_study(context, ask_tell, self.expand(context.problem))
+        self.begin(context, study, known)
         study.sampler = sampler(self.sampler, self.seed + known)
-        _tune(arena, ask_tell, self)
-        ranking, repeats = self._rank(arena, ask_tell)
-        self._draw(arena, study, repeats)
+        _tune(context, ask_tell, self)
+        ranking, repeats = self._rank(context, ask_tell)
+        self._draw(context, study, repeats)
         return ranking
 
-    def ask_tell(self, arena: SearchContext, study: optuna.Study) -> AskTell:
+    def ask_tell(self, context: SearchContext, study: optuna.Study) -> AskTell:
         """The study with this search's budget."""
-        expand, kind = self.expand(arena.subject), arena.subject.task.kind
-        return AskTell(study, self.space, expand, self.budget, kind, self._values, arena.known)
+        expand, schema = self.expand(context.problem), context.problem.task.schema
+        return AskTell(study, self.space, expand, self.budget, schema, self._values, context.stored_epochs)
 
-    def study(self, subject: Problem) -> optuna.Study:
+    def study(self, problem: Problem) -> optuna.Study:
         """The study of this data, split, space and strategy; created if there is none."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        what = (subject.digest, subject.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
+        what = (problem.digest, problem.tags.get("split_digest", ""), self.space.digest, self.sampler, self.scheduler)
         own = (*what, *(each.metric for each in self.objectives), self.folds, sorted(self.base.items()), self.seed)
         return optuna.create_study(
             storage=study_storage(self.storage),
-            study_name=f"{subject.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
+            study_name=f"{problem.name}-{self.sampler}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}",
             directions=["maximize" if each.highest else "minimize" for each in self.objectives],
             sampler=sampler(self.sampler, self.seed),
             load_if_exists=True,
@@ -136,16 +136,18 @@ class OptunaStrategy:
         values = [[measured(each, known, epoch) for epoch in epochs] for each in self.objectives]
         return [sum(folds) / len(folds) for folds in values]
 
-    def begin(self, arena: SearchContext, study: optuna.Study, known: int) -> None:
+    def begin(self, context: SearchContext, study: optuna.Study, known: int) -> None:
         """Add the trials of other searches to the study; enqueue the best of them, or else the default settings."""
         best: Sequence[Config] = []
         if self.warm_start and not self.folds and len(self.objectives) == 1:
-            tags = {name: str(arena.subject.tags[name]) for name in warm_start.TAGS if name in arena.subject.tags}
-            found = arena.session.tracker.finished(tags)
+            tags = {name: str(context.problem.tags[name]) for name in warm_start.TAGS if name in context.problem.tags}
+            found = context.session.tracker.finished(tags)
             best = warm_start.add_finished(study, self.space, self.base, found, self.objectives[0], self.kinds)
             if best:
-                first = ", ".join(f"{n} {readable(best[0][n])}" for n in arena.subject.task.kind.axes if n in best[0])
-                print(f"known: {counted(len(best), 'finished trial')} of earlier searches on this data and split")
+                first = ", ".join(
+                    f"{n} {format_setting(best[0][n])}" for n in context.problem.task.schema.axes if n in best[0]
+                )
+                print(f"known: {pluralize(len(best), 'finished trial')} of earlier searches on this data and split")
                 if not known:
                     print(f"first: the best of them, {first}")
             elif found and not known:
@@ -155,36 +157,36 @@ class OptunaStrategy:
         for params in [] if known else best[:1] or [self.first]:
             study.enqueue_trial(dict(params), skip_if_exists=False)
 
-    def _rank(self, arena: SearchContext, ask_tell: AskTell) -> tuple[list[Record], list[Repeats]]:
+    def _rank(self, context: SearchContext, ask_tell: AskTell) -> tuple[list[Record], list[Repeats]]:
         """Rank the finished trials; the first has weights, trained on the search's own split."""
-        arena.session.noting = False
-        finished = arena.session.finished()
-        arena = arena.with_last_epoch()
+        context.session.tracks_best = False
+        finished = context.session.finished()
+        context = context.with_last_epoch()
         if self.folds:
-            finished = self._train_best(arena, ask_tell)
+            finished = self._train_best(context, ask_tell)
         ranking, repeats = rank(finished, self.objectives), list[Repeats]()
         if self.repeat_best and ranking:
-            repeats, ranking = repeat(arena, ranking, self.repeat_best)
+            repeats, ranking = repeat(context, ranking, self.repeat_best)
             print(*repeats, sep="\n")
-        return with_stored_champion(arena, ranking), repeats
+        return with_stored_champion(context, ranking), repeats
 
-    def _train_best(self, arena: SearchContext, ask_tell: AskTell) -> list[Record]:
+    def _train_best(self, context: SearchContext, ask_tell: AskTell) -> list[Record]:
         """Train the point that is best over the folds on the training speakers of the search's own split."""
         best = best_over_folds(ask_tell.study, self.objectives)
         if best is None:
             return []
         objective = self.objectives[0]
         score = objective.value(best.user_attrs["score"])
-        print(f"best mean over {self.folds} folds: {objective.says} {score:.4f}")
-        return retrain(arena, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
+        print(f"best mean over {self.folds} folds: {objective.label} {score:.4f}")
+        return train_one(context, dict(self.base) | best.user_attrs["config"] | {"epochs": best.user_attrs["chosen"]})
 
-    def _draw(self, arena: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
+    def _draw(self, context: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            names = [each.says for each in self.objectives]
-            session, objective = arena.session, self.objectives[0]
+            names = [each.label for each in self.objectives]
+            session, objective = context.session, self.objectives[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
             spent = [(trained, objective.value(score)) for trained, score in curve]
-            title = titled(session.name, arena.subject.tags)
+            title = titled(session.name, context.problem.tags)
             figures.draw(study, Path(folder), title, spent, names)
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]
@@ -192,18 +194,18 @@ class OptunaStrategy:
                     f"{r.epochs},{r.mean:.6f},{r.error:.6f},{' '.join(f'{s:.6f}' for s in r.scores)}" for r in repeats
                 ]
                 (Path(folder) / "repeats.csv").write_text("\n".join(lines) + "\n")
-            arena.session.tracker.log_folder(arena.session.parent, Path(folder))
+            context.session.tracker.log_folder(context.session.parent, Path(folder))
 
 
-def with_stored_champion(arena: SearchContext, ranking: Sequence[Record]) -> list[Record]:
+def with_stored_champion(context: SearchContext, ranking: Sequence[Record]) -> list[Record]:
     """The ranking; if the stage of its first record is gone from the store, that point is trained again."""
     first = ranking[0] if ranking else None
-    if first is None or arena.store is None:
+    if first is None or context.store is None:
         return list(ranking)
     point, epochs = first.settings, first.chosen.epoch
-    if arena.store.get(arena.lineage(point).key(point.rates()[:epochs])) is not None:
+    if context.store.get(context.lineage(point).key(point.rates()[:epochs])) is not None:
         return list(ranking)
-    return [*retrain(arena, point.config() | {"epochs": epochs}), *ranking]
+    return [*train_one(context, point.config() | {"epochs": epochs}), *ranking]
 
 
 def best_over_folds(study: optuna.Study, objectives: Sequence[Objective] = ()) -> optuna.trial.FrozenTrial | None:
@@ -216,23 +218,23 @@ def best_over_folds(study: optuna.Study, objectives: Sequence[Objective] = ()) -
     return ended[0] if ended else None
 
 
-def _note(arena: SearchContext, ask_tell: AskTell) -> None:
+def _note(context: SearchContext, ask_tell: AskTell) -> None:
     """Pass the best mean over folds on to the session, which sees only single folds."""
     best = best_over_folds(ask_tell.study)
     if best is not None and len(ask_tell.trials[0].points) > 1:
-        arena.session.note_score(best.user_attrs["score"])
+        context.session.update_best_score(best.user_attrs["score"])
 
 
-def _tune(arena: SearchContext, ask_tell: AskTell, strategy: OptunaStrategy) -> None:
+def _tune(context: SearchContext, ask_tell: AskTell, strategy: OptunaStrategy) -> None:
     """Train what the study proposes until the budget is spent. Raises: KeyboardInterrupt after Ctrl-C."""
     if not ask_tell.spendable:
         return
-    job, slots = arena.job({strategy.most_epochs})
+    job, allocation = context.job({strategy.most_epochs})
     ask_tell.budget.begin()
     from search.optuna_search.searcher import StudySearcher, scheduler
     from search.runtime.tuning import tune_points
 
-    kind, budget = arena.subject.task.kind, ask_tell.budget
-    searcher = StudySearcher(ask_tell, kind, slots.workers, arena.claim, lambda: _note(arena, ask_tell))
+    schema, budget = context.problem.task.schema, ask_tell.budget
+    searcher = StudySearcher(ask_tell, schema, allocation.workers, context.claim, lambda: _note(context, ask_tell))
     pruner, stop = scheduler(strategy.scheduler, strategy.most_epochs), lambda *_: budget.over()
-    tune_points(arena.session, searcher, job, slots, strategy.title, budget.epochs, scheduler=pruner, stop=stop)
+    tune_points(context.session, searcher, job, allocation, strategy.title, budget.epochs, scheduler=pruner, stop=stop)

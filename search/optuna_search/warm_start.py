@@ -14,7 +14,7 @@ from search.driver.context import SearchContext
 from search.optuna_search.ask_tell import AskTell, Expand
 from search.optuna_search.ranges import Value
 from search.optuna_search.space import Space
-from search.tasks.base import Config, Objective, Point, counted
+from search.tasks.base import Config, Objective, Point, pluralize
 
 if TYPE_CHECKING:
     from agr.registry.records import FinishedTrial
@@ -23,7 +23,7 @@ TAGS = ("data_digest", "split_digest", "recipe")  # must be equal for one search
 Types = Mapping[str, type[Value]]
 
 
-def replay_study(arena: SearchContext, ask_tell: AskTell, expand: Expand) -> int:
+def replay_study(context: SearchContext, ask_tell: AskTell, expand: Expand) -> int:
     """Replay finished trials from their stages, enqueue again those that a dead driver was running, count all."""
     known = ask_tell.study.get_trials(deepcopy=False)
     for trial in known:
@@ -32,7 +32,7 @@ def replay_study(arena: SearchContext, ask_tell: AskTell, expand: Expand) -> int
             ask_tell.study.enqueue_trial(dict(trial.params))
         ask_tell.spent += int(trial.user_attrs.get("spent", 0))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
-            _replay(arena, trial, expand(trial.user_attrs["config"]))
+            _replay(context, trial, expand(trial.user_attrs["config"]))
     return len(known)
 
 
@@ -41,12 +41,12 @@ def _left(maker: str) -> bool:
     return maker == driver() or is_dead(maker)
 
 
-def _replay(arena: SearchContext, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
-    arena.claim(points)
+def _replay(context: SearchContext, trial: optuna.trial.FrozenTrial, points: Sequence[Point]) -> None:
+    context.claim(points)
     for fold, point in enumerate(points):
-        stage = arena.store.deepest(arena.lineage(point), point.rates()) if arena.store else None
+        stage = context.store.deepest(context.lineage(point), point.rates()) if context.store else None
         if stage is not None:
-            arena.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
+            context.replay(f"recalled-{trial.number}-{fold}", point, stage, trial.user_attrs["reached"])
 
 
 def add_finished(
@@ -115,7 +115,7 @@ def describe_mismatches(
     configs = [config for config, _ in (_read(run, objective, types) for run in found) if config is not None]
     names = {name for config in configs for name in mismatches(config, space, base)}
     why = f"; outside its space, or different: {', '.join(sorted(names))}" if names else ""
-    return f"known: none of {counted(len(found), 'finished trial')} of earlier searches fits this one{why}"
+    return f"known: none of {pluralize(len(found), 'finished trial')} of earlier searches fits this one{why}"
 
 
 def check_space(space: Space, expand: Expand) -> None:

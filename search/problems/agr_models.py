@@ -16,8 +16,8 @@ from agr.training.augmentation import Augmentation
 from agr.training.settings import STEP_SIZE, Settings
 from search.problems.problem import Problem
 from search.session.session import Record, Session
-from search.tasks.agr_task import VOICES, AgrPoint, Voices
-from search.tasks.base import Kind
+from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
+from search.tasks.base import TrialSchema
 
 if TYPE_CHECKING:
     from search.plan import Plan
@@ -28,7 +28,7 @@ Ranking = Sequence[Record] | None
 DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it; docs/experiments.md says why
 
 
-def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[Problem, ImageSet]:
+def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
     cores = os.cpu_count() or 1
     data = combine.join([preparation.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
@@ -42,7 +42,7 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
         return champion.conclude(session, data, split, tags, promote, ranking, plotting)
 
     about = Problem(
-        task=Voices(data, split, inner, kind),
+        task=AgrTask(data, split, inner, schema),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
         params=_params(data, split),
@@ -56,9 +56,9 @@ def subject(plan: Plan, kind: Kind[AgrPoint] = VOICES, folds: int = 0) -> tuple[
     return about, data
 
 
-def kind_with(axes: Iterable[str]) -> Kind[AgrPoint]:
+def schema_with(axes: Iterable[str]) -> TrialSchema[AgrPoint]:
     """The description of the trials of a grid with further axes."""
-    return replace(VOICES, axes=tuple(dict.fromkeys((*VOICES.axes, *axes))))
+    return replace(AGR_SCHEMA, axes=tuple(dict.fromkeys((*AGR_SCHEMA.axes, *axes))))
 
 
 def with_augmentation(
@@ -68,7 +68,7 @@ def with_augmentation(
 
     dropout: Set together with augmentation; None leaves that of the points.
     """
-    if wanted is None or data.evidence is None:
+    if wanted is None or data.features is None:
         return tuple(points)
     changes = {f"augment_{name}": value for name, value in asdict(wanted).items()}
     changes |= {} if dropout is None else {"dropout": dropout}

@@ -22,16 +22,16 @@ from agr.registry.uri import BEST
 from search.problems.problem import Problem
 from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
-from search.tasks.base import Config, Kind
+from search.tasks.base import Config, TrialSchema
 from search.tasks.custom import (
-    OWN,
-    Custom,
+    RESERVED,
+    CustomEpoch,
     CustomPoint,
-    Reported,
+    CustomTask,
+    custom_point,
     function_of,
     module_of,
     objective_of,
-    point_of,
     source_digest,
 )
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
-def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
+def problem(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
     """The problem of a trainable, `module:function`.
 
     Args:
@@ -54,12 +54,12 @@ def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) 
     """
     function_of(path)
     objective = objective_of(path)
-    kind = Kind(
-        functools.partial(point_of, path),
-        Reported,
+    schema = TrialSchema(
+        functools.partial(custom_point, path),
+        CustomEpoch,
         objective,
         tie="",
-        columns={objective.metric: objective.says},
+        columns={objective.metric: objective.label},
         axes=tuple(axes or grid_of(path)),
         best_epoch=optuna,
         prunes=optuna,
@@ -67,13 +67,13 @@ def subject(path: str, axes: Sequence[str] | None = None, optuna: bool = False) 
     source = source_digest(path)[:16]
     model = str(getattr(module_of(path), "MODEL", path.partition(":")[0].rpartition(".")[2]))
     return Problem(
-        task=Custom(path, kind),
+        task=CustomTask(path, schema),
         name=path.partition(":")[0],
         tags={"trainable": path, "data_digest": source},
         params={},
         digest=source,
         source=path,
-        lines=(f"{path}, {objective.says}",),
+        lines=(f"{path}, {objective.label}",),
         conclude=functools.partial(conclude, path=path),
         experiment=model,
         model=model,
@@ -97,7 +97,7 @@ def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPo
     """Every combination of the values, once."""
     names = tuple(grid)
     every = itertools.product(*(dict.fromkeys(values) for values in grid.values()))
-    return tuple(point_of(path, dict(zip(names, values, strict=True))) for values in every)
+    return tuple(custom_point(path, dict(zip(names, values, strict=True))) for values in every)
 
 
 def conclude(
@@ -113,7 +113,7 @@ def conclude(
         raise AgrError(f"trial {champion.run_id}: no state kept; expected its final stage")
     state = dict(champion.weights())
     config = champion.settings.config() | {"epochs": champion.chosen.epoch}
-    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in OWN}
+    numbers = {name: float(value) for name, value in vars(champion.chosen).items() if name not in RESERVED}
     tested = _tested(path, config, state)
     session.tracker.log_metrics(session.parent, numbers | tested)
     session.tracker.set_tags(session.parent, {f"champion_{name}": value for name, value in champion.named.items()})
@@ -140,7 +140,7 @@ def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str,
 
 def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, float]) -> tuple[float, str]:
     """The score that versions are compared by, higher is better, and its name; on test data if `test` returns it."""
-    objective = champion.kind.aim
+    objective = champion.schema.objective
     for where, found in (("test", tested), ("validation", numbers)):
         for name in (objective.metric, objective.metric.replace("val_", "test_", 1)):
             if name in found:

@@ -31,7 +31,7 @@ from agr.training.settings import STEP_SIZE
 from search.results import promotion
 from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
-from search.tasks.agr_task import epochs_of, settings_of
+from search.tasks.agr_task import agr_epochs, settings_of
 
 if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
@@ -157,10 +157,10 @@ def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, objec
 
 
 def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess) -> None:
-    if session.kind.prunes:  # no grid, whose points stand in rows and columns
+    if session.schema.prunes:  # no grid, whose points stand in rows and columns
         return
     records = session.records.values()
-    curves = [Curve.plain(settings_of(each.settings), epochs_of(each.history)) for each in records]
+    curves = [Curve.plain(settings_of(each.settings), agr_epochs(each.history)) for each in records]
     title = titled(session.name, tags)
     plotting.draw("heat_map", curves, folder / "grid.png", title)
     plotting.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
@@ -178,7 +178,7 @@ def _draw_test(
 
 def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, tags: Mapping[str, object]) -> None:
     with (folder / "ranking.csv").open("w", encoding="utf-8", newline="") as file:
-        columns = tuple(dict.fromkeys((*session.kind.axes, "seed", *RANKED_BY)))
+        columns = tuple(dict.fromkeys((*session.schema.axes, "seed", *RANKED_BY)))
         writer = csv.DictWriter(file, ("rank", *columns, "leaky", "synthetic", "run_id"))
         writer.writeheader()
         for rank, record in enumerate(ranking, start=1):

@@ -15,7 +15,7 @@ from agr.metrics.scoring import by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
-from search.tasks.base import counted, readable
+from search.tasks.base import format_setting, pluralize
 
 if TYPE_CHECKING:
     from search.results.champion import SearchResult
@@ -35,11 +35,11 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
         console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
     best = result.ranking[0]
-    mark, objective = " (leaky)" if leaky else "", best.kind.aim
+    mark, objective = " (leaky)" if leaky else "", best.schema.objective
     console.print(f"\nchampion    {_named(best)}")
     if others := _others(result.ranking):
         console.print(f"            {others}")
-    says = objective.says.removeprefix("val ")
+    says = objective.label.removeprefix("val ")
     console.print(f"validation  {says} {getattr(best.chosen, objective.metric):.4f}{mark}")
     if result.scores is not None:
         low, high = result.scores.balanced_accuracy_ci95
@@ -49,7 +49,7 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
             console.print("ONE GENDER  a model that always answers it would reach 1.0: this says little about it")
         else:
             gap = vars(best.chosen)["val_balanced_accuracy"] - result.scores.balanced_accuracy
-            compared = f"{counted(len(session.finished()), 'trial')} compared on the same validation speakers"
+            compared = f"{pluralize(len(session.finished()), 'trial')} compared on the same validation speakers"
             console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(result.scores.per_speaker)
         if len(parts) > 1:
@@ -73,14 +73,15 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
     table = Table(
-        title=f"best {min(TOP, len(records))} of {counted(len(records), 'trial')}" + (", LEAKY split" if leaky else "")
+        title=f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
+        + (", LEAKY split" if leaky else "")
     )
-    kind = records[0].kind
-    for name in ("rank", *kind.axes, *kind.columns.values()):
+    schema = records[0].schema
+    for name in ("rank", *schema.axes, *schema.columns.values()):
         table.add_column(name.replace("_", " "), justify="right")
     for rank, record in enumerate(records[:TOP], start=1):
-        scores = (f"{getattr(record.chosen, name):.4f}" for name in kind.columns)
-        table.add_row(str(rank), *map(readable, record.named.values()), *scores)
+        scores = (f"{getattr(record.chosen, name):.4f}" for name in schema.columns)
+        table.add_row(str(rank), *map(format_setting, record.named.values()), *scores)
     return table
 
 
@@ -88,11 +89,11 @@ def _others(ranking: Sequence[Record]) -> str:
     """The champion's values of other settings that differ between trials."""
     configs, best = [record.settings.config() for record in ranking], ranking[0]
     names = [n for n in configs[0] if n not in (*best.named, "seed") and len({str(c.get(n)) for c in configs}) > 1]
-    return ", ".join(f"{name} {readable(configs[0][name])}" for name in names)
+    return ", ".join(f"{name} {format_setting(configs[0][name])}" for name in names)
 
 
 def _named(record: Record) -> str:
-    return ", ".join(f"{name} {readable(value)}" for name, value in record.named.items())
+    return ", ".join(f"{name} {format_setting(value)}" for name, value in record.named.items())
 
 
 def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
@@ -112,5 +113,5 @@ def print_interrupted(session: Session, kept: bool) -> None:
     """Print what remains after Ctrl-C. kept: whether the stage store keeps the epochs of unfinished trials."""
     what = "what the others trained is kept, and the same command goes on" if kept else "the others start anew"
     ended = len(session.finished())
-    count = f"{ended} of {counted(session.planned, 'trial')}" if session.planned else counted(ended, "trial")
+    count = f"{ended} of {pluralize(session.planned, 'trial')}" if session.planned else pluralize(ended, "trial")
     print(f"interrupted: {count} finished; {what}")

@@ -7,7 +7,7 @@ The module contains:
     fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each one.
                                     metrics: numbers by name. state: numpy arrays by name, everything that the next
                                     epoch needs. resume: None, or an object with `epoch`, `state` and `history`.
-    AIM = "val_accuracy"            The metric to maximise; "-val_loss" minimises val_loss.
+    OBJECTIVE = "val_accuracy"            The metric to maximise; "-val_loss" minimises val_loss.
     GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
     prefix(config)                  Optional: a tuple with one entry per epoch. The first k entries must determine the
                                     first k epochs: configurations with equal first entries share those epochs.
@@ -225,8 +225,10 @@ def custom_point(path: str, config: Config) -> CustomPoint:
 
 
 def objective_of(path: str) -> Objective:
-    """The objective that AIM names. Raises: SettingsError if it is missing or not a name."""
-    aim = getattr(module_of(path), "AIM", None)
+    """The objective that OBJECTIVE names. Raises: SettingsError if it is missing or not a name."""
+    aim = getattr(module_of(path), "OBJECTIVE", None)
     if not isinstance(aim, str) or not aim.lstrip("-"):
-        raise SettingsError(f'--trainable {path}: AIM {aim!r}; expected a metric, such as AIM = "val_accuracy"')
+        raise SettingsError(
+            f'--trainable {path}: OBJECTIVE {aim!r}; expected a metric, such as OBJECTIVE = "val_accuracy"'
+        )
     return Objective(aim.removeprefix("-"), not aim.startswith("-"), aim.removeprefix("-").replace("_", " "))

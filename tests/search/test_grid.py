@@ -15,9 +15,9 @@ from search.grid import MOST_LOOKUPS, GridStrategy, grid, parse_axes
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import Folded, Voices
+from search.tasks.agr_task import AgrTask, FoldPoint
 from search.tasks.base import distinct_epochs, lineage_of
-from tests.search.parts import made_stage, small_split
+from tests.search.fakes import made_stage, small_split
 
 
 def schedule(epochs: int, lr: float, gamma: float) -> list[float]:
@@ -118,7 +118,7 @@ def test_other_axes_multiply_the_points_and_share_no_epochs() -> None:
 
 def test_folds_share_no_epochs() -> None:
     points = grid((5, 10), (0.1,), (0.1,))
-    assert distinct_epochs([Folded(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
+    assert distinct_epochs([FoldPoint(point, fold) for point in points for fold in (1, 2, 3)]) == 3 * 10
 
 
 @pytest.mark.parametrize("name", ["epochs", "lr", "gamma", "seed", "model", "drop", "Dropout", "augmentation", ""])
@@ -181,13 +181,13 @@ def test_a_seed_out_of_range_is_named(seed: int) -> None:
 # Whether a grid needs training, from its stages
 
 
-def subject() -> Problem:
+def problem() -> Problem:
     data, split = small_split()
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("no result is wanted here")
 
-    return Problem(Voices(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+    return Problem(AgrTask(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
 
 
 def keep(store: StageStore, about: Problem, point: Settings) -> str:
@@ -197,7 +197,7 @@ def keep(store: StageStore, about: Problem, point: Settings) -> str:
 
 
 def test_grid_needs_training_unless_every_final_stage_is_stored(tmp_path: Path) -> None:
-    about, points = subject(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
+    about, points = problem(), grid((1, 2), (0.1, 0.01), (0.5, 0.7))
     store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     assert strategy.needs_training(about, store, "cpu")
     keys = [keep(store, about, point) for point in points]
@@ -209,7 +209,7 @@ def test_grid_needs_training_unless_every_final_stage_is_stored(tmp_path: Path) 
 
 @pytest.mark.parametrize("count", [MOST_LOOKUPS + 1, 10 * MOST_LOOKUPS])
 def test_few_of_many_points_are_looked_up(tmp_path: Path, count: int) -> None:
-    about = subject()
+    about = problem()
     points = [replace(Settings(1, 0.1, 0.5), lr=0.1 / (k + 1)) for k in range(count)]
     store, strategy = StageStore(str(tmp_path)), GridStrategy(points)
     for point in points:

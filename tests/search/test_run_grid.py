@@ -28,7 +28,7 @@ from agr.training.settings import Settings
 from search import run_grid
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
-from search.problems.agr_models import varied
+from search.problems.agr_models import with_augmentation
 from search.runtime.cluster import Allocation
 from search.session.session import Session
 from search.tasks.base import distinct_epochs
@@ -134,7 +134,7 @@ def history(folder: Path, run: Run, metric: str) -> list[tuple[int, float]]:
 
 def searched(points: tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]], data: ImageSet) -> list[Settings]:
     """The points as a search trains them, on varied clips."""
-    return list(varied(grid(*points), DEFAULT, data))
+    return list(with_augmentation(grid(*points), DEFAULT, data))
 
 
 def reference(data: ImageSet, settings: list[Settings]) -> dict[tuple[int, float, float], tuple[Epoch, ...]]:
@@ -663,7 +663,7 @@ def test_wrong_usage_in_a_process_of_its_own(tmp_path: Path, voice_root: Path) -
 def test_settings_are_params_of_a_trial(first: Done, data: ImageSet) -> None:
     (trial, *_) = children(first.folder, searches(first.folder)[0])
     epochs, lr, gamma = point(trial)
-    (settings,) = varied([Settings(epochs, lr, gamma)], DEFAULT, data)
+    (settings,) = with_augmentation([Settings(epochs, lr, gamma)], DEFAULT, data)
     assert settings.augmentation == DEFAULT != NONE
     assert trial.data.params == {key: str(value) for key, value in asdict(settings).items()}
 

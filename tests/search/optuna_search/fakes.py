@@ -21,11 +21,11 @@ from search.problems.problem import Problem
 from search.session.session import Session
 from search.stages.leases import Leaseholder
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import VOICES, AgrPoint, Voices
-from search.tasks.base import ACCURACY, Kind, Point
-from tests.search.parts import FakeTracker, epoch, made_stage, small_split
+from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
+from search.tasks.base import ACCURACY, Point, TrialSchema
+from tests.search.fakes import FakeTracker, epoch, made_stage, small_split
 
-OPTUNA_SCHEMA = replace(VOICES, best_epoch=True, prunes=True)
+OPTUNA_SCHEMA = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
 SPACE = Space({"epochs": Range(2, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
 BASE = {"seed": 0, "batch_size": 32, "model": "cnn"}
 
@@ -46,16 +46,16 @@ def forbidden(*_: object, **__: object) -> Any:
     raise AssertionError("neither Ray nor a result is wanted here")
 
 
-def arena(folder: Path, kind: Kind[AgrPoint] = OPTUNA_SCHEMA) -> SearchContext:
-    """An arena of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
+def context(folder: Path, kind: TrialSchema[AgrPoint] = OPTUNA_SCHEMA) -> SearchContext:
+    """An context of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
     data, split = small_split()
     tracker, store = FakeTrackerWithTrials(), StageStore(str(folder))
     session = Session("search", cast(Outbox, tracker), tracker.start_run("search", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
-    task = Voices(data, split, inner(data, split, 2), kind)
-    subject = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
+    task = AgrTask(data, split, inner(data, split, 2), kind)
+    problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
     plan = plan_of(run_optuna.parse([]), "search/run_optuna.py")
-    return SearchContext(plan, subject, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
+    return SearchContext(plan, problem, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
 
 
 def keep(where: SearchContext, point: Point, scores: Sequence[float], **metrics: float) -> None:
@@ -90,4 +90,4 @@ def strategy(storage: Path | str, epochs: int | None = 20, **others: Any) -> Opt
 
 def ask_tell(made: OptunaStrategy, where: SearchContext) -> AskTell:
     """The ask-and-tell that a strategy makes."""
-    return made.ask_tell(where, made.study(where.subject))
+    return made.ask_tell(where, made.study(where.problem))

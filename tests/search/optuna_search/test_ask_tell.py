@@ -17,13 +17,13 @@ from agr.errors import AgrError, SettingsError
 from search.optuna_search.ask_tell import MOST_FAILED, MOST_KNOWN, AskTell, Budget, StudyTrial, affordable, cost
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.space import Space
-from search.tasks.agr_task import VOICES, settled
+from search.tasks.agr_task import AGR_SCHEMA, agr_point
 from search.tasks.base import Objective, Point
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
 
 SPACE = Space({"epochs": Range(1, 6), "lr": Range(0.001, 0.1, log=True)}, {"gamma": 0.5})
-KIND = replace(VOICES, best_epoch=True, prunes=True)
-LOSS = replace(KIND, aim=Objective("val_loss", False, "val loss"))
+KIND = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
+LOSS = replace(KIND, objective=Objective("val_loss", False, "val loss"))
 FOUR = Space({"epochs": Choices((4,))}, {"gamma": 0.5, "lr": 0.01})
 
 
@@ -31,24 +31,24 @@ def made(
     epochs: int | None = None,
     folds: int = 0,
     space: Space = SPACE,
-    kind: Any = KIND,
+    schema: Any = KIND,
     objectives: int = 1,
     **time: float,
 ) -> AskTell:
     """An ask-and-tell of a study in memory; of two objectives the second is the calibration error, to be low."""
     low = StudyDirection.MINIMIZE
-    first = StudyDirection.MAXIMIZE if kind.aim.highest else low
+    first = StudyDirection.MAXIMIZE if schema.objective.highest else low
     study = optuna.create_study(directions=[first, low][:objectives], sampler=optuna.samplers.RandomSampler(seed=1))
 
     def expand(config: Mapping[str, Any]) -> tuple[Point, ...]:
         parts = [{"fold": fold} for fold in range(1, folds + 1)] or [{}]
-        return tuple(settled(dict(config) | part) for part in parts)
+        return tuple(agr_point(dict(config) | part) for part in parts)
 
     def values(config: Mapping[str, Any], histories: Sequence[Any]) -> list[float]:
-        metrics = (kind.aim.metric, "val_ece")[:objectives]
+        metrics = (schema.objective.metric, "val_ece")[:objectives]
         return [float(np.mean([getattr(each, metric) for each in histories])) for metric in metrics]
 
-    return AskTell(study, space, expand, Budget(epochs, **time), kind, values)
+    return AskTell(study, space, expand, Budget(epochs, **time), schema, values)
 
 
 def ask(ask_tell: AskTell) -> StudyTrial:
@@ -231,7 +231,7 @@ def test_finished_trial_is_scored_by_its_best_epoch() -> None:
 
 
 def test_lowest_value_of_a_minimised_metric_counts() -> None:
-    ask_tell = made(space=FOUR, kind=LOSS)
+    ask_tell = made(space=FOUR, schema=LOSS)
     give(ask_tell, ask(ask_tell), val_loss=[0.8, 0.3, 0.4, 0.5])
     trial = told(ask_tell)
     assert (trial.value, trial.user_attrs["chosen"], trial.user_attrs["score"]) == (0.3, 2, -0.3)

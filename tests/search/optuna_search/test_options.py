@@ -21,26 +21,26 @@ from search.optuna_search.space import DEFAULT, known_settings
 from search.optuna_search.strategy import OptunaStrategy
 from search.problems import agr_models
 from search.problems.problem import Problem
-from search.tasks.agr_task import Voices
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import ACCURACY
-from tests.search.optuna_search.fakes import arena
-from tests.search.parts import small_split
+from tests.search.fakes import small_split
+from tests.search.optuna_search.fakes import context
 
 
 def made(where: Path | None) -> Problem:
     """Small images."""
     assert where is not None
-    return arena(where).subject
+    return context(where).problem
 
 
-def strategy(*arguments: str, subject: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
-    """The strategy that a command line asks for, on small images unless a subject is given."""
+def strategy(*arguments: str, problem: Problem | None = None, where: Path | None = None) -> OptunaStrategy:
+    """The strategy that a command line asks for, on small images unless a problem is given."""
     options = run_optuna.parse(arguments)
     wanted = objectives.parse(options.objective or ["balanced_accuracy"])
-    subject = subject or made(where)
-    assert isinstance(subject.task, Voices)
+    problem = problem or made(where)
+    assert isinstance(problem.task, AgrTask)
     return optuna_options.agr_strategy(
-        options, optuna_options.space_of(options.space), wanted, subject, subject.task.data
+        options, optuna_options.space_of(options.space), wanted, problem, problem.task.data
     )
 
 
@@ -54,8 +54,8 @@ def file(folder: Path, text: str) -> str:
 def varied(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Problem:
     """Clips that can be augmented."""
     data: ImageSet = load(voice_root)
-    subject = arena(tmp_path_factory.mktemp("stages")).subject
-    return replace(subject, task=Voices(data, make(data)))
+    problem = context(tmp_path_factory.mktemp("stages")).problem
+    return replace(problem, task=AgrTask(data, make(data)))
 
 
 # Usual answers
@@ -115,7 +115,7 @@ def test_folds_and_several_objectives_have_no_scheduler_by_default(arguments: li
 
 
 def test_every_setting_is_varied_fixed_or_default(varied: Problem) -> None:
-    made = strategy(subject=varied)
+    made = strategy(problem=varied)
     names = [*made.space.varied, *made.space.fixed, *made.base]
     assert sorted(names) == sorted([*known_settings(), "seed"])
     (point,) = made.expand(varied)(made.first)
@@ -126,10 +126,10 @@ def test_every_setting_is_varied_fixed_or_default(varied: Problem) -> None:
 
 
 def test_default_grid_lies_in_the_default_space(varied: Problem, tmp_path: Path) -> None:
-    for subject in (varied, made(tmp_path)):
-        asked = strategy(subject=subject)
-        assert isinstance(subject.task, Voices)
-        points = agr_models.with_augmentation(grid.grid(), Augmentation(), subject.task.data)
+    for problem in (varied, made(tmp_path)):
+        asked = strategy(problem=problem)
+        assert isinstance(problem.task, AgrTask)
+        points = agr_models.with_augmentation(grid.grid(), Augmentation(), problem.task.data)
         assert {tuple(warm_start.mismatches(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 
@@ -203,9 +203,9 @@ def test_first_trial_has_the_nearest_values_to_the_defaults(item: Any, usual: An
 
 
 def test_trials_are_named_by_epochs_and_the_first_varied_settings() -> None:
-    kind = optuna_options.kind_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
-    assert kind.axes == ("epochs", "lr", "gamma", "weight_decay")
-    assert (kind.aim.metric, kind.best_epoch, kind.prunes) == ("val_loss", True, True)
+    schema = optuna_options.schema_of(optuna_options.space_of(None), [objectives.OBJECTIVES["loss"]])
+    assert schema.axes == ("epochs", "lr", "gamma", "weight_decay")
+    assert (schema.objective.metric, schema.best_epoch, schema.prunes) == ("val_loss", True, True)
 
 
 # The script, up to where Ray would begin
@@ -221,5 +221,5 @@ def test_printed_space_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFi
 def test_small_images_can_be_searched(tmp_path: Path) -> None:
     data, split = small_split()
     made = strategy("--score-folds", "2", where=tmp_path)
-    points = made.expand(arena(tmp_path).subject)(made.first)
-    assert (len(points), data.evidence, len(split.test) > 0) == (2, None, True)
+    points = made.expand(context(tmp_path).problem)(made.first)
+    assert (len(points), data.features, len(split.test) > 0) == (2, None, True)

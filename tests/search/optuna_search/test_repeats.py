@@ -13,8 +13,8 @@ from search.driver.context import SearchContext
 from search.optuna_search.repeats import SEEDS, Repeats, distinct, repeat, with_seed
 from search.session.session import Record
 from search.tasks.base import EpochMetrics
-from tests.search.optuna_search.fakes import OPTUNA_SCHEMA, arena, keep
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
+from tests.search.optuna_search.fakes import OPTUNA_SCHEMA, context, keep
 
 POINT = Settings(epochs=4, lr=0.01, gamma=0.5)
 
@@ -57,7 +57,7 @@ def test_records_with_equal_epochs_are_repeated_once() -> None:
 
 
 def test_lucky_point_ranks_below_a_steady_one(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     lucky, steady = record(POINT, 0.5, 0.95), record(replace(POINT, lr=0.02), 0.9, 0.2)
     rest = record(replace(POINT, lr=0.03), 0.85)
     again(where, lucky, 0.6, 0.7)
@@ -70,7 +70,7 @@ def test_lucky_point_ranks_below_a_steady_one(tmp_path: Path) -> None:
 
 
 def test_repeat_count_is_at_most_the_ranking(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     only = record(POINT, 0.9)
     again(where, only, 0.8, 0.7)
     found, ranking = repeat(where, [only], 5)

@@ -12,7 +12,7 @@ from agr.training.augmentation import DEFAULT as STRENGTHS
 from agr.training.settings import Settings
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.space import DEFAULT, Space, known_settings, parse
-from search.tasks.agr_task import settled
+from search.tasks.agr_task import agr_point
 
 KNOWN = {"epochs": int, "lr": 0.001, "gamma": float, "batch_size": 32, "model": "cnn", "flip": False, "other": None}
 TEXT = """\
@@ -209,7 +209,7 @@ def test_edges_reach_both_ends_of_every_range() -> None:
 
 def test_default_space_is_valid_for_training() -> None:
     space = parse(DEFAULT, "default", known_settings())
-    settings = [settled(edge) for edge in space.edges()]
+    settings = [agr_point(edge) for edge in space.edges()]
     assert {item.epochs for item in settings} == {5, 20}
     assert "seed" not in known_settings()
     assert space.distributions().keys() <= {item.name for item in fields(Settings)}

@@ -21,19 +21,19 @@ from search.optuna_search.searcher import scheduler
 from search.optuna_search.space import Space
 from search.optuna_search.strategy import OptunaStrategy, best_over_folds, with_stored_champion
 from search.session.session import Record
-from search.tasks.agr_task import Folded, settled
+from search.tasks.agr_task import FoldPoint, agr_point
 from search.tasks.base import EpochMetrics
+from tests.search.fakes import epoch
 from tests.search.optuna_search.fakes import (
     BASE,
     OPTUNA_SCHEMA,
     SPACE,
     FakeTrackerWithTrials,
-    arena,
     ask_tell,
+    context,
     keep,
     strategy,
 )
-from tests.search.parts import epoch
 
 BOTH = (objectives.OBJECTIVES["balanced_accuracy"], objectives.OBJECTIVES["calibration"])
 
@@ -83,7 +83,7 @@ def test_scheduler_does_not_prune_finished_trials(name: str) -> None:
 
 
 def test_equal_searches_share_a_study(tmp_path: Path) -> None:
-    where, other = arena(tmp_path / "a").subject, arena(tmp_path / "b").subject
+    where, other = context(tmp_path / "a").problem, context(tmp_path / "b").problem
     first = strategy(tmp_path / "journal").study(where).study_name
     assert strategy(tmp_path / "journal", epochs=500, repeat_best=3, warm_start=False).study(where).study_name == first
     changed = [
@@ -102,7 +102,7 @@ def test_equal_searches_share_a_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "random", "nsga2"])
 def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path, name: str) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     book = ask_tell(strategy(tmp_path / "journal", epochs=None, sampler=name), where)
     for turn in range(8):
         asked = book.ask()
@@ -115,7 +115,7 @@ def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path
 
 
 def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
-    where = arena(tmp_path / "stages").subject
+    where = context(tmp_path / "stages").problem
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = strategy(url).study(where)
     study.enqueue_trial({"lr": 0.01})
@@ -179,7 +179,7 @@ def test_several_objectives_rank_folds_too() -> None:
 
 def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *scores: Sequence[float]) -> None:
     """A trial of the study, one fold after another, its stages stored."""
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     study.enqueue_trial(params)
     book = ask_tell(made, where)
     asked = book.ask()
@@ -192,7 +192,7 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
 
 
 def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path) -> None:
-    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=5)
+    where, made = context(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=5)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.9, 0.6))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.7, 0.8))
     ranking = made.train(where)
@@ -209,20 +209,20 @@ def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path
 def test_the_best_over_folds_is_trained_on_the_searchs_own_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where, made = arena(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=10, folds=2)
+    where, made = context(tmp_path / "stages"), strategy(tmp_path / "journal", epochs=10, folds=2)
     ended(where, made, {"epochs": 3, "lr": 0.01}, (0.5, 0.6, 0.9), (0.5, 0.8, 0.1))
     ended(where, made, {"epochs": 2, "lr": 0.02}, (0.5, 0.6), (0.6, 0.6))
-    champion = settled(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
+    champion = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 2, "lr": 0.01})
     keep(where, champion, (0.4, 0.3))  # so that it need not be trained here
     ranking = made.train(where)
     assert [(record.settings, record.chosen.epoch) for record in ranking] == [(champion, 2)]
-    assert not any(isinstance(record.settings, Folded) for record in ranking)
+    assert not any(isinstance(record.settings, FoldPoint) for record in ranking)
     assert "best mean over 2 folds: val balanced accuracy 0.7000\n" in capsys.readouterr().out
 
 
 def test_champion_without_a_stage_is_trained_again(tmp_path: Path) -> None:
-    where = arena(tmp_path / "stages")
-    point = settled(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
+    where = context(tmp_path / "stages")
+    point = agr_point(BASE | dict(SPACE.fixed) | {"epochs": 4, "lr": 0.01})
     history: list[EpochMetrics] = [
         epoch(number, val_balanced_accuracy=score) for number, score in enumerate((0.5, 0.9, 0.6), start=1)
     ]

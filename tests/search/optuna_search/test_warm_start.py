@@ -22,10 +22,10 @@ from search.optuna_search import warm_start
 from search.optuna_search.ranges import Range
 from search.optuna_search.space import Space, known_settings
 from search.session.session import FINISHED
-from search.tasks.agr_task import settled
+from search.tasks.agr_task import agr_point
 from search.tasks.base import ACCURACY, Objective
-from tests.search.optuna_search.fakes import BASE, SPACE, FakeTrackerWithTrials, arena, ask_tell, keep, strategy
-from tests.search.parts import epoch
+from tests.search.fakes import epoch
+from tests.search.optuna_search.fakes import BASE, SPACE, FakeTrackerWithTrials, ask_tell, context, keep, strategy
 
 PARAMS = {"epochs": 5, "lr": 0.01, "gamma": 0.5, "seed": 0, "batch_size": 32, "model": "cnn", "dropout": 0.0}
 SCORED = {"val_balanced_accuracy": 0.8, "val_loss": 0.5}
@@ -119,7 +119,7 @@ def test_repeated_runs_of_one_search_are_added_once() -> None:
 
 
 def test_trials_of_the_study_itself_are_not_added(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     book = ask_tell(strategy(tmp_path / "journal"), where)
     asked = book.ask()
     assert asked is not None
@@ -141,14 +141,14 @@ def test_a_trainables_settings_have_its_own_types() -> None:
 def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = strategy(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(), run({"val_balanced_accuracy": 0.9}, "s", lr=0.02)]
     made.begin(where, study, 0)
-    tags = {name: where.subject.tags[name] for name in ("data_digest", "split_digest", "recipe")}
+    tags = {name: where.problem.tags[name] for name in ("data_digest", "split_digest", "recipe")}
     assert tracker.asked_for == [tags]
     known, first = capsys.readouterr().out.splitlines()
     assert known == "known: 2 finished trials of earlier searches on this data and split"
@@ -158,9 +158,9 @@ def test_only_searches_of_the_same_data_split_and_recipe_are_looked_for(
 
 
 def test_message_names_settings_that_keep_all_trials_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = strategy(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run(lr=0.3), run(SCORED, "s", gamma=0.9), run(SCORED, "t", lr=0.4)]
@@ -175,9 +175,9 @@ def test_message_names_settings_that_keep_all_trials_out(tmp_path: Path, capsys:
     "others", [{"warm_start": False}, {"folds": 2}, {"objectives": (ACCURACY, Objective("val_ece", False, ""))}]
 )
 def test_first_trial_without_warm_start_has_the_defaults(tmp_path: Path, others: dict[str, Any]) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = strategy(tmp_path / "journal", **others)
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     tracker = where.session.tracker
     assert isinstance(tracker, FakeTrackerWithTrials)
     tracker.found = [run()]
@@ -186,9 +186,9 @@ def test_first_trial_without_warm_start_has_the_defaults(tmp_path: Path, others:
 
 
 def test_continued_study_enqueues_no_first_trial(tmp_path: Path) -> None:
-    where = arena(tmp_path)
+    where = context(tmp_path)
     made = strategy(tmp_path / "journal")
-    study = made.study(where.subject)
+    study = made.study(where.problem)
     made.begin(where, study, 3)
     assert study.trials == []
 
@@ -230,9 +230,9 @@ def recall(where: SearchContext, journal: Path) -> Any:
 def test_ended_trials_are_replayed_and_their_epochs_stay_spent(
     tmp_path: Path, scores: Sequence[float], dead: str
 ) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, scores[:2], end=True)
-    keep(where, settled(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
+    keep(where, agr_point(BASE | dict(SPACE.fixed) | params | {"epochs": len(scores)}), scores)  # another went further
     book = recall(where, tmp_path / "journal")
     (record,) = where.session.records.values()
     assert (record.status, len(record.history), record.score) == (FINISHED, 2, 0.9)
@@ -240,14 +240,14 @@ def test_ended_trials_are_replayed_and_their_epochs_stay_spent(
 
 
 def test_ended_trial_without_stages_is_skipped(tmp_path: Path, dead: str) -> None:
-    begin(arena(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
-    where = arena(tmp_path / "others")
+    begin(context(tmp_path / "stages"), tmp_path / "journal", dead, (0.5, 0.9), end=True)
+    where = context(tmp_path / "others")
     assert recall(where, tmp_path / "journal").spent == 2
     assert where.session.records == {}
 
 
 def test_running_trial_of_a_dead_driver_is_enqueued_again(tmp_path: Path, dead: str) -> None:
-    where = arena(tmp_path / "stages")
+    where = context(tmp_path / "stages")
     params = begin(where, tmp_path / "journal", dead, (0.5,), end=False)
     book = recall(where, tmp_path / "journal")
     assert (book.spent, [trial.state for trial in book.study.trials]) == (1, [TrialState.FAIL, TrialState.WAITING])
@@ -257,15 +257,15 @@ def test_running_trial_of_a_dead_driver_is_enqueued_again(tmp_path: Path, dead: 
 def test_running_trial_of_a_living_driver_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         living = f"{socket.gethostname()}:{other.pid}"
-        begin(arena(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
-        book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
+        begin(context(tmp_path / "stages"), tmp_path / "journal", living, (0.5,), end=False)
+        book = recall(context(tmp_path / "stages"), tmp_path / "journal")
         assert [trial.state for trial in book.study.trials] == [TrialState.RUNNING]
         other.communicate(b"\n")
 
 
 def test_running_trial_of_a_driver_with_this_process_id_is_enqueued_again(tmp_path: Path) -> None:
-    begin(arena(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
-    book = recall(arena(tmp_path / "stages"), tmp_path / "journal")
+    begin(context(tmp_path / "stages"), tmp_path / "journal", processes.driver(), (0.5,), end=False)
+    book = recall(context(tmp_path / "stages"), tmp_path / "journal")
     assert [trial.state for trial in book.study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -275,5 +275,5 @@ def test_running_trial_of_a_driver_with_this_process_id_is_enqueued_again(tmp_pa
 def test_space_with_values_that_the_task_refuses_is_an_error() -> None:
     space = Space({"epochs": Range(2, 6), "lr": Range(0.01, 20.0)}, {"gamma": 0.5})
     with pytest.raises(SettingsError, match=r"--space: lr 20.0: expected above 0.0 to 10.0"):
-        warm_start.check_space(space, lambda config: (settled(config),))
-    warm_start.check_space(SPACE, lambda config: (settled(config),))
+        warm_start.check_space(space, lambda config: (agr_point(config),))
+    warm_start.check_space(SPACE, lambda config: (agr_point(config),))

@@ -12,7 +12,7 @@ from agr.training.settings import Settings
 from search.results.champion import SearchResult
 from search.results.report import _others, next_commands
 from search.session.session import Record
-from search.tasks.agr_task import VOICES
+from search.tasks.agr_task import AGR_SCHEMA
 
 NOTHING = SearchResult([], None, None, "", "")
 BEST = SearchResult([], None, 3, "best", "")
@@ -68,7 +68,7 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
 
 
 def test_champion_line_names_other_settings_that_differ() -> None:
-    axes = replace(VOICES, axes=("epochs", "lr"))
+    axes = replace(AGR_SCHEMA, axes=("epochs", "lr"))
     settings = Settings(9, 0.01, 0.3, batch_size=64, dropout=0.25), Settings(9, 0.02, 0.3, batch_size=16, seed=1)
     ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
     assert _others(ranking) == "batch_size 64, dropout 0.25"

@@ -21,7 +21,7 @@ from agr.recipes.mfcc import MFCC
 from agr.training.loop import fit
 from agr.training.settings import Settings
 from search.stages.store import CHECKSUM, Lineage, Stage, StageStore
-from tests.search.fakes import bits, made_stage, same, small_images, small_split
+from tests.search.fakes import bits, made_stage, same_stage, small_images, small_split
 
 KEY = "ab" * 32
 BASE = Settings(epochs=6, lr=0.01, gamma=0.5)
@@ -55,7 +55,7 @@ def test_a_stage_is_read_to_the_bit_as_it_was_written(store: StageStore) -> None
     store.put(KEY, stage)
     back = store.get(KEY)
     assert back is not None
-    assert same(back, stage)
+    assert same_stage(back, stage)
     assert names(store) == [f"ab/{KEY}.stage"]
 
 
@@ -77,7 +77,7 @@ def test_a_second_put_replaces_the_first(store: StageStore) -> None:
     store.put(KEY, made_stage(epochs=4, seed=1))
     back = store.get(KEY)
     assert back is not None
-    assert same(back, made_stage(epochs=4, seed=1))
+    assert same_stage(back, made_stage(epochs=4, seed=1))
 
 
 def test_a_missing_stage_is_none(store: StageStore) -> None:
@@ -398,7 +398,7 @@ def test_writers_of_one_stage_in_several_processes_never_tear_it(tmp_path: Path)
     while any(process.poll() is None for process in writers):
         found = store.get(KEY)
         assert found is not None or not seen, "a stage that was there came back as damaged"
-        assert found is None or any(same(found, stage) for stage in stages)
+        assert found is None or any(same_stage(found, stage) for stage in stages)
         seen = found is not None
     assert [process.wait() for process in writers] == [0, 0, 0]
     assert seen

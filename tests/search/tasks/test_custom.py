@@ -31,7 +31,7 @@ from tests.search.fakes import FakeTracker, bits
 DIGITS = "examples.digits:fit"
 BODY = """
 import numpy as np
-AIM = "val_accuracy"
+OBJECTIVE = "val_accuracy"
 GRID = {"epochs": [3], "lr": [0.1], "name": ["a", "b"]}
 SPACE = "epochs = {low = 1, high = 3}"
 """
@@ -107,21 +107,21 @@ def test_a_missing_function_is_named(write: Write) -> None:
     assert message(lambda: function_of(path)) == f"--trainable {path}: no function fit in it; expected fit(...)"
 
 
-@pytest.mark.parametrize("aim", ["", "AIM = 3", "AIM = ''", "AIM = '-'", "AIM = None"])
+@pytest.mark.parametrize("aim", ["", "OBJECTIVE = 3", "OBJECTIVE = ''", "OBJECTIVE = '-'", "OBJECTIVE = None"])
 def test_a_module_without_an_objective_is_refused(write: Write, aim: str) -> None:
     path = write(f"{aim}\nGRID = {{'epochs': [1]}}\n", FIT)
-    assert message(lambda: custom.problem(path)).startswith(f"--trainable {path}: AIM ")
+    assert message(lambda: custom.problem(path)).startswith(f"--trainable {path}: OBJECTIVE ")
 
 
 def test_an_objective_with_a_minus_is_minimised(write: Write) -> None:
-    low = objective_of(write("AIM = '-val_loss'"))
+    low = objective_of(write("OBJECTIVE = '-val_loss'"))
     assert (low.metric, low.highest, low.label) == ("val_loss", False, "val loss")
-    assert objective_of(write("AIM = 'val_accuracy'")).highest
+    assert objective_of(write("OBJECTIVE = 'val_accuracy'")).highest
 
 
 @pytest.mark.parametrize("grid", ["", "GRID = [1]", "GRID = {'lr': [1]}", "GRID = {'epochs': []}", "GRID = {}"])
 def test_a_module_without_a_grid_with_epochs_is_refused(write: Write, grid: str) -> None:
-    path = write(f"AIM = 'a'\n{grid}\n", FIT)
+    path = write(f"OBJECTIVE = 'a'\n{grid}\n", FIT)
     found = message(lambda: custom.grid_of(path))
     assert found.startswith(f"--trainable {path}: GRID ")
     assert found.endswith("; expected lists of values by name, epochs among them")
@@ -140,16 +140,16 @@ def test_given_axes_replace_those_of_the_grid(write: Write) -> None:
 def test_without_a_space_one_must_be_given(write: Write, tmp_path: Path) -> None:
     path = write(BODY.replace("SPACE", "PLACE"), FIT)
     options = argparse.Namespace(**vars(run_optuna.parse([])) | {"trainable": path})
-    assert message(lambda: optuna_options.custom(options)) == (
+    assert message(lambda: optuna_options.custom_search(options)) == (
         f"--trainable {path}: no SPACE in it; expected one, or --space FILE"
     )
     (tmp_path / "space.toml").write_text("epochs = {low = 1, high = 4}\nname = {choices = ['a', 'c']}\n")
     options.space = tmp_path / "space.toml"
-    problem, hunt = optuna_options.custom(options)
+    problem, hunt = optuna_options.custom_search(options)
     assert (hunt.most_epochs, dict(hunt.base), dict(hunt.first)) == (4, {"lr": 0.1}, {"epochs": 3, "name": "a"})
     assert problem.task.schema.axes == ("epochs", "name")
     options.space.write_text("depth = {low = 1, high = 4}\n")
-    assert message(lambda: optuna_options.custom(options)) == (
+    assert message(lambda: optuna_options.custom_search(options)) == (
         f"{options.space}, line 1: depth: unknown name; expected one of epochs, lr, name"
     )
 
