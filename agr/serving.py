@@ -54,14 +54,14 @@ class Served:
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if isinstance(y, np.ndarray)]
-        heard = predictor.hear(good, self._bundle) if good else None
+        heard = predictor.predict(good, self._bundle) if good else None
         rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
         return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 
     def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
         """Samples, or the row of a clip that has none to judge."""
         try:
-            return audio.load(_sound(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
+            return audio.load(_sound(value), self._bundle.info.recipe.sample_rate, name=COLUMN)
         except SilentAudio:
             return _WITHOUT_SPEECH
         except (AudioError, ValueError, TypeError) as error:

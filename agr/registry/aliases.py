@@ -21,18 +21,18 @@ from contextlib import contextmanager
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from agr.registry.mlflow_env import ALREADY_THERE, GONE, NOT_THERE
+from agr.registry.mlflow_env import ALREADY_EXISTS, DOES_NOT_EXIST, NOT_FOUND
 
 LEASE_SECONDS, POLL_SECONDS = 30.0, 0.2
 OWNER = "owner"
 
 
-def pointed_at(client: MlflowClient, model: str, alias: str) -> int | None:
+def version_of_alias(client: MlflowClient, model: str, alias: str) -> int | None:
     """The number of the version that an alias of a registered model names, None if there is no such alias."""
     try:
         return int(client.get_model_version_by_alias(model, alias).version)
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise
         return None
 
@@ -41,7 +41,7 @@ def compare_and_set(client: MlflowClient, model: str, alias: str, expected: int 
     """Point an alias at a version if it names the expected one (None: none at all); returns whether it does now."""
     lock = f"{model}.{alias}.moving"
     with _locked(client, lock) as owner:
-        now = pointed_at(client, model, alias)
+        now = version_of_alias(client, model, alias)
         if now == version:  # a call that is repeated, for its answer was lost
             return True
         if now != expected or _owner(client, lock) != owner:
@@ -71,7 +71,10 @@ def _create(client: MlflowClient, lock: str, own: str) -> bool:
     try:
         client.create_registered_model(lock, {OWNER: own}, "A lock that AGR holds for a moment.")
     except MlflowException as error:
-        if error.error_code not in (ALREADY_THERE, GONE):  # MLflow asks for what it met, which may be gone by then
+        if error.error_code not in (
+            ALREADY_EXISTS,
+            DOES_NOT_EXIST,
+        ):  # MLflow asks for what it met, which may be gone by then
             raise
         return _owner(client, lock) == own  # a request that was sent twice
     return True
@@ -81,7 +84,7 @@ def _owner(client: MlflowClient, lock: str) -> str:
     try:
         return str(client.get_registered_model(lock).tags.get(OWNER, "?"))
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise
         return ""
 
@@ -90,5 +93,5 @@ def _delete(client: MlflowClient, lock: str) -> None:
     try:
         client.delete_registered_model(lock)
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise

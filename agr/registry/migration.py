@@ -20,9 +20,9 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 
 FROM, DONE = "agr.migrated_from", "agr.migrated_at"
-MOVED, AGAIN, THERE = "moved", "sent again that had arrived in part", "there already"
+MOVED, RESENT, THERE = "moved", "sent again that had arrived in part", "there already"
 ITEMS_A_BATCH = 100  # as many params or tags as MLflow takes at once
-KINDS = ("experiments", "runs", "params", "metric points", "artifacts", "models", "versions", "aliases")
+CONTENTS = ("experiments", "runs", "params", "metric points", "artifacts", "models", "versions", "aliases")
 
 
 class Migration:
@@ -39,7 +39,7 @@ class Migration:
         self._versions: dict[tuple[str, int], int] = {}  # name and number in the source to the number in the target
         self.counts: Counter[tuple[str, str]] = Counter()
         self.notes: list[str] = []
-        self.left: list[str] = []
+        self.left_behind: list[str] = []
 
     def run(self) -> None:
         """Move it all: runs with their files, then versions, and when those are whole the aliases."""
@@ -71,7 +71,7 @@ class Migration:
         for run in _pages(partial(self._source.search_runs, [old])):
             known = there.get(run.info.run_id)
             whole = known is not None and DONE in known.data.tags
-            self.counts["runs", THERE if whole else AGAIN if known else MOVED] += 1
+            self.counts["runs", THERE if whole else RESENT if known else MOVED] += 1
             if known is None:
                 tags = {FROM: run.info.run_id}
                 known = self._target.create_run(new, run.info.start_time, tags, run.info.run_name)
@@ -128,7 +128,7 @@ class Migration:
         found = _pages(partial(self._source.search_model_versions, f"name = '{name}'"))
         for number, version in sorted((int(version.version), version) for version in found):
             if version.run_id not in self._runs or not version.source.startswith(f"runs:/{version.run_id}/"):
-                self.left.append(f"{name} version {number}: {version.source} belongs to no run that is moved")
+                self.left_behind.append(f"{name} version {number}: {version.source} belongs to no run that is moved")
                 continue
             before = ours.get(f"{version.run_id}/{number}")
             self.counts["versions", THERE if before else MOVED] += 1
@@ -156,7 +156,7 @@ class Migration:
         for alias, number in self._source.get_registered_model(name).aliases.items():
             wanted, now = self._versions.get((name, int(number))), int(there.get(alias, 0))
             if wanted is None:
-                self.left.append(f"{name}@{alias}: its version {number} is not moved")
+                self.left_behind.append(f"{name}@{alias}: its version {number} is not moved")
             elif now == wanted:
                 self.counts["aliases", THERE] += 1
             elif now and not self._overwrite:

@@ -30,11 +30,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # not answer hold
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 from sqlalchemy.exc import SQLAlchemyError
 
-ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
-GONE = "RESOURCE_DOES_NOT_EXIST"
-NOT_THERE = (GONE, "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+DOES_NOT_EXIST = "RESOURCE_DOES_NOT_EXIST"
+NOT_FOUND = (DOES_NOT_EXIST, "INVALID_PARAMETER_VALUE")  # how MLflow says that there is no such alias
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a database without its driver
-REFUSALS = (*NOT_THERE, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
+REFUSALS = (*NOT_FOUND, "RESOURCE_ALREADY_EXISTS")  # asking again would change nothing
 LOCAL_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
@@ -45,14 +45,14 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, SQLAlchemyError | OSError) and not isinstance(error, LOCAL_FAULTS)
 
 
-def first_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of its message, without a full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def root_cause(error: BaseException) -> str:
     """What the operating system says, however deep inside MLflow's error it stands; else the first line."""
-    says, inner = first_line(error), error
+    says, inner = one_line(error), error
     while (below := inner.__cause__ or inner.__context__) is not None:
         inner = below
         if isinstance(inner, OSError) and inner.strerror:

@@ -52,7 +52,7 @@ def files(mlflow: str) -> dict[str, str]:
     return {name: text.format(**versions) for name, text in _FILES.items()}
 
 
-def _save_model(folder: Path, path: Path) -> None:
+def save_model(folder: Path, path: Path) -> None:
     """An MLflow model of a bundle: MLflow loads it with agr.serving, which reads safetensors and JSON only.
 
     The files are those of `mlflow.pyfunc.save_model`, which takes 0.3 s to look through all installed packages.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow, which it tells to be quiet
 
 # isort: split
 import mlflow.artifacts
 from mlflow import MlflowClient
 
 from agr.errors import ModelError
-from agr.registry.uri import DIGEST_TAG, Found, StoreUri, normalise
+from agr.registry.uri import DIGEST_TAG, ModelLocation, StoreUri, normalise
 
 
-def download(uri: str, tracking_uri: StoreUri | str) -> Found:
+def download(uri: str, tracking_uri: StoreUri | str) -> ModelLocation:
     """The files behind `models:/...` or `runs:/...`.
 
     Raises: ModelError if there is no such model.
@@ -29,8 +29,8 @@ def download(uri: str, tracking_uri: StoreUri | str) -> Found:
             digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
         folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.whole)
     except STORE_ERRORS as error:
-        raise ModelError(f"{uri}: {store.hide(first_line(error))}; expected a model in {store}") from None
-    return Found(Path(folder), name, version, digest)
+        raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
+    return ModelLocation(Path(folder), name, version, digest)
 
 
 def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:

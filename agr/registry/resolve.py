@@ -19,10 +19,10 @@ from pathlib import Path
 
 from agr.common.files import tree_digest
 from agr.errors import ModelError
-from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, Found, StoreUri, normalise
+from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, ModelLocation, StoreUri, normalise
 
 
-def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
+def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocation:
     """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
 
     Raises: ModelError if there is none, or if its files are not those that were registered.
@@ -30,7 +30,7 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
     if not uri.startswith(("models:/", "runs:/")):
         if not os.path.isdir(uri):
             raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
-        return Found(Path(uri))
+        return ModelLocation(Path(uri))
     if NAME_ALONE.fullmatch(uri):
         raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
     uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
@@ -43,7 +43,7 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
     return found
 
 
-def _from_sqlite(uri: str, store: StoreUri) -> Found | None:
+def _from_sqlite(uri: str, store: StoreUri) -> ModelLocation | None:
     """The registry's row, or None whenever MLflow itself should be asked."""
     match = MODEL_URI.fullmatch(uri)
     if match is None or store.database is None:
@@ -65,7 +65,7 @@ def _from_sqlite(uri: str, store: StoreUri) -> Found | None:
             ).fetchone()
     except sqlite3.Error:
         return None
-    return Found(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
+    return ModelLocation(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
 
 
 def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
@@ -97,7 +97,7 @@ def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
     return folder if parts.scheme in ("", "file") and folder.is_dir() else None
 
 
-def _from_mlflow(uri: str, store: StoreUri) -> Found:
+def _from_mlflow(uri: str, store: StoreUri) -> ModelLocation:
     from agr.registry import pull
 
     return pull.download(uri, store)

@@ -40,17 +40,17 @@ def create(uri: StoreUri) -> None:
         os.replace(new, database)
 
 
-def beside(store: StoreUri) -> str | None:
+def artifact_location(store: StoreUri) -> str | None:
     """The URI of the folder for the files of runs: beside a SQLite file; None for a server, which chooses its own."""
     return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
 
 
-def follow(store: StoreUri, experiment: str) -> None:
+def relocate_artifacts(store: StoreUri, experiment: str) -> None:
     """Point an experiment and its runs at the files beside the store, if that is where they are now, and say so.
 
     What is no such store is left for MLflow to refuse.
     """
-    database, new = store.database, beside(store)
+    database, new = store.database, artifact_location(store)
     if database is None or new is None or not database.is_file():
         return
     before = None

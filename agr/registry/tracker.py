@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, first_line, root_cause  # before MLflow, which it tells to be quiet
-from agr.registry.mlflow_model import _save_model
+from agr.registry.mlflow_env import STORE_ERRORS, one_line, root_cause  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_model import save_model
 
 # isort: split
 from mlflow import MlflowClient
@@ -25,7 +25,7 @@ from mlflow.utils.rest_utils import http_request
 from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.registry import aliases, sqlite_store
-from agr.registry.records import FinishedTrial, Point, Version
+from agr.registry.records import FinishedTrial, MetricPoint, Version
 from agr.registry.resolve import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri
 
@@ -56,11 +56,11 @@ class Tracker:
             if store.is_server:
                 _probe(store)
             sqlite_store.create(store)
-            sqlite_store.follow(store, experiment)
+            sqlite_store.relocate_artifacts(store, experiment)
             self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = store.hide(first_line(error))
+            why = store.hide(one_line(error))
             raise ModelError(f"{store}: {why}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
@@ -68,7 +68,7 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name, artifact_location=sqlite_store.beside(self.uri)))
+            return str(self._client.create_experiment(name, artifact_location=sqlite_store.artifact_location(self.uri)))
         except MlflowException:  # somebody else was faster
             found = self._client.get_experiment_by_name(name)
             if found is None:
@@ -100,7 +100,7 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None:
+    def log_points(self, run_id: str, points: Sequence[MetricPoint], at: int) -> None:
         """Numbers measured at one time, ms since 1970; MLflow keeps one of those that it is given twice."""
         metrics = [Metric(key, value, at, step) for key, value, step in points]
         for start in range(0, len(metrics), POINTS_A_BATCH):
@@ -118,21 +118,21 @@ class Tracker:
         """End a run: FINISHED, FAILED or KILLED. at: when, ms since 1970."""
         self._client.set_terminated(run_id, status, at)
 
-    def tagged(self, key: str, value: str) -> list[str]:
+    def find_runs(self, key: str, value: str) -> list[str]:
         """Runs of the experiment with this tag, the oldest first."""
         runs = self._client.search_runs([self._experiment], f"tags.`{key}` = '{value}'", order_by=["start_time ASC"])
         return [str(run.info.run_id) for run in runs]
 
-    def discard(self, run_id: str) -> None:
+    def delete_run(self, run_id: str) -> None:
         """Delete a run; MLflow keeps it in its bin."""
         self._client.delete_run(run_id)
 
-    def unfinished(self) -> list[tuple[str, dict[str, str]]]:
+    def unfinished_runs(self) -> list[tuple[str, dict[str, str]]]:
         """Runs of the experiment that still count as running: id and tags."""
         runs = self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'", max_results=1000)
         return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
 
-    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
+    def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
         """Finished trials with these tags, the oldest first."""
         wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
         query = " and ".join(["attributes.status = 'FINISHED'", *wanted])
@@ -155,7 +155,7 @@ class Tracker:
         every = {key: str(value) for key, value in tags.items()}
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model"
-            _save_model(folder, path)
+            save_model(folder, path)
             every[DIGEST_TAG] = tree_digest(path / BUNDLE)
             self._client.log_artifacts(run_id, str(path), "model")
         version = self._create_version(run_id, every, description, DOCUMENTED)
@@ -179,19 +179,19 @@ class Tracker:
         every = {key: str(value) for key, value in tags.items()}
         return self._create_version(run_id, every, "", "Safetensors and JSON, of a trainable of one's own.")
 
-    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
+    def tags_by_alias(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
         """The version that an alias names, and its tags; None if there is no such alias."""
-        version = aliases.pointed_at(self._client, self.model, alias)
+        version = aliases.version_of_alias(self._client, self.model, alias)
         return None if version is None else (version, self._client.get_model_version(self.model, str(version)).tags)
 
-    def registered(self, run_id: str) -> int | None:
+    def version_of_run(self, run_id: str) -> int | None:
         """The version that was registered from a run, the first if there are several."""
         found = self._client.search_model_versions(f"run_id = '{run_id}'")
         return min((int(version.version) for version in found), default=None)
 
-    def aliased(self, alias: str) -> Version | None:
+    def version_by_alias(self, alias: str) -> Version | None:
         """The version an alias points at, its files on this machine; None if there is no such alias."""
-        version = aliases.pointed_at(self._client, self.model, alias)
+        version = aliases.version_of_alias(self._client, self.model, alias)
         if version is None:
             return None
         try:

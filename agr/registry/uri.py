@@ -24,7 +24,7 @@ COLUMN = "audio"  # of the table that it answers
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelLocation:
     """A model's folder on this machine, and its registered name, version and bundle's digest where it has them."""
 
     folder: Path

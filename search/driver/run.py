@@ -57,7 +57,7 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
         except AgrError as error:
-            if session.tracker.failed:
+            if session.tracker.open_error:
                 raise
             complain(str(error))
         finally:
@@ -71,7 +71,7 @@ def run(plan: Plan, subject: Problem, strategy: Strategy, clerk: MlflowProcess) 
 
 def _ready(session: Session, start: Callable[[], Slots]) -> Slots:
     """The cluster. Raises: ModelError at once if MLflow cannot be reached."""
-    session.tracker.opened()
+    session.tracker.wait_until_open()
     return start()
 
 

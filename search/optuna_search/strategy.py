@@ -140,7 +140,7 @@ class OptunaStrategy:
                 for name in optuna_search_warm_start.TAGS
                 if name in arena.subject.tags
             }
-            found = arena.session.tracker.finished(tags)
+            found = arena.session.tracker.finished_trials(tags)
             best = optuna_search_warm_start.tell(study, self.space, self.base, found, self.aims[0], self.kinds)
             if best:
                 first = ", ".join(f"{n} {readable(best[0][n])}" for n in arena.subject.task.kind.axes if n in best[0])

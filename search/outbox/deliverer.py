@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from agr.common.cli import complain
 from agr.errors import ModelError, SettingsError, StoreError
 from agr.registry.records import Store
-from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Left, read, taken_over
-from search.outbox.outage import Outage, grace
+from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, read
+from search.outbox.outage import Outage, grace_seconds
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
 T = TypeVar("T")
@@ -39,20 +39,20 @@ class Deliverer:
             first: done after that, and before anything of this search is delivered.
         """
         self.ids: dict[str, str] = {}  # of runs: the search's own to MLflow's
-        self.failed = ""  # why the store could not be opened
+        self.open_error = ""  # why the store could not be opened
         self.outage = Outage(store.uri)
         self._store, self._journal, self._first = store, journal, first
         self._doubtful: set[str] = set()  # runs whose beginning was sent more than once
         self._begun = threading.Event()
         threading.Thread(target=self._work, name="outbox", daemon=True).start()
 
-    def opened(self) -> None:
+    def wait_until_open(self) -> None:
         """Wait until the store takes calls. Raises: ModelError if it does not."""
         self._begun.wait()
-        if self.failed:
-            raise ModelError(self.failed)
+        if self.open_error:
+            raise ModelError(self.open_error)
 
-    def settle(self, seconds: float | None = None) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         """Wait until MLflow has everything.
 
         Args:
@@ -60,10 +60,10 @@ class Deliverer:
 
         Raises: ModelError if the store could not be opened; OutageError if it is silent for longer.
         """
-        self._drain(grace() if seconds is None else seconds)
+        self._drain(grace_seconds() if seconds is None else seconds)
         while self._doubtful:
             run = next(iter(self._doubtful))
-            self.ask(lambda store, again: discard_doubles(store, run, self.ids), seconds)  # noqa: B023
+            self.ask(lambda store, again: delete_duplicates(store, run, self.ids), seconds)  # noqa: B023
             self._doubtful.discard(run)
 
     def ask(self, call: Callable[[Store, bool], T], seconds: float | None = None) -> T:
@@ -71,11 +71,11 @@ class Deliverer:
 
         Args:
             call: of the store; its second argument is whether it may have been made before.
-            seconds: as for `settle`.
+            seconds: as for `flush`.
 
         Raises: ModelError if the store refuses the call or could not be opened; OutageError if it stays silent.
         """
-        seconds = grace() if seconds is None else seconds
+        seconds = grace_seconds() if seconds is None else seconds
         self._drain(seconds)
         began, pause = time.monotonic(), FIRST_PAUSE
         for attempt in itertools.count():
@@ -94,7 +94,7 @@ class Deliverer:
         return answer
 
     def _drain(self, seconds: float) -> None:
-        self.opened()
+        self.wait_until_open()
         began = time.monotonic()
         with self._journal.changed:
             while self._journal.pending:
@@ -104,7 +104,7 @@ class Deliverer:
     def _work(self) -> None:
         self._begin()
         pause, again = FIRST_PAUSE, False
-        while not self.failed and (entry := self._journal.next()) is not None:
+        while not self.open_error and (entry := self._journal.next()) is not None:
             try:
                 deliver(self._store, entry, self.ids, again)
             except Exception as error:  # whatever it is, the other entries are still delivered
@@ -131,14 +131,14 @@ class Deliverer:
             if self._first is not None:
                 self._first(self._store)
         except Exception as error:  # whatever it is, nobody waits for ever
-            self.failed = str(error) if isinstance(error, ModelError) else self._refused(error)
+            self.open_error = str(error) if isinstance(error, ModelError) else self._refused(error)
         self._begun.set()
 
     def _refused(self, error: Exception) -> str:
         return f"{self._store.uri}: refused: {error}"
 
 
-def deliver_file(store: Store, path: Path) -> Left:
+def deliver_file(store: Store, path: Path) -> Undelivered:
     """Deliver what a search left and delete the file; returns what it held.
 
     An entry that MLflow refuses for good is named on stderr.
@@ -146,7 +146,7 @@ def deliver_file(store: Store, path: Path) -> Left:
     Raises: SettingsError if the search still runs or it is no such file; StoreError if the store does not answer, and
         then the file stays as it was.
     """
-    with taken_over(path) as left:
+    with claimed(path) as left:
         ids = dict(left.ids)
         for entry in left.entries:
             try:
@@ -156,16 +156,16 @@ def deliver_file(store: Store, path: Path) -> Left:
                     raise
                 complain(f"{path}: {entry.call} refused: {error}")
         for run in left.runs:
-            discard_doubles(store, run, ids)
+            delete_duplicates(store, run, ids)
     return left
 
 
-def discard_doubles(store: Store, run: str, ids: Mapping[str, str]) -> None:
+def delete_duplicates(store: Store, run: str, ids: Mapping[str, str]) -> None:
     """Delete the other runs that were made of one, when an answer got lost and the call was repeated."""
-    found = store.tagged(LOCAL_ID, run)
+    found = store.find_runs(LOCAL_ID, run)
     for double in found:
         if double != ids.get(run, found[0]):
-            store.discard(double)
+            store.delete_run(double)
 
 
 def deliver(store: Store, entry: Entry, ids: dict[str, str], again: bool) -> None:
@@ -181,7 +181,7 @@ def deliver(store: Store, entry: Entry, ids: dict[str, str], again: bool) -> Non
     run = ids.get(entry.run, entry.run)
     match entry.call:
         case "start_run":
-            found = store.tagged(LOCAL_ID, entry.run) if again else []
+            found = store.find_runs(LOCAL_ID, entry.run) if again else []
             if found:
                 store.set_params(found[0], values["params"])
             else:

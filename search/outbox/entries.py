@@ -131,7 +131,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Left:
+class Undelivered:
     """What a file holds: where it was to go, what was not delivered, its runs by local id, and MLflow's ids of them."""
 
     uri: str | None
@@ -145,7 +145,7 @@ class Left:
         return sum(entry.points for entry in self.entries)
 
 
-def read(path: Path) -> Left:
+def read(path: Path) -> Undelivered:
     """Read a journal. A last line that is cut short is passed over. Raises: SettingsError if it is no such file."""
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines()
@@ -157,11 +157,11 @@ def read(path: Path) -> Left:
         raise SettingsError(f"{path}: {error}; expected a file that a search left in mlflow_store/outbox") from error
     ids = {entries[number].run: id_ for number, id_ in done.items() if id_ and number in entries}
     runs = tuple(entry.run for entry in entries.values() if entry.call == "start_run")
-    return Left(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
+    return Undelivered(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
 
 
 @contextmanager
-def taken_over(path: Path) -> Iterator[Left]:
+def claimed(path: Path) -> Iterator[Undelivered]:
     """The journal of a search that has ended, locked meanwhile, and deleted unless an error is raised.
 
     Raises: SettingsError if the search is running or it is no such file.

@@ -46,7 +46,7 @@ class Outage:
             raise OutageError(f"{silence}; the same command goes on from the stages when it does")
 
 
-def grace() -> float:
+def grace_seconds() -> float:
     """How many seconds a search waits at its end for a store that does not answer."""
     try:
         return float(os.environ.get(GRACE_VARIABLE, GRACE_SECONDS))

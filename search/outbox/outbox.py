@@ -18,10 +18,10 @@ from pathlib import Path
 
 from agr.common.cli import complain
 from agr.errors import AgrError
-from agr.registry.records import FinishedTrial, Store, Version, points_of
+from agr.registry.records import FinishedTrial, Store, Version, metric_points
 from search.outbox.deliverer import Deliverer
 from search.outbox.entries import SUFFIX, Journal
-from search.outbox.outage import grace
+from search.outbox.outage import grace_seconds
 
 CLOSING_SECONDS = 5.0
 
@@ -35,7 +35,11 @@ class Outbox:
         self._id = uuid.uuid4().hex
         self._journal = Journal(folder.resolve() / f"{self._id}{SUFFIX}", store.uri)
         self._deliverer = Deliverer(store, self._journal, first)
-        self.opened, self.settle, self._ask = self._deliverer.opened, self._deliverer.settle, self._deliverer.ask
+        self.wait_until_open, self.flush, self._ask = (
+            self._deliverer.wait_until_open,
+            self._deliverer.flush,
+            self._deliverer.ask,
+        )
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None
@@ -52,8 +56,8 @@ class Outbox:
         self._journal.append("log_dataset", run_id, values)
 
     def log_epochs(self, run_id: str, epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> None:
-        """Log every metric of every epoch, and single numbers, see `points_of`."""
-        self._journal.append("log_points", run_id, {"points": points_of(epochs, totals)})
+        """Log every metric of every epoch, and single numbers, see `metric_points`."""
+        self._journal.append("log_points", run_id, {"points": metric_points(epochs, totals)})
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log single numbers of a run."""
@@ -71,17 +75,17 @@ class Outbox:
         """End a run: FINISHED, FAILED or KILLED."""
         self._journal.append("end_run", run_id, {"status": status})
 
-    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
+    def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
         """Finished trials with these tags, the oldest first. Raises: OutageError."""
-        return self._ask(lambda store, again: store.finished(tags))
+        return self._ask(lambda store, again: store.finished_trials(tags))
 
-    def aliased(self, alias: str) -> Version | None:
+    def version_by_alias(self, alias: str) -> Version | None:
         """The version that an alias names, None if there is no such alias. Raises: OutageError."""
-        return self._ask(lambda store, again: store.aliased(alias))
+        return self._ask(lambda store, again: store.version_by_alias(alias))
 
-    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
+    def tags_by_alias(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
         """Number and tags of the version that an alias names, None if there is none. Raises: OutageError."""
-        return self._ask(lambda store, again: store.marks_of(alias))
+        return self._ask(lambda store, again: store.tags_by_alias(alias))
 
     def set_alias(self, alias: str, version: int) -> None:
         """Let an alias name a version. Raises: OutageError."""
@@ -91,7 +95,7 @@ class Outbox:
         """Let an alias name a version if it names the expected one; returns whether it does. Raises: OutageError."""
 
         def move(store: Store, again: bool) -> bool:
-            now = store.aliased(alias) if again else None
+            now = store.version_by_alias(alias) if again else None
             return (now is not None and now.version == version) or store.move_alias(alias, expected, version)
 
         return self._ask(move)
@@ -107,15 +111,15 @@ class Outbox:
     def _register(self, run_id: str, call: Callable[[Store, str], int]) -> int:
         def register(store: Store, again: bool) -> int:
             run = self.run_id(run_id)
-            known = store.registered(run) if again else None
+            known = store.version_of_run(run) if again else None
             return call(store, run) if known is None else known
 
         return self._ask(register)
 
     @property
-    def failed(self) -> str:
+    def open_error(self) -> str:
         """Why the store could not be opened; empty if it could, or nobody knows yet."""
-        return self._deliverer.failed
+        return self._deliverer.open_error
 
     def run_id(self, run: str) -> str:
         """MLflow's id of a run; the local one until it is delivered."""
@@ -124,9 +128,9 @@ class Outbox:
     def close(self) -> None:
         """Deliver what is left; what cannot be stays in the file, and one line on stderr says so."""
         with suppress(AgrError):
-            self.settle(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace()))
+            self.flush(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace_seconds()))
         with self._journal.changed:
-            left, points = bool(self._journal.pending and not self.failed), self._journal.points
+            left, points = bool(self._journal.pending and not self.open_error), self._journal.points
             self._journal.close(keep=left)
         if left:
             path = os.path.relpath(self._journal.path)

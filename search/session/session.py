@@ -170,7 +170,7 @@ class Session:
 
     def settle(self) -> None:
         """Wait until MLflow has everything; from then on the records carry its run ids. Raises: OutageError."""
-        self.tracker.settle()
+        self.tracker.flush()
         for record in self.records.values():
             record.run_id = self.tracker.run_id(record.run_id)
 

@@ -97,7 +97,7 @@ def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people
     (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
     with pytest.raises(RecipeError, match=r"expected mfcc$"):
         measure(loaded, ready, tmp_path / "work")
-    other = bundle.Bundle(loaded.model, replace(loaded.card, recipe=RECIPES["mfcc48"]))
+    other = bundle.Bundle(loaded.model, replace(loaded.info, recipe=RECIPES["mfcc48"]))
     assert measure(other, ready, tmp_path / "work").scores.clips == 16
 
 
@@ -137,11 +137,11 @@ def test_no_readable_clip_at_all(loaded: bundle.Bundle, tmp_path: Path) -> None:
 def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     source = manifest(tmp_path / "two.csv", people)
     result = measure(loaded, source, tmp_path, met=["two/02", "two/01", "three/03", "04"])
-    assert result.met == ("two/01", "two/02")
+    assert result.seen_speakers == ("two/01", "two/02")
     assert "LEAKY: the model was trained or chosen on 2 of these speakers" in evaluate.describe(result)
     assert evaluate.as_dict(result, {})["speakers_met_in_training"] == ["two/01", "two/02"]
     stranger = measure(loaded, source, tmp_path)
-    assert stranger.met == ()
+    assert stranger.seen_speakers == ()
     assert "LEAKY" not in evaluate.describe(stranger)
 
 
@@ -156,9 +156,9 @@ def test_training_people_are_marked_under_another_folder_name(
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     named = evaluation.evaluate(loaded, seen, str(demo_root), tmp_path)
     renamed = evaluation.evaluate(loaded, seen, str(copied(demo_root, tmp_path / "renamed")), tmp_path)
-    assert len(named.met) == 6
-    assert renamed.met == tuple(name.replace("voices/", "renamed/") for name in named.met)
-    assert renamed.met_recordings == named.met_recordings == len(seen.recordings) == 60
+    assert len(named.seen_speakers) == 6
+    assert renamed.seen_speakers == tuple(name.replace("voices/", "renamed/") for name in named.seen_speakers)
+    assert renamed.seen_recordings == named.seen_recordings == len(seen.recordings) == 60
     assert "LEAKY: the model was trained or chosen on 6 of these speakers (60 of these recordings)" in (
         evaluate.describe(renamed)
     )
@@ -172,7 +172,7 @@ def test_training_people_are_marked_in_a_prepared_folder_of_another_name(
     source = corpus.open_corpus(str(copied(demo_root, tmp_path / "renamed")), tmp_path)
     preparation.prepare(source, tmp_path / "prepared", MFCC)
     result = evaluation.evaluate(loaded, seen, str(tmp_path / "prepared"), tmp_path)
-    assert (len(result.met), result.met_recordings) == (6, 60)
+    assert (len(result.seen_speakers), result.seen_recordings) == (6, 60)
 
 
 def test_other_recordings_of_a_renamed_corpus_are_not_marked(
@@ -181,7 +181,7 @@ def test_other_recordings_of_a_renamed_corpus_are_not_marked(
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
     result = evaluation.evaluate(loaded, seen, str(manifest(tmp_path / "two.csv", strangers)), tmp_path)
-    assert (result.met, result.met_recordings, result.content_checked) == ((), 0, True)
+    assert (result.seen_speakers, result.seen_recordings, result.content_checked) == ((), 0, True)
     assert "LEAKY" not in evaluate.describe(result)
 
 
@@ -193,7 +193,7 @@ def test_bundle_without_recordings_says_what_could_not_be_checked(
     (folder / bundle.SEEN).write_text(json.dumps({"speakers": seen["speakers"]}))
     source = manifest(tmp_path / "voices.csv", people)
     result = evaluation.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
-    assert (len(result.met), result.met_recordings, result.content_checked) == (6, 0, False)
+    assert (len(result.seen_speakers), result.seen_recordings, result.content_checked) == (6, 0, False)
     shown = evaluate.describe(result)
     assert "LEAKY: the model was trained or chosen on 6 of these speakers\n" in shown
     assert "only names were compared" in shown

@@ -25,9 +25,9 @@ from agr.inference.attribution import (
     attribute,
     integrated_gradients,
     silence,
-    undecided,
+    undecided_voice,
 )
-from agr.inference.bundle import Bundle, Card
+from agr.inference.bundle import Bundle, BundleInfo
 from agr.inference.section import Section, read, section
 from agr.labels import CLASSES
 from agr.plots import explanation
@@ -75,7 +75,7 @@ class ByPitch(nn.Module):
 
 def bundled(model: nn.Module, recipe: Recipe = VOICE, temperature: float = 1.0) -> Bundle:
     empty: dict[str, Any] = {name: {} for name in ("settings", "data", "split", "val", "test", "environment")}
-    return Bundle(model.eval(), Card("planted", recipe, **empty, temperature=temperature))
+    return Bundle(model.eval(), BundleInfo("planted", recipe, **empty, temperature=temperature))
 
 
 def busy() -> Section:
@@ -178,7 +178,7 @@ def test_planted_evidence_is_found_where_it_was_planted(region: tuple[int, slice
     assert sizes.sum() > 0.05
     assert sizes[rows, frames, channel].sum() >= 0.8 * sizes.sum()
     assert abs(found.gap) <= TOLERANCE
-    strongest = max(found.evidence, key=lambda name: abs(found.evidence[name]))
+    strongest = max(found.contributions, key=lambda name: abs(found.contributions[name]))
     assert strongest == ("vocal tract", "motion", "pitch")[channel]
 
 
@@ -215,10 +215,10 @@ def test_planted_evidence_is_found_in_a_trained_network() -> None:
 def test_a_model_of_pitch_is_seen_to_read_the_pitch(hz: float, answer: str, way: str) -> None:
     found = attribute(section(vowel(hz, 1.0), VOICE, "a.wav"), bundled(ByPitch()))
     assert found.answer == answer
-    assert found.evidence["pitch"] == pytest.approx(1)
-    assert found.base.neutral
-    assert found.base.words.endswith(way)
-    assert abs(found.base_odds) < 0.2
+    assert found.contributions["pitch"] == pytest.approx(1)
+    assert found.baseline.undecided
+    assert found.baseline.description.endswith(way)
+    assert abs(found.baseline_log_odds) < 0.2
     assert reading(found).endswith(f"Mostly the pitch of about {found.section.pitch:.0f} Hz (100 %).")
     assert found.section.pitch == pytest.approx(hz, rel=0.05)
 
@@ -230,15 +230,15 @@ def test_the_undecided_voice_is_the_same_clip_moved_as_far_as_it_takes() -> None
         logits: Tensor = ByPitch()(x)
         return logits[:, 0] - logits[:, 1]
 
-    found = undecided(stored, odds, FEMALE)
+    found = undecided_voice(stored, odds, FEMALE)
     assert found is not None
     assert found.image.shape == (1, 3, 12, FRAMES)
     strength = (found.image[0, BLUE, :, 30:70].mean(dim=1) + 1) / 2
     both = strength[5] + strength[6]  # the rows above and below 162 Hz
     assert both > 0.9
     assert both > 2 * strength[:5].max()
-    assert undecided(stored, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
-    assert undecided(stored, lambda x: odds(x) - 100, FEMALE) is None
+    assert undecided_voice(stored, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
+    assert undecided_voice(stored, lambda x: odds(x) - 100, FEMALE) is None
 
 
 def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
@@ -246,9 +246,9 @@ def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     low = section(y[:8_000], VOICE, "a")
     found = attribute(replace(low, y=y), bundled(ByPitch()))
     assert found.answer == FEMALE  # of the whole clip
-    assert found.odds < 0  # of the second that is shown
-    assert found.base.words.endswith("higher")
-    assert found.evidence["pitch"] == pytest.approx(-1)
+    assert found.log_odds < 0  # of the second that is shown
+    assert found.baseline.description.endswith("higher")
+    assert found.contributions["pitch"] == pytest.approx(-1)
     words = reading(found)
     assert words.startswith(
         f"Answer to the whole clip: {FEMALE}, {found.probability:.2f}. This second alone: {found.other}, "
@@ -261,21 +261,21 @@ def test_all_shares_add_up_and_are_those_of_the_answer(clip: int, voices: list[P
     shown = read(str(voices[clip]), VOICE)
     found = attribute(shown, voice_model)
     assert abs(found.gap) <= 0.05
-    probabilities = predictor.of_clips([shown.y], voice_model)[0]
+    probabilities = predictor.predict_proba([shown.y], voice_model)[0]
     assert found.probability == probabilities.max()
     assert found.answer == CLASSES[int(probabilities.argmax())]
-    logits = predictor.logits_of(shown.image[None], voice_model)[0]  # divided by the temperature
+    logits = predictor.logits_of_images(shown.image[None], voice_model)[0]  # divided by the temperature
     sign = 1 if found.answer == FEMALE else -1
-    assert found.odds == pytest.approx(sign * (logits[0] - logits[1]), abs=1e-4)
+    assert found.log_odds == pytest.approx(sign * (logits[0] - logits[1]), abs=1e-4)
     assert sum(found.parts.values()) == pytest.approx(found.shares.sum())
-    assert sum(map(abs, found.evidence.values())) == pytest.approx(1)
+    assert sum(map(abs, found.contributions.values())) == pytest.approx(1)
 
 
 def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[Path], tmp_path: Path) -> None:
     model = bundle.load(bundle_folder)
-    assert model.card.recipe == MFCC
+    assert model.info.recipe == MFCC
     found = explain_clip(voices[0], model, tmp_path / "out.png")
-    assert (found.base.words, found.base.neutral) == ("silence", False)
+    assert (found.baseline.description, found.baseline.undecided) == ("silence", False)
     assert list(found.parts) == [f"coefficient {k}" for k in range(1, 13)]
     assert abs(found.gap) <= 0.05
     assert_readable(draw(found))
@@ -310,7 +310,7 @@ def test_silence_is_what_a_pause_looks_like() -> None:
         ),
         (
             [((0, 0, RED), 1.0)],
-            {"base": Baseline(torch.zeros(1), "silence", False)},
+            {"baseline": Baseline(torch.zeros(1), "silence", False)},
             "Answer: female, 0.97. Mostly the vocal tract (100 %). Another pitch and vocal tract did not change it.",
         ),
         ([], {}, "Answer: female, 0.97. Nothing in this second spoke for it."),
@@ -356,7 +356,7 @@ def test_the_tint_is_clear_where_nothing_spoke() -> None:
 def test_all_that_is_written_can_be_read(name: str, recipe: Recipe) -> None:
     found = made([((0, 0, 0), -1.0), ((4, 0, 1), 0.6), ((8, 0, 2), 1.2), ((9, 0, 2), 1.4)], recipe, answer=MALE)
     silent = Baseline(torch.zeros(1), "silence", False)
-    figure = draw(replace(found, section=replace(found.section, name=name), base=silent))
+    figure = draw(replace(found, section=replace(found.section, name=name), baseline=silent))
     assert_readable(figure)
     text = words(figure).replace("\N{NO-BREAK SPACE}", " ")
     assert "Answer: male, 0.97." in " ".join(text.split())
@@ -367,7 +367,7 @@ def test_all_that_is_written_can_be_read(name: str, recipe: Recipe) -> None:
 
 def stored_bundle(folder: Path, bundle_folder: Path) -> Path:
     """A bundle on disk of an untrained network for the voice recipe."""
-    card = replace(bundle.read_card(bundle_folder), recipe=VOICE)
+    card = replace(bundle.read_info(bundle_folder), recipe=VOICE)
     bundle.save(folder, build("cnn", seed=1).state_dict(), card, bundle.read_seen(bundle_folder))
     return folder
 

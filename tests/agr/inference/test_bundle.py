@@ -23,7 +23,7 @@ from safetensors.torch import save as tensors_to_bytes
 from agr.data.image_set import ImageSet
 from agr.errors import ModelError
 from agr.inference import bundle, predictor
-from agr.inference.bundle import CARD, SEEN, WEIGHTS
+from agr.inference.bundle import INFO, SEEN, WEIGHTS
 from agr.training.model import build
 
 Values = dict[str, Any]
@@ -46,9 +46,9 @@ def message(folder: Path) -> str:
 
 
 def edit(folder: Path, change: Callable[[Values], object]) -> None:
-    values = json.loads((folder / CARD).read_text())
+    values = json.loads((folder / INFO).read_text())
     change(values)
-    (folder / CARD).write_text(json.dumps(values))
+    (folder / INFO).write_text(json.dumps(values))
 
 
 def put_weights(folder: Path, data: bytes) -> None:
@@ -59,7 +59,7 @@ def put_weights(folder: Path, data: bytes) -> None:
 
 def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, images: ImageSet) -> None:
     model = build("cnn", seed=11)  # its kernels lie channels last
-    card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
+    card, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
     bundle.save(tmp_path / "deep" / "er", model.state_dict(), card, seen)
     loaded = bundle.load(tmp_path / "deep" / "er")
     expected, found = model.state_dict(), loaded.model.state_dict()
@@ -68,21 +68,21 @@ def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, image
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name].contiguous().view(torch.int32), tensor.contiguous().view(torch.int32))
     pixels = np.array(images.pixels[:5])
-    again = predictor.of_images(pixels, loaded)
-    assert np.array_equal(again, predictor.of_images(pixels, bundle.Bundle(model.eval(), card)))
+    again = predictor.predict_images(pixels, loaded)
+    assert np.array_equal(again, predictor.predict_images(pixels, bundle.Bundle(model.eval(), card)))
 
 
 @pytest.mark.parametrize(("name", "width"), [("cnn", 0.25), ("cnn", 1.25), ("pooled", 0.4), ("pooled", 2.0)])
 def test_a_model_of_another_width_comes_back(
     bundle_folder: Path, tmp_path: Path, images: ImageSet, name: str, width: float
 ) -> None:
-    model, card = build(name, 4, width, 0.5), bundle.read_card(bundle_folder)
+    model, card = build(name, 4, width, 0.5), bundle.read_info(bundle_folder)
     card = replace(card, model=name, settings=dict(card.settings) | {"width": width, "dropout": 0.5})
     bundle.save(tmp_path / "wide", model.state_dict(), card, bundle.read_seen(bundle_folder))
     loaded = bundle.load(tmp_path / "wide")
     pixels = np.array(images.pixels[:3])
-    expected = predictor.of_images(pixels, bundle.Bundle(model.eval(), card))
-    assert np.array_equal(predictor.of_images(pixels, loaded), expected)
+    expected = predictor.predict_images(pixels, bundle.Bundle(model.eval(), card))
+    assert np.array_equal(predictor.predict_images(pixels, loaded), expected)
 
 
 def test_a_card_from_before_there_were_widths_is_of_width_one(folder: Path) -> None:
@@ -111,17 +111,10 @@ def test_a_width_that_does_not_fit_is_refused(folder: Path, width: object, part:
 def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
     loaded = bundle.load(bundle_folder)
     assert not loaded.model.training
-    assert loaded.card.weights_sha256 == hashlib.sha256((bundle_folder / WEIGHTS).read_bytes()).hexdigest()
-    assert loaded.card.data["synthetic"] is True
-    assert loaded.card.classes == ("female", "male")
-    assert json.loads((bundle_folder / CARD).read_text()) == json.loads(json.dumps(asdict(loaded.card)))
-
-
-def test_test_scores_can_be_filled_in_later(bundle_folder: Path) -> None:
-    card = bundle.read_card(bundle_folder)
-    filled = bundle.replace_test(card, {"accuracy": 1.0})
-    assert filled.test == {"accuracy": 1.0}
-    assert bundle.replace_test(filled, card.test) == card
+    assert loaded.info.weights_sha256 == hashlib.sha256((bundle_folder / WEIGHTS).read_bytes()).hexdigest()
+    assert loaded.info.data["synthetic"] is True
+    assert loaded.info.classes == ("female", "male")
+    assert json.loads((bundle_folder / INFO).read_text()) == json.loads(json.dumps(asdict(loaded.info)))
 
 
 def test_whom_a_model_has_met_comes_back(bundle_folder: Path, images: ImageSet) -> None:
@@ -135,7 +128,7 @@ def test_the_bundle_inside_an_mlflow_model_is_found(folder: Path, tmp_path: Path
     outer = tmp_path / "mlflow model"
     shutil.copytree(folder, outer / "data" / "bundle")
     assert bundle.locate(outer) == outer / "data" / "bundle"
-    assert bundle.load(outer).card == bundle.load(folder).card
+    assert bundle.load(outer).info == bundle.load(folder).info
     assert bundle.read_seen(outer) == bundle.read_seen(folder)
 
 
@@ -148,7 +141,7 @@ def test_every_flipped_byte_of_the_weights_is_noticed(folder: Path) -> None:
     assert f"{WEIGHTS}: sha256 " in message(folder)
 
 
-@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+@pytest.mark.parametrize("name", [INFO, WEIGHTS])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert name in message(folder)
@@ -184,11 +177,11 @@ def test_bytes_that_are_no_safetensors_are_refused(folder: Path, data: bytes) ->
         (lambda v: v.update(colour="red"), "keys ['colour'] are missing or unknown"),
         (lambda v: v.pop("val"), "keys ['val'] are missing or unknown"),
         (lambda v: v.update(classes=["male", "female"]), "classes ['male', 'female']; expected ['female', 'male']"),
-        (lambda v: v.update(classes=None), "expected a model's card"),
+        (lambda v: v.update(classes=None), "expected a description of a model"),
         (lambda v: v["recipe"].update(name="mel"), "recipe 'mel': unknown; expected one of voice, mfcc"),
         (lambda v: v["recipe"].update(lifter=23), "recipe 'mfcc': version 1, other settings"),
         (lambda v: v["recipe"].pop("top_db"), "keys ['top_db'] are missing or unknown"),
-        (lambda v: v.update(recipe=None), "expected a model's card"),
+        (lambda v: v.update(recipe=None), "expected a description of a model"),
         (lambda v: v.update(recipe="mfcc"), "recipe: no name; expected the settings of one"),
         (lambda v: v.update(model="resnet"), "model 'resnet': unknown; expected one of cnn, pooled"),
         (lambda v: v.update(model=["cnn"]), "model ['cnn']: unknown"),
@@ -204,8 +197,8 @@ def test_a_card_that_is_not_understood_is_refused(folder: Path, change: Callable
     "text", ["", "format: 1", "[]", "1", "null", '"card"', '{"format": 1', "\ud800", "[" * 100_000], ids=range(9)
 )
 def test_a_card_that_is_no_json_object_is_refused(folder: Path, text: str) -> None:
-    (folder / CARD).write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert CARD in message(folder)
+    (folder / INFO).write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert INFO in message(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"speakers": [], "recordings": 1}', '{"speakers": [[]]}'])
@@ -217,8 +210,8 @@ def test_an_unreadable_list_of_the_seen_is_refused(folder: Path, text: str) -> N
 
 
 def test_a_folder_without_a_card_is_no_model(tmp_path: Path) -> None:
-    assert f"no {CARD} in it; expected a model that AGR wrote" in message(tmp_path)
-    assert CARD in message(tmp_path / "not there")
+    assert f"no {INFO} in it; expected a model that AGR wrote" in message(tmp_path)
+    assert INFO in message(tmp_path / "not there")
 
 
 class Payload:
@@ -241,7 +234,7 @@ def saved_by_torch(payload: Payload, scratch: Path) -> bytes:
 
 
 @pytest.mark.parametrize("make", [pickled, saved_by_torch])
-@pytest.mark.parametrize("name", [WEIGHTS, CARD, SEEN])
+@pytest.mark.parametrize("name", [WEIGHTS, INFO, SEEN])
 def test_a_pickle_under_a_bundles_name_is_refused_and_does_not_run(
     folder: Path, tmp_path: Path, make: Callable[[Payload, Path], bytes], name: str
 ) -> None:
@@ -276,7 +269,7 @@ def test_code_beside_a_bundle_does_not_run(folder: Path, tmp_path: Path, monkeyp
     (outer / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavour}}))
     monkeypatch.chdir(outer)
     before = list(sys.path)
-    assert bundle.load(outer).card == bundle.load(folder).card
+    assert bundle.load(outer).info == bundle.load(folder).info
     bundle.read_seen(outer)
     assert sys.path == before
     assert "evil" not in sys.modules
@@ -284,7 +277,7 @@ def test_code_beside_a_bundle_does_not_run(folder: Path, tmp_path: Path, monkeyp
 
 
 def test_a_bundle_holds_three_files_and_no_pickle(bundle_folder: Path) -> None:
-    assert sorted(path.name for path in bundle_folder.iterdir()) == [CARD, SEEN, WEIGHTS]
+    assert sorted(path.name for path in bundle_folder.iterdir()) == [INFO, SEEN, WEIGHTS]
     for path in bundle_folder.iterdir():
         with pytest.raises((pickle.UnpicklingError, ValueError)):
             pickle.loads(path.read_bytes())

@@ -62,10 +62,10 @@ def best(client: MlflowClient) -> dict[str, int]:
 
 
 def test_an_alias_moves_from_the_expected_version_only(client: MlflowClient) -> None:
-    from agr.registry.aliases import compare_and_set, pointed_at
+    from agr.registry.aliases import compare_and_set, version_of_alias
 
-    assert pointed_at(client, "m", "best") is None
-    assert pointed_at(client, "no such model", "best") is None
+    assert version_of_alias(client, "m", "best") is None
+    assert version_of_alias(client, "no such model", "best") is None
     assert not compare_and_set(client, "m", "best", 1, 2)
     assert best(client) == {}
     assert compare_and_set(client, "m", "best", None, 2)
@@ -73,7 +73,7 @@ def test_an_alias_moves_from_the_expected_version_only(client: MlflowClient) -> 
     assert not compare_and_set(client, "m", "best", 1, 3)
     assert best(client) == {"best": 2}
     assert compare_and_set(client, "m", "best", 2, 3)
-    assert pointed_at(client, "m", "best") == 3
+    assert version_of_alias(client, "m", "best") == 3
     assert compare_and_set(client, "m", "best", 2, 3)  # the same call again, as when its answer was lost
     assert best(client) == {"best": 3}
 
@@ -139,7 +139,7 @@ def test_who_lost_the_lock_meanwhile_moves_nothing(client: MlflowClient, monkeyp
         found.delete_registered_model(LOCK)  # another process took this one for dead
         found.create_registered_model(LOCK, {aliases.OWNER: "another"})
 
-    monkeypatch.setattr(aliases, "pointed_at", look)
+    monkeypatch.setattr(aliases, "version_of_alias", look)
     assert not aliases.compare_and_set(client, "m", "best", None, 1)
     assert client.get_registered_model(LOCK).tags == {aliases.OWNER: "another"}  # and leaves the other's lock alone
     assert client.get_registered_model("m").aliases == {}

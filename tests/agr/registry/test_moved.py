@@ -37,7 +37,7 @@ def change(database: Path, statement: str, value: str) -> None:
 def left_alone(database: Path) -> bool:
     """Whether every place is after it what it was before."""
     before = places(database)
-    sqlite_store.follow(StoreUri(f"sqlite:///{database}"), "agr")
+    sqlite_store.relocate_artifacts(StoreUri(f"sqlite:///{database}"), "agr")
     return places(database) == before
 
 
@@ -77,7 +77,7 @@ def test_what_a_copied_store_logs_and_serves_lies_beside_it(
     assert sorted(folder_of(store).rglob("*")) == before
     client = MlflowClient(uri, uri)
     served = client.get_run(client.get_model_version("agr", "1").run_id)
-    assert served.info.artifact_uri == f"{sqlite_store.beside(StoreUri(uri))}/{served.info.run_id}/artifacts"
+    assert served.info.artifact_uri == f"{sqlite_store.artifact_location(StoreUri(uri))}/{served.info.run_id}/artifacts"
     Tracker(uri)
     assert capsys.readouterr().err == ""
 
@@ -86,7 +86,7 @@ def test_a_store_where_it_was_made_is_left_alone(store: str) -> None:
     database = folder_of(store) / "mlflow.db"
     before = database.read_bytes()
     for experiment in ("agr", "nobody"):
-        sqlite_store.follow(StoreUri(store), experiment)
+        sqlite_store.relocate_artifacts(StoreUri(store), experiment)
     assert database.read_bytes() == before
 
 
@@ -109,7 +109,7 @@ def test_a_place_that_somebody_chose_is_left_alone(copy: Path, place: str) -> No
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nowhere/agr", "sqlite:///{here}/none.db"])
 def test_what_is_no_store_in_a_file_is_left_alone(uri: str, tmp_path: Path) -> None:
-    sqlite_store.follow(StoreUri(uri.format(here=tmp_path)), "agr")
+    sqlite_store.relocate_artifacts(StoreUri(uri.format(here=tmp_path)), "agr")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,15 +117,15 @@ def test_what_is_no_database_of_mlflow_is_left_for_mlflow_to_refuse(tmp_path: Pa
     for number, content in enumerate((b"", b"no database at all", b"SQLite format 3\0" + bytes(5_000))):
         database = tmp_path / f"{number}.db"
         database.write_bytes(content)
-        sqlite_store.follow(StoreUri(f"sqlite:///{database}"), "agr")
+        sqlite_store.relocate_artifacts(StoreUri(f"sqlite:///{database}"), "agr")
         assert database.read_bytes() == content
 
 
 def test_only_places_below_the_old_one_are_moved(store: str, copy: Path) -> None:
-    database, odd = copy / "mlflow.db", f"{sqlite_store.beside(StoreUri(store))}-2/x/artifacts"
+    database, odd = copy / "mlflow.db", f"{sqlite_store.artifact_location(StoreUri(store))}-2/x/artifacts"
     change(database, "UPDATE runs SET artifact_uri = ? WHERE rowid = 1", odd)
-    sqlite_store.follow(StoreUri(f"sqlite:///{database}"), "agr")
-    new = sqlite_store.beside(StoreUri(f"sqlite:///{database}"))
+    sqlite_store.relocate_artifacts(StoreUri(f"sqlite:///{database}"), "agr")
+    new = sqlite_store.artifact_location(StoreUri(f"sqlite:///{database}"))
     others = {place for place in places(database) if "mlruns" not in place and place != new}
     assert odd in others
     assert len(others) == 3

@@ -25,7 +25,7 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import resolve
-from agr.registry.records import points_of
+from agr.registry.records import metric_points
 from agr.registry.uri import BUNDLE, DIGEST_TAG
 from agr.training.loop import Epoch
 
@@ -82,7 +82,7 @@ def test_no_run_becomes_mlflows_active_one(tracker: Tracker) -> None:
 
 def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("curves", {}, {})
-    tracker.log_points(run, points_of(HISTORY), 1000)
+    tracker.log_points(run, metric_points(HISTORY), 1000)
     assert len(HISTORY) * (len(asdict(HISTORY[0])) - 1) > 2 * 1000
     for key in asdict(HISTORY[0]).keys() - {"epoch"}:
         points = client.get_metric_history(run, key)
@@ -93,14 +93,14 @@ def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, 
 def test_epochs_come_one_after_the_other(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("as they come", {}, {})
     for epoch in HISTORY[:3]:
-        tracker.log_points(run, points_of([epoch]), 1000)
-    tracker.log_points(run, points_of([]), 1000)
+        tracker.log_points(run, metric_points([epoch]), 1000)
+    tracker.log_points(run, metric_points([]), 1000)
     assert [point.step for point in client.get_metric_history(run, "val_loss")] == [1, 2, 3]
 
 
 def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("single", {}, {"kept": 1, "changed": "before"})
-    tracker.log_points(run, points_of((), {"test_accuracy": 0.25, "count": 7}), 1000)
+    tracker.log_points(run, metric_points((), {"test_accuracy": 0.25, "count": 7}), 1000)
     tracker.set_tags(run, {"changed": "after", "new": True})
     found = client.get_run(run).data
     assert found.metrics == {"test_accuracy": 0.25, "count": 7.0}
@@ -110,7 +110,7 @@ def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
 
 def test_a_metric_that_is_no_number_stays_one(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("diverged", {}, {})
-    tracker.log_points(run, points_of((), {"val_loss": math.nan}), 1000)
+    tracker.log_points(run, metric_points((), {"val_loss": math.nan}), 1000)
     assert math.isnan(client.get_metric_history(run, "val_loss")[0].value)
 
 
@@ -139,10 +139,10 @@ def test_a_folder_becomes_artifacts_beside_the_database(tracker: Tracker, client
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_a_run_ends_with_a_status(tracker: Tracker, client: Any, status: str) -> None:
     run = tracker.start_run("ending", {"lr": 1}, {"search": "s"})
-    assert dict(tracker.unfinished())[run]["search"] == "s"
+    assert dict(tracker.unfinished_runs())[run]["search"] == "s"
     tracker.end_run(run, status)
     assert client.get_run(run).info.status == status
-    assert run not in dict(tracker.unfinished())
+    assert run not in dict(tracker.unfinished_runs())
 
 
 def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bundle_folder: Path) -> None:
@@ -151,15 +151,15 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
     from agr.registry.pull import download
     from agr.registry.uri import BEST
 
-    assert tracker.aliased(BEST) is None
+    assert tracker.version_by_alias(BEST) is None
     for number in (1, 2):
         run = tracker.start_run("champion", {}, {})
         assert tracker.register(run, bundle_folder, {"data": "demo", "synthetic": True}) == number
         tracker.set_alias(BEST, number)
-        best = tracker.aliased(BEST)
+        best = tracker.version_by_alias(BEST)
         assert best is not None
         assert best.version == number
-        assert bundle.load(best.folder).card == bundle.read_card(bundle_folder)
+        assert bundle.load(best.folder).info == bundle.read_info(bundle_folder)
     version = client.get_model_version("agr", "2")
     assert version.run_id == run
     digest = tree_digest(resolve.resolve("models:/agr/2", tracker.uri.whole).folder / BUNDLE)

@@ -129,7 +129,7 @@ def left_files(folder: Path) -> list[str]:
 
 def test_what_a_search_logs_arrives_and_leaves_no_file(box: Outbox, client: MlflowClient, tmp_path: Path) -> None:
     parent, trial = logged(box)
-    box.settle()
+    box.flush()
     assert_arrived(client, box, parent, trial)
     assert box.run_id(trial) != trial
     box.close()
@@ -140,7 +140,7 @@ def test_nan_and_infinite_metrics_are_logged(box: Outbox, client: MlflowClient) 
     run = box.start_run("diverged", {}, {})
     box.log_metrics(run, {"loss": math.nan})
     box.log_metrics(run, {"high": math.inf})
-    box.settle()
+    box.flush()
     found = client.get_run(box.run_id(run)).data.metrics
     assert math.isnan(found["loss"])
     assert found["high"] > 1e300
@@ -152,10 +152,10 @@ def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
     flaky.mode = DOWN
     parent, trial = logged(box)
     with pytest.raises(OutageError, match=r"did not answer for 0 s \(connection refused\); the same command goes on"):
-        box.settle(0.2)
+        box.flush(0.2)
     assert flaky.calls.keys() == {"start_run", "tagged"}, "the first of them is tried again, the others wait behind it"
     flaky.mode = UP
-    box.settle()
+    box.flush()
     assert_arrived(client, box, parent, trial)
     out = capsys.readouterr().out
     assert "does not answer (connection refused): training goes on, what it logs is kept" in out
@@ -169,7 +169,7 @@ def test_a_call_whose_answer_is_lost_leaves_no_double(
     """Each call of a search in turn is carried out, and its answer lost."""
     flaky.lost = 1 + number
     parent, trial = logged(box)
-    box.settle()
+    box.flush()
     assert flaky.calls.total() > 9
     assert_arrived(client, box, parent, trial)
 
@@ -180,9 +180,9 @@ def test_a_run_that_the_server_created_twice_is_deleted_once(
     """A server that takes its time may carry a call out after it was repeated."""
     flaky.mode = LOST
     run = box.start_run("late", {}, {})
-    box.marks_of("best")  # a question, answered after what was logged before
+    box.tags_by_alias("best")  # a question, answered after what was logged before
     late = store.start_run("late", {}, {LOCAL_ID: run})
-    box.settle()
+    box.flush()
     assert client.get_run(late).info.lifecycle_stage == "deleted"
     assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
 
@@ -192,7 +192,7 @@ def test_a_refused_entry_is_named_and_the_rest_is_delivered(
 ) -> None:
     box.end_run("0" * 32, "FINISHED")
     run = box.start_run("next", {}, {})
-    box.settle()
+    box.flush()
     assert client.get_run(box.run_id(run)).info.run_name == "next"
     (line,) = capsys.readouterr().err.splitlines()
     assert "refused: " in line and "(end_run)" in line
@@ -208,7 +208,7 @@ def test_logged_files_are_copied_before_their_folder_is_deleted(
     box.log_folder(run, tmp_path / "pictures")
     shutil.rmtree(tmp_path / "pictures")
     flaky.mode = UP
-    box.settle()
+    box.flush()
     assert [file.path for file in client.list_artifacts(box.run_id(run))] == ["grid.png"]
     box.close()
     assert left_files(tmp_path) == []
@@ -220,7 +220,7 @@ def abandoned(flaky: Flaky, folder: Path) -> tuple[Path, str, str]:
     box = Outbox(told(flaky), folder / "outbox")
     parent, trial = logged(box)
     with pytest.raises(OutageError):
-        box.settle(0.1)
+        box.flush(0.1)
     box.close()
     (path,) = (folder / "outbox").glob("*.jsonl")
     flaky.mode = UP
@@ -239,10 +239,10 @@ def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it
     for file in (path, copy):  # delivering twice changes nothing
         assert outbox_main.main(["deliver", str(file)]) == 0
         assert f"{points} points of 2 runs delivered" in capsys.readouterr().out
-        (run,) = store.tagged(LOCAL_ID, trial)
+        (run,) = store.find_runs(LOCAL_ID, trial)
         history = client.get_metric_history(run, "val_loss")
         assert sorted((each.step, each.value) for each in history) == [(k, 1 / k) for k in (1, 2, 3)]
-        (search,) = store.tagged(LOCAL_ID, parent)
+        (search,) = store.find_runs(LOCAL_ID, parent)
         assert client.get_run(run).data.tags["mlflow.parentRunId"] == search
         assert client.get_run(search).info.status == "FINISHED"
     assert left_files(tmp_path) == []
@@ -251,9 +251,9 @@ def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it
 def test_the_next_search_delivers_what_one_left(flaky: Flaky, store: Tracker, tmp_path: Path) -> None:
     path, _, trial = abandoned(flaky, tmp_path)
     box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box.wait_until_open()
     assert not path.exists()
-    assert len(store.tagged(LOCAL_ID, trial)) == 1
+    assert len(store.find_runs(LOCAL_ID, trial)) == 1
     box.close()
 
 
@@ -265,10 +265,10 @@ def test_a_running_search_and_another_stores_points_are_left_alone(
     other = Journal(tmp_path / "outbox" / "other.jsonl", StoreUri("http://elsewhere"))
     other.close(keep=True)
     second = Outbox(told(store), tmp_path / "outbox")
-    second.opened()
+    second.wait_until_open()
     second.close()
     assert [name for name in left_files(tmp_path) if name.endswith(".jsonl")] == sorted([f"{run}.jsonl", "other.jsonl"])
-    assert store.tagged(LOCAL_ID, run) == []
+    assert store.find_runs(LOCAL_ID, run) == []
     with pytest.raises(SettingsError, match="its search is running"):
         deliverer.deliver_file(told(store), tmp_path / "outbox" / f"{run}.jsonl")
 
@@ -284,7 +284,7 @@ def test_what_a_search_left_and_the_store_refuses_stops_no_other_search(
 
     monkeypatch.setattr(store, call, refuse)
     box = Outbox(told(store), tmp_path / "outbox", lambda tracker: None)
-    box.opened()
+    box.wait_until_open()
     box.close()
     assert path.exists() == (call == "tagged"), "an entry that is refused for good is given up, and named"
 
@@ -299,7 +299,7 @@ def test_a_file_that_another_search_has_just_delivered_stops_none(
 
     monkeypatch.setattr(deliverer, "deliver_file", gone)
     box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box.wait_until_open()
     box.close()
 
 
@@ -309,7 +309,7 @@ def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_p
 
     box = Outbox(told(store), tmp_path / "outbox", first)
     box.start_run("grid", {}, {})
-    for wait in (box.opened, box.settle):
+    for wait in (box.wait_until_open, box.flush):
         with pytest.raises(ModelError, match="refused: 'a mistake of ours'"):
             wait()
     box.close()
@@ -345,9 +345,9 @@ def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: Ml
     process.kill()
     process.communicate()
     box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box.wait_until_open()
     box.close()
-    (found,) = store.tagged(LOCAL_ID, run)
+    (found,) = store.find_runs(LOCAL_ID, run)
     assert client.get_run(found).data.metrics == {"loss": 0.1}
 
 
@@ -378,13 +378,13 @@ def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {"driver": "x:1"})
     seen: list[object] = []
-    asking = threading.Thread(target=lambda: seen.append((box.marks_of("nobody"), box.run_id(run))))
+    asking = threading.Thread(target=lambda: seen.append((box.tags_by_alias("nobody"), box.run_id(run))))
     asking.start()
     time.sleep(0.05)
     assert seen == []
     flaky.mode = UP
     asking.join(20)
-    assert seen == [(None, store.tagged(LOCAL_ID, run)[0])]
+    assert seen == [(None, store.find_runs(LOCAL_ID, run)[0])]
     box.end_run(run, "KILLED")
 
 
@@ -394,7 +394,7 @@ def test_a_lost_answer_registers_no_second_version(
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "weights").write_bytes(b"w")
     run = box.start_run("champion", {}, {})
-    box.settle()
+    box.flush()
     flaky.mode = LOST
     version = box.register_files(run, tmp_path / "files", {})
     assert flaky.calls["register_files"] == 1
@@ -416,13 +416,13 @@ def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Pa
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     left = deliverer.deliver_file(told(store), path)
     assert (left.points, left.runs) == (1, ("old",))
-    assert len(store.tagged(LOCAL_ID, "old")) == 1
+    assert len(store.find_runs(LOCAL_ID, "old")) == 1
     assert left_files(tmp_path) == []
 
 
 def test_the_lock_of_a_journal_goes_with_it(store: Store, tmp_path: Path) -> None:
     box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box.wait_until_open()
     assert len(left_files(tmp_path)) == 2, "the journal and its lock"
     box.close()
     assert left_files(tmp_path) == []
@@ -431,4 +431,4 @@ def test_the_lock_of_a_journal_goes_with_it(store: Store, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("text", "seconds"), [("2.5", 2.5), ("", 60.0), ("soon", 60.0)])
 def test_how_long_a_search_waits_is_a_setting(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     monkeypatch.setenv("AGR_OUTAGE_GRACE", text)
-    assert outage.grace() == seconds
+    assert outage.grace_seconds() == seconds
