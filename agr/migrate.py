@@ -20,7 +20,7 @@ from agr.common.cli import complain
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
-from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_env import STORE_ERRORS, one_line
 from agr.registry.uri import SQLITE, STORE, StoreUri
 
 # isort: split

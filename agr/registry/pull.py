@@ -1,10 +1,10 @@
-"""The files of a model, fetched by MLflow's own client from any store that it knows."""
+"""Download a model with MLflow's own client, from any kind of store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow
 
 # isort: split
 import mlflow.artifacts
@@ -15,10 +15,7 @@ from agr.registry.uri import DIGEST_TAG, ModelLocation, StoreUri, normalise
 
 
 def download(uri: str, tracking_uri: StoreUri | str) -> ModelLocation:
-    """The files behind `models:/...` or `runs:/...`.
-
-    Raises: ModelError if there is no such model.
-    """
+    """The files of `models:/...` or `runs:/...`. Raises: ModelError if there is no such model."""
     uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
     name, version, digest = None, None, None
     try:

@@ -1,5 +1,5 @@
 # ruff: noqa: D102
-"""What is logged to an MLflow store and read back, and what a store can do, in plain types that need no MLflow."""
+"""What is logged to an MLflow store and read back, in plain types that need no MLflow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Protocol
 from agr.registry.uri import StoreUri
 
 MetricPoint = tuple[str, float, int]  # a metric's name, value and step
-Texts = Mapping[str, object]  # MLflow keeps each value as its text
+Texts = Mapping[str, object]  # MLflow stores each value as text
 
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version and the folder of its files; `trouble` says why they cannot be used, if so."""
+    """A registered version and the folder of its files; `trouble`: why they cannot be used, else empty."""
 
     version: int
     folder: Path
@@ -25,7 +25,7 @@ class Version:
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A finished trial: its run, its parameters as text, and the latest value of each metric."""
+    """A finished trial: the id of its run, its parameters as text, and the last value of each metric."""
 
     run_id: str
     params: Mapping[str, str]
@@ -33,7 +33,7 @@ class FinishedTrial:
 
 
 class Store(Protocol):
-    """An MLflow store, wherever MLflow runs. `agr.registry.tracker.Tracker` is one, and says what each method does."""
+    """The methods of `agr.registry.tracker.Tracker`, which may run in another process."""
 
     @property
     def uri(self) -> StoreUri: ...
@@ -62,7 +62,7 @@ class Store(Protocol):
 
 
 def metric_points(epochs: Sequence[object], totals: Mapping[str, float] | None = None) -> list[MetricPoint]:
-    """Every metric of every epoch, the step being its attribute `epoch`, and single numbers at step 0."""
+    """Every metric of every epoch, at step `epoch.epoch`, and `totals` at step 0."""
     known = [dict(vars(epoch)) for epoch in epochs]
     points = [(key, float(value), each["epoch"]) for each in known for key, value in each.items() if key != "epoch"]
     return points + [(key, float(value), 0) for key, value in (totals or {}).items()]
