@@ -101,7 +101,8 @@ def test_a_runs_model_is_found(store: str) -> None:
 
 def test_mlflow_is_not_imported_for_a_local_store(store: str) -> None:
     script = (
-        "import sys; from agr.inference import bundle; from agr.registry import resolve as registry; bundle.load(registry.resolve(*sys.argv[1:]).folder); "
+        "import sys; from agr.inference import bundle; from agr.registry.resolve import resolve; "
+        "bundle.load(resolve(*sys.argv[1:]).folder); "
         "print([name for name in ('mlflow', 'sqlalchemy', 'pandas', 'ray', 'matplotlib') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, "models:/agr/best", store]

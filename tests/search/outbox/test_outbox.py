@@ -75,7 +75,7 @@ def flaky(store: Tracker) -> Flaky:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(deliverer, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(outage, "SAID_AFTER", 0.0)
+    monkeypatch.setattr(outage, "SHOWN_AFTER", 0.0)
     monkeypatch.setenv("AGR_OUTAGE_GRACE", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
