@@ -66,3 +66,8 @@ def metric_points(epochs: Sequence[object], totals: Mapping[str, float] | None =
     known = [dict(vars(epoch)) for epoch in epochs]
     points = [(key, float(value), each["epoch"]) for each in known for key, value in each.items() if key != "epoch"]
     return points + [(key, float(value), 0) for key, value in (totals or {}).items()]
+
+
+def as_text(values: Texts) -> dict[str, str]:
+    """Each value as MLflow stores it."""
+    return {key: str(value) for key, value in values.items()}

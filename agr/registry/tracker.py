@@ -26,7 +26,7 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.registry import aliases, sqlite_store
 from agr.registry.mlflow_model import save_model
-from agr.registry.records import FinishedTrial, MetricPoint, Version
+from agr.registry.records import FinishedTrial, MetricPoint, Version, as_text
 from agr.registry.resolve import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri
 
@@ -80,7 +80,7 @@ class Tracker:
         at: int | None = None,
     ) -> str:
         """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""
-        texts = _texts(tags) | ({} if parent is None else {"mlflow.parentRunId": parent})
+        texts = as_text(tags) | ({} if parent is None else {"mlflow.parentRunId": parent})
         run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
@@ -139,7 +139,7 @@ class Tracker:
 
         Raises: ModelError if its files did not arrive undamaged.
         """
-        texts = _texts(tags)
+        texts = as_text(tags)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model"
             save_model(folder, path)
@@ -162,7 +162,7 @@ class Tracker:
     def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
         """Log a folder unchanged as the model of a run and register it as a new version; returns its number."""
         self._client.log_artifacts(run_id, str(folder), "model")
-        return self._create_version(run_id, _texts(tags), "", "Safetensors and JSON of a custom trainable.")
+        return self._create_version(run_id, as_text(tags), "", "Safetensors and JSON of a custom trainable.")
 
     def tags_by_alias(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
         """The number and the tags of the version that an alias points at; None if there is no such alias."""
@@ -191,10 +191,6 @@ class Tracker:
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
         """Point an alias at a version if it points at the expected one; returns whether it does now."""
         return aliases.compare_and_set(self._client, self.model, alias, expected, version)
-
-
-def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}
 
 
 def _probe(store: StoreUri) -> None:

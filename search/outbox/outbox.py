@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agr.common.cli import complain
 from agr.errors import AgrError
-from agr.registry.records import FinishedTrial, Store, Version, metric_points
+from agr.registry.records import FinishedTrial, Store, Version, as_text, metric_points
 from search.outbox.deliverer import Deliverer
 from search.outbox.entries import SUFFIX, Journal
 from search.outbox.outage import grace_seconds
@@ -33,19 +33,15 @@ class Outbox:
         self.uri, self.model = store.uri, store.model
         self._id = uuid.uuid4().hex
         self._journal = Journal(folder.resolve() / f"{self._id}{SUFFIX}", store.uri)
-        self._deliverer = Deliverer(store, self._journal, first)
-        self.wait_until_open, self.flush, self._query = (
-            self._deliverer.wait_until_open,
-            self._deliverer.flush,
-            self._deliverer.query,
-        )
+        self._deliverer = deliverer = Deliverer(store, self._journal, first)
+        self.wait_until_open, self.flush, self._query = deliverer.wait_until_open, deliverer.flush, deliverer.query
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None
     ) -> str:
         """Start a run, nested under `parent` if given; returns its local id. The first run is that of the search."""
         run = self._id if parent is None else uuid.uuid4().hex
-        values = {"name": name, "params": _text(params), "tags": _text(tags), "parent": parent}
+        values = {"name": name, "params": as_text(params), "tags": as_text(tags), "parent": parent}
         self._journal.append("start_run", run, values)
         return run
 
@@ -64,7 +60,7 @@ class Outbox:
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Add or change tags of a run."""
-        self._journal.append("set_tags", run_id, _text(tags))
+        self._journal.append("set_tags", run_id, as_text(tags))
 
     def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
         """Log every file of a folder as an artifact; the folder is copied and may be deleted at once."""
@@ -134,7 +130,3 @@ class Outbox:
         if undelivered:
             path = os.path.relpath(self._journal.path)
             complain(f"{points} points are in {path}; `python -m search.outbox deliver {path}` delivers them")
-
-
-def _text(values: Mapping[str, object]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items()}

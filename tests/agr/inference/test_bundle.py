@@ -1,4 +1,4 @@
-"""Models as files: what is written comes back to the bit, what is damaged is refused, and nothing in them runs."""
+"""Models as files: they load as they were saved, damaged ones are refused, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Values = dict[str, Any]
 
 @pytest.fixture
 def folder(bundle_folder: Path, tmp_path: Path) -> Path:
-    """A copy to do harm to."""
+    """A copy that may be damaged."""
     return Path(shutil.copytree(bundle_folder, tmp_path / "the model"))
 
 
@@ -52,15 +52,15 @@ def edit(folder: Path, change: Callable[[Values], object]) -> None:
 
 
 def put_weights(folder: Path, data: bytes) -> None:
-    """Other weights, with a card that vouches for them."""
+    """Other weights, with their digest in the info."""
     (folder / WEIGHTS).write_bytes(data)
     edit(folder, lambda values: values.update(weights_sha256=hashlib.sha256(data).hexdigest()))
 
 
 def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, images: ImageSet) -> None:
     model = build("cnn", seed=11)  # its kernels lie channels last
-    card, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
-    bundle.save(tmp_path / "deep" / "er", model.state_dict(), card, seen)
+    info, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
+    bundle.save(tmp_path / "deep" / "er", model.state_dict(), info, seen)
     loaded = bundle.load(tmp_path / "deep" / "er")
     expected, found = model.state_dict(), loaded.model.state_dict()
     assert list(found) == list(expected)
@@ -69,23 +69,23 @@ def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, image
         assert torch.equal(found[name].contiguous().view(torch.int32), tensor.contiguous().view(torch.int32))
     pixels = np.array(images.pixels[:5])
     again = predictor.predict_images(pixels, loaded)
-    assert np.array_equal(again, predictor.predict_images(pixels, bundle.Bundle(model.eval(), card)))
+    assert np.array_equal(again, predictor.predict_images(pixels, bundle.Bundle(model.eval(), info)))
 
 
 @pytest.mark.parametrize(("name", "width"), [("cnn", 0.25), ("cnn", 1.25), ("pooled", 0.4), ("pooled", 2.0)])
 def test_a_model_of_another_width_comes_back(
     bundle_folder: Path, tmp_path: Path, images: ImageSet, name: str, width: float
 ) -> None:
-    model, card = build(name, 4, width, 0.5), bundle.read_info(bundle_folder)
-    card = replace(card, model=name, settings=dict(card.settings) | {"width": width, "dropout": 0.5})
-    bundle.save(tmp_path / "wide", model.state_dict(), card, bundle.read_seen(bundle_folder))
+    model, info = build(name, 4, width, 0.5), bundle.read_info(bundle_folder)
+    info = replace(info, model=name, settings=dict(info.settings) | {"width": width, "dropout": 0.5})
+    bundle.save(tmp_path / "wide", model.state_dict(), info, bundle.read_seen(bundle_folder))
     loaded = bundle.load(tmp_path / "wide")
     pixels = np.array(images.pixels[:3])
-    expected = predictor.predict_images(pixels, bundle.Bundle(model.eval(), card))
+    expected = predictor.predict_images(pixels, bundle.Bundle(model.eval(), info))
     assert np.array_equal(predictor.predict_images(pixels, loaded), expected)
 
 
-def test_a_card_from_before_there_were_widths_is_of_width_one(folder: Path) -> None:
+def test_a_bundle_older_than_the_width_setting_has_width_one(folder: Path) -> None:
     edit(folder, lambda values: values["settings"].pop("width"))
     assert sum(parameter.numel() for parameter in bundle.load(folder).model.parameters()) == 609_602
 
@@ -108,7 +108,7 @@ def test_a_width_that_does_not_fit_is_refused(folder: Path, width: object, part:
     assert part in message(folder)
 
 
-def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
+def test_the_info_is_saved_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
     loaded = bundle.load(bundle_folder)
     assert not loaded.model.training
     assert loaded.info.weights_sha256 == hashlib.sha256((bundle_folder / WEIGHTS).read_bytes()).hexdigest()
@@ -117,7 +117,7 @@ def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -
     assert json.loads((bundle_folder / INFO).read_text()) == json.loads(json.dumps(asdict(loaded.info)))
 
 
-def test_whom_a_model_has_met_comes_back(bundle_folder: Path, images: ImageSet) -> None:
+def test_speakers_and_recordings_of_the_training_are_saved(bundle_folder: Path, images: ImageSet) -> None:
     seen = bundle.read_seen(bundle_folder)
     assert seen.speakers < set(images.speakers.tolist())
     assert len(seen.speakers) == 6
@@ -188,7 +188,7 @@ def test_bytes_that_are_no_safetensors_are_refused(folder: Path, data: bytes) ->
         (lambda v: v.update(weights_sha256=None), "expected None"),
     ],
 )
-def test_a_card_that_is_not_understood_is_refused(folder: Path, change: Callable[[Values], object], part: str) -> None:
+def test_an_unknown_info_is_refused(folder: Path, change: Callable[[Values], object], part: str) -> None:
     edit(folder, change)
     assert part in message(folder)
 
@@ -196,20 +196,20 @@ def test_a_card_that_is_not_understood_is_refused(folder: Path, change: Callable
 @pytest.mark.parametrize(
     "text", ["", "format: 1", "[]", "1", "null", '"card"', '{"format": 1', "\ud800", "[" * 100_000], ids=range(9)
 )
-def test_a_card_that_is_no_json_object_is_refused(folder: Path, text: str) -> None:
+def test_an_info_that_is_no_json_object_is_refused(folder: Path, text: str) -> None:
     (folder / INFO).write_bytes(text.encode("utf-8", "surrogatepass"))
     assert INFO in message(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"speakers": [], "recordings": 1}', '{"speakers": [[]]}'])
-def test_an_unreadable_list_of_the_seen_is_refused(folder: Path, text: str) -> None:
+def test_an_unreadable_list_of_speakers_is_refused(folder: Path, text: str) -> None:
     (folder / SEEN).write_text(text)
     with pytest.raises(ModelError, match=SEEN) as caught:
         bundle.read_seen(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_card_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_info_is_no_model(tmp_path: Path) -> None:
     assert f"no {INFO} in it; expected a model that AGR wrote" in message(tmp_path)
     assert INFO in message(tmp_path / "not there")
 

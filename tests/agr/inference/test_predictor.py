@@ -1,4 +1,4 @@
-"""From samples to probabilities."""
+"""Probabilities of clips and images."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_images_pass_through_the_model_as_in_training(loaded: bundle.Bundle, ima
     assert not loaded.model.training
 
 
-def test_no_images_no_probabilities(loaded: bundle.Bundle, images: ImageSet) -> None:
+def test_no_images_have_no_probabilities(loaded: bundle.Bundle, images: ImageSet) -> None:
     assert predict_images(np.array(images.pixels[:0]), loaded).shape == (0, 2)
 
 
-def test_a_recording_gets_what_its_prepared_image_gets(
+def test_a_recording_and_its_prepared_image_have_the_same_probabilities(
     loaded: bundle.Bundle, images: ImageSet, voices: list[Path]
 ) -> None:
     clips = [audio.load(path, loaded.info.recipe.sample_rate) for path in voices]
@@ -57,7 +57,7 @@ def test_a_recording_gets_what_its_prepared_image_gets(
     assert predict_proba(clips, loaded) == pytest.approx(predict_images(np.array(images.pixels), loaded), abs=1e-6)
 
 
-def test_many_windows_are_drawn_some_at_a_time(
+def test_many_windows_are_encoded_in_batches(
     loaded: bundle.Bundle, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = np.concatenate([audio.load(path, loaded.info.recipe.sample_rate) for path in voices[:9]])
@@ -68,7 +68,7 @@ def test_many_windows_are_drawn_some_at_a_time(
     assert expected.sum(axis=1) == pytest.approx(1)
 
 
-def test_torch_works_on_one_thread_for_clips_and_gets_its_threads_back(
+def test_torch_uses_one_thread_for_clips_and_then_as_many_as_before(
     loaded: bundle.Bundle, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     during = []

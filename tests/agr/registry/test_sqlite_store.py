@@ -175,8 +175,9 @@ def test_a_chosen_artifact_location_is_left_alone(copy: Path, place: str) -> Non
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nowhere/agr", "sqlite:///{here}/none.db"])
 def test_a_store_without_a_file_is_left_alone(uri: str, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
     sqlite_store.relocate_artifacts(StoreUri(uri.format(here=tmp_path)), "agr")
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_that_is_no_mlflow_database_is_left_alone(tmp_path: Path) -> None:
