@@ -125,7 +125,7 @@ def failing(error: Exception, context: Exception | None = None) -> Store:
             raise error
 
     uri = StoreUri("http://ann:secret@host:5000")
-    tracker = SimpleNamespace(uri=uri, unfinished=call)
+    tracker = SimpleNamespace(uri=uri, unfinished_runs=call)
     return StoreClient(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
 
 
