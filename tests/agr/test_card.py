@@ -228,7 +228,7 @@ def tested(model: bundle.Bundle) -> Tested:
     found: dict[str, Any] = calibration.fitted(np.log(given), data.labels[test])
     found |= calibration.measured(np.log(given), data.labels[test], "test")
     about = replace(model.info, test=scores, temperature=found["temperature"], calibration=found)
-    return replace(model, card=about), data, Split("by-hand", train, val, test), given
+    return replace(model, info=about), data, Split("by-hand", train, val, test), given
 
 
 def test_a_card_says_it_all(tested: Tested) -> None:
