@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         found = resolve.resolve(options.model_uri, options.tracking_uri)
         loaded = bundle.load(found.folder)
-        if loaded.card.data.get("synthetic"):
+        if loaded.info.data.get("synthetic"):
             print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
         model = {"name": found.name, "version": found.version}
         answers = answer(expand(options.clips), loaded, options.abstain_below, decoder)

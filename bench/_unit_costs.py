@@ -18,7 +18,7 @@ from rich.console import Console
 
 from agr.data import image_set, preparation, splits
 from agr.data.corpus import open_corpus
-from agr.registry.records import points_of
+from agr.registry.records import metric_points
 from agr.registry.tracker import Tracker
 from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
 from agr.training.loop import Epoch, State, fit
@@ -168,7 +168,7 @@ def mlflow_costs(scratch: Path) -> dict[str, float]:
     found = {"mlflow_run_s": each(whole, range(TRIALS))}
     bare = path.stat().st_size
     pairs = [(run, made_up(number)) for run in runs for number in range(1, EPOCHS + 1)]
-    found["mlflow_epoch_s"] = each(lambda pair: tracker.log_points(pair[0], points_of([pair[1]]), 0), pairs)
+    found["mlflow_epoch_s"] = each(lambda pair: tracker.log_points(pair[0], metric_points([pair[1]]), 0), pairs)
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT count(*) FROM metrics").fetchone()[0]
     found |= {"mlflow_run_bytes": (bare - before) / TRIALS, "mlflow_epoch_rows": rows / len(pairs)}
@@ -190,7 +190,7 @@ def driver_costs(scratch: Path) -> dict[str, float]:
             session.end(str(trial), None)
         found = {"callback_s": (time.thread_time() - began) / spent}
         session.close("FINISHED")
-        outbox.settle()
+        outbox.flush()
     first = next(iter(session.records.values()))
     session.records = {str(number): first for number in range(10_000)}
     console = Console(width=120, height=50, quiet=True)

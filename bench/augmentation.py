@@ -102,7 +102,7 @@ def heard(data: ImageSet, rows: Indices) -> Clips:
         found = torch.from_numpy(np.array(data.features[rows[start : start + model_card.AT_ONCE]]))
         for way, (noise_db, line) in HEARD.items():
             parts[way].append(
-                voice_image.draw(found, model_card.change(len(found), noise_db, line, seed=start)).numpy()
+                voice_image.draw(found, model_card.degradation(len(found), noise_db, line, seed=start)).numpy()
             )
     return Clips(data.labels[rows], {way: np.concatenate(each) for way, each in parts.items()})
 

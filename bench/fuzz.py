@@ -181,8 +181,8 @@ def untrained(folder: Path) -> Path:
     from agr.training.model import build
 
     empty: dict[str, Any] = {"settings": {}, "split": {}, "val": {}, "test": {}, "environment": {}}
-    card = bundle.Card(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
-    bundle.save(folder, build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
+    info = bundle.BundleInfo(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
+    bundle.save(folder, build("cnn", seed=0).state_dict(), info, bundle.Seen(frozenset(), frozenset()))
     return folder
 
 

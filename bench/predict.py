@@ -87,7 +87,7 @@ def make_clips(folder: Path, one: Path, count: int) -> None:
 def make_store(folder: Path) -> str:
     """An MLflow store with one registered model, `best`; returns its URI."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    card = bundle.Card(
+    info = bundle.BundleInfo(
         model="cnn",
         recipe=MFCC,
         settings={},
@@ -97,7 +97,7 @@ def make_store(folder: Path) -> str:
         test={},
         environment={},
     )
-    bundle.save(folder / "model", build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
+    bundle.save(folder / "model", build("cnn", seed=0).state_dict(), info, bundle.Seen(frozenset(), frozenset()))
     tracker = registry_tracker.Tracker(uri)
     run = tracker.start_run("bench", {}, {})
     tracker.set_alias(BEST, tracker.register(run, folder / "model", {}))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agr.errors import ModelError
-from agr.inference.bundle import CARD, SEEN, WEIGHTS
+from agr.inference.bundle import INFO, SEEN, WEIGHTS
 from agr.registry import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG
 
@@ -73,7 +73,7 @@ def environments(folder: Path, marker: Path) -> None:
 
 def another_bundle(folder: Path, marker: Path) -> None:
     """A card where one that is no MLflow model would have it."""
-    (folder / CARD).write_text(json.dumps({"format": 99, "says": str(marker)}))
+    (folder / INFO).write_text(json.dumps({"format": 99, "says": str(marker)}))
 
 
 BESIDE: Sequence[Plant] = (pickles, code, loader, environments, another_bundle)
@@ -143,18 +143,18 @@ def long_header(bundle: Path, marker: Path) -> None:
 
 
 def deep_card(bundle: Path, marker: Path) -> None:
-    (bundle / CARD).write_text("[" * 100_000)
+    (bundle / INFO).write_text("[" * 100_000)
 
 
 def huge_card(bundle: Path, marker: Path) -> None:
-    with (bundle / CARD).open("r+b") as file:
+    with (bundle / INFO).open("r+b") as file:
         file.truncate(2**28)
 
 
 def other_recipe(bundle: Path, marker: Path) -> None:
-    values = json.loads((bundle / CARD).read_text())
+    values = json.loads((bundle / INFO).read_text())
     values["recipe"]["name"] = "mel"
-    (bundle / CARD).write_text(json.dumps(values))
+    (bundle / INFO).write_text(json.dumps(values))
 
 
 def someone_met(bundle: Path, marker: Path) -> None:

@@ -1,4 +1,4 @@
-"""Answers for clips: decoded in a process of its own, predicted in batches, in the order asked."""
+"""Answers for clips, in their order: decoded in a process apart, predicted in batches."""
 
 from __future__ import annotations
 
@@ -29,21 +29,13 @@ NO_SPEECH, UNSURE = "no speech", "unsure"
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one clip.
+    """The answer to one clip."""
 
-    Attributes:
-        path: the clip, as it was named.
-        probability: of each class, in the order of CLASSES; None without speech and for a clip that could not be read.
-        error: why the clip could not be read.
-        speech: seconds of speech.
-        sure: the probability that an answer has to reach.
-    """
-
-    path: str
-    probability: dict[str, float] | None = None
-    error: str | None = None
-    speech: float = 0.0
-    sure: float = 0.0
+    path: str  # as the user typed it
+    probability: dict[str, float] | None = None  # of each class; None without speech and for an unreadable clip
+    error: str | None = None  # why the clip could not be read
+    speech: float = 0.0  # seconds
+    abstain_below: float = 0.0  # the answer is `unsure` if neither probability reaches this
 
     @property
     def label(self) -> str:
@@ -53,28 +45,28 @@ class Answer:
         if self.probability is None:
             return NO_SPEECH
         likelier = max(self.probability, key=self.probability.__getitem__)
-        return likelier if self.probability[likelier] >= self.sure else UNSURE
+        return likelier if self.probability[likelier] >= self.abstain_below else UNSURE
 
     def as_dict(self, model: dict[str, Any]) -> dict[str, Any]:
         """The object that --json prints."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
-        said = {"path": self.path, "label": self.label, "probability": self.probability}
-        return said | {"speech_seconds": round(self.speech, 2), "model": model}
+        values = {"path": self.path, "label": self.label, "probability": self.probability}
+        return values | {"speech_seconds": round(self.speech, 2), "model": model}
 
     def as_line(self) -> str:
-        """A line for a person: path, label and its probability, separated by tabs."""
-        likely = f"{max(self.probability.values()):.3f}" if self.probability else "-"
-        return f"{self.path}\t{self.label}\t{likely}"
+        """The line that is printed without --json: path, label and its probability, separated by tabs."""
+        probability = f"{max(self.probability.values()):.3f}" if self.probability else "-"
+        return f"{self.path}\t{self.label}\t{probability}"
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
-    """Yield each clip as it is named, and the sound files of folders in sorted order.
+    """Yield each clip as it was typed, and the sound files of folders in sorted order.
 
-    A folder without sound files, and a second `-`, yield an Answer with an error: standard input is one clip.
+    A folder without sound files and a second `-` yield an Answer with an error.
     """
-    for place, argument in enumerate(arguments):
-        if argument == STDIN and STDIN in arguments[:place]:
+    for index, argument in enumerate(arguments):
+        if argument == STDIN and STDIN in arguments[:index]:
             yield Answer(argument, error=f"{argument}: given again; expected standard input, which is one clip, once")
             continue
         if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
@@ -89,36 +81,38 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
 
 
 def answer(
-    clips: Iterator[str | Answer], bundle: Bundle, sure: float = 0.0, decoder: Decoder | None = None
+    clips: Iterator[str | Answer], bundle: Bundle, abstain_below: float = 0.0, decoder: Decoder | None = None
 ) -> Iterator[Answer]:
     """Answer clips in batches, in their order.
 
     Args:
         clips: as `expand` yields them.
         bundle: the model.
-        sure: the probability below which an answer is `unsure`.
-        decoder: the process that decodes recordings; this process does if it is None.
+        abstain_below: the probability below which an answer is `unsure`.
+        decoder: the process that decodes recordings; None decodes them in this process.
     """
     names, sources = itertools.tee(clips)
     load = in_process if decoder is None else decoder.load_all
     batch: list[tuple[str | Answer, Loaded]] = []
     samples = 0
-    for name, y in zip(names, load(map(_source, sources), bundle.card.recipe.sample_rate), strict=True):
+    for name, y in zip(names, load(map(_source, sources), bundle.info.recipe.sample_rate), strict=True):
         batch.append((name, y))
         samples += 0 if isinstance(y, AudioError) else len(y)
         if len(batch) == BATCH or samples > BATCH_SAMPLES:
-            yield from _answer_batch(batch, bundle, sure)
+            yield from _answer_batch(batch, bundle, abstain_below)
             batch, samples = [], 0
-    yield from _answer_batch(batch, bundle, sure)
+    yield from _answer_batch(batch, bundle, abstain_below)
 
 
-def _answer_batch(batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, sure: float) -> Iterator[Answer]:
+def _answer_batch(
+    batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, abstain_below: float
+) -> Iterator[Answer]:
     from agr.inference import predictor
     from agr.labels import CLASSES
 
-    good = [y for _, y in batch if not isinstance(y, AudioError)]
-    heard = predictor.hear(good, bundle) if good else None
-    rows = iter(zip(heard.probabilities.tolist(), heard.speech.tolist(), strict=True) if heard else ())
+    readable = [y for _, y in batch if not isinstance(y, AudioError)]
+    found = predictor.predict(readable, bundle) if readable else None
+    rows = iter(zip(found.probabilities.tolist(), found.speech.tolist(), strict=True) if found else ())
     for name, y in batch:
         if isinstance(name, Answer):
             yield name
@@ -129,11 +123,11 @@ def _answer_batch(batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, 
         else:
             row, speech = next(rows)
             probability = dict(zip(CLASSES, row, strict=True)) if speech else None
-            yield Answer(name, probability, speech=speech, sure=sure)
+            yield Answer(name, probability, speech=speech, abstain_below=abstain_below)
 
 
 def _source(clip: str | Answer) -> Clip | AudioError:
-    """What to decode. Standard input, pipes and devices are read here: another process may not have them."""
+    """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     try:
@@ -151,7 +145,7 @@ def _source(clip: str | Answer) -> Clip | AudioError:
 
 
 def _is_special(path: str) -> bool:
-    """Whether a path exists but is not a plain file that another process finds under the same name."""
+    """Whether a path exists but is not a regular file that another process can open."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
     except (OSError, ValueError):

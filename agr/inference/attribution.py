@@ -1,16 +1,15 @@
-"""What each cell of a clip's picture added to the model's answer; `agr.explain` draws it.
+"""How much each cell of a clip's image added to the model's answer.
 
-    found = attribute(section, bundle)                # section: of agr.features
+    found = attribute(section, bundle)                # section: of agr.inference.section
     found.parts                                       # {"vocal tract": 0.6, "motion": 0.1, "pitch": 2.7}, log odds
 
-Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017) give every cell a
-share of the answer's log odds. The shares add up to the difference between the log odds of the image and those of a
-baseline; how exactly they do is checked. The paper asks for a baseline on which the model is neutral. Here that is the
-same clip with pitch and resonances moved until the model is undecided, towards a typical woman's voice or a typical
-man's. Silence does not serve: models lean one way on it, and what speaks for that side would look as if it spoke
-against it. It is used only where no moved voice changes the answer, and with recipes that store no voice features.
+Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017) split the
+difference between the log odds of an image and those of a baseline among the cells. The paper asks for a baseline on
+which the model is neutral: here the same clip with pitch and resonances moved, towards a typical woman's voice or a
+typical man's, until the model is undecided. Silence is used only if no moved voice changes the answer, or if the
+recipe stores no voice features: models lean one way on it, which would look like a contribution of the clip.
 
-Known limit: this tells what the model read, not what makes a voice a woman's or a man's.
+Known limit: this shows what the model reads, not what makes a voice a woman's or a man's.
 """
 
 from __future__ import annotations
@@ -31,65 +30,49 @@ from agr.recipes import voice_image
 from agr.recipes.base import IMAGE_SHAPE, Recipe
 from agr.training.model import to_input
 
-STEPS = (64, 256, 1024)  # points between baseline and image; the next number is tried where one is not exact
-TOLERANCE = 0.02  # log odds by which the sum of all shares may differ from what it should be
-AT_ONCE = 128  # points that go through the model together
+STEPS = (64, 256, 1024)  # points between baseline and image; the next number is tried if one is not exact enough
+TOLERANCE = 0.02  # log odds by which the sum of all shares may be wrong
+AT_ONCE = 128  # points in a batch
 # From a typical man's voice to a typical woman's, in the logarithm of frequency (Hillenbrand et al., 1995, adults).
 PITCH, TRACT = float(np.log(1.68)), float(np.log(1.16))
-FARTHEST, PLACES = 1.5, 31  # how far a voice is moved at most, as a multiple of that; how many positions are tried
-Odds = Callable[[Tensor], Tensor]  # log odds of some inputs: (n, 3, 12, 98) to (n,)
+FARTHEST, PLACES = 1.5, 31  # the largest move, as a multiple of that, and the number of positions tried
+LogOdds = Callable[[Tensor], Tensor]  # of inputs: (n, 3, 12, 98) to (n,)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an image is compared with.
+    """What an image is compared with."""
 
-    Attributes:
-        image: (1, 3, 12, 98), float32, as the model reads it.
-        words: What it is, for people.
-        neutral: Whether the model is undecided on it.
-    """
-
-    image: Tensor
-    words: str
-    neutral: bool
+    image: Tensor  # (1, 3, 12, 98), float32, as the model reads it
+    description: str
+    undecided: bool  # whether the model gives both answers about the same probability
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Why a clip was answered as it was.
+    """What led to the answer to a clip."""
 
-    Attributes:
-        section: The second that is explained.
-        answer: The answer to the whole clip.
-        probability: Its probability for the whole clip.
-        odds: Log odds of that answer for the section's image.
-        base_odds: The same for the baseline.
-        base: The baseline.
-        shares: What each cell adds to the log odds, IMAGE_SHAPE, float64; positive for the answer.
-    """
-
-    section: Section
-    answer: str
-    probability: float
-    odds: float
-    base_odds: float
-    base: Baseline
-    shares: NDArray[np.float64]
+    section: Section  # the second that is explained
+    answer: str  # to the whole clip
+    probability: float  # of that answer, for the whole clip
+    log_odds: float  # of that answer, for the section's image
+    baseline_log_odds: float  # the same for the baseline
+    baseline: Baseline
+    shares: NDArray[np.float64]  # what each cell adds to the log odds, IMAGE_SHAPE; positive for the answer
 
     @property
     def other(self) -> str:
-        """The gender that was not answered."""
+        """The class that was not answered."""
         return next(name for name in CLASSES if name != self.answer)
 
     @property
     def gap(self) -> float:
-        """The sum of the shares less what it should be, in log odds."""
-        return float(self.shares.sum()) - (self.odds - self.base_odds)
+        """The error of the sum of all shares, in log odds."""
+        return float(self.shares.sum()) - (self.log_odds - self.baseline_log_odds)
 
     @property
     def parts(self) -> dict[str, float]:
-        """Shares summed by what has a name, in log odds: the recipe's channels, or cepstral coefficients."""
+        """Shares summed by channel of the recipe, or by cepstral coefficient, in log odds."""
         if channels := self.section.recipe.channels:
             return dict(zip(channels, self.shares.sum(axis=(0, 1)).tolist(), strict=True))
         rows = self.shares.sum(axis=(1, 2)).tolist()
@@ -97,71 +80,69 @@ class Attribution:
 
     @property
     def contributions(self) -> dict[str, float]:
-        """Each part divided by the sum of all magnitudes, -1..1; negative where it spoke against the answer."""
-        whole = sum(map(abs, self.parts.values())) or 1.0
-        return {name: value / whole for name, value in self.parts.items()}
+        """Each part divided by the sum of all magnitudes, -1..1; negative if it spoke against the answer."""
+        total = sum(map(abs, self.parts.values())) or 1.0
+        return {name: value / total for name, value in self.parts.items()}
 
 
 def attribute(section: Section, model: Bundle) -> Attribution:
-    """Explain the model's answer to a clip by the second of it that is shown."""
-    probabilities = predictor.of_clips([section.y], model)[0]
+    """Explain the model's answer to a clip by one second of it."""
+    probabilities = predictor.predict_proba([section.y], model)[0]
     answer = int(probabilities.argmax())
 
-    def odds(x: Tensor) -> Tensor:
-        logits: Tensor = model.model(x) / model.card.temperature
+    def log_odds(x: Tensor) -> Tensor:
+        logits: Tensor = model.model(x) / model.info.temperature
         return logits[:, answer] - logits[:, 1 - answer]
 
     x = to_input(torch.tensor(section.image)[None])
-    base = baseline(section, odds, CLASSES[answer])
-    shares = integrated_gradients(odds, x, base.image)[0].permute(1, 2, 0)  # (12, 98, 3)
-    there, at_base = (float(_read(odds, image)) for image in (x, base.image))
+    baseline = choose_baseline(section, log_odds, CLASSES[answer])
+    shares = integrated_gradients(log_odds, x, baseline.image)[0].permute(1, 2, 0)  # (12, 98, 3)
+    at_image, at_baseline = (float(_evaluate(log_odds, image)) for image in (x, baseline.image))
     values = shares.numpy().astype(np.float64)
-    return Attribution(section, CLASSES[answer], float(probabilities[answer]), there, at_base, base, values)
+    probability = float(probabilities[answer])
+    return Attribution(section, CLASSES[answer], probability, at_image, at_baseline, baseline, values)
 
 
-def integrated_gradients(odds: Odds, x: Tensor, base: Tensor) -> Tensor:
-    """Each value's share of odds(x) - odds(base).
+def integrated_gradients(log_odds: LogOdds, x: Tensor, base: Tensor) -> Tensor:
+    """Each value's share of log_odds(x) - log_odds(base).
 
     The gradient is integrated along the straight line from the baseline to the image by Gauss-Legendre quadrature of
     STEPS points, more of them until the shares add up to within TOLERANCE.
 
     Args:
-        odds: A differentiable function of inputs, (n, ...) to (n,).
+        log_odds: A differentiable function, (n, ...) to (n,).
         x: One input, (1, ...), float32.
         base: Its baseline, of the same shape.
 
     Returns:
         Shares, of the shape of x.
     """
-    expected = float(_read(odds, x) - _read(odds, base))
+    expected = float(_evaluate(log_odds, x) - _evaluate(log_odds, base))
     for steps in STEPS:
-        shares = (x - base) * _mean_gradient(odds, x, base, steps)
+        shares = (x - base) * _mean_gradient(log_odds, x, base, steps)
         if abs(float(shares.sum()) - expected) <= TOLERANCE:
             break
     return shares
 
 
-def _mean_gradient(odds: Odds, x: Tensor, base: Tensor, steps: int) -> Tensor:
-    """The mean of the gradient between a baseline and an input, both (1, ...), from so many points."""
+def _mean_gradient(log_odds: LogOdds, x: Tensor, base: Tensor, steps: int) -> Tensor:
+    """The mean gradient on the line from a baseline to an input, both (1, ...), from `steps` points."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # between -1 and 1
     shape = (-1, *[1] * (x.dim() - 1))
-    places, sizes = (torch.tensor(each / 2, dtype=x.dtype).reshape(shape) for each in (1 + nodes, weights))
+    points, sizes = (torch.tensor(each / 2, dtype=x.dtype).reshape(shape) for each in (1 + nodes, weights))
     total = torch.zeros_like(x)
     for first in range(0, steps, AT_ONCE):
-        some = slice(first, first + AT_ONCE)
-        between = (base + places[some] * (x - base)).requires_grad_()  # (AT_ONCE, ...)
-        (gradients,) = torch.autograd.grad(odds(between).sum(), between)
-        total += (sizes[some] * gradients).sum(dim=0, keepdim=True)
+        batch = slice(first, first + AT_ONCE)
+        between = (base + points[batch] * (x - base)).requires_grad_()  # (AT_ONCE, ...)
+        (gradients,) = torch.autograd.grad(log_odds(between).sum(), between)
+        total += (sizes[batch] * gradients).sum(dim=0, keepdim=True)
     return total
 
 
-def baseline(section: Section, odds: Odds, answer: str) -> Baseline:
-    """What to compare the section's image with; `odds` are those of `answer`."""
-    if section.recipe.keeps_features:
-        found = undecided(section.stored, odds, answer)
-        if found is not None:
-            return found
-    return Baseline(to_input(torch.tensor(silence(section.recipe))[None]), "silence", neutral=False)
+def choose_baseline(section: Section, log_odds: LogOdds, answer: str) -> Baseline:
+    """What to compare the section's image with: a voice on which the model is undecided, else silence."""
+    found = undecided_voice(section.stored, log_odds, answer) if section.recipe.keeps_features else None
+    return found or Baseline(to_input(torch.tensor(silence(section.recipe))[None]), "silence", undecided=False)
 
 
 def silence(recipe: Recipe) -> NDArray[np.uint8]:
@@ -169,48 +150,45 @@ def silence(recipe: Recipe) -> NDArray[np.uint8]:
     return np.broadcast_to(np.array(recipe.silence, dtype=np.uint8), IMAGE_SHAPE)
 
 
-def undecided(stored: NDArray[np.uint8], odds: Odds, answer: str) -> Baseline | None:
-    """The nearest voice saying the same words on which the model is undecided.
+def undecided_voice(stored: NDArray[np.uint8], log_odds: LogOdds, answer: str) -> Baseline | None:
+    """The voice nearest to this one on which the model is undecided; None if there is none within FARTHEST.
 
-    The voice is moved away from those of `answer`, or towards them where this second alone is answered otherwise.
+    The voice is moved away from those of `answer`, or towards them if this second alone is answered otherwise.
 
     Args:
         stored: Voice features, (ROWS, FRAMES), uint8.
-        odds: Log odds of `answer`.
+        log_odds: Those of `answer`.
         answer: One of CLASSES.
-
-    Returns:
-        That voice as a baseline; None if there is none within FARTHEST.
     """
-    found = torch.tensor(stored)[None]
-    for_answer = bool(_read(odds, to_input(voice_image.draw(found))) > 0)
+    features = torch.tensor(stored)[None]
+    for_answer = bool(_evaluate(log_odds, to_input(voice_image.draw(features))) > 0)
     up = for_answer == (answer == "male")
-    ways = (1 if up else -1) * np.linspace(0, FARTHEST, PLACES)
-    images = to_input(voice_image.draw(found.expand(PLACES, -1, -1), _moved(ways)))  # (PLACES, 3, 12, 98)
-    past = 1 + np.flatnonzero((_read(odds, images[1:]) > 0).numpy() != for_answer)
-    if not len(past):
+    shifts = (1 if up else -1) * np.linspace(0, FARTHEST, PLACES)
+    images = to_input(voice_image.draw(features.expand(PLACES, -1, -1), _shifted(shifts)))  # (PLACES, 3, 12, 98)
+    flipped = 1 + np.flatnonzero((_evaluate(log_odds, images[1:]) > 0).numpy() != for_answer)
+    if not len(flipped):
         return None
     part = torch.linspace(0, 1, PLACES)[:, None, None, None]
-    between = images[past[0] - 1] * (1 - part) + images[past[0]] * part
-    best = int(_read(odds, between).abs().argmin())
-    return Baseline(between[[best]], _in_words(float(ways[past[0]])), neutral=True)
+    between = images[flipped[0] - 1] * (1 - part) + images[flipped[0]] * part
+    best = int(_evaluate(log_odds, between).abs().argmin())
+    return Baseline(between[[best]], _describe(float(shifts[flipped[0]])), undecided=True)
 
 
-def _moved(ways: NDArray[np.float64]) -> voice_image.Change:
-    """Move voices towards a woman's, by each of (n,); 1 leads from a typical man's to a typical woman's, -1 back."""
-    warps = voice_image.WARPS // 2 * (1 + np.clip(ways * TRACT / voice_image.WARP_RANGE, -1, 1))
+def _shifted(shifts: NDArray[np.float64]) -> voice_image.Change:
+    """Move voices by each of (n,) shifts; 1 leads from a typical man's voice to a typical woman's, -1 back."""
+    warps = voice_image.WARPS // 2 * (1 + np.clip(shifts * TRACT / voice_image.WARP_RANGE, -1, 1))
     return replace(
-        voice_image.unchanged(len(ways)),
+        voice_image.unchanged(len(shifts)),
         formants=torch.from_numpy(np.rint(warps).astype(np.int64)),
-        pitch=torch.from_numpy(np.rint(ways * PITCH / voice_image.LAG_STEP).astype(np.int64)),
+        pitch=torch.from_numpy(np.rint(shifts * PITCH / voice_image.LAG_STEP).astype(np.int64)),
     )
 
 
-def _in_words(way: float) -> str:
-    pitch, tract = (abs(100 * np.expm1(way * size)) for size in (PITCH, TRACT))
-    return f"the same clip with pitch {pitch:.0f} % and resonances {tract:.0f} % {'higher' if way > 0 else 'lower'}"
+def _describe(shift: float) -> str:
+    pitch, tract = (abs(100 * np.expm1(shift * size)) for size in (PITCH, TRACT))
+    return f"the same clip with pitch {pitch:.0f} % and resonances {tract:.0f} % {'higher' if shift > 0 else 'lower'}"
 
 
 @torch.no_grad()
-def _read(odds: Odds, x: Tensor) -> Tensor:
-    return odds(x)
+def _evaluate(log_odds: LogOdds, x: Tensor) -> Tensor:
+    return log_odds(x)

@@ -1,7 +1,7 @@
-"""Saves and loads models: weights as safetensors, everything else as JSON. Loading one runs no code from it.
+"""Save and load models: weights as safetensors, everything else as JSON. Loading one runs no code from it.
 
-save(folder, weights, card, seen)
-bundle = load(folder)                             # a model ready to predict, its recipe and its card
+save(folder, weights, info, seen)
+bundle = load(folder)                             # a model ready to predict, its recipe and its scores
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,142 +27,117 @@ from agr.recipes.base import Recipe
 from agr.recipes.encode import from_dict
 from agr.registry.uri import BUNDLE
 from agr.training.model import build
-from agr.training.settings import current_names
 
 FORMAT = 2
-WEIGHTS, CARD, SEEN = "weights.safetensors", "agr.json", "seen.json"
-LARGEST = {CARD: 2**20, SEEN: 2**28, WEIGHTS: 2**32}  # bytes; a larger file is refused
+WEIGHTS, INFO, SEEN = "weights.safetensors", "agr.json", "seen.json"
+LARGEST = {INFO: 2**20, SEEN: 2**28, WEIGHTS: 2**32}  # bytes; a larger file is refused
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a model is and where its numbers come from.
+class BundleInfo:
+    """What a model is and where its numbers come from: the contents of `agr.json`."""
 
-    Attributes:
-        model: the name of its architecture.
-        recipe: how its images are made.
-        settings: the trial's hyperparameters.
-        data: name and digest of the data, and whether the voices are synthetic.
-        split: name and digest of the split, whether it is leaky, and the digest of its test set.
-        val, test: scores.
-        environment: versions and device.
-        temperature: what logits are divided by.
-        calibration: how the temperature was fitted, and its effect.
-        weights_sha256: hex digest of the weights' file.
-        classes: what the model's outputs stand for, in their order.
-        format: of the bundle's files.
-    """
-
-    model: str
+    model: str  # the name of its architecture
     recipe: Recipe
-    settings: Mapping[str, Any]
-    data: Mapping[str, Any]
-    split: Mapping[str, Any]
-    val: Mapping[str, Any]
+    settings: Mapping[str, Any]  # hyperparameters
+    data: Mapping[str, Any]  # name and digest, and whether the voices are synthetic
+    split: Mapping[str, Any]  # name and digest, whether it is leaky, and the digest of its test set
+    val: Mapping[str, Any]  # scores
     test: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    temperature: float = 1.0
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    weights_sha256: str = ""
-    classes: tuple[str, ...] = CLASSES
-    format: int = FORMAT
+    environment: Mapping[str, Any]  # versions and device
+    temperature: float = 1.0  # logits are divided by it
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # how the temperature was fitted, and its effect
+    weights_sha256: str = ""  # hex digest of the weights file
+    classes: tuple[str, ...] = CLASSES  # of the model's outputs, in their order
+    format: int = FORMAT  # version of the bundle's files
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model was trained or chosen on: `corpus/speaker` names, and `content_digest`s of recordings.
+    """What a model was trained or chosen on. `recordings` is empty for bundles that do not list them."""
 
-    `recordings` is empty for bundles that do not list them.
-    """
-
-    speakers: frozenset[str]
-    recordings: frozenset[str]
+    speakers: frozenset[str]  # `corpus/speaker`
+    recordings: frozenset[str]  # each a `content_digest`
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model on the CPU in evaluation mode, and its card."""
+    """A model on the CPU in evaluation mode, and what is known about it."""
 
     model: nn.Module
-    card: Card
+    info: BundleInfo
 
 
-def save(folder: Path, weights: Mapping[str, Tensor], card: Card, seen: Seen) -> None:
-    """Write a bundle; the card last, with the weights' digest."""
+def save(folder: Path, weights: Mapping[str, Tensor], info: BundleInfo, seen: Seen) -> None:
+    """Write a bundle; `agr.json` last, with the digest of the weights."""
     data = tensors_to_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
     write_atomic(folder / WEIGHTS, data)
     write_atomic(folder / SEEN, json.dumps({key: sorted(value) for key, value in vars(seen).items()}).encode())
-    values = asdict(card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
-    write_atomic(folder / CARD, json.dumps(values, indent=1).encode())
+    values = asdict(info) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
+    write_atomic(folder / INFO, json.dumps(values, indent=1).encode())
 
 
 def load(folder: Path) -> Bundle:
     """Read a bundle, or an MLflow model that contains one.
 
-    Raises: ModelError if a file is missing or damaged, the weights have another digest than the card says, or this AGR
-    does not know the recipe or the model.
+    Raises: ModelError if a file is missing or damaged, the weights do not have the digest that was saved, or this
+    version of AGR does not know the recipe or the model.
     """
     folder = locate(folder)
-    card = read_card(folder)
+    info = read_info(folder)
     try:
         data = _read(folder / WEIGHTS)
     except OSError as error:
         raise ModelError(f"{folder / WEIGHTS}: {error.strerror}; expected the model's weights") from error
     found = hashlib.sha256(data).hexdigest()
-    if found != card.weights_sha256:
-        raise ModelError(f"{folder / WEIGHTS}: sha256 {found:.12}...; expected {card.weights_sha256!s:.12}...")
+    if found != info.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS}: sha256 {found:.12}...; expected {info.weights_sha256!s:.12}...")
     try:
-        model = build(card.model, width=_width(card))
+        model = build(info.model, width=_width(info))
     except ModelError as error:
-        raise ModelError(f"{folder / CARD}: {error}") from error
+        raise ModelError(f"{folder / INFO}: {error}") from error
     try:
         model.load_state_dict(tensors_from_bytes(data))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{folder / WEIGHTS}: {reason}; expected the weights of {card.model}") from error
-    return Bundle(model.eval(), card)
+        raise ModelError(f"{folder / WEIGHTS}: {reason}; expected the weights of {info.model}") from error
+    return Bundle(model.eval(), info)
 
 
-def _width(card: Card) -> float:
-    """The model's width; 1 for cards that predate the setting. Raises: ModelError if it is not a number."""
-    width = card.settings.get("width", 1.0)
+def _width(info: BundleInfo) -> float:
+    """The model's width; 1 for bundles older than the setting. Raises: ModelError if it is not a number."""
+    width = info.settings.get("width", 1.0)
     if isinstance(width, bool) or not isinstance(width, int | float):
         raise ModelError(f"settings: width {width!r:.40}; expected a number")
     return width
 
 
-def replace_test(card: Card, test: Mapping[str, Any]) -> Card:
-    """The card with its test scores filled in."""
-    return replace(card, test=test)
-
-
 def locate(folder: Path) -> Path:
-    """The bundle's own folder: the one inside an MLflow model, or this one. Raises: ModelError."""
+    """The folder of the bundle's files: inside an MLflow model, or `folder` itself. Raises: ModelError."""
     for candidate in (folder / BUNDLE, folder):
-        if (candidate / CARD).is_file():
+        if (candidate / INFO).is_file():
             return candidate
-    raise ModelError(f"{folder}: no {CARD} in it; expected a model that AGR wrote")
+    raise ModelError(f"{folder}: no {INFO} in it; expected a model that AGR wrote")
 
 
-def read_card(folder: Path) -> Card:
-    """Read only the card. Raises: ModelError if it is damaged or of another format."""
-    path = folder / CARD
+def read_info(folder: Path) -> BundleInfo:
+    """Read `agr.json` only. Raises: ModelError if it is damaged or has another format."""
+    path = folder / INFO
     try:
         values = json.loads(_read(path))
         if values.get("format") != FORMAT:
             raise ModelError(f"{path}: format {values.get('format')!r}; expected format {FORMAT}")
-        wrong = set(values) ^ {field.name for field in fields(Card)}
+        wrong = set(values) ^ {field.name for field in fields(BundleInfo)}
         if wrong:
             raise ModelError(f"{path}: keys {sorted(wrong)} are missing or unknown; expected those of format {FORMAT}")
         if tuple(values["classes"]) != CLASSES:
             raise ModelError(f"{path}: classes {values['classes']}; expected {list(CLASSES)}")
-        _check_kinds(path, values)
-        values["settings"] = current_names(values["settings"])
-        return Card(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
+        _check_types(path, values)
+        return BundleInfo(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
     except RecipeError as error:
         raise ModelError(f"{path}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: {error}; expected a model's card in JSON") from error
+        raise ModelError(f"{path}: {error}; expected a description of a model in JSON") from error
 
 
 def read_seen(folder: Path) -> Seen:
@@ -172,23 +147,23 @@ def read_seen(folder: Path) -> Seen:
         values = json.loads(_read(path))
         return Seen(frozenset(values["speakers"]), frozenset(values.get("recordings", ())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: {error}; expected the speakers the model has met") from error
+        raise ModelError(f"{path}: {error}; expected the speakers that the model was trained on") from error
 
 
 def _read(path: Path) -> bytes:
-    """Read a file of a bundle. Raises: OSError; ModelError if it is not a plain file or larger than AGR writes any."""
+    """Read a file of a bundle. Raises: OSError; ModelError if it is not a regular file or too large."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST[path.name]:
-        what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "no plain file"
+        what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "not a regular file"
         raise ModelError(f"{path}: {what}; expected a file of at most {LARGEST[path.name]} bytes")
     return path.read_bytes()
 
 
-def _check_kinds(path: Path, values: Mapping[str, Any]) -> None:
-    """Check the types of a card's values. Raises: ModelError."""
+def _check_types(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises: ModelError if a value has the wrong type."""
     for name in ("settings", "data", "split", "val", "test", "environment", "calibration"):
         if not isinstance(values[name], dict):
             raise ModelError(f"{path}: {name} is {values[name]!r:.40}; expected an object")
-    warmth = values["temperature"]
-    if not isinstance(warmth, int | float) or not 0 < warmth < math.inf:
-        raise ModelError(f"{path}: temperature {warmth!r:.40}; expected a number above 0")
+    temperature = values["temperature"]
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ModelError(f"{path}: temperature {temperature!r:.40}; expected a number above 0")

@@ -1,4 +1,4 @@
-"""Measure a model on the people of a corpus, and tell which of them it was trained on."""
+"""Score a model on a corpus, and find the speakers in it that the model was trained on."""
 
 from __future__ import annotations
 
@@ -26,87 +26,71 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one model on one corpus.
+    """The scores of one model on one corpus."""
 
-    Attributes:
-        scores: of all clips that could be read.
-        skipped: clips that could not be read or have no label.
-        met: `corpus/speaker` of the speakers that trained or chose the model, by name or by a recording.
-        synthetic: whether the voices are.
-        corpus: its name.
-        no_speech: clips that were answered so; in the scores they are wrong answers.
-        sure: the probability that an answer has to reach; 0 takes any.
-        answered: the share of clips that have speech and such an answer.
-        accuracy_answered: the accuracy among them, None if there are none.
-        met_recordings: clips whose recordings trained or chose the model.
-        content_checked: whether the bundle lists recordings, without which only names can be compared.
-    """
-
-    scores: Scores
-    skipped: int
-    met: tuple[str, ...]
+    scores: Scores  # of all clips that could be read
+    skipped: int  # clips that could not be read or have no label
+    seen_speakers: tuple[str, ...]  # `corpus/speaker` of those that trained or chose the model
     synthetic: bool
     corpus: str
-    no_speech: int = 0
-    sure: float = 0.0
-    answered: float = 1.0
-    accuracy_answered: float | None = None
-    met_recordings: int = 0
-    content_checked: bool = True
+    no_speech: int = 0  # clips answered so; they count as wrong in the scores
+    abstain_below: float = 0.0  # the probability that an answer has to reach
+    answered: float = 1.0  # share of clips that have speech and such an answer
+    accuracy_answered: float | None = None  # of those; None if there are none
+    seen_recordings: int = 0  # clips whose recordings trained or chose the model
+    content_checked: bool = True  # whether the bundle lists recordings; without them only names can be compared
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers to n clips of one corpus, entry k of each attribute for clip k.
+    """The answers to n clips of one corpus."""
 
-    `labels` are indices into CLASSES; `probabilities`, (n, 2), are in their order, and 1 for the wrong class where a
-    clip has no speech (`spoken`); `speakers` are `corpus/speaker`, `recordings` content digests.
-    """
-
-    labels: Integers
-    probabilities: Probabilities
-    speakers: Sequence[str]
-    recordings: Sequence[str]
-    spoken: NDArray[np.bool_]
+    labels: Integers  # (n,), indices into CLASSES
+    probabilities: Probabilities  # (n, 2); 1 for the wrong class if there is no speech
+    speakers: Sequence[str]  # `corpus/speaker`
+    recordings: Sequence[str]  # content digests
+    has_speech: NDArray[np.bool_]  # (n,)
 
 
-def evaluate(loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, sure: float = 0.0) -> Evaluation:
-    """Score a bundle on any SOURCE or prepared folder; corpora that are made or fetched are kept in `workspace`.
+def evaluate(
+    loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, abstain_below: float = 0.0
+) -> Evaluation:
+    """Score a bundle on a SOURCE or a prepared folder; generated and downloaded corpora are kept in `workspace`.
 
     Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
     """
     path = Path(source)
     if path.is_dir() and image_set.is_prepared(path):
-        return _on_images(loaded, seen, image_set.load(path), sure)
+        return _on_images(loaded, seen, image_set.load(path), abstain_below)
     found = corpus.open_corpus(source, workspace)
     if found.ready_images:
-        return _on_images(loaded, seen, preparation.ensure(source, workspace), sure)
+        return _on_images(loaded, seen, preparation.ensure(source, workspace), abstain_below)
     answered = _on_recordings(loaded, found)
     skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
-    return _evaluation(answered, seen, sure, found.name, found.synthetic, skipped)
+    return _evaluation(answered, seen, abstain_below, found.name, found.synthetic, skipped)
 
 
 def score_images(loaded: bundle.Bundle, data: image_set.ImageSet, rows: Integers) -> Scores:
-    """Score the images `rows` of a set. Raises: RecipeError if another recipe than the model's made them."""
+    """Score the images `rows` of a set. Raises: RecipeError if the model has another recipe."""
     return score(data.labels[rows], _of_images(loaded, data, rows), data.speakers[rows])
 
 
 def _of_images(loaded: bundle.Bundle, data: image_set.ImageSet, rows: Integers) -> Probabilities:
-    if data.recipe != loaded.card.recipe:
-        raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {loaded.card.recipe.name}")
-    return predictor.of_images(data.pixels[rows], loaded)
+    if data.recipe != loaded.info.recipe:
+        raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {loaded.info.recipe.name}")
+    return predictor.predict_images(data.pixels[rows], loaded)
 
 
-def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSet, sure: float) -> Evaluation:
+def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSet, abstain_below: float) -> Evaluation:
     probabilities = _of_images(loaded, data, np.arange(len(data)))
-    spoken = np.ones(len(data), dtype=np.bool_)
-    answered = Answered(data.labels, probabilities, data.speakers.tolist(), data.recordings.tolist(), spoken)
-    return _evaluation(answered, seen, sure, data.name, data.synthetic)
+    has_speech = np.ones(len(data), dtype=np.bool_)
+    answered = Answered(data.labels, probabilities, data.speakers.tolist(), data.recordings.tolist(), has_speech)
+    return _evaluation(answered, seen, abstain_below, data.name, data.synthetic)
 
 
 def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
-    """Answer the clips of a corpus; those that cannot be read are left out, each with a line on stderr."""
-    labels, speakers, recordings, probabilities, spoken = [], [], [], [], []
+    """Answer the clips of a corpus; unreadable ones are left out, each with a line on stderr."""
+    labels, speakers, recordings, probabilities, has_speech = [], [], [], [], []
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
         answers = answer((str(clip.path) for clip in found.clips), loaded)
         for clip, result in zip(found.clips, answers, strict=True):
@@ -119,29 +103,29 @@ def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
             recordings.append(content_digest(audio.read_bytes(clip.path)))
             wrong = [float(name != clip.gender) for name in CLASSES]
             probabilities.append(list(result.probability.values()) if result.probability else wrong)
-            spoken.append(result.probability is not None)
+            has_speech.append(result.probability is not None)
     if not labels:
         raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
-    return Answered(np.array(labels), np.array(probabilities), speakers, recordings, np.array(spoken))
+    return Answered(np.array(labels), np.array(probabilities), speakers, recordings, np.array(has_speech))
 
 
 def _evaluation(
-    answered: Answered, seen: bundle.Seen, sure: float, name: str, synthetic: bool, skipped: int = 0
+    answered: Answered, seen: bundle.Seen, abstain_below: float, name: str, synthetic: bool, skipped: int = 0
 ) -> Evaluation:
-    whose = zip(answered.speakers, answered.recordings, strict=True)
-    by_content = [speaker for speaker, recording in whose if recording in seen.recordings]
-    given = answered.spoken & (answered.probabilities.max(axis=1) >= sure)
+    clips = zip(answered.speakers, answered.recordings, strict=True)
+    by_content = [speaker for speaker, recording in clips if recording in seen.recordings]
+    given = answered.has_speech & (answered.probabilities.max(axis=1) >= abstain_below)
     right = answered.probabilities.argmax(axis=1) == answered.labels
     return Evaluation(
         scores=score(answered.labels, answered.probabilities, np.array(answered.speakers)),
         skipped=skipped,
-        met=tuple(sorted(set(by_content) | seen.speakers.intersection(answered.speakers))),
+        seen_speakers=tuple(sorted(set(by_content) | seen.speakers.intersection(answered.speakers))),
         synthetic=synthetic,
         corpus=name,
-        no_speech=int((~answered.spoken).sum()),
-        sure=sure,
+        no_speech=int((~answered.has_speech).sum()),
+        abstain_below=abstain_below,
         answered=float(given.mean()),
         accuracy_answered=float(right[given].mean()) if given.any() else None,
-        met_recordings=len(by_content),
+        seen_recordings=len(by_content),
         content_checked=bool(seen.recordings),
     )

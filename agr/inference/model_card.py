@@ -1,4 +1,4 @@
-"""The model card: what a model does well and badly, in tables and Markdown."""
+"""The model card: how well a model does on each group of clips, as tables and as Markdown."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from agr.recipes.base import FRAMES
 from agr.training import augmentation, pitch_targets
 
 FILE = "card.md"
-DESCRIPTION_LETTERS = 5000  # MLflow's databases keep no more
-LANGUAGE_COLUMNS = ("language", "accent", "native speaker")  # of the manifest, if it has them
+DESCRIPTION_LETTERS = 5000  # the most that MLflow's databases keep
+LANGUAGE_COLUMNS = ("language", "accent", "native speaker")  # optional columns of a manifest
 PITCH_EDGES = (130, 155, 180, 210)  # Hz
 _BETWEEN = (f"{low} to {high} Hz" for low, high in pairwise(PITCH_EDGES))
 PITCH_NAMES = (f"below {PITCH_EDGES[0]} Hz", *_BETWEEN, f"{PITCH_EDGES[-1]} Hz and above", "pitch unknown")
@@ -33,58 +33,58 @@ TELEPHONE = f"telephone band, {LINE_HZ[0]:g} to {LINE_HZ[1]:g} Hz"
 NOISES = {f"noise at {db:g} dB": db for db in (20.0, 10.0, 5.0)}
 FAILS_BELOW, HARDEST, AT_ONCE = 0.9, 10, 256
 MEANING = """\
-It hears a voice; it does not know a person's gender. It was trained on recordings that their corpora label female or
-male, and answers which of the two a clip sounds like. It says nothing about children; people whose voice does not match
-the labels, or who are neither; singing, whispering, shouting; hoarse, disguised or altered voices; several people at
-once; machines; languages, microphones and rooms that are not in the tables. Some music, and animals, get an answer."""
+It hears a voice; it does not know a person's gender. It was trained on recordings that are labelled female or male,
+and answers which of the two a clip sounds like. It says nothing about children; people whose voice does not match the
+labels, or who are neither; singing, whispering, shouting; hoarse, disguised or altered voices; several people at once;
+machines; languages, microphones and rooms that are not in the tables. Some music and some animals get an answer."""
 MUST_NOT = """\
-It must not decide anything about a person. So do not use it for access, identification or surveillance; policing or
+It must not decide anything about a person. Do not use it for access, identification or surveillance; policing or
 borders; medicine; employment, housing, credit, insurance or schooling; addressing somebody who can be asked; finding
 out or revealing anybody's gender."""
 INTERVALS = """\
-Of a row with both genders the value is balanced accuracy, the mean of the two recalls; of a row with one, accuracy.
-Intervals, 95 %, come from drawing speakers anew: there is none with one speaker of a gender, and one of no width where
-no clip was answered wrongly, which does not mean that none ever will be."""
+In a row with both genders the value is balanced accuracy, the mean of the two recalls; in a row with one, accuracy.
+The 95 % intervals come from resampling speakers. With a single speaker of a gender there is no interval. Without a
+wrong answer its width is zero, which does not mean that every future answer will be right."""
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """The score of one kind of clip; `speakers` of each of CLASSES, `value` as `measure` says."""
+    """The score of one group of clips."""
 
     name: str
     clips: int
     wrong: int
-    speakers: tuple[int, int]
-    value: float
+    speakers: tuple[int, int]  # of each class
+    value: float  # of `measure`
     interval: tuple[float, float] | None
 
     @property
     def measure(self) -> str:
-        """What `value` is: accuracy if the clips are of one class only."""
+        """What `value` is; accuracy if all clips are of one class."""
         return "balanced accuracy" if all(self.speakers) else "accuracy"
 
 
 Tables = dict[str, list[Row]]  # by title
 
 
-def tables(data: ImageSet, rows: Indices, probabilities: Floats, changed: Mapping[str, Floats]) -> Tables:
-    """Score clips by corpus, language, gender and pitch, and all of them with noise and through a telephone's band.
+def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mapping[str, Floats]) -> Tables:
+    """Score clips by corpus, language, gender and pitch, and all of them with noise and in a telephone's band.
 
     Args:
         data: the images.
         rows: which of them to score.
         probabilities: (len(rows), 2), in the order of CLASSES.
-        changed: as `changed_answers` returns it.
+        degraded: as `degraded_answers` returns it.
     """
     labels, speakers = data.labels[rows], data.speakers[rows]
     genders = np.array(CLASSES)[labels]
 
-    def row(name: str, answers: Floats, those: NDArray[np.bool_]) -> Row:
-        return _row(name, labels[those], answers[those].argmax(axis=1) == labels[those], speakers[those])
+    def row(name: str, answers: Floats, mask: NDArray[np.bool_]) -> Row:
+        return _row(name, labels[mask], answers[mask].argmax(axis=1) == labels[mask], speakers[mask])
 
-    def by(kinds: NDArray[np.str_], order: Iterable[str]) -> list[Row]:
-        return [row(name, probabilities, kinds == name) for name in order if name in kinds]
+    def by(groups: NDArray[np.str_], order: Iterable[str]) -> list[Row]:
+        return [row(name, probabilities, groups == name) for name in order if name in groups]
 
     corpora = combine.corpora(data)[rows]
     found = {"By corpus": by(corpora, np.unique(corpora).tolist())}
@@ -93,75 +93,75 @@ def tables(data: ImageSet, rows: Indices, probabilities: Floats, changed: Mappin
         if set(values) != {"not given"}:
             found[f"By {column}"] = by(np.array(values), sorted(set(values), key=lambda one: (-values.count(one), one)))
     found["By gender"] = by(genders, CLASSES)
-    if data.features is not None:
-        kinds = np.char.add(np.char.add(genders, ", "), _pitch_names(data.features, rows))
-        found["By gender and pitch"] = by(kinds, [f"{gender}, {band}" for gender in CLASSES for band in PITCH_NAMES])
-    if changed:
-        heard = {"as recorded": probabilities, **changed}.items()
-        found["By noise and line"] = [row(name, answers, labels >= 0) for name, answers in heard]
+    if data.evidence is not None:
+        groups = np.char.add(np.char.add(genders, ", "), _pitch_names(data.evidence, rows))
+        found["By gender and pitch"] = by(groups, [f"{gender}, {band}" for gender in CLASSES for band in PITCH_NAMES])
+    if degraded:
+        versions = {"as recorded": probabilities, **degraded}.items()
+        found["By noise and line"] = [row(name, answers, labels >= 0) for name, answers in versions]
     return found
 
 
-def changed_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> dict[str, Floats]:
-    """What a model answers to the same clips with noise and through a telephone's band: (len(rows), 2) each.
+def degraded_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> dict[str, Floats]:
+    """Probabilities of the same clips with noise and in a telephone's band: (len(rows), 2) each.
 
     The noise has the same power in all mel bands; its level is relative to the loudest 0.15 s of the voice. Empty if
-    the recipe keeps no voice features.
+    the recipe stores no voice features.
     """
-    answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.features is not None}
+    answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.evidence is not None}
     for start in range(0, len(rows), AT_ONCE):
         for name, each in answers.items():
-            assert data.features is not None
-            found = torch.from_numpy(np.array(data.features[rows[start : start + AT_ONCE]]))
-            drawn = voice_image.draw(found, change(len(found), NOISES.get(name), name == TELEPHONE, seed=start))
-            each.append(predictor.of_images(drawn.numpy(), loaded))
+            assert data.evidence is not None
+            found = torch.from_numpy(np.array(data.evidence[rows[start : start + AT_ONCE]]))
+            drawn = voice_image.draw(found, degradation(len(found), NOISES.get(name), name == TELEPHONE, seed=start))
+            each.append(predictor.predict_images(drawn.numpy(), loaded))
     return {name: np.concatenate(each) for name, each in answers.items()}
 
 
-def change(clips: int, noise_db: float | None, line: bool, seed: int) -> voice_image.Change:
-    """A change that adds noise `noise_db` below the voice (None: no noise) and, with `line`, a telephone's band."""
+def degradation(clips: int, noise_db: float | None, line: bool, seed: int) -> voice_image.Change:
+    """Noise `noise_db` below the voice (None: no noise) and, with `line`, a telephone's band."""
     changed = voice_image.unchanged(clips)
     if line:
         gain = torch.tensor(augmentation.pass_band(*LINE_HZ), dtype=torch.float32)
         changed = replace(changed, gain=gain.repeat(clips, 1))
     if noise_db is not None:
-        wavering = np.random.default_rng(seed).gamma(3.0, 1 / 3, (clips, voice_features.BANDS, FRAMES))  # of mean 1
-        changed = replace(changed, noise=torch.tensor(wavering * 10 ** (-noise_db / 10), dtype=torch.float32))
+        power = np.random.default_rng(seed).gamma(3.0, 1 / 3, (clips, voice_features.BANDS, FRAMES))  # of mean 1
+        changed = replace(changed, noise=torch.tensor(power * 10 ** (-noise_db / 10), dtype=torch.float32))
     return changed
 
 
-def of(loaded: bundle.Bundle, data: ImageSet, split: Split, probabilities: Floats, search: str) -> str:
-    """The card of a model that answered the test clips with `probabilities`, (len(split.test), 2), in Markdown."""
-    card, rows = loaded.card, split.test
-    found = tables(data, rows, probabilities, changed_answers(loaded, data, rows))
+def render(loaded: bundle.Bundle, data: ImageSet, split: Split, probabilities: Floats, search: str) -> str:
+    """The model card in Markdown; probabilities: of the test clips, (len(split.test), 2)."""
+    info, rows = loaded.info, split.test
+    found = tables(data, rows, probabilities, degraded_answers(loaded, data, rows))
     parts = {
-        f"# Women's and men's voices: champion of {search}": _headline(card, data, rows),
+        f"# Women's and men's voices: champion of {search}": _headline(info, data, rows),
         "## What an answer means": MEANING,
         "## Where it must not be used": MUST_NOT,
         "## How well it does on test speakers": INTERVALS,
         **{f"### {title}": _scores(title.removeprefix("By "), each) for title, each in found.items()},
         "## Known failures": _failures(found),
         "## Hardest speakers": _hardest(data, rows, probabilities),
-        "## Calibration": _calibration(card, probabilities, data.labels[rows]),
+        "## Calibration": _calibration(info, probabilities, data.labels[rows]),
         "## Data": _data(data, split),
-        "## Training": _training(card, data, split),
+        "## Training": _training(info, data, split),
     }
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
 
 
-def _headline(card: bundle.Card, data: ImageSet, rows: Indices) -> str:
+def _headline(info: bundle.BundleInfo, data: ImageSet, rows: Indices) -> str:
     made_up = data.made_up & set(combine.corpora(data)[rows].tolist())
     notice = "SYNTHETIC voices: these numbers prove nothing about people.\n\n" if made_up else ""
     measure = "Balanced accuracy" if len(np.unique(data.labels[rows])) > 1 else "Accuracy"
-    low, high = card.test["balanced_accuracy_ci95"]
+    low, high = info.test["balanced_accuracy_ci95"]
     return (
-        f"{notice}{measure} **{card.test['balanced_accuracy']:.4f}** on {card.test['clips']} clips of "
-        f"{card.test['speakers']} test speakers it never heard (95 % interval over speakers {low:.4f} to {high:.4f})."
+        f"{notice}{measure} **{info.test['balanced_accuracy']:.4f}** on {info.test['clips']} clips of "
+        f"{info.test['speakers']} test speakers it never heard (95 % interval over speakers {low:.4f} to {high:.4f})."
     )
 
 
 def description(text: str) -> str:
-    """The first sections of a card, as many as MLflow keeps in a description, and a line on where the rest is."""
+    """The first sections of a model card, as many as MLflow keeps, and a line that says where the rest is."""
     if len(text) <= DESCRIPTION_LETTERS:
         return text
     rest = f"\n\nThe rest is in `{FILE}`, beside the model's weights."
@@ -173,25 +173,24 @@ def description(text: str) -> str:
 def _row(name: str, labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_]) -> Row:
     women, men = (len(np.unique(speakers[labels == label])) for label in range(len(CLASSES)))
     value = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
-    seen = interval(labels, right, speakers) if 1 not in (women, men) else None
-    return Row(name, len(labels), int((~right).sum()), (women, men), value, seen)
+    bounds = interval(labels, right, speakers) if 1 not in (women, men) else None
+    return Row(name, len(labels), int((~right).sum()), (women, men), value, bounds)
 
 
 def _pitch_names(found: NDArray[np.uint8], rows: Indices) -> NDArray[np.str_]:
     parts = np.array_split(rows, len(rows) // AT_ONCE + 1)
     hz = np.concatenate([voice_features.pitch(found[part]) for part in parts])
-    places = np.where(np.isnan(hz), len(PITCH_EDGES) + 1, np.digitize(hz, PITCH_EDGES))
-    return np.array(PITCH_NAMES)[places]
+    return np.array(PITCH_NAMES)[np.where(np.isnan(hz), len(PITCH_EDGES) + 1, np.digitize(hz, PITCH_EDGES))]
 
 
 def _people(counts: Sequence[int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in zip(CLASSES, counts, strict=True) if count) or "none"
 
 
-def _scores(kind: str, rows: Sequence[Row]) -> str:
+def _scores(heading: str, rows: Sequence[Row]) -> str:
     ends = [f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else "none" for row in rows]
     cells = [(r.name, r.clips, _people(r.speakers), r.measure, f"{r.value:.3f}") for r in rows]
-    header = (kind, "clips", "speakers", "measure", "value", "95 % interval")
+    header = (heading, "clips", "speakers", "measure", "value", "95 % interval")
     return _markdown(header, [(*cell, end) for cell, end in zip(cells, ends, strict=True)])
 
 
@@ -199,7 +198,7 @@ def _failures(found: Tables) -> str:
     every = [(title, row) for title, rows in found.items() for row in rows if row.value < FAILS_BELOW]
     lines = [f"- {t}, **{r.name}**: {r.wrong} of {r.clips} clips wrong, {r.measure} {r.value:.3f}" for t, r in every]
     if not every:
-        return f"No row above is below {FAILS_BELOW}. Voices that are in none of them may be."
+        return f"No row above is below {FAILS_BELOW}. Voices that are not in the tables may do worse."
     return "\n".join([f"Where the value is below {FAILS_BELOW}; expect wrong answers there:", "", *lines])
 
 
@@ -214,11 +213,11 @@ def _hardest(data: ImageSet, rows: Indices, probabilities: Floats) -> str:
     )
 
 
-def _calibration(card: bundle.Card, probabilities: Floats, labels: NDArray[np.int64]) -> str:
+def _calibration(info: bundle.BundleInfo, probabilities: Floats, labels: NDArray[np.int64]) -> str:
     kept = calibration.coverage(probabilities, labels).marks
     cells = [(f"{mark:g}", f"{100 * share:.1f} %", f"{right:.3f}" if share else "") for mark, share, right in kept]
     table = _markdown(("answers only from a confidence of", "test clips answered", "accuracy on those"), cells)
-    return f"{calibration.describe(card.calibration)}\n\n{table}"
+    return f"{calibration.describe(info.calibration)}\n\n{table}"
 
 
 def _data(data: ImageSet, split: Split) -> str:
@@ -240,10 +239,10 @@ def _side(data: ImageSet, side: Indices, corpus: str) -> str:
     return f"{len(own)} clips: {_people(people)}"
 
 
-def _training(card: bundle.Card, data: ImageSet, split: Split) -> str:
-    settings, made = (", ".join(f"{key} {each[key]}" for key in each) for each in (card.settings, card.environment))
-    moved = pitch_targets.describe(data, split.train, float(card.settings.get("augment_pitch_targets", 0.0)))
-    text = f"Recipe {card.recipe.name} version {card.recipe.version}. Settings: {settings}. Made with {made}."
+def _training(info: bundle.BundleInfo, data: ImageSet, split: Split) -> str:
+    settings, made = (", ".join(f"{key} {each[key]}" for key in each) for each in (info.settings, info.environment))
+    moved = pitch_targets.told(data, split.train, float(info.settings.get("augment_pitch_targets", 0.0)))
+    text = f"Recipe {info.recipe.name} version {info.recipe.version}. Settings: {settings}. Made with {made}."
     return f"{text}\n\n{moved}".rstrip()
 
 

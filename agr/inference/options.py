@@ -1,23 +1,15 @@
-"""Command-line options that the commands with a model share."""
+"""Command-line options shared by the commands that use a model."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
 
 from agr.common.credentials import harmless
-from agr.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Loaded = NDArray[np.float32] | AudioError
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that `predict`, `evaluate` and `explain` share."""
+    """Add --model-uri, --tracking-uri and --json."""
     uris = "models:/agr/best (default), models:/agr/3, models:/agr/latest, runs:/..., or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
     store = "MLflow's store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
@@ -25,12 +17,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
-def add_abstain_argument(parser: argparse.ArgumentParser, says: str) -> None:
-    """Add the flag --abstain-below."""
-    parser.add_argument("--abstain-below", type=_sureness, default=0.0, metavar="P", help=says)
+def add_abstain_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add --abstain-below."""
+    parser.add_argument("--abstain-below", type=_probability, default=0.0, metavar="P", help=help_text)
 
 
-def _sureness(text: str) -> float:
+def _probability(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

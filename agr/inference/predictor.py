@@ -1,6 +1,6 @@
-"""From samples to probabilities: what `predict`, `evaluate` and MLflow's servers share.
+"""From samples or images to probabilities, for `predict`, `evaluate` and MLflow's servers.
 
-probabilities = of_clips([y], bundle)             # y: mono float32 at bundle.card.recipe.sample_rate
+probabilities = predict_proba([y], bundle)        # y: mono float32 at bundle.info.recipe.sample_rate
 """
 
 from __future__ import annotations
@@ -22,24 +22,19 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a model says about n clips.
+class Predictions:
+    """What a model predicts for n clips."""
 
-    Attributes:
-        probabilities: In the order of CLASSES, (n, 2), float64.
-        speech: Seconds of voiced speech in each clip, (n,), float64.
-    """
-
-    probabilities: NDArray[np.float64]
-    speech: NDArray[np.float64]
+    probabilities: NDArray[np.float64]  # (n, 2), in the order of CLASSES
+    speech: NDArray[np.float64]  # (n,), seconds of voiced speech
 
 
-def of_clips(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np.float64]:
+def predict_proba(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np.float64]:
     """Probabilities of clips of any length: (len(clips), 2), float64, in the order of CLASSES."""
-    return hear(clips, bundle).probabilities
+    return predict(clips, bundle).probabilities
 
 
-def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
+def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions:
     """Probabilities and seconds of speech of clips of any length.
 
     A clip longer than a second is read in windows. Its logits are the mean of the windows' logits, weighted by how
@@ -50,12 +45,12 @@ def hear(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Heard:
         bundle: The model.
     """
     with _one_thread():
-        cut = list(encode.cut_clips(clips, bundle.card.recipe))
-        logits = logits_of(np.concatenate([windows.images for windows in cut]), bundle)  # (windows, 2)
-    ends = np.cumsum([len(windows.images) for windows in cut])[:-1]
-    each = zip(cut, np.split(logits, ends), strict=True)
-    odds = np.stack([windows.weights @ own for windows, own in each])
-    return Heard(softmax(odds), np.array([windows.speech for windows in cut]))
+        encoded = list(encode.of_clips(clips, bundle.info.recipe))
+        logits = logits_of_images(np.concatenate([windows.images for windows in encoded]), bundle)  # (windows, 2)
+    ends = np.cumsum([len(windows.images) for windows in encoded])[:-1]
+    by_clip = zip(encoded, np.split(logits, ends), strict=True)
+    means = np.stack([windows.weights @ each for windows, each in by_clip])  # (len(clips), 2)
+    return Predictions(softmax(means), np.array([windows.speech for windows in encoded]))
 
 
 @contextmanager
@@ -69,15 +64,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def logits_of(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
+def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
     """Calibrated logits of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
     logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), CPU)
-    return logits.numpy().astype(np.float64) / bundle.card.temperature
+    return logits.numpy().astype(np.float64) / bundle.info.temperature
 
 
-def of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
+def predict_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
     """Probabilities of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
-    return softmax(logits_of(pixels, bundle))
+    return softmax(logits_of_images(pixels, bundle))
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

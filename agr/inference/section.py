@@ -1,4 +1,4 @@
-"""The second of a clip that the model reads, and where it lies in the clip."""
+"""The second of a clip that is shown or explained, and where it lies in the clip."""
 
 from __future__ import annotations
 
@@ -17,27 +17,18 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Section:
-    """The part of a clip that its image shows.
+    """The part of a clip that its image shows."""
 
-    Attributes:
-        name: The clip, for people.
-        y: The whole clip, (n,), float32, at the recipe's rate.
-        recipe: What makes the image.
-        start: Where the image begins in the clip, in seconds; negative where a short clip is padded.
-        stored: What is stored of it, `recipe.stored_shape`, uint8.
-        image: What the model reads of it, IMAGE_SHAPE, uint8.
-    """
-
-    name: str
-    y: NDArray[np.float32]
+    name: str  # of the clip, for titles
+    y: NDArray[np.float32]  # the whole clip, (n,), at the recipe's rate
     recipe: Recipe
-    start: float
-    stored: NDArray[np.uint8]
-    image: NDArray[np.uint8]
+    start: float  # of the image in the clip, in seconds; negative where a short clip is padded
+    stored: NDArray[np.uint8]  # what a prepared folder keeps of it, `recipe.stored_shape`
+    image: NDArray[np.uint8]  # what the model reads, IMAGE_SHAPE
 
     @property
     def seconds(self) -> float:
-        """The length of the whole clip."""
+        """Length of the whole clip."""
         return len(self.y) / self.recipe.sample_rate
 
     @property
@@ -49,19 +40,19 @@ class Section:
 
     @property
     def pitch(self) -> float:
-        """The median pitch in Hz; NaN where too little is voiced, or by a recipe that does not measure it."""
+        """Median pitch in Hz; NaN if too little is voiced or the recipe does not measure it."""
         return self.recipe.pitch(self.stored)
 
     @property
     def place(self) -> str:
-        """Which part of the clip it is, in words."""
+        """Which part of the clip it is, for titles."""
         left, right = (min(max(ms / 1000, 0.0), self.seconds) for ms in self.span)
         whole = right - left > self.seconds - 0.03
         return f"all of its {self.seconds:.2f} s" if whole else f"{left:.2f} to {right:.2f} s of {self.seconds:.2f} s"
 
 
 def read(clip: str, recipe: Recipe) -> Section:
-    """Decode a clip, `-` from standard input, and make its image. Raises AudioError where it cannot be read."""
+    """Decode a clip, `-` from standard input, and make its image. Raises: AudioError if it cannot be read."""
     source = sys.stdin.buffer.read() if clip == STDIN else Path(clip)
     name = "standard input" if clip == STDIN else Path(clip).name
     return section(audio.load(source, recipe.sample_rate), recipe, name)

@@ -39,13 +39,13 @@ def reading(found: Attribution) -> str:
     spoke, against = ([_named(found, *item) for item in named if (item[1] > 0) == side] for side in (True, False))
     first = "Mostly" if named and named[0][1] > MOSTLY else "First of all"
     words = [f"Answer: {found.answer}, {found.probability:.2f}."]
-    if found.odds < 0:
+    if found.log_odds < 0:
         words = [f"Answer to the whole clip: {found.answer}, {found.probability:.2f}."]
-        words.append(f"This second alone: {found.other}, {1 / (1 + np.exp(found.odds)):.2f}.")
+        words.append(f"This second alone: {found.other}, {1 / (1 + np.exp(found.log_odds)):.2f}.")
     words.append(f"{first} {', then '.join(spoke)}." if spoke else "Nothing in this second spoke for it.")
     if against:
         words.append(f"Against it: {', then '.join(against)}.")
-    if found.section.recipe.keeps_features and not found.base.neutral:
+    if found.section.recipe.keeps_features and not found.baseline.undecided:
         words.append("Another pitch and vocal tract did not change it.")
     return " ".join(words)
 
@@ -58,14 +58,14 @@ def _named(found: Attribution, name: str, share: float) -> str:
 
 def footnote(found: Attribution) -> str:
     """What the colours mean and what the image was compared with."""
-    absent = "; colour on white is something missing there, which spoke too" if found.base.neutral else ""
-    second, base = (1 / (1 + np.exp(-odds)) for odds in (found.odds, found.base_odds))
-    between = found.odds - found.base_odds
+    absent = "; colour on white is something missing there, which spoke too" if found.baseline.undecided else ""
+    second, base = (1 / (1 + np.exp(-odds)) for odds in (found.log_odds, found.baseline_log_odds))
+    between = found.log_odds - found.baseline_log_odds
     return (
         f"Warm cells spoke for {found.answer}, cold ones for {found.other}. Grey is the picture itself{absent}. "
-        f"Compared with {found.base.words}: the model takes that for {found.answer} with {base:.2f}, this second "
-        f"with {second:.2f}; all cells together make up {between + found.gap:+.2f} of the {between:+.2f} between the "
-        f"two, in log odds (integrated gradients)."
+        f"Compared with {found.baseline.description}: the model takes that for {found.answer} with {base:.2f}, "
+        f"this second with {second:.2f}; all cells together make up {between + found.gap:+.2f} of the "
+        f"{between:+.2f} between the two, in log odds (integrated gradients)."
     )
 
 
@@ -129,6 +129,6 @@ def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
         AudioError: The clip cannot be read.
         OSError: The drawing cannot be written.
     """
-    found = attribute(section.read(str(clip), model.card.recipe), model)
+    found = attribute(section.read(str(clip), model.info.recipe), model)
     panels.save(draw(found), png)
     return found

@@ -1,14 +1,14 @@
-"""Compare-and-set of an alias, which MLflow's registry lacks: it moves only from the version it was compared with.
+"""Compare-and-set of an alias, which MLflow's registry lacks.
 
     moved = compare_and_set(client, "agr", "best", expected=3, version=4)
 
-MLflow sets an alias without any check, but every kind of store creates a registered model of a given name only once. So
-a registered model `agr.best.moving` serves as the lock: its creator reads the alias, moves it, and deletes the lock,
-four requests later. A tag of the lock names its owner. A lock that keeps the same owner for LEASE_SECONDS was left by a
-process that died, and whoever waits deletes it; each waiter uses only its own clock.
+MLflow sets an alias without any check, but every store creates a registered model of a given name only once. So a
+registered model `agr.best.moving` is the lock: its creator reads the alias, moves it and deletes the lock. A tag of the
+lock names its owner. A lock with the same owner for LEASE_SECONDS was left by a process that died, and whoever waits
+deletes it; each process measures that with its own clock.
 
 Known limit: a process that is suspended for that long between its last check of the lock and its next request still
-moves the alias, and so may two processes that delete a dead one's lock at the same instant.
+moves the alias, and so may two processes that delete an abandoned lock at the same instant.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agr.registry.mlflow_env import ALREADY_EXISTS, DOES_NOT_EXIST, NOT_FOUND  # before MLflow
+
+# isort: split
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-
-from agr.registry.mlflow_env import ALREADY_THERE, GONE, NOT_THERE
 
 LEASE_SECONDS, POLL_SECONDS = 30.0, 0.2
 OWNER = "owner"
 
 
-def pointed_at(client: MlflowClient, model: str, alias: str) -> int | None:
-    """The number of the version that an alias of a registered model names, None if there is no such alias."""
+def version_of_alias(client: MlflowClient, model: str, alias: str) -> int | None:
+    """The number of the version that an alias points at; None if there is no such alias."""
     try:
         return int(client.get_model_version_by_alias(model, alias).version)
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise
         return None
 
 
 def compare_and_set(client: MlflowClient, model: str, alias: str, expected: int | None, version: int) -> bool:
-    """Point an alias at a version if it names the expected one (None: none at all); returns whether it does now."""
+    """Point an alias at a version if it points at the expected one (None: no such alias); returns whether it does."""
     lock = f"{model}.{alias}.moving"
     with _locked(client, lock) as owner:
-        now = pointed_at(client, model, alias)
-        if now == version:  # a call that is repeated, for its answer was lost
+        now = version_of_alias(client, model, alias)
+        if now == version:  # the call is repeated because its answer was lost
             return True
         if now != expected or _owner(client, lock) != owner:
             return False
@@ -52,7 +53,7 @@ def compare_and_set(client: MlflowClient, model: str, alias: str, expected: int 
 
 @contextmanager
 def _locked(client: MlflowClient, lock: str) -> Iterator[str]:
-    """Hold the lock, as the owner that is yielded."""
+    """Wait for the lock and hold it; yields the name of its owner."""
     own, other, since = uuid.uuid4().hex, "", time.monotonic()
     while not _create(client, lock, own):
         if (found := _owner(client, lock)) != other:
@@ -71,7 +72,7 @@ def _create(client: MlflowClient, lock: str, own: str) -> bool:
     try:
         client.create_registered_model(lock, {OWNER: own}, "A lock that AGR holds for a moment.")
     except MlflowException as error:
-        if error.error_code not in (ALREADY_THERE, GONE):  # MLflow asks for what it met, which may be gone by then
+        if error.error_code not in (ALREADY_EXISTS, DOES_NOT_EXIST):  # the second if the lock was deleted meanwhile
             raise
         return _owner(client, lock) == own  # a request that was sent twice
     return True
@@ -81,7 +82,7 @@ def _owner(client: MlflowClient, lock: str) -> str:
     try:
         return str(client.get_registered_model(lock).tags.get(OWNER, "?"))
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise
         return ""
 
@@ -90,5 +91,5 @@ def _delete(client: MlflowClient, lock: str) -> None:
     try:
         client.delete_registered_model(lock)
     except MlflowException as error:
-        if error.error_code not in NOT_THERE:
+        if error.error_code not in NOT_FOUND:
             raise

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from agr.common.progress import Progress, silent_progress
 from agr.errors import ModelError
+from agr.registry.mlflow_env import all_pages
 from agr.registry.tracker import Tracker
 from agr.registry.uri import StoreUri
 
@@ -20,13 +20,13 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 
 FROM, DONE = "agr.migrated_from", "agr.migrated_at"
-MOVED, AGAIN, THERE = "moved", "sent again that had arrived in part", "there already"
-ITEMS_A_BATCH = 100  # as many params or tags as MLflow takes at once
-KINDS = ("experiments", "runs", "params", "metric points", "artifacts", "models", "versions", "aliases")
+MOVED, RESENT, THERE = "moved", "sent again that had arrived in part", "there already"
+BATCH_ITEMS = 100  # the most params or tags that MLflow takes at once
+CONTENTS = ("experiments", "runs", "params", "metric points", "artifacts", "models", "versions", "aliases")
 
 
 class Migration:
-    """One store on its way into another: what was moved, what a person should know of it, and what was left."""
+    """Copies one store into another; counts what was moved and lists what was left behind."""
 
     def __init__(
         self, source: StoreUri, target: StoreUri, overwrite: bool = False, progress: Progress = silent_progress
@@ -39,39 +39,39 @@ class Migration:
         self._versions: dict[tuple[str, int], int] = {}  # name and number in the source to the number in the target
         self.counts: Counter[tuple[str, str]] = Counter()
         self.notes: list[str] = []
-        self.left: list[str] = []
+        self.left_behind: list[str] = []
 
     def run(self) -> None:
-        """Move it all: runs with their files, then versions, and when those are whole the aliases."""
-        pairs = [(old.experiment_id, self._experiment(old)) for old in _pages(self._source.search_experiments)]
+        """Copy everything: runs with their artifacts, then versions, and then the aliases."""
+        pairs = [(old.experiment_id, self._experiment(old)) for old in all_pages(self._source.search_experiments)]
         todo = [run for old, new in pairs for run in self._begin_runs(old, new)]
         with self._progress("moving runs", len(todo), unit="runs") as advance:
             for run in todo:
                 self._fill(run)
                 advance(1)
-        names = [model.name for model in _pages(self._source.search_registered_models)]
+        names = [model.name for model in all_pages(self._source.search_registered_models)]
         for move in (self._move_versions, self._move_aliases):
             for name in names:
                 move(name)
 
     def _experiment(self, old: Experiment) -> str:
-        """The id of the experiment of the same name, which is created if need be."""
+        """The id of the experiment of the same name, which is created if it does not exist."""
         self.counts["experiments", THERE if self._target.get_experiment_by_name(old.name) else MOVED] += 1
-        Tracker(self._uri, old.name)  # creates it if need be, and knows where its artifacts belong
+        Tracker(self._uri, old.name)  # creates it, with its artifact location
         known = self._target.get_experiment_by_name(old.name)
         for key in old.tags.keys() - known.tags.keys():
             self._target.set_experiment_tag(known.experiment_id, key, old.tags[key])
         return str(known.experiment_id)
 
     def _begin_runs(self, old: str, new: str) -> list[Run]:
-        """Give every run its id in the target before any is filled, for tags name other runs; returns those to fill."""
-        found = _pages(partial(self._target.search_runs, [new], f"tags.`{FROM}` != ''"))
+        """Create every run before any is filled, because tags refer to other runs; returns those to fill."""
+        found = all_pages(partial(self._target.search_runs, [new], f"tags.`{FROM}` != ''"))
         there = {run.data.tags[FROM]: run for run in found}
         todo = []
-        for run in _pages(partial(self._source.search_runs, [old])):
+        for run in all_pages(partial(self._source.search_runs, [old])):
             known = there.get(run.info.run_id)
             whole = known is not None and DONE in known.data.tags
-            self.counts["runs", THERE if whole else AGAIN if known else MOVED] += 1
+            self.counts["runs", THERE if whole else RESENT if known else MOVED] += 1
             if known is None:
                 tags = {FROM: run.info.run_id}
                 known = self._target.create_run(new, run.info.start_time, tags, run.info.run_name)
@@ -81,15 +81,15 @@ class Migration:
         return todo
 
     def _fill(self, run: Run) -> None:
-        """Send all of a run, the mark that it is whole last. What has arrived before MLflow does not keep twice."""
+        """Copy a run, the tag DONE last. What has arrived before is not stored twice by MLflow."""
         old, new = run.info.run_id, self._runs[run.info.run_id]
         params = [Param(key, value) for key, value in run.data.params.items()]
         tags = [RunTag(key, value) for key, value in self._tags(run.data.tags).items()]
         histories = (self._source.get_metric_history(old, key) for key in run.data.metrics)
         points = [Metric(p.key, p.value, p.timestamp, p.step) for history in histories for p in history]
         for kind, items in {"params": params, "tags": tags, "metrics": points}.items():
-            for start in range(0, len(items), ITEMS_A_BATCH):
-                self._target.log_batch(new, **{kind: items[start : start + ITEMS_A_BATCH]})
+            for start in range(0, len(items), BATCH_ITEMS):
+                self._target.log_batch(new, **{kind: items[start : start + BATCH_ITEMS]})
         if run.inputs.dataset_inputs:
             self._target.log_inputs(new, run.inputs.dataset_inputs)
         self.counts["params", MOVED] += len(params)
@@ -102,7 +102,7 @@ class Migration:
         self._target.set_tag(new, DONE, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def _copy_files(self, old: str, new: str) -> int:
-        """Every artifact of a run; returns how many. Raises: ModelError if one did not arrive whole."""
+        """Copy the artifacts of a run; returns how many. Raises: ModelError if one did not arrive whole."""
         files = dict(_files(self._source, old))
         with tempfile.TemporaryDirectory() as scratch:
             if files:
@@ -113,22 +113,22 @@ class Migration:
         return len(files)
 
     def _tags(self, tags: dict[str, str]) -> dict[str, str]:
-        """Tags that name a run (a parent, a champion) name it as the target does; marks of migrations are left out."""
+        """Tags with the run ids of the target instead of the source's, without those of earlier migrations."""
         return {key: self._runs.get(value, value) for key, value in tags.items() if key not in (FROM, DONE)}
 
     def _move_versions(self, name: str) -> None:
-        """A registered model and its versions, in the order of their numbers."""
+        """Copy a registered model and its versions, in the order of their numbers."""
         known = bool(self._target.search_registered_models(f"name = '{name}'"))
         self.counts["models", THERE if known else MOVED] += 1
         if not known:
             model = self._source.get_registered_model(name)
             self._target.create_registered_model(name, model.tags, model.description)
-        there = list(_pages(partial(self._target.search_model_versions, f"name = '{name}'")))
+        there = list(all_pages(partial(self._target.search_model_versions, f"name = '{name}'")))
         ours = {version.tags[FROM]: version for version in there if FROM in version.tags}
-        found = _pages(partial(self._source.search_model_versions, f"name = '{name}'"))
+        found = all_pages(partial(self._source.search_model_versions, f"name = '{name}'"))
         for number, version in sorted((int(version.version), version) for version in found):
             if version.run_id not in self._runs or not version.source.startswith(f"runs:/{version.run_id}/"):
-                self.left.append(f"{name} version {number}: {version.source} belongs to no run that is moved")
+                self.left_behind.append(f"{name} version {number}: {version.source} belongs to no run that is moved")
                 continue
             before = ours.get(f"{version.run_id}/{number}")
             self.counts["versions", THERE if before else MOVED] += 1
@@ -137,9 +137,9 @@ class Migration:
                 self.notes.append(f"{name} version {number} is version {made} there")
 
     def _place(self, old: ModelVersion, known: ModelVersion | None, same_number: bool) -> int:
-        """A version in the target; returns its number, which MLflow chooses.
+        """Copy a version; returns its number in the target, which MLflow chooses.
 
-        same_number: skip what numbers the source skips, by deleting the version that gets one and making it anew.
+        same_number: skip the numbers that the source skips, by deleting the versions that get them.
         """
         number, new = int(old.version), self._runs[old.run_id]
         source = f"runs:/{new}/{old.source.removeprefix(f'runs:/{old.run_id}/')}"
@@ -151,12 +151,12 @@ class Migration:
         return int(known.version)
 
     def _move_aliases(self, name: str) -> None:
-        """Aliases of versions that have arrived; one that means something else in the target stays unless told."""
+        """Copy the aliases of versions that have arrived; one that differs in the target stays unless `overwrite`."""
         there = self._target.get_registered_model(name).aliases
         for alias, number in self._source.get_registered_model(name).aliases.items():
             wanted, now = self._versions.get((name, int(number))), int(there.get(alias, 0))
             if wanted is None:
-                self.left.append(f"{name}@{alias}: its version {number} is not moved")
+                self.left_behind.append(f"{name}@{alias}: its version {number} is not moved")
             elif now == wanted:
                 self.counts["aliases", THERE] += 1
             elif now and not self._overwrite:
@@ -165,14 +165,6 @@ class Migration:
                 self._target.set_registered_model_alias(name, alias, str(wanted))
                 self.counts["aliases", MOVED] += 1
                 self.notes.extend([f"{name}@{alias} was version {now} there and is now {wanted}"] if now else [])
-
-
-def _pages(search: Callable[..., Any]) -> Iterator[Any]:
-    page = search()
-    yield from page
-    while page.token:
-        page = search(page_token=page.token)
-        yield from page
 
 
 def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[tuple[str, int]]:

@@ -1,10 +1,12 @@
-"""The files of a registered model that list its requirements, for MLflow's virtual environments and conda."""
+"""Bundles as MLflow models, with requirements for MLflow's virtual environments and for conda."""
 
 from __future__ import annotations
 
 import platform
 import shutil
 from pathlib import Path
+
+from agr.registry import mlflow_env  # noqa: F401 - sets variables that MLflow reads when it is imported
 
 # isort: split
 import mlflow.pyfunc
@@ -14,7 +16,6 @@ from mlflow.types import ColSpec, Schema
 
 from agr import __version__
 from agr.labels import CLASSES
-from agr.registry import mlflow_model
 from agr.registry.uri import BUNDLE, COLUMN
 
 CONDA, VIRTUALENV, REQUIREMENTS = "conda.yaml", "python_env.yaml", "requirements.txt"
@@ -46,23 +47,18 @@ dependencies:
 }
 
 
-def files(mlflow: str) -> dict[str, str]:
-    """The text of each file, by name, for this Python, this AGR and MLflow of version `mlflow`."""
-    versions = {"python": platform.python_version(), "mlflow": mlflow, "agr": __version__}
-    return {name: text.format(**versions) for name, text in _FILES.items()}
+def save_model(folder: Path, path: Path) -> None:
+    """Write a bundle as an MLflow model, which MLflow loads with `agr.serving`.
 
-
-def _save_model(folder: Path, path: Path) -> None:
-    """An MLflow model of a bundle: MLflow loads it with agr.serving, which reads safetensors and JSON only.
-
-    The files are those of `mlflow.pyfunc.save_model`, which takes 0.3 s to look through all installed packages.
+    The files are those of `mlflow.pyfunc.save_model`, which spends 0.3 s on looking through all installed packages.
     """
     outputs = [ColSpec("string", "label"), *(ColSpec("double", name) for name in CLASSES), ColSpec("string", "error")]
     model = Model(signature=ModelSignature(Schema([ColSpec("binary", COLUMN)]), Schema(outputs)))
-    places = {"conda_env": mlflow_model.CONDA, "python_env": mlflow_model.VIRTUALENV}
-    mlflow.pyfunc.add_to_model(model, "agr.serving", BUNDLE.as_posix(), streamable=False, **places)
+    environments = {"conda_env": CONDA, "python_env": VIRTUALENV}
+    mlflow.pyfunc.add_to_model(model, "agr.serving", BUNDLE.as_posix(), streamable=False, **environments)
     shutil.copytree(folder, path / BUNDLE)
     model.model_size_bytes = sum(file.stat().st_size for file in (path / BUNDLE).iterdir())
-    for name, text in mlflow_model.files(mlflow.__version__).items():
-        (path / name).write_text(text, encoding="utf-8")
+    versions = {"python": platform.python_version(), "mlflow": mlflow.__version__, "agr": __version__}
+    for name, text in _FILES.items():
+        (path / name).write_text(text.format(**versions), encoding="utf-8")
     model.save(str(path / "MLmodel"))

@@ -1,24 +1,21 @@
-"""The files of a model, fetched by MLflow's own client from any store that it knows."""
+"""Download a model with MLflow's own client, from any kind of store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, which it tells to be quiet
+from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow
 
 # isort: split
 import mlflow.artifacts
 from mlflow import MlflowClient
 
 from agr.errors import ModelError
-from agr.registry.uri import DIGEST_TAG, Found, StoreUri, normalise
+from agr.registry.uri import DIGEST_TAG, ModelLocation, StoreUri, normalise
 
 
-def download(uri: str, tracking_uri: StoreUri | str) -> Found:
-    """The files behind `models:/...` or `runs:/...`.
-
-    Raises: ModelError if there is no such model.
-    """
+def download(uri: str, tracking_uri: StoreUri | str) -> ModelLocation:
+    """The files of `models:/...` or `runs:/...`. Raises: ModelError if there is no such model."""
     uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
     name, version, digest = None, None, None
     try:
@@ -29,8 +26,8 @@ def download(uri: str, tracking_uri: StoreUri | str) -> Found:
             digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
         folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.whole)
     except STORE_ERRORS as error:
-        raise ModelError(f"{uri}: {store.hide(first_line(error))}; expected a model in {store}") from None
-    return Found(Path(folder), name, version, digest)
+        raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
+    return ModelLocation(Path(folder), name, version, digest)
 
 
 def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:

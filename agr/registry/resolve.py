@@ -1,10 +1,10 @@
-"""Store URIs and model URIs, resolved without importing MLflow when the store is a local SQLite file.
+"""Find the files of a model, without importing MLflow if the store is a local SQLite file.
 
     found = resolve("models:/agr/best")               # a folder, the model's name and version
 
-MLflow takes longer to import than torch. A prediction only needs two rows of the registry, which are read directly from
-SQLite, read-only; any other store, and anything unexpected, goes through MLflow's own client. A version is registered
-with a digest of its bundle's files; it is refused when the files have changed.
+MLflow takes longer to import than torch. A prediction needs only two rows of the registry, which are read directly from
+SQLite, read-only; any other store, and anything unexpected, is left to MLflow's client. A version is registered with
+a digest of its bundle's files; it is refused if the files have changed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from agr.common.files import tree_digest
 from agr.errors import ModelError
-from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, Found, StoreUri, normalise
+from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, ModelLocation, StoreUri, normalise
 
 
-def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
+def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocation:
     """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
 
     Raises: ModelError if there is none, or if its files are not those that were registered.
@@ -30,21 +30,25 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> Found:
     if not uri.startswith(("models:/", "runs:/")):
         if not os.path.isdir(uri):
             raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
-        return Found(Path(uri))
+        return ModelLocation(Path(uri))
     if NAME_ALONE.fullmatch(uri):
         raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
     uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
     if store.database is not None and not store.database.is_file():
         raise ModelError(f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri")
-    found = _from_sqlite(uri, store) or _from_mlflow(uri, store)
+    found = _from_sqlite(uri, store)
+    if found is None:
+        from agr.registry import pull
+
+        found = pull.download(uri, store)
     if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
         what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
         raise ModelError(store.hide(f"{what}; its files were changed"))
     return found
 
 
-def _from_sqlite(uri: str, store: StoreUri) -> Found | None:
-    """The registry's row, or None whenever MLflow itself should be asked."""
+def _from_sqlite(uri: str, store: StoreUri) -> ModelLocation | None:
+    """The version that a registry in a SQLite file names; None if only MLflow can tell."""
     match = MODEL_URI.fullmatch(uri)
     if match is None or store.database is None:
         return None
@@ -58,14 +62,14 @@ def _from_sqlite(uri: str, store: StoreUri) -> Found | None:
                 "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'",
                 (match["name"], version),
             ).fetchone()
-            folder = row and (_moved_folder(path, row[0]) or _local_folder(database, row[0]))
+            folder = row and (_folder_beside(path, row[0]) or _noted_folder(database, row[0]))
             tag = database.execute(
                 "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?",
                 (match["name"], version, DIGEST_TAG),
             ).fetchone()
     except sqlite3.Error:
         return None
-    return Found(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
+    return ModelLocation(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
 
 
 def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
@@ -79,15 +83,15 @@ def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
     return int(row[0]) if row and row[0] is not None else None
 
 
-def _moved_folder(database: Path, source: str) -> Path | None:
-    """The folder behind a version's source beside the database, where it lies even after both were moved."""
+def _folder_beside(database: Path, source: str) -> Path | None:
+    """The folder of a version beside the database, which is right even after both were moved."""
     run, _, rest = source.removeprefix("runs:/").partition("/")
     folder = database.parent / ARTIFACTS / run / ARTIFACTS / rest
     return folder if source.startswith("runs:/") and folder.is_dir() else None
 
 
-def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
-    """The folder behind a version's source, if it lies on this machine."""
+def _noted_folder(database: sqlite3.Connection, source: str) -> Path | None:
+    """The folder that the store has noted for a version, if it is on this machine."""
     if source.startswith("runs:/"):
         run, _, rest = source.removeprefix("runs:/").partition("/")
         row = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run,)).fetchone()
@@ -95,9 +99,3 @@ def _local_folder(database: sqlite3.Connection, source: str) -> Path | None:
     parts = urllib.parse.urlsplit(source)
     folder = Path(urllib.request.url2pathname(parts.path))
     return folder if parts.scheme in ("", "file") and folder.is_dir() else None
-
-
-def _from_mlflow(uri: str, store: StoreUri) -> Found:
-    from agr.registry import pull
-
-    return pull.download(uri, store)

@@ -1,4 +1,4 @@
-"""A new MLflow store in a SQLite file: there with all its tables, or not there.
+"""MLflow stores in a SQLite file: created completely or not at all, and usable after the folder was moved.
 
     create(StoreUri("sqlite:///mlflow_store/mlflow.db"))
 
@@ -16,6 +16,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from filelock import FileLock
+
+from agr.registry import mlflow_env  # noqa: F401 - sets variables that MLflow reads when it is imported
+
+# isort: split
 from mlflow import MlflowClient
 
 from agr.common.cli import complain
@@ -25,7 +29,7 @@ FILE = "file://"
 
 
 def create(uri: StoreUri) -> None:
-    """Make the store of a URI that names a SQLite file, unless it is there. Raises: OSError, MlflowException."""
+    """Create the store if the URI names a SQLite file that does not exist. Raises: OSError, MlflowException."""
     database = uri.database
     if database is None:
         return
@@ -34,34 +38,34 @@ def create(uri: StoreUri) -> None:
         if database.exists() and database.stat().st_size:
             return
         new = database.with_name(f".{database.name}.new")
-        for stale in (new, new.with_name(f"{new.name}-journal")):  # of one that was killed
+        for stale in (new, new.with_name(f"{new.name}-journal")):  # left by a process that was killed
             stale.unlink(missing_ok=True)
         MlflowClient(f"{SQLITE}{new}")
         os.replace(new, database)
 
 
-def beside(store: StoreUri) -> str | None:
-    """The URI of the folder for the files of runs: beside a SQLite file; None for a server, which chooses its own."""
+def artifact_location(store: StoreUri) -> str | None:
+    """The URI of the folder for artifacts: beside a SQLite file; None for a server, which has its own."""
     return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
 
 
-def follow(store: StoreUri, experiment: str) -> None:
-    """Point an experiment and its runs at the files beside the store, if that is where they are now, and say so.
+def relocate_artifacts(store: StoreUri, experiment: str) -> None:
+    """Correct the artifact paths of an experiment whose store was moved or copied, and say so.
 
-    What is no such store is left for MLflow to refuse.
+    MLflow stores absolute paths. A file that is no MLflow store is left alone: MLflow refuses it itself.
     """
-    database, new = store.database, beside(store)
+    database, new = store.database, artifact_location(store)
     if database is None or new is None or not database.is_file():
         return
     before = None
     with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=20)) as connection, connection:
-        before = _set_right(connection, experiment, new)
+        before = _replace_locations(connection, experiment, new)
     if before is not None:
         complain(f"{database.parent}: moved or copied from {before.parent}; its runs have their files here from now on")
 
 
-def _set_right(connection: sqlite3.Connection, experiment: str, new: str) -> Path | None:
-    """Replace the old folder by the new one; returns the old one, None if there was nothing to do."""
+def _replace_locations(connection: sqlite3.Connection, experiment: str, new: str) -> Path | None:
+    """Replace the old artifact folder by the new one; returns the old one, None if there is nothing to do."""
     query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
     number, old = connection.execute(query, (experiment,)).fetchone() or (None, "")
     if not old.startswith(FILE) or not old.endswith(f"/{ARTIFACTS}") or old == new:
@@ -73,9 +77,9 @@ def _set_right(connection: sqlite3.Connection, experiment: str, new: str) -> Pat
     if not any((here / run).is_dir() for (run,) in runs):
         return None
     connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
-    moved = "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
+    update = "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
     inside = " AND substr(artifact_uri, 1, ?) = ?"
-    connection.execute(moved + inside, (new, len(old) + 1, number, len(old) + 1, f"{old}/"))
+    connection.execute(update + inside, (new, len(old) + 1, number, len(old) + 1, f"{old}/"))
     return before
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, first_line, root_cause  # before MLflow, which it tells to be quiet
-from agr.registry.mlflow_model import _save_model
+from agr.registry.mlflow_env import ALREADY_EXISTS, STORE_ERRORS, all_pages, one_line, root_cause  # before MLflow
 
 # isort: split
 from mlflow import MlflowClient
@@ -25,30 +25,26 @@ from mlflow.utils.rest_utils import http_request
 from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.registry import aliases, sqlite_store
-from agr.registry.records import FinishedTrial, Point, Version
+from agr.registry.mlflow_model import save_model
+from agr.registry.records import FinishedTrial, MetricPoint, Version, as_text
 from agr.registry.resolve import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri
 
 PROBE_SECONDS = 20
-POINTS_A_BATCH = 1000  # as many as MLflow takes at once
-DOCUMENTED = (
+BATCH_POINTS = 1000  # the most that MLflow takes at once
+MODEL_DESCRIPTION = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
     "column `audio` takes the bytes of a WAV, FLAC, OGG or MP3 file."
 )
 
 
 class Tracker:
-    """An experiment of a tracking store; created there if need be."""
+    """An experiment of a tracking store, created if it does not exist."""
 
     def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
-        """Open the store.
+        """Open the store. model: the name under which versions are registered.
 
-        Args:
-            uri: of an MLflow tracking store.
-            experiment: whose runs these are.
-            model: the name under which versions are registered.
-
-        Raises: ModelError if the store is out of reach.
+        Raises: ModelError if the store cannot be opened.
         """
         self.model = model
         self.uri = store = StoreUri.of(uri).log_in()
@@ -56,11 +52,11 @@ class Tracker:
             if store.is_server:
                 _probe(store)
             sqlite_store.create(store)
-            sqlite_store.follow(store, experiment)
+            sqlite_store.relocate_artifacts(store, experiment)
             self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = store.hide(first_line(error))
+            why = store.hide(one_line(error))
             raise ModelError(f"{store}: {why}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
@@ -68,8 +64,8 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name, artifact_location=sqlite_store.beside(self.uri)))
-        except MlflowException:  # somebody else was faster
+            return str(self._client.create_experiment(name, artifact_location=sqlite_store.artifact_location(self.uri)))
+        except MlflowException:  # another process has just created it
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -83,16 +79,14 @@ class Tracker:
         parent: str | None = None,
         at: int | None = None,
     ) -> str:
-        """Create a run, nested under `parent` if given; returns its id. at: when it began, ms since 1970."""
-        every = {key: str(value) for key, value in tags.items()}
-        if parent is not None:
-            every["mlflow.parentRunId"] = parent
-        run = self._client.create_run(self._experiment, start_time=at, tags=every, run_name=name)
+        """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""
+        texts = as_text(tags) | ({} if parent is None else {"mlflow.parentRunId": parent})
+        run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
 
     def set_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Set parameters of a run; MLflow takes no other value afterwards."""
+        """Set parameters of a run; MLflow lets nobody change them afterwards."""
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: str) -> None:
@@ -100,98 +94,89 @@ class Tracker:
         dataset = Dataset(name=name, digest=digest, source_type="local", source=source, profile=profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_points(self, run_id: str, points: Sequence[Point], at: int) -> None:
-        """Numbers measured at one time, ms since 1970; MLflow keeps one of those that it is given twice."""
+    def log_points(self, run_id: str, points: Sequence[MetricPoint], at: int) -> None:
+        """Log metrics with the time `at`, ms since 1970; MLflow stores a point that is logged twice only once."""
         metrics = [Metric(key, value, at, step) for key, value, step in points]
-        for start in range(0, len(metrics), POINTS_A_BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + POINTS_A_BATCH])
+        for start in range(0, len(metrics), BATCH_POINTS):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Add or change tags of a run."""
         self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
-        """Every file of a folder as artifacts."""
+        """Log every file of a folder as an artifact, in the folder `name` if given."""
         self._client.log_artifacts(run_id, str(folder), name)
 
     def end_run(self, run_id: str, status: str, at: int | None = None) -> None:
-        """End a run: FINISHED, FAILED or KILLED. at: when, ms since 1970."""
+        """End a run as FINISHED, FAILED or KILLED. at: end time, ms since 1970."""
         self._client.set_terminated(run_id, status, at)
 
-    def tagged(self, key: str, value: str) -> list[str]:
-        """Runs of the experiment with this tag, the oldest first."""
+    def find_runs(self, key: str, value: str) -> list[str]:
+        """Ids of the runs with this tag, oldest first."""
         runs = self._client.search_runs([self._experiment], f"tags.`{key}` = '{value}'", order_by=["start_time ASC"])
         return [str(run.info.run_id) for run in runs]
 
-    def discard(self, run_id: str) -> None:
-        """Delete a run; MLflow keeps it in its bin."""
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted; MLflow can restore it."""
         self._client.delete_run(run_id)
 
-    def unfinished(self) -> list[tuple[str, dict[str, str]]]:
-        """Runs of the experiment that still count as running: id and tags."""
+    def unfinished_runs(self) -> list[tuple[str, dict[str, str]]]:
+        """Id and tags of the runs whose status is RUNNING."""
         runs = self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'", max_results=1000)
         return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
 
-    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
-        """Finished trials with these tags, the oldest first."""
+    def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
+        """Finished trials with these tags, oldest first."""
         wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
         query = " and ".join(["attributes.status = 'FINISHED'", *wanted])
-        found: list[FinishedTrial] = []
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
-            for run in page:
-                if "mlflow.parentRunId" in run.data.tags:
-                    found.append(FinishedTrial(str(run.info.run_id), dict(run.data.params), dict(run.data.metrics)))
-            token = page.token
-            if not token:
-                return found[::-1]
+        runs = all_pages(partial(self._client.search_runs, [self._experiment], query))
+        trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        return [FinishedTrial(str(r.info.run_id), dict(r.data.params), dict(r.data.metrics)) for r in trials[::-1]]
 
     def register(self, run_id: str, folder: Path, tags: Mapping[str, object], description: str = "") -> int:
         """Log a bundle as the MLflow model of a run and register it as a new version; returns its number.
 
-        Raises: ModelError if its files did not arrive whole.
+        Raises: ModelError if its files did not arrive undamaged.
         """
-        every = {key: str(value) for key, value in tags.items()}
+        texts = as_text(tags)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model"
-            _save_model(folder, path)
-            every[DIGEST_TAG] = tree_digest(path / BUNDLE)
+            save_model(folder, path)
+            texts[DIGEST_TAG] = tree_digest(path / BUNDLE)
             self._client.log_artifacts(run_id, str(path), "model")
-        version = self._create_version(run_id, every, description, DOCUMENTED)
-        resolve(f"models:/{self.model}/{version}", self.uri)  # reads what arrived
+        version = self._create_version(run_id, texts, description, MODEL_DESCRIPTION)
+        resolve(f"models:/{self.model}/{version}", self.uri)  # compares the digest of the files that arrived
         return version
 
-    def _create_version(self, run_id: str, tags: Mapping[str, str], description: str, documented: str) -> int:
+    def _create_version(self, run_id: str, tags: Mapping[str, str], description: str, model_description: str) -> int:
         try:
-            self._client.create_registered_model(self.model, description=documented)
+            self._client.create_registered_model(self.model, description=model_description)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != ALREADY_EXISTS:
                 raise
-        source, every = f"runs:/{run_id}/model", dict(tags)
-        about = description or None
-        version = self._client.create_model_version(self.model, source, run_id, tags=every, description=about)
+        source = f"runs:/{run_id}/model"
+        version = self._client.create_model_version(self.model, source, run_id, dict(tags), None, description or None)
         return int(version.version)
 
     def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
-        """Log a folder as it is as the model of a run, and register it as a new version; returns its number."""
+        """Log a folder unchanged as the model of a run and register it as a new version; returns its number."""
         self._client.log_artifacts(run_id, str(folder), "model")
-        every = {key: str(value) for key, value in tags.items()}
-        return self._create_version(run_id, every, "", "Safetensors and JSON, of a trainable of one's own.")
+        return self._create_version(run_id, as_text(tags), "", "Safetensors and JSON of a custom trainable.")
 
-    def marks_of(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
-        """The version that an alias names, and its tags; None if there is no such alias."""
-        version = aliases.pointed_at(self._client, self.model, alias)
+    def tags_by_alias(self, alias: str) -> tuple[int, Mapping[str, str]] | None:
+        """The number and the tags of the version that an alias points at; None if there is no such alias."""
+        version = aliases.version_of_alias(self._client, self.model, alias)
         return None if version is None else (version, self._client.get_model_version(self.model, str(version)).tags)
 
-    def registered(self, run_id: str) -> int | None:
-        """The version that was registered from a run, the first if there are several."""
+    def version_of_run(self, run_id: str) -> int | None:
+        """The first version that was registered from a run; None if there is none."""
         found = self._client.search_model_versions(f"run_id = '{run_id}'")
         return min((int(version.version) for version in found), default=None)
 
-    def aliased(self, alias: str) -> Version | None:
-        """The version an alias points at, its files on this machine; None if there is no such alias."""
-        version = aliases.pointed_at(self._client, self.model, alias)
+    def version_by_alias(self, alias: str) -> Version | None:
+        """The version that an alias points at, with its files on this machine; None if there is no such alias."""
+        version = aliases.version_of_alias(self._client, self.model, alias)
         if version is None:
             return None
         try:
@@ -200,18 +185,18 @@ class Tracker:
             return Version(version, Path(), str(error))
 
     def set_alias(self, alias: str, version: int) -> None:
-        """Point an alias at a version; another version loses it."""
+        """Point an alias at a version, whatever it pointed at before."""
         self._client.set_registered_model_alias(self.model, alias, str(version))
 
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
-        """Point an alias at a version if it still points at the expected one; returns whether it does now."""
+        """Point an alias at a version if it points at the expected one; returns whether it does now."""
         return aliases.compare_and_set(self._client, self.model, alias, expected, version)
 
 
 def _probe(store: StoreUri) -> None:
-    """Make one request as MLflow makes them, but without its retries, which take minutes and say nothing.
+    """Make one request with MLflow's settings but without its silent retries, which take minutes.
 
-    Raises: ModelError if no answer comes.
+    Raises: ModelError if the server does not answer.
     """
     creds = get_default_host_creds(store.whole)
     try:

@@ -1,4 +1,4 @@
-"""Names in the model registry: store URIs, model URIs, aliases. Nothing here opens a store."""
+"""Store URIs, model URIs and names in the registry. Nothing here opens a store."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"  # aliases
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
-NAME_ALONE = re.compile(r"models:/(?!m-[0-9a-f]{32})[^/@]+")  # MLflow itself names a model that was logged m-...
+NAME_ALONE = re.compile(r"models:/(?!m-[0-9a-f]{32})[^/@]+")  # MLflow names logged models m-...
 SQLITE = "sqlite:///"
-DIGEST_TAG = "bundle_sha256"  # of a version: what `files.tree_digest` said of its bundle when it was registered
-ARTIFACTS = "artifacts"  # beside a SQLite store: a folder for each run, in which MLflow makes another of that name
-BUNDLE = Path("data") / "bundle"  # where an MLflow model keeps the bundle
-COLUMN = "audio"  # of the table that it answers
+DIGEST_TAG = "bundle_sha256"  # tag of a version: `files.tree_digest` of its bundle
+ARTIFACTS = "artifacts"  # beside a SQLite store: ARTIFACTS/RUN/ARTIFACTS/...
+BUNDLE = Path("data") / "bundle"  # inside an MLflow model
+COLUMN = "audio"  # of the table that an MLflow model is given
 
 
 @dataclass(frozen=True)
-class Found:
-    """A model's folder on this machine, and its registered name, version and bundle's digest where it has them."""
+class ModelLocation:
+    """A model's folder on this machine; name, version and digest of the bundle if it is registered."""
 
     folder: Path
     name: str | None = None
@@ -35,29 +35,25 @@ class Found:
 
 @dataclass(frozen=True, repr=False)
 class StoreUri:
-    """The URI of an MLflow store. As text it shows no password and no query; only `whole` holds them.
+    """The URI of an MLflow store. As text it shows neither password nor query."""
 
-    Attributes:
-        whole: what MLflow is given.
-    """
-
-    whole: str
+    whole: str  # with password and query, for MLflow only
 
     @classmethod
     def of(cls, uri: StoreUri | str) -> StoreUri:
-        """The URI that a caller from outside passed as text."""
+        """Accept text as well."""
         return cls(uri) if isinstance(uri, str) else uri
 
     @classmethod
     def from_option(cls, text: str) -> StoreUri:
-        """For argparse's `type`. Raises: SettingsError if the text holds a password."""
+        """For argparse's `type`. Raises: SettingsError if the text contains a password."""
         return cls(harmless(text))
 
     @classmethod
     def default(cls) -> StoreUri:
         """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
 
-        A server's user and password are taken out of the variable and put into MLflow's own two.
+        User and password of a server are moved from that variable to MLflow's own two.
         """
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             return cls(f"{SQLITE}{(STORE / 'mlflow.db').resolve()}")
@@ -72,7 +68,7 @@ class StoreUri:
 
     @property
     def shown(self) -> str:
-        """The URI as people may see it."""
+        """The URI without its secrets."""
         return self.hide(self.whole)
 
     @property
@@ -82,22 +78,22 @@ class StoreUri:
 
     @property
     def database(self) -> Path | None:
-        """The SQLite file; None for any other store. Parameters like `?timeout=30` are no part of its name."""
+        """The SQLite file, without parameters like `?timeout=30`; None for any other store."""
         path = self.whole.removeprefix(SQLITE).partition("?")[0]
         plain = self.whole.startswith(SQLITE) and path not in ("", ":memory:") and not path.startswith("file:")
         return Path(path) if plain else None
 
     def hide(self, text: str) -> str:
-        """A text in which this URI's user, password and query are replaced by `***`."""
+        """The text with this URI's user, password and query replaced by `***`."""
         return hide(text, self.whole)
 
     def log_in(self) -> StoreUri:
-        """The URI without a server's user and password, which MLflow finds in its own variables from now on."""
+        """The URI without user and password of a server, which are put into MLflow's own variables."""
         return StoreUri(log_in(self.whole))
 
 
 def normalise(uri: str) -> str:
-    """`models:/agr/best` to `models:/agr@best`: MLflow takes the first for one of its old stages."""
+    """`models:/agr/best` to `models:/agr@best`: MLflow reads the first as one of its old stages."""
     match = ALIAS_AS_STAGE.fullmatch(uri)
     if match is None or match[2] == "latest":
         return uri

@@ -54,7 +54,7 @@ def _order(value: object) -> tuple[str, float | str]:
 
 def close_abandoned(store: Store) -> None:
     """End runs that a killed driver of this machine left open."""
-    open_runs = store.unfinished()
+    open_runs = store.unfinished_runs()
     dead = {run for run, tags in open_runs if is_dead(tags.get("driver", ""))}
     for run, tags in open_runs:
         if run in dead or tags.get("mlflow.parentRunId") in dead:

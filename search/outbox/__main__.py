@@ -1,4 +1,4 @@
-"""Command line of `python -m search.outbox`: delivers to MLflow what a search could not deliver itself.
+"""Deliver to MLflow what a search could not deliver itself.
 
 python -m search.outbox deliver mlflow_store/outbox/FILE.jsonl
 """
@@ -19,21 +19,21 @@ from search.outbox.mlflow_process import MlflowProcess
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not get.")
+    parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
-    parser.add_argument("file", type=Path, help=f"made by a search in {STORE / 'outbox'}")
+    parser.add_argument("file", type=Path, help=f"left by a search in {STORE / 'outbox'}")
     parser.add_argument(
         "--tracking-uri", type=harmless, help="default: the store that the search logged to, else MLFLOW_TRACKING_URI"
     )
     options = parser.parse_args(arguments)
     uri = options.tracking_uri or read(options.file).uri
-    with MlflowProcess() as clerk:
-        store = clerk.open(uri, EXPERIMENT, REGISTERED_MODEL)
+    with MlflowProcess() as mlflow:
+        store = mlflow.open(uri, EXPERIMENT, REGISTERED_MODEL)
         try:
-            left = deliver_file(store, options.file)
+            undelivered = deliver_file(store, options.file)
         except StoreError as error:
             raise OutageError(f"{store.uri}: {error}; {options.file} stays") from error
-    print(f"{left.points} points of {len(left.runs)} runs delivered to {store.uri}")
+    print(f"{undelivered.points} points of {len(undelivered.runs)} runs delivered to {store.uri}")
     return 0
 
 

@@ -1,10 +1,9 @@
-"""Delivers a journal to MLflow: one thread, one entry after the other, each until MLflow has it.
+"""Delivers a journal to MLflow in one thread: entry after entry, each repeated until MLflow has it.
 
-    left = deliver_file(store, Path("mlflow_store/outbox/FILE.jsonl"))
+    undelivered = deliver_file(store, Path("mlflow_store/outbox/FILE.jsonl"))
 
-The search gives every run an id of its own, kept in the run's tag LOCAL_ID; MLflow's id for it is known once it is
-delivered. The tag finds a run that was made although the answer got lost, and metrics carry the time at which they
-were measured, so to deliver an entry twice changes nothing.
+Delivering an entry twice changes nothing. Every run has a local id in its tag LOCAL_ID, which finds a run that was
+created although the answer was lost; and metrics carry the time at which they were measured.
 """
 
 from __future__ import annotations
@@ -20,62 +19,62 @@ from typing import Any, TypeVar
 from agr.common.cli import complain
 from agr.errors import ModelError, SettingsError, StoreError
 from agr.registry.records import Store
-from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Left, read, taken_over
-from search.outbox.outage import Outage, grace
+from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, read
+from search.outbox.outage import Outage, grace_seconds
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
 T = TypeVar("T")
 
 
 class Deliverer:
-    """Delivers a journal while it is being written, and asks what has to be answered after that."""
+    """Delivers a journal while it is being written, and makes calls whose answer is needed."""
 
     def __init__(self, store: Store, journal: Journal, first: Callable[[Store], None] | None = None) -> None:
         """Start the thread.
 
         Args:
-            store: raises StoreError for a call that it does not take.
-            journal: of this search. Journals that others left in its folder are delivered before it.
-            first: done after that, and before anything of this search is delivered.
+            store: raises StoreError for a call that fails.
+            journal: of this search. Journals that other searches left in its folder are delivered first.
+            first: called after that and before this journal is delivered.
         """
-        self.ids: dict[str, str] = {}  # of runs: the search's own to MLflow's
-        self.failed = ""  # why the store could not be opened
+        self.ids: dict[str, str] = {}  # local run ids to MLflow's
+        self.open_error = ""  # why the store could not be opened
         self.outage = Outage(store.uri)
         self._store, self._journal, self._first = store, journal, first
-        self._doubtful: set[str] = set()  # runs whose beginning was sent more than once
+        self._doubtful: set[str] = set()  # runs that may have been created more than once
         self._begun = threading.Event()
         threading.Thread(target=self._work, name="outbox", daemon=True).start()
 
-    def opened(self) -> None:
-        """Wait until the store takes calls. Raises: ModelError if it does not."""
+    def wait_until_open(self) -> None:
+        """Wait until the store is open. Raises: ModelError if it cannot be opened."""
         self._begun.wait()
-        if self.failed:
-            raise ModelError(self.failed)
+        if self.open_error:
+            raise ModelError(self.open_error)
 
-    def settle(self, seconds: float | None = None) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         """Wait until MLflow has everything.
 
         Args:
-            seconds: how long the store may stay silent; AGR_OUTAGE_GRACE, or 60, if it is None.
+            seconds: how long the store may leave calls unanswered; None: `grace_seconds`.
 
-        Raises: ModelError if the store could not be opened; OutageError if it is silent for longer.
+        Raises: ModelError if the store could not be opened; OutageError if it does not answer for longer.
         """
-        self._drain(grace() if seconds is None else seconds)
+        self._drain(grace_seconds() if seconds is None else seconds)
         while self._doubtful:
             run = next(iter(self._doubtful))
-            self.ask(lambda store, again: discard_doubles(store, run, self.ids), seconds)  # noqa: B023
+            self.query(lambda store, again: delete_duplicates(store, run, self.ids), seconds)  # noqa: B023
             self._doubtful.discard(run)
 
-    def ask(self, call: Callable[[Store, bool], T], seconds: float | None = None) -> T:
-        """Make a call whose answer is needed, after all that was logged before it.
+    def query(self, call: Callable[[Store, bool], T], seconds: float | None = None) -> T:
+        """Make a call whose answer is needed, after everything that was logged before.
 
         Args:
-            call: of the store; its second argument is whether it may have been made before.
-            seconds: as for `settle`.
+            call: its arguments are the store and whether the call may have been made before.
+            seconds: as for `flush`.
 
-        Raises: ModelError if the store refuses the call or could not be opened; OutageError if it stays silent.
+        Raises: ModelError if the store refuses the call or could not be opened; OutageError if it does not answer.
         """
-        seconds = grace() if seconds is None else seconds
+        seconds = grace_seconds() if seconds is None else seconds
         self._drain(seconds)
         began, pause = time.monotonic(), FIRST_PAUSE
         for attempt in itertools.count():
@@ -84,17 +83,17 @@ class Deliverer:
             except StoreError as error:
                 if not error.passing:
                     raise ModelError(self._refused(error)) from None
-                self.outage.goes_on(error.reason)
+                self.outage.unanswered(error.reason)
                 self.outage.check(began, seconds)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                self.outage.ends(0)
+                self.outage.answered(0)
                 break
         return answer
 
     def _drain(self, seconds: float) -> None:
-        self.opened()
+        self.wait_until_open()
         began = time.monotonic()
         with self._journal.changed:
             while self._journal.pending:
@@ -104,84 +103,84 @@ class Deliverer:
     def _work(self) -> None:
         self._begin()
         pause, again = FIRST_PAUSE, False
-        while not self.failed and (entry := self._journal.next()) is not None:
+        while not self.open_error and (entry := self._journal.next()) is not None:
             try:
                 deliver(self._store, entry, self.ids, again)
-            except Exception as error:  # whatever it is, the other entries are still delivered
+            except Exception as error:  # the other entries are still delivered
                 if isinstance(error, StoreError) and error.passing:
                     if entry.call == "start_run":
                         self._doubtful.add(entry.run)
-                    self.outage.goes_on(error.reason)
+                    self.outage.unanswered(error.reason)
                     self._journal.sync()
                     self._journal.closed.wait(pause)
                     pause, again = min(2 * pause, LONGEST_PAUSE), True
                     continue
                 complain(f"{self._refused(error)} ({entry.call})")
-            self.outage.ends(self._journal.points - entry.points)
+            self.outage.answered(self._journal.points - entry.points)
             self._journal.done(entry, self.ids.get(entry.run) if entry.call == "start_run" else None)
             pause, again = FIRST_PAUSE, False
 
     def _begin(self) -> None:
-        """Deliver what killed searches left in this folder for the same store, and do what comes first."""
+        """Deliver what killed searches left in this folder for the same store, then call `first`."""
         try:
             for path in sorted(self._journal.path.parent.glob(f"*{SUFFIX}")):
-                with suppress(SettingsError, StoreError, OSError):  # its search runs, it is refused, it has just gone
+                with suppress(SettingsError, StoreError, OSError):  # still in use, refused, just deleted
                     if read(path).uri == self._store.uri.whole:
                         deliver_file(self._store, path)
             if self._first is not None:
                 self._first(self._store)
-        except Exception as error:  # whatever it is, nobody waits for ever
-            self.failed = str(error) if isinstance(error, ModelError) else self._refused(error)
+        except Exception as error:  # passed on to whoever waits
+            self.open_error = str(error) if isinstance(error, ModelError) else self._refused(error)
         self._begun.set()
 
     def _refused(self, error: Exception) -> str:
         return f"{self._store.uri}: refused: {error}"
 
 
-def deliver_file(store: Store, path: Path) -> Left:
-    """Deliver what a search left and delete the file; returns what it held.
+def deliver_file(store: Store, path: Path) -> Undelivered:
+    """Deliver the journal of a search that has ended, and delete it; returns what it contained.
 
-    An entry that MLflow refuses for good is named on stderr.
+    An entry that MLflow refuses is named on stderr.
 
-    Raises: SettingsError if the search still runs or it is no such file; StoreError if the store does not answer, and
-        then the file stays as it was.
+    Raises: SettingsError if the search still runs or the file is no journal; StoreError if the store does not answer:
+        the file then stays as it was.
     """
-    with taken_over(path) as left:
-        ids = dict(left.ids)
-        for entry in left.entries:
+    with claimed(path) as undelivered:
+        ids = dict(undelivered.ids)
+        for entry in undelivered.entries:
             try:
                 deliver(store, entry, ids, again=True)
             except StoreError as error:
                 if error.passing:
                     raise
                 complain(f"{path}: {entry.call} refused: {error}")
-        for run in left.runs:
-            discard_doubles(store, run, ids)
-    return left
+        for run in undelivered.runs:
+            delete_duplicates(store, run, ids)
+    return undelivered
 
 
-def discard_doubles(store: Store, run: str, ids: Mapping[str, str]) -> None:
-    """Delete the other runs that were made of one, when an answer got lost and the call was repeated."""
-    found = store.tagged(LOCAL_ID, run)
-    for double in found:
-        if double != ids.get(run, found[0]):
-            store.discard(double)
+def delete_duplicates(store: Store, run: str, ids: Mapping[str, str]) -> None:
+    """Delete the duplicates of a run, which arise if an answer is lost and the call is repeated."""
+    found = store.find_runs(LOCAL_ID, run)
+    for duplicate in found:
+        if duplicate != ids.get(run, found[0]):
+            store.delete_run(duplicate)
 
 
 def deliver(store: Store, entry: Entry, ids: dict[str, str], again: bool) -> None:
     """Make the call of an entry.
 
     Args:
-        store: takes it.
+        store: receives the call.
         entry: what to deliver.
-        ids: MLflow's ids of runs by the search's own; learns of a run that the entry starts.
+        ids: local run ids to MLflow's; a run that the entry starts is added.
         again: whether the call may have been made before.
     """
     values: dict[str, Any] = dict(entry.values)
     run = ids.get(entry.run, entry.run)
     match entry.call:
         case "start_run":
-            found = store.tagged(LOCAL_ID, entry.run) if again else []
+            found = store.find_runs(LOCAL_ID, entry.run) if again else []
             if found:
                 store.set_params(found[0], values["params"])
             else:

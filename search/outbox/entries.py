@@ -1,11 +1,11 @@
-"""The journal of a search: what it logs, as lines of JSON in a file, until MLflow has it.
+"""The journal of a search: a file with everything that it logs, one line of JSON each, until MLflow has it.
 
-    {"uri": "http://..."}                                       where it goes; null if its URI holds a password
+    {"uri": "http://..."}                                       of the store; null if it contains a password
     {"number": 0, "call": "start_run", "run": "5c3...", ...}    one entry
-    {"done": 0, "id": "9f1..."}                                 delivered; the id that MLflow gave the run
+    {"done": 0, "id": "9f1..."}                                 it is delivered; the id that MLflow gave the run
 
-Beside FILE.jsonl stand a folder FILE with the files that were logged, and FILE.jsonl.lock, which is locked while the
-search lives. The operating system releases the lock when the process ends, whichever way.
+The folder FILE beside FILE.jsonl contains copies of logged files. FILE.jsonl.lock is locked while the search lives; the
+operating system releases the lock however the process ends.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from agr.errors import SettingsError
 from agr.registry.uri import StoreUri
 
 SUFFIX = ".jsonl"
-LOCAL_ID = "local_id"  # tag of a run: the id that its search gave it
+LOCAL_ID = "local_id"  # tag of a run: the id that the search gave it
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One call of a `Store`: `run` is an id of the search's own, `at` the time of the call in ms since 1970."""
+    """One line of the outbox: a call of a `Store`."""
 
     number: int
-    call: str
-    run: str
-    at: int
-    values: Mapping[str, object]
+    call: str  # the method's name
+    run: str  # local id
+    at: int  # ms since 1970
+    values: Mapping[str, object]  # arguments
 
     @property
     def points(self) -> int:
-        """How many numbers it carries."""
+        """Number of metric points in it."""
         points = self.values.get("points")
         return len(points) if self.call == "log_points" and isinstance(points, list) else 0
 
 
 class Journal:
-    """What one running search has logged and MLflow does not have yet, in memory and in a file; for many threads.
+    """What a running search has logged and MLflow does not have yet, in memory and in a file; thread-safe.
 
     A full disk stops no search: what cannot be written is still in memory.
     """
 
     def __init__(self, path: Path, uri: StoreUri) -> None:
-        """Make the file and lock it."""
+        """Create the file and lock it."""
         self.path = path
         self.changed = threading.Condition()
         self.closed = threading.Event()
@@ -70,7 +70,7 @@ class Journal:
         self._write({"uri": None if any(user_and_password(uri.whole)) else uri.whole})
 
     def append(self, call: str, run: str, values: Mapping[str, object]) -> None:
-        """Note what is to be delivered."""
+        """Add an entry."""
         with self.changed:
             entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
             self._write(asdict(entry))
@@ -78,43 +78,43 @@ class Journal:
             self.changed.notify_all()
 
     def keep_files(self, folder: Path) -> Path:
-        """Copy a folder to beside the file, so that the original may go; returns the copy."""
+        """Copy a folder into that of the journal, so that the original may be deleted; returns the copy."""
         return Path(shutil.copytree(folder, self.path.with_suffix("") / str(next(self._numbers))))
 
     def next(self) -> Entry | None:
-        """Wait for the first entry that is not delivered; None once the journal is closed."""
+        """Wait for the oldest undelivered entry; None once the journal is closed."""
         with self.changed:
             self.changed.wait_for(lambda: self._pending or self.closed.is_set())
             return None if self.closed.is_set() else self._pending[0]
 
     def done(self, entry: Entry, run_id: str | None) -> None:
-        """Note that the first entry is delivered. run_id: MLflow's id of a run that it started."""
+        """Note that the oldest entry is delivered. run_id: MLflow's id of the run that it started."""
         with self.changed:
             if self.closed.is_set():
-                return  # to deliver an entry twice does no harm
+                return  # it will be delivered twice, which does no harm
             self._write({"done": entry.number} | ({"id": run_id} if run_id else {}))
             self._pending.popleft()
             self.changed.notify_all()
 
     @property
     def pending(self) -> int:
-        """How many entries are not delivered."""
+        """Number of undelivered entries."""
         return len(self._pending)
 
     @property
     def points(self) -> int:
-        """How many numbers are not delivered."""
+        """Number of undelivered metric points."""
         with self.changed:
             return sum(entry.points for entry in self._pending)
 
     def sync(self) -> None:
-        """Make what was noted survive a power cut."""
+        """Make the file survive a power cut."""
         with self.changed, suppress(OSError):
             if not self.closed.is_set():
                 os.fsync(self._file.fileno())
 
     def close(self, keep: bool) -> None:
-        """Let go of the file. keep: leave it to be delivered later; without it all is deleted."""
+        """Release the file. keep: leave it to be delivered later, else delete it."""
         with self.changed:
             self.closed.set()
             self.changed.notify_all()
@@ -131,22 +131,22 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a file holds: where it was to go, what was not delivered, its runs by local id, and MLflow's ids of them."""
+class Undelivered:
+    """What a journal contains."""
 
-    uri: str | None
-    entries: tuple[Entry, ...]
-    runs: tuple[str, ...]
-    ids: dict[str, str]
+    uri: str | None  # of the store
+    entries: tuple[Entry, ...]  # undelivered
+    runs: tuple[str, ...]  # local ids of all runs
+    ids: dict[str, str]  # local run ids to MLflow's
 
     @property
     def points(self) -> int:
-        """How many numbers were not delivered."""
+        """Number of undelivered metric points."""
         return sum(entry.points for entry in self.entries)
 
 
-def read(path: Path) -> Left:
-    """Read a journal. A last line that is cut short is passed over. Raises: SettingsError if it is no such file."""
+def read(path: Path) -> Undelivered:
+    """Read a journal; a last line that is cut short is skipped. Raises: SettingsError if the file is no journal."""
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines()
         uri = json.loads(head)["uri"]
@@ -157,16 +157,16 @@ def read(path: Path) -> Left:
         raise SettingsError(f"{path}: {error}; expected a file that a search left in mlflow_store/outbox") from error
     ids = {entries[number].run: id_ for number, id_ in done.items() if id_ and number in entries}
     runs = tuple(entry.run for entry in entries.values() if entry.call == "start_run")
-    return Left(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
+    return Undelivered(uri, tuple(entry for number, entry in sorted(entries.items()) if number not in done), runs, ids)
 
 
 @contextmanager
-def taken_over(path: Path) -> Iterator[Left]:
-    """The journal of a search that has ended, locked meanwhile, and deleted unless an error is raised.
+def claimed(path: Path) -> Iterator[Undelivered]:
+    """Lock the journal of a search that has ended; delete it unless the block raises an error.
 
-    Raises: SettingsError if the search is running or it is no such file.
+    Raises: SettingsError if the search is running or the file is no journal.
     """
-    read(path)  # refuses any other file before a lock is made beside it
+    read(path)  # refuses other files before a lock is created beside them
     lock = _lock(path)
     try:
         lock.acquire(timeout=0)
@@ -185,7 +185,7 @@ def _lock(path: Path) -> FileLock:
 
 def _release(lock: FileLock, path: Path) -> None:
     lock.release()
-    if not path.exists():  # whoever locks it in this moment finds no journal
+    if not path.exists():  # who locks it now finds no journal
         Path(lock.lock_file).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 """A store whose calls are made elsewhere: by MLflow's own process.
 
 client = StoreClient(call, uri, "agr")
-client.unfinished()                         # returns call(Store.unfinished)
+client.unfinished_runs()                         # returns call(Store.unfinished_runs)
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class StoreClient:
     set_tags = _sent(Store.set_tags)
     log_folder = _sent(Store.log_folder)
     end_run = _sent(Store.end_run)
-    tagged = _sent(Store.tagged)
-    discard = _sent(Store.discard)
-    unfinished = _sent(Store.unfinished)
-    finished = _sent(Store.finished)
+    find_runs = _sent(Store.find_runs)
+    delete_run = _sent(Store.delete_run)
+    unfinished_runs = _sent(Store.unfinished_runs)
+    finished_trials = _sent(Store.finished_trials)
     register = _sent(Store.register)
     register_files = _sent(Store.register_files)
-    registered = _sent(Store.registered)
-    aliased = _sent(Store.aliased)
-    marks_of = _sent(Store.marks_of)
+    version_of_run = _sent(Store.version_of_run)
+    version_by_alias = _sent(Store.version_by_alias)
+    tags_by_alias = _sent(Store.tags_by_alias)
     set_alias = _sent(Store.set_alias)
     move_alias = _sent(Store.move_alias)

@@ -13,7 +13,7 @@ import pytest
 
 from agr import predict
 from agr.errors import AgrError, ModelError, SettingsError
-from agr.registry.records import points_of
+from agr.registry.records import metric_points
 from agr.training.loop import Epoch
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def laptop(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str
     search = tracker.start_run("search", {"trials": 2}, {"synthetic": True, "agr.migrated_at": "an earlier move"})
     tracker.log_dataset(search, "demo", "0123456789abcdef", "data/demo", '{"clips": 80}')
     best = tracker.start_run("best", {"lr": 0.01, "epochs": 30, "gamma": 0.5}, {"seed": 0}, search)
-    tracker.log_points(best, points_of(HISTORY), 1000)
+    tracker.log_points(best, metric_points(HISTORY), 1000)
     failed = tracker.start_run("failed", {}, {f"tag {k}": k for k in range(120)}, search)
-    tracker.log_points(failed, points_of((), {"val_loss": math.nan}), 1000)
+    tracker.log_points(failed, metric_points((), {"val_loss": math.nan}), 1000)
     (folder / "pictures").mkdir()
     (folder / "pictures" / "grid.png").write_bytes(b"png" * 1000)
     tracker.log_folder(search, folder / "pictures")
@@ -322,10 +322,10 @@ def test_a_run_that_goes_on_is_sent_again(server: str, tmp_path: Path, template:
     shutil.copy(template, tmp_path / "going" / "mlflow.db")
     tracker = Tracker(f"sqlite:///{tmp_path}/going/mlflow.db")
     run = tracker.start_run("going", {"lr": 1}, {})
-    tracker.log_points(run, points_of(HISTORY[:2]), 1000)
+    tracker.log_points(run, metric_points(HISTORY[:2]), 1000)
     migrate(tracker.uri.whole, server)
     assert runs_of(server)["going"].info.status == "RUNNING"
-    tracker.log_points(run, points_of(HISTORY[2:]), 1000)
+    tracker.log_points(run, metric_points(HISTORY[2:]), 1000)
     tracker.end_run(run, "FINISHED")
     migrate(tracker.uri.whole, server)
     (moved,) = runs_of(server).values()

@@ -97,7 +97,7 @@ class FakeTracker:
     uri: str = "fake"
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str, int]] = field(default_factory=list)  # run and number of epochs of each call
-    failed: str = ""
+    open_error: str = ""
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None
@@ -128,10 +128,10 @@ class FakeTracker:
     def run_id(self, run: str) -> str:
         return run
 
-    def opened(self) -> None:
+    def wait_until_open(self) -> None:
         pass
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         pass
 
     def close(self) -> None:

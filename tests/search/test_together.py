@@ -54,4 +54,4 @@ def test_two_searches_that_make_one_new_store(prepared_root: Path, tmp_path: Pat
     assert float(best.tags["test_balanced_accuracy"]) == max(scores)
     found = resolve.resolve("models:/agr/best", uri)
     assert found.sha256 == best.tags[DIGEST_TAG]
-    assert bundle.load(found.folder).card.test["balanced_accuracy"] == pytest.approx(max(scores), abs=1e-6)
+    assert bundle.load(found.folder).info.test["balanced_accuracy"] == pytest.approx(max(scores), abs=1e-6)

@@ -1,4 +1,4 @@
-"""Models as files: what is written comes back to the bit, what is damaged is refused, and nothing in them runs."""
+"""Models as files: they load as they were saved, damaged ones are refused, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from safetensors.torch import save as tensors_to_bytes
 from agr.data.image_set import ImageSet
 from agr.errors import ModelError
 from agr.inference import bundle, predictor
-from agr.inference.bundle import CARD, SEEN, WEIGHTS
+from agr.inference.bundle import INFO, SEEN, WEIGHTS
 from agr.training.model import build
 
 Values = dict[str, Any]
@@ -31,7 +31,7 @@ Values = dict[str, Any]
 
 @pytest.fixture
 def folder(bundle_folder: Path, tmp_path: Path) -> Path:
-    """A copy to do harm to."""
+    """A copy that may be damaged."""
     return Path(shutil.copytree(bundle_folder, tmp_path / "the model"))
 
 
@@ -46,21 +46,21 @@ def message(folder: Path) -> str:
 
 
 def edit(folder: Path, change: Callable[[Values], object]) -> None:
-    values = json.loads((folder / CARD).read_text())
+    values = json.loads((folder / INFO).read_text())
     change(values)
-    (folder / CARD).write_text(json.dumps(values))
+    (folder / INFO).write_text(json.dumps(values))
 
 
 def put_weights(folder: Path, data: bytes) -> None:
-    """Other weights, with a card that vouches for them."""
+    """Other weights, with their digest in the info."""
     (folder / WEIGHTS).write_bytes(data)
     edit(folder, lambda values: values.update(weights_sha256=hashlib.sha256(data).hexdigest()))
 
 
 def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, images: ImageSet) -> None:
     model = build("cnn", seed=11)  # its kernels lie channels last
-    card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
-    bundle.save(tmp_path / "deep" / "er", model.state_dict(), card, seen)
+    info, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
+    bundle.save(tmp_path / "deep" / "er", model.state_dict(), info, seen)
     loaded = bundle.load(tmp_path / "deep" / "er")
     expected, found = model.state_dict(), loaded.model.state_dict()
     assert list(found) == list(expected)
@@ -68,24 +68,24 @@ def test_weights_come_back_to_the_bit(bundle_folder: Path, tmp_path: Path, image
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name].contiguous().view(torch.int32), tensor.contiguous().view(torch.int32))
     pixels = np.array(images.pixels[:5])
-    again = predictor.of_images(pixels, loaded)
-    assert np.array_equal(again, predictor.of_images(pixels, bundle.Bundle(model.eval(), card)))
+    again = predictor.predict_images(pixels, loaded)
+    assert np.array_equal(again, predictor.predict_images(pixels, bundle.Bundle(model.eval(), info)))
 
 
 @pytest.mark.parametrize(("name", "width"), [("cnn", 0.25), ("cnn", 1.25), ("pooled", 0.4), ("pooled", 2.0)])
 def test_a_model_of_another_width_comes_back(
     bundle_folder: Path, tmp_path: Path, images: ImageSet, name: str, width: float
 ) -> None:
-    model, card = build(name, 4, width, 0.5), bundle.read_card(bundle_folder)
-    card = replace(card, model=name, settings=dict(card.settings) | {"width": width, "dropout": 0.5})
-    bundle.save(tmp_path / "wide", model.state_dict(), card, bundle.read_seen(bundle_folder))
+    model, info = build(name, 4, width, 0.5), bundle.read_info(bundle_folder)
+    info = replace(info, model=name, settings=dict(info.settings) | {"width": width, "dropout": 0.5})
+    bundle.save(tmp_path / "wide", model.state_dict(), info, bundle.read_seen(bundle_folder))
     loaded = bundle.load(tmp_path / "wide")
     pixels = np.array(images.pixels[:3])
-    expected = predictor.of_images(pixels, bundle.Bundle(model.eval(), card))
-    assert np.array_equal(predictor.of_images(pixels, loaded), expected)
+    expected = predictor.predict_images(pixels, bundle.Bundle(model.eval(), info))
+    assert np.array_equal(predictor.predict_images(pixels, loaded), expected)
 
 
-def test_a_card_from_before_there_were_widths_is_of_width_one(folder: Path) -> None:
+def test_a_bundle_older_than_the_width_setting_has_width_one(folder: Path) -> None:
     edit(folder, lambda values: values["settings"].pop("width"))
     assert sum(parameter.numel() for parameter in bundle.load(folder).model.parameters()) == 609_602
 
@@ -108,28 +108,16 @@ def test_a_width_that_does_not_fit_is_refused(folder: Path, width: object, part:
     assert part in message(folder)
 
 
-def test_settings_of_an_earlier_version_are_read_under_their_current_names(folder: Path) -> None:
-    edit(folder, lambda values: values.update(settings={"lr": 0.1, "vary_pitch": 0.2, "vary_population": 1.0}))
-    assert bundle.load(folder).card.settings == {"lr": 0.1, "augment_pitch": 0.2, "augment_pitch_targets": 1.0}
-
-
-def test_a_card_comes_back_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
+def test_the_info_is_saved_with_the_digest_of_the_weights(bundle_folder: Path) -> None:
     loaded = bundle.load(bundle_folder)
     assert not loaded.model.training
-    assert loaded.card.weights_sha256 == hashlib.sha256((bundle_folder / WEIGHTS).read_bytes()).hexdigest()
-    assert loaded.card.data["synthetic"] is True
-    assert loaded.card.classes == ("female", "male")
-    assert json.loads((bundle_folder / CARD).read_text()) == json.loads(json.dumps(asdict(loaded.card)))
+    assert loaded.info.weights_sha256 == hashlib.sha256((bundle_folder / WEIGHTS).read_bytes()).hexdigest()
+    assert loaded.info.data["synthetic"] is True
+    assert loaded.info.classes == ("female", "male")
+    assert json.loads((bundle_folder / INFO).read_text()) == json.loads(json.dumps(asdict(loaded.info)))
 
 
-def test_test_scores_can_be_filled_in_later(bundle_folder: Path) -> None:
-    card = bundle.read_card(bundle_folder)
-    filled = bundle.replace_test(card, {"accuracy": 1.0})
-    assert filled.test == {"accuracy": 1.0}
-    assert bundle.replace_test(filled, card.test) == card
-
-
-def test_whom_a_model_has_met_comes_back(bundle_folder: Path, images: ImageSet) -> None:
+def test_speakers_and_recordings_of_the_training_are_saved(bundle_folder: Path, images: ImageSet) -> None:
     seen = bundle.read_seen(bundle_folder)
     assert seen.speakers < set(images.speakers.tolist())
     assert len(seen.speakers) == 6
@@ -140,7 +128,7 @@ def test_the_bundle_inside_an_mlflow_model_is_found(folder: Path, tmp_path: Path
     outer = tmp_path / "mlflow model"
     shutil.copytree(folder, outer / "data" / "bundle")
     assert bundle.locate(outer) == outer / "data" / "bundle"
-    assert bundle.load(outer).card == bundle.load(folder).card
+    assert bundle.load(outer).info == bundle.load(folder).info
     assert bundle.read_seen(outer) == bundle.read_seen(folder)
 
 
@@ -153,7 +141,7 @@ def test_every_flipped_byte_of_the_weights_is_noticed(folder: Path) -> None:
     assert f"{WEIGHTS}: sha256 " in message(folder)
 
 
-@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+@pytest.mark.parametrize("name", [INFO, WEIGHTS])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert name in message(folder)
@@ -189,18 +177,18 @@ def test_bytes_that_are_no_safetensors_are_refused(folder: Path, data: bytes) ->
         (lambda v: v.update(colour="red"), "keys ['colour'] are missing or unknown"),
         (lambda v: v.pop("val"), "keys ['val'] are missing or unknown"),
         (lambda v: v.update(classes=["male", "female"]), "classes ['male', 'female']; expected ['female', 'male']"),
-        (lambda v: v.update(classes=None), "expected a model's card"),
+        (lambda v: v.update(classes=None), "expected a description of a model"),
         (lambda v: v["recipe"].update(name="mel"), "recipe 'mel': unknown; expected one of voice, mfcc"),
         (lambda v: v["recipe"].update(lifter=23), "recipe 'mfcc': version 1, other settings"),
         (lambda v: v["recipe"].pop("top_db"), "keys ['top_db'] are missing or unknown"),
-        (lambda v: v.update(recipe=None), "expected a model's card"),
+        (lambda v: v.update(recipe=None), "expected a description of a model"),
         (lambda v: v.update(recipe="mfcc"), "recipe: no name; expected the settings of one"),
         (lambda v: v.update(model="resnet"), "model 'resnet': unknown; expected one of cnn, pooled"),
         (lambda v: v.update(model=["cnn"]), "model ['cnn']: unknown"),
         (lambda v: v.update(weights_sha256=None), "expected None"),
     ],
 )
-def test_a_card_that_is_not_understood_is_refused(folder: Path, change: Callable[[Values], object], part: str) -> None:
+def test_an_unknown_info_is_refused(folder: Path, change: Callable[[Values], object], part: str) -> None:
     edit(folder, change)
     assert part in message(folder)
 
@@ -208,22 +196,22 @@ def test_a_card_that_is_not_understood_is_refused(folder: Path, change: Callable
 @pytest.mark.parametrize(
     "text", ["", "format: 1", "[]", "1", "null", '"card"', '{"format": 1', "\ud800", "[" * 100_000], ids=range(9)
 )
-def test_a_card_that_is_no_json_object_is_refused(folder: Path, text: str) -> None:
-    (folder / CARD).write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert CARD in message(folder)
+def test_an_info_that_is_no_json_object_is_refused(folder: Path, text: str) -> None:
+    (folder / INFO).write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert INFO in message(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"speakers": [], "recordings": 1}', '{"speakers": [[]]}'])
-def test_an_unreadable_list_of_the_seen_is_refused(folder: Path, text: str) -> None:
+def test_an_unreadable_list_of_speakers_is_refused(folder: Path, text: str) -> None:
     (folder / SEEN).write_text(text)
     with pytest.raises(ModelError, match=SEEN) as caught:
         bundle.read_seen(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_card_is_no_model(tmp_path: Path) -> None:
-    assert f"no {CARD} in it; expected a model that AGR wrote" in message(tmp_path)
-    assert CARD in message(tmp_path / "not there")
+def test_a_folder_without_info_is_no_model(tmp_path: Path) -> None:
+    assert f"no {INFO} in it; expected a model that AGR wrote" in message(tmp_path)
+    assert INFO in message(tmp_path / "not there")
 
 
 class Payload:
@@ -246,7 +234,7 @@ def saved_by_torch(payload: Payload, scratch: Path) -> bytes:
 
 
 @pytest.mark.parametrize("make", [pickled, saved_by_torch])
-@pytest.mark.parametrize("name", [WEIGHTS, CARD, SEEN])
+@pytest.mark.parametrize("name", [WEIGHTS, INFO, SEEN])
 def test_a_pickle_under_a_bundles_name_is_refused_and_does_not_run(
     folder: Path, tmp_path: Path, make: Callable[[Payload, Path], bytes], name: str
 ) -> None:
@@ -281,7 +269,7 @@ def test_code_beside_a_bundle_does_not_run(folder: Path, tmp_path: Path, monkeyp
     (outer / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavour}}))
     monkeypatch.chdir(outer)
     before = list(sys.path)
-    assert bundle.load(outer).card == bundle.load(folder).card
+    assert bundle.load(outer).info == bundle.load(folder).info
     bundle.read_seen(outer)
     assert sys.path == before
     assert "evil" not in sys.modules
@@ -289,7 +277,7 @@ def test_code_beside_a_bundle_does_not_run(folder: Path, tmp_path: Path, monkeyp
 
 
 def test_a_bundle_holds_three_files_and_no_pickle(bundle_folder: Path) -> None:
-    assert sorted(path.name for path in bundle_folder.iterdir()) == [CARD, SEEN, WEIGHTS]
+    assert sorted(path.name for path in bundle_folder.iterdir()) == [INFO, SEEN, WEIGHTS]
     for path in bundle_folder.iterdir():
         with pytest.raises((pickle.UnpicklingError, ValueError)):
             pickle.loads(path.read_bytes())

@@ -1,21 +1,22 @@
-"""Compare-and-set of an alias on a real SQLite store: of several one moves it, and a dead one holds nobody up long."""
+"""Compare-and-set of an alias on a real SQLite store, by several processes of which one may die."""
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 from agr.registry.uri import StoreUri
 
-pytestmark = [
-    pytest.mark.usefixtures("elsewhere"),
-]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 VERSIONS = 5
 LOCK = "m.best.moving"
@@ -62,10 +63,10 @@ def best(client: MlflowClient) -> dict[str, int]:
 
 
 def test_an_alias_moves_from_the_expected_version_only(client: MlflowClient) -> None:
-    from agr.registry.aliases import compare_and_set, pointed_at
+    from agr.registry.aliases import compare_and_set, version_of_alias
 
-    assert pointed_at(client, "m", "best") is None
-    assert pointed_at(client, "no such model", "best") is None
+    assert version_of_alias(client, "m", "best") is None
+    assert version_of_alias(client, "no such model", "best") is None
     assert not compare_and_set(client, "m", "best", 1, 2)
     assert best(client) == {}
     assert compare_and_set(client, "m", "best", None, 2)
@@ -73,12 +74,12 @@ def test_an_alias_moves_from_the_expected_version_only(client: MlflowClient) -> 
     assert not compare_and_set(client, "m", "best", 1, 3)
     assert best(client) == {"best": 2}
     assert compare_and_set(client, "m", "best", 2, 3)
-    assert pointed_at(client, "m", "best") == 3
+    assert version_of_alias(client, "m", "best") == 3
     assert compare_and_set(client, "m", "best", 2, 3)  # the same call again, as when its answer was lost
     assert best(client) == {"best": 3}
 
 
-def test_of_those_that_expect_the_same_version_one_moves_it(uri: str, client: MlflowClient) -> None:
+def test_one_of_several_that_expect_the_same_version_moves_the_alias(uri: str, client: MlflowClient) -> None:
     from agr.registry.aliases import compare_and_set
 
     barrier = threading.Barrier(VERSIONS)
@@ -109,7 +110,7 @@ class Stopped:
         self._client.set_registered_model_alias(name, alias, version)
 
 
-def test_who_comes_between_the_look_and_the_move_waits_and_finds_it_moved(uri: str, client: MlflowClient) -> None:
+def test_a_second_caller_waits_for_the_first_and_then_changes_nothing(uri: str, client: MlflowClient) -> None:
     from agr.registry.aliases import compare_and_set
 
     slow: Any = Stopped(opened(uri))
@@ -132,20 +133,20 @@ def test_a_lock_whose_owner_died_is_taken_over(client: MlflowClient, monkeypatch
     assert best(client) == {"best": 1}
 
 
-def test_who_lost_the_lock_meanwhile_moves_nothing(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_that_lost_the_lock_changes_nothing(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from agr.registry import aliases
 
     def look(found: MlflowClient, model: str, alias: str) -> None:
         found.delete_registered_model(LOCK)  # another process took this one for dead
         found.create_registered_model(LOCK, {aliases.OWNER: "another"})
 
-    monkeypatch.setattr(aliases, "pointed_at", look)
+    monkeypatch.setattr(aliases, "version_of_alias", look)
     assert not aliases.compare_and_set(client, "m", "best", None, 1)
     assert client.get_registered_model(LOCK).tags == {aliases.OWNER: "another"}  # and leaves the other's lock alone
     assert client.get_registered_model("m").aliases == {}
 
 
-def test_a_store_in_trouble_is_no_lock_that_is_taken(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_store_is_not_taken_for_a_lock(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
 
     from agr.registry import aliases
@@ -158,42 +159,55 @@ def test_a_store_in_trouble_is_no_lock_that_is_taken(client: MlflowClient, monke
         aliases.compare_and_set(client, "m", "best", None, 1)
 
 
-def test_a_lock_that_goes_while_mlflow_looks_at_it_is_tried_again() -> None:
-    """MLflow meets the other's lock, asks for it, and finds that it is no longer there."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+class Refusing:
+    """A client that refuses to create the lock, the first `times` times."""
 
-    from agr.registry import aliases
+    def __init__(self, code: int, times: float) -> None:
+        self._code, self._times, self.calls = code, times, 0
+        self._owner: dict[str, str] | None = None
+        self.aliases: dict[str, str] = {}
 
-    class Client:
-        calls = 0
+    def _refuse(self, code: int) -> None:
+        from mlflow.exceptions import MlflowException
 
-        def create_registered_model(self, *_: object) -> None:
-            self.calls += 1
-            if self.calls == 1:
-                raise MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST)
+        raise MlflowException("refused", error_code=code)
 
-        def get_registered_model(self, name: str) -> None:
-            raise MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST)
+    def create_registered_model(self, name: str, tags: dict[str, str], description: str) -> None:
+        self.calls += 1
+        if self.calls <= self._times:
+            self._refuse(self._code)
+        self._owner = tags
 
-    client = Client()
-    with aliases._locked(client, "m.best.moving") as owner:
-        assert owner
-    assert client.calls == 2
+    def get_registered_model(self, name: str) -> Any:
+        if self._owner is None:
+            self._refuse(RESOURCE_DOES_NOT_EXIST)
+        return SimpleNamespace(tags=self._owner)
+
+    def delete_registered_model(self, name: str) -> None:
+        self._owner = None
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        self._refuse(RESOURCE_DOES_NOT_EXIST)
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.aliases[alias] = version
+
+
+def test_a_lock_that_is_deleted_while_mlflow_reads_it_is_tried_again() -> None:
+    """MLflow meets another process's lock, reads it, and finds that it no longer exists."""
+    from agr.registry.aliases import compare_and_set
+
+    client: Any = Refusing(RESOURCE_DOES_NOT_EXIST, times=1)
+    assert compare_and_set(client, "m", "best", None, 1)
+    assert (client.calls, client.aliases) == (2, {"best": "1"})
 
 
 def test_a_lock_that_mlflow_refuses_is_not_tried_for_ever() -> None:
     from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-    from agr.registry import aliases
+    from agr.registry.aliases import compare_and_set
 
-    class Client:
-        def create_registered_model(self, *_: object) -> None:
-            raise MlflowException("no such name", error_code=INVALID_PARAMETER_VALUE)
-
-        def get_registered_model(self, name: str) -> None:
-            raise AssertionError("a refusal is no lock to wait for")
-
-    with pytest.raises(MlflowException, match="no such name"), aliases._locked(Client(), "a/b.best.moving"):
-        pass
+    client: Any = Refusing(INVALID_PARAMETER_VALUE, times=math.inf)
+    with pytest.raises(MlflowException, match="refused"):
+        compare_and_set(client, "a/b", "best", None, 1)
+    assert (client.calls, client.aliases) == (1, {})

@@ -60,7 +60,7 @@ def test_mlflow_finds_what_its_own_save_model_would_have_written(both: tuple[Pat
 def test_the_files_are_the_same_ones(both: tuple[Path, Path]) -> None:
     ours, theirs = ({path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in both)
     assert ours == theirs
-    assert (both[0] / BUNDLE / bundle.CARD).is_file()
+    assert (both[0] / BUNDLE / bundle.INFO).is_file()
 
 
 def test_requirements_and_python_are_those_of_this_process(both: tuple[Path, Path]) -> None:

@@ -14,7 +14,7 @@ from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import uri as registry_uri
 from agr.registry.resolve import resolve
-from agr.registry.uri import Found, StoreUri, normalise
+from agr.registry.uri import ModelLocation, StoreUri, normalise
 
 
 def database(store: str) -> Path:
@@ -101,7 +101,8 @@ def test_a_runs_model_is_found(store: str) -> None:
 
 def test_mlflow_is_not_imported_for_a_local_store(store: str) -> None:
     script = (
-        "import sys; from agr.inference import bundle; from agr.registry import resolve as registry; bundle.load(registry.resolve(*sys.argv[1:]).folder); "
+        "import sys; from agr.inference import bundle; from agr.registry.resolve import resolve; "
+        "bundle.load(resolve(*sys.argv[1:]).folder); "
         "print([name for name in ('mlflow', 'sqlalchemy', 'pandas', 'ray', 'matplotlib') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, "models:/agr/best", store]
@@ -176,7 +177,7 @@ def test_a_folder_that_is_not_there_is_named_in_one_line(
 
 
 def test_a_folder_is_itself(bundle_folder: Path) -> None:
-    assert resolve(str(bundle_folder)) == Found(bundle_folder)
+    assert resolve(str(bundle_folder)) == ModelLocation(bundle_folder)
 
 
 @pytest.mark.parametrize("keep", [64, 30_000])
@@ -191,7 +192,7 @@ def test_what_sqlite_cannot_read_is_left_to_mlflow(store: str, tmp_path: Path, m
 
     damaged = tmp_path / "mlflow.db"
     damaged.write_bytes(b"SQLite format 3\0" + bytes(5_000))
-    asked = Found(tmp_path, "agr", 9)
+    asked = ModelLocation(tmp_path, "agr", 9)
     monkeypatch.setattr(pull, "download", lambda uri, store: asked)
     assert resolve("models:/agr/best", f"sqlite:///{damaged}") is asked
 
@@ -215,13 +216,13 @@ def test_a_source_on_another_machine_is_left_to_mlflow(
     with sqlite3.connect(moved) as connection:
         connection.execute("UPDATE model_versions SET source = 's3://bucket/model' WHERE version = 1")
     connection.close()
-    monkeypatch.setattr(pull, "download", lambda uri, store: Found(tmp_path, "asked", 1))
+    monkeypatch.setattr(pull, "download", lambda uri, store: ModelLocation(tmp_path, "asked", 1))
     assert resolve("models:/agr/best", f"sqlite:///{moved}").name == "asked"
     assert resolve("models:/agr/2", f"sqlite:///{moved}").name == "agr"
 
 
 def test_the_resolved_folder_is_a_model(store: str, bundle_folder: Path) -> None:
-    assert bundle.load(resolve("models:/agr/best", store).folder).card == bundle.read_card(bundle_folder)
+    assert bundle.load(resolve("models:/agr/best", store).folder).info == bundle.read_info(bundle_folder)
 
 
 @pytest.mark.parametrize(

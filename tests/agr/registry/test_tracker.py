@@ -25,16 +25,14 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import resolve
-from agr.registry.records import points_of
+from agr.registry.records import metric_points
 from agr.registry.uri import BUNDLE, DIGEST_TAG
 from agr.training.loop import Epoch
 
 if TYPE_CHECKING:
     from agr.registry.tracker import Tracker
 
-pytestmark = [
-    pytest.mark.usefixtures("elsewhere"),
-]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 HISTORY = tuple(
     Epoch(k, 0.01 / k, 1 / k, 0.5, 0.51, 0.7 - k / 1e4, 0.6, 0.61, 0.1, seconds=k / 8) for k in range(1, 301)
@@ -80,9 +78,9 @@ def test_no_run_becomes_mlflows_active_one(tracker: Tracker) -> None:
     assert mlflow.get_tracking_uri() == before
 
 
-def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, client: Any) -> None:
+def test_metrics_of_more_than_one_batch_are_logged(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("curves", {}, {})
-    tracker.log_points(run, points_of(HISTORY), 1000)
+    tracker.log_points(run, metric_points(HISTORY), 1000)
     assert len(HISTORY) * (len(asdict(HISTORY[0])) - 1) > 2 * 1000
     for key in asdict(HISTORY[0]).keys() - {"epoch"}:
         points = client.get_metric_history(run, key)
@@ -90,17 +88,17 @@ def test_every_metric_of_every_epoch_is_kept_beyond_one_batch(tracker: Tracker, 
     assert "epoch" not in client.get_run(run).data.metrics
 
 
-def test_epochs_come_one_after_the_other(tracker: Tracker, client: Any) -> None:
+def test_epochs_are_logged_one_at_a_time(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("as they come", {}, {})
     for epoch in HISTORY[:3]:
-        tracker.log_points(run, points_of([epoch]), 1000)
-    tracker.log_points(run, points_of([]), 1000)
+        tracker.log_points(run, metric_points([epoch]), 1000)
+    tracker.log_points(run, metric_points([]), 1000)
     assert [point.step for point in client.get_metric_history(run, "val_loss")] == [1, 2, 3]
 
 
-def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
+def test_single_metrics_are_logged_and_tags_change(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("single", {}, {"kept": 1, "changed": "before"})
-    tracker.log_points(run, points_of((), {"test_accuracy": 0.25, "count": 7}), 1000)
+    tracker.log_points(run, metric_points((), {"test_accuracy": 0.25, "count": 7}), 1000)
     tracker.set_tags(run, {"changed": "after", "new": True})
     found = client.get_run(run).data
     assert found.metrics == {"test_accuracy": 0.25, "count": 7.0}
@@ -108,13 +106,13 @@ def test_single_metrics_and_tags(tracker: Tracker, client: Any) -> None:
     assert own == {"kept": "1", "changed": "after", "new": "True"}
 
 
-def test_a_metric_that_is_no_number_stays_one(tracker: Tracker, client: Any) -> None:
+def test_nan_metrics_are_logged(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("diverged", {}, {})
-    tracker.log_points(run, points_of((), {"val_loss": math.nan}), 1000)
+    tracker.log_points(run, metric_points((), {"val_loss": math.nan}), 1000)
     assert math.isnan(client.get_metric_history(run, "val_loss")[0].value)
 
 
-def test_a_runs_data_is_named(tracker: Tracker, client: Any) -> None:
+def test_the_data_of_a_run_is_logged(tracker: Tracker, client: Any) -> None:
     run = tracker.start_run("data", {}, {})
     tracker.log_dataset(run, "demo", "0123456789abcdef", "data/demo", '{"clips": 80}')
     (used,) = client.get_run(run).inputs.dataset_inputs
@@ -139,10 +137,10 @@ def test_a_folder_becomes_artifacts_beside_the_database(tracker: Tracker, client
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_a_run_ends_with_a_status(tracker: Tracker, client: Any, status: str) -> None:
     run = tracker.start_run("ending", {"lr": 1}, {"search": "s"})
-    assert dict(tracker.unfinished())[run]["search"] == "s"
+    assert dict(tracker.unfinished_runs())[run]["search"] == "s"
     tracker.end_run(run, status)
     assert client.get_run(run).info.status == status
-    assert run not in dict(tracker.unfinished())
+    assert run not in dict(tracker.unfinished_runs())
 
 
 def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bundle_folder: Path) -> None:
@@ -151,15 +149,15 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
     from agr.registry.pull import download
     from agr.registry.uri import BEST
 
-    assert tracker.aliased(BEST) is None
+    assert tracker.version_by_alias(BEST) is None
     for number in (1, 2):
         run = tracker.start_run("champion", {}, {})
         assert tracker.register(run, bundle_folder, {"data": "demo", "synthetic": True}) == number
         tracker.set_alias(BEST, number)
-        best = tracker.aliased(BEST)
+        best = tracker.version_by_alias(BEST)
         assert best is not None
         assert best.version == number
-        assert bundle.load(best.folder).card == bundle.read_card(bundle_folder)
+        assert bundle.load(best.folder).info == bundle.read_info(bundle_folder)
     version = client.get_model_version("agr", "2")
     assert version.run_id == run
     digest = tree_digest(resolve.resolve("models:/agr/2", tracker.uri.whole).folder / BUNDLE)
@@ -177,7 +175,7 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
     assert kinds == {"", ".txt", ".yaml", ".json", ".safetensors"}
 
 
-def test_trackers_that_create_the_experiment_at_once_share_it(tracker: Tracker, client: Any) -> None:
+def test_trackers_that_create_an_experiment_at_once_share_it(tracker: Tracker, client: Any) -> None:
     from agr.registry.tracker import Tracker
 
     barrier = Barrier(4)
@@ -192,7 +190,7 @@ def test_trackers_that_create_the_experiment_at_once_share_it(tracker: Tracker, 
     assert experiments == {client.get_experiment_by_name("race").experiment_id}
 
 
-def test_a_tracker_that_comes_second_uses_the_first_ones_experiment(
+def test_an_experiment_that_another_process_has_just_created_is_used(
     tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
@@ -206,7 +204,7 @@ def test_a_tracker_that_comes_second_uses_the_first_ones_experiment(
     assert client.get_run(run).info.artifact_uri.startswith("file://")
 
 
-def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
     from agr.registry.tracker import Tracker
 
     (tmp_path / "file").write_bytes(b"this is no database" * 100)
@@ -281,7 +279,7 @@ def tls_server(certificate: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_server_whose_certificate_nobody_knows_is_refused_in_one_line(tls_server: str) -> None:
+def test_a_server_with_an_unknown_certificate_is_refused_in_one_line(tls_server: str) -> None:
     from agr.registry.tracker import Tracker
 
     with pytest.raises(ModelError, match=r"certificate verify failed.*; expected an MLflow tracking server") as caught:
@@ -291,7 +289,7 @@ def test_a_server_whose_certificate_nobody_knows_is_refused_in_one_line(tls_serv
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_INSECURE_TLS"])
-def test_mlflows_tls_settings_hold_for_the_first_request_too(
+def test_mlflows_tls_settings_apply_to_the_first_request(
     tls_server: str, certificate: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agr.registry.tracker import Tracker

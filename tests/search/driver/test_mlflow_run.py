@@ -120,7 +120,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
 
     @dataclass
     class Open(FakeTracker):
-        def unfinished(self) -> list[tuple[str, dict[str, str]]]:
+        def unfinished_runs(self) -> list[tuple[str, dict[str, str]]]:
             found = [(run_id, run) for run_id, run in self.runs.items() if run["status"] == "RUNNING"]
             return [
                 (run_id, run["tags"] | ({"mlflow.parentRunId": run["parent"]} if run["parent"] else {}))

@@ -37,7 +37,7 @@ class FakeTrackerWithTrials(FakeTracker):
     found: list[FinishedTrial] = field(default_factory=list)
     asked_for: list[Mapping[str, str]] = field(default_factory=list)
 
-    def finished(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
+    def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
         self.asked_for.append(tags)
         return self.found
 

@@ -1,4 +1,4 @@
-"""`python -m search.outbox`: what it refuses; what it delivers is in test_outbox.py."""
+"""What `python -m search.outbox` refuses; what it delivers is in test_outbox.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.outbox import __main__ as outbox_main
 from search.outbox.entries import Journal
 
 
-def test_as_typed_a_file_that_is_not_there_is_one_line_and_status_2(tmp_path: Path) -> None:
+def test_a_missing_file_is_one_line_on_stderr_and_status_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.outbox", "deliver", str(tmp_path / "none.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -23,7 +23,7 @@ def test_as_typed_a_file_that_is_not_there_is_one_line_and_status_2(tmp_path: Pa
     assert "expected a file that a search left in mlflow_store/outbox" in line
 
 
-def test_what_no_search_left_is_not_delivered(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_text("shopping\n")
     with pytest.raises(SettingsError, match=r"notes\.jsonl: .*; expected a file that a search left"):
@@ -31,7 +31,7 @@ def test_what_no_search_left_is_not_delivered(tmp_path: Path) -> None:
     assert path.read_text() == "shopping\n"
 
 
-def test_while_the_store_is_away_the_file_stays(tmp_path: Path) -> None:
+def test_the_file_stays_as_it_was_if_the_store_does_not_answer(tmp_path: Path) -> None:
     path = tmp_path / "left.jsonl"
     journal = Journal(path, StoreUri("http://127.0.0.1:1"))
     journal.append("set_tags", "run", {"kept": "yes"})

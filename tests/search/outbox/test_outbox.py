@@ -1,4 +1,4 @@
-"""The outbox before a real SQLite store, through a tracker that fails when it is told to."""
+"""The outbox with a real SQLite store behind a tracker that can be made to fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from search.outbox.store_client import StoreClient
 from tests.search.fakes import epoch
 
 
-def told(tracker: Any) -> StoreClient:
+def client_of(tracker: Any) -> StoreClient:
     """A tracker of this process, as MLflow's own process would offer it."""
     return StoreClient(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
 
@@ -41,7 +41,7 @@ HISTORY = [epoch(number, val_loss=1 / number) for number in (1, 2, 3)]
 
 
 class Flaky:
-    """A tracker whose store can be told to fail."""
+    """A tracker whose store can be made to fail."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.uri, self.mode, self.calls = tracker, tracker.uri, UP, Counter[str]()
@@ -72,17 +72,17 @@ def flaky(store: Tracker) -> Flaky:
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(deliverer, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(outage, "SAID_AFTER", 0.0)
+    monkeypatch.setattr(outage, "SHOWN_AFTER", 0.0)
     monkeypatch.setenv("AGR_OUTAGE_GRACE", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 @pytest.fixture
 def box(flaky: Flaky, tmp_path: Path) -> Iterator[Outbox]:
-    made = Outbox(told(flaky), tmp_path / "outbox")
+    made = Outbox(client_of(flaky), tmp_path / "outbox")
     yield made
     flaky.mode = UP
     made.close()
@@ -127,9 +127,9 @@ def left_files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "outbox").iterdir())
 
 
-def test_what_a_search_logs_arrives_and_leaves_no_file(box: Outbox, client: MlflowClient, tmp_path: Path) -> None:
+def test_everything_logged_arrives_and_no_file_is_left(box: Outbox, client: MlflowClient, tmp_path: Path) -> None:
     parent, trial = logged(box)
-    box.settle()
+    box.flush()
     assert_arrived(client, box, parent, trial)
     assert box.run_id(trial) != trial
     box.close()
@@ -140,7 +140,7 @@ def test_nan_and_infinite_metrics_are_logged(box: Outbox, client: MlflowClient) 
     run = box.start_run("diverged", {}, {})
     box.log_metrics(run, {"loss": math.nan})
     box.log_metrics(run, {"high": math.inf})
-    box.settle()
+    box.flush()
     found = client.get_run(box.run_id(run)).data.metrics
     assert math.isnan(found["loss"])
     assert found["high"] > 1e300
@@ -152,10 +152,12 @@ def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
     flaky.mode = DOWN
     parent, trial = logged(box)
     with pytest.raises(OutageError, match=r"did not answer for 0 s \(connection refused\); the same command goes on"):
-        box.settle(0.2)
-    assert flaky.calls.keys() == {"start_run", "tagged"}, "the first of them is tried again, the others wait behind it"
+        box.flush(0.2)
+    assert flaky.calls.keys() == {"start_run", "find_runs"}, (
+        "the first of them is tried again, the others wait behind it"
+    )
     flaky.mode = UP
-    box.settle()
+    box.flush()
     assert_arrived(client, box, parent, trial)
     out = capsys.readouterr().out
     assert "does not answer (connection refused): training goes on, what it logs is kept" in out
@@ -163,13 +165,13 @@ def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
 
 
 @pytest.mark.parametrize("number", range(9))
-def test_a_call_whose_answer_is_lost_leaves_no_double(
+def test_a_call_whose_answer_is_lost_leaves_no_duplicate(
     box: Outbox, flaky: Flaky, client: MlflowClient, number: int
 ) -> None:
     """Each call of a search in turn is carried out, and its answer lost."""
     flaky.lost = 1 + number
     parent, trial = logged(box)
-    box.settle()
+    box.flush()
     assert flaky.calls.total() > 9
     assert_arrived(client, box, parent, trial)
 
@@ -180,9 +182,9 @@ def test_a_run_that_the_server_created_twice_is_deleted_once(
     """A server that takes its time may carry a call out after it was repeated."""
     flaky.mode = LOST
     run = box.start_run("late", {}, {})
-    box.marks_of("best")  # a question, answered after what was logged before
+    box.tags_by_alias("best")  # a query, answered after everything logged before
     late = store.start_run("late", {}, {LOCAL_ID: run})
-    box.settle()
+    box.flush()
     assert client.get_run(late).info.lifecycle_stage == "deleted"
     assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
 
@@ -192,7 +194,7 @@ def test_a_refused_entry_is_named_and_the_rest_is_delivered(
 ) -> None:
     box.end_run("0" * 32, "FINISHED")
     run = box.start_run("next", {}, {})
-    box.settle()
+    box.flush()
     assert client.get_run(box.run_id(run)).info.run_name == "next"
     (line,) = capsys.readouterr().err.splitlines()
     assert "refused: " in line and "(end_run)" in line
@@ -208,7 +210,7 @@ def test_logged_files_are_copied_before_their_folder_is_deleted(
     box.log_folder(run, tmp_path / "pictures")
     shutil.rmtree(tmp_path / "pictures")
     flaky.mode = UP
-    box.settle()
+    box.flush()
     assert [file.path for file in client.list_artifacts(box.run_id(run))] == ["grid.png"]
     box.close()
     assert left_files(tmp_path) == []
@@ -217,17 +219,17 @@ def test_logged_files_are_copied_before_their_folder_is_deleted(
 def abandoned(flaky: Flaky, folder: Path) -> tuple[Path, str, str]:
     """The file of a search at whose end the store did not answer, and its local ids."""
     flaky.mode = DOWN
-    box = Outbox(told(flaky), folder / "outbox")
+    box = Outbox(client_of(flaky), folder / "outbox")
     parent, trial = logged(box)
     with pytest.raises(OutageError):
-        box.settle(0.1)
+        box.flush(0.1)
     box.close()
     (path,) = (folder / "outbox").glob("*.jsonl")
     flaky.mode = UP
     return path, parent, trial
 
 
-def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it(
+def test_undelivered_entries_stay_in_a_file_and_the_command_that_delivers_it_is_printed(
     flaky: Flaky, client: MlflowClient, store: Tracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, parent, trial = abandoned(flaky, tmp_path)
@@ -239,42 +241,42 @@ def test_what_cannot_be_delivered_is_in_a_file_with_the_command_that_delivers_it
     for file in (path, copy):  # delivering twice changes nothing
         assert outbox_main.main(["deliver", str(file)]) == 0
         assert f"{points} points of 2 runs delivered" in capsys.readouterr().out
-        (run,) = store.tagged(LOCAL_ID, trial)
+        (run,) = store.find_runs(LOCAL_ID, trial)
         history = client.get_metric_history(run, "val_loss")
         assert sorted((each.step, each.value) for each in history) == [(k, 1 / k) for k in (1, 2, 3)]
-        (search,) = store.tagged(LOCAL_ID, parent)
+        (search,) = store.find_runs(LOCAL_ID, parent)
         assert client.get_run(run).data.tags["mlflow.parentRunId"] == search
         assert client.get_run(search).info.status == "FINISHED"
     assert left_files(tmp_path) == []
 
 
-def test_the_next_search_delivers_what_one_left(flaky: Flaky, store: Tracker, tmp_path: Path) -> None:
+def test_the_next_search_delivers_the_journal_of_an_ended_one(flaky: Flaky, store: Tracker, tmp_path: Path) -> None:
     path, _, trial = abandoned(flaky, tmp_path)
-    box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box = Outbox(client_of(store), tmp_path / "outbox")
+    box.wait_until_open()
     assert not path.exists()
-    assert len(store.tagged(LOCAL_ID, trial)) == 1
+    assert len(store.find_runs(LOCAL_ID, trial)) == 1
     box.close()
 
 
-def test_a_running_search_and_another_stores_points_are_left_alone(
+def test_journals_of_running_searches_and_of_other_stores_are_left_alone(
     box: Outbox, flaky: Flaky, store: Tracker, tmp_path: Path
 ) -> None:
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {})
     other = Journal(tmp_path / "outbox" / "other.jsonl", StoreUri("http://elsewhere"))
     other.close(keep=True)
-    second = Outbox(told(store), tmp_path / "outbox")
-    second.opened()
+    second = Outbox(client_of(store), tmp_path / "outbox")
+    second.wait_until_open()
     second.close()
     assert [name for name in left_files(tmp_path) if name.endswith(".jsonl")] == sorted([f"{run}.jsonl", "other.jsonl"])
-    assert store.tagged(LOCAL_ID, run) == []
+    assert store.find_runs(LOCAL_ID, run) == []
     with pytest.raises(SettingsError, match="its search is running"):
-        deliverer.deliver_file(told(store), tmp_path / "outbox" / f"{run}.jsonl")
+        deliverer.deliver_file(client_of(store), tmp_path / "outbox" / f"{run}.jsonl")
 
 
-@pytest.mark.parametrize("call", ["tagged", "discard", "log_points"])
-def test_what_a_search_left_and_the_store_refuses_stops_no_other_search(
+@pytest.mark.parametrize("call", ["find_runs", "delete_run", "log_points"])
+def test_a_journal_that_the_store_refuses_stops_no_other_search(
     flaky: Flaky, store: Tracker, tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _, _ = abandoned(flaky, tmp_path)
@@ -283,13 +285,13 @@ def test_what_a_search_left_and_the_store_refuses_stops_no_other_search(
         raise PermissionError(f"{call} is not for you")
 
     monkeypatch.setattr(store, call, refuse)
-    box = Outbox(told(store), tmp_path / "outbox", lambda tracker: None)
-    box.opened()
+    box = Outbox(client_of(store), tmp_path / "outbox", lambda tracker: None)
+    box.wait_until_open()
     box.close()
-    assert path.exists() == (call == "tagged"), "an entry that is refused for good is given up, and named"
+    assert path.exists() == (call == "find_runs"), "an entry that is refused for good is given up, and named"
 
 
-def test_a_file_that_another_search_has_just_delivered_stops_none(
+def test_a_journal_that_another_search_has_just_delivered_is_skipped(
     flaky: Flaky, store: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     abandoned(flaky, tmp_path)
@@ -298,8 +300,8 @@ def test_a_file_that_another_search_has_just_delivered_stops_none(
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(deliverer, "deliver_file", gone)
-    box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box = Outbox(client_of(store), tmp_path / "outbox")
+    box.wait_until_open()
     box.close()
 
 
@@ -307,9 +309,9 @@ def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_p
     def first(store: Store) -> None:
         raise KeyError("a mistake of ours")
 
-    box = Outbox(told(store), tmp_path / "outbox", first)
+    box = Outbox(client_of(store), tmp_path / "outbox", first)
     box.start_run("grid", {}, {})
-    for wait in (box.opened, box.settle):
+    for wait in (box.wait_until_open, box.flush):
         with pytest.raises(ModelError, match="refused: 'a mistake of ours'"):
             wait()
     box.close()
@@ -322,7 +324,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from agr.errors import StoreError
-from agr.registry.resolve import StoreUri
+from agr.registry.uri import StoreUri
 from search.outbox.outbox import Outbox
 from search.outbox.store_client import StoreClient
 
@@ -344,14 +346,14 @@ def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: Ml
     run = process.stdout.readline().strip()
     process.kill()
     process.communicate()
-    box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+    box = Outbox(client_of(store), tmp_path / "outbox")
+    box.wait_until_open()
     box.close()
-    (found,) = store.tagged(LOCAL_ID, run)
+    (found,) = store.find_runs(LOCAL_ID, run)
     assert client.get_run(found).data.metrics == {"loss": 0.1}
 
 
-def test_a_last_line_that_is_cut_short_is_passed_over(flaky: Flaky, tmp_path: Path) -> None:
+def test_a_last_line_that_is_cut_short_is_skipped(flaky: Flaky, tmp_path: Path) -> None:
     path, parent, trial = abandoned(flaky, tmp_path)
     whole = read(path)
     path.write_text(path.read_text()[:-20])
@@ -360,31 +362,31 @@ def test_a_last_line_that_is_cut_short_is_passed_over(flaky: Flaky, tmp_path: Pa
 
 
 @pytest.mark.parametrize("text", ["", "no json\n", '{"other": 1}\n', '["uri"]\n'])
-def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "file.jsonl").write_text(text)
     with pytest.raises(SettingsError, match=r"file\.jsonl: .*; expected a file that a search left"):
         read(tmp_path / "file.jsonl")
 
 
 @pytest.mark.parametrize("uri", ["http://ann:secret@host:5000", "postgresql://ann:secret@host/db"])
-def test_a_password_is_not_written_down(tmp_path: Path, uri: str) -> None:
+def test_a_password_is_not_written_to_the_journal(tmp_path: Path, uri: str) -> None:
     journal = Journal(tmp_path / "file.jsonl", StoreUri(uri))
     journal.close(keep=True)
     assert "secret" not in (tmp_path / "file.jsonl").read_text()
     assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None}
 
 
-def test_questions_wait_for_an_answer_and_for_what_was_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:
+def test_queries_wait_for_an_answer_and_for_everything_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:
     flaky.mode = DOWN
     run = box.start_run("grid", {}, {"driver": "x:1"})
     seen: list[object] = []
-    asking = threading.Thread(target=lambda: seen.append((box.marks_of("nobody"), box.run_id(run))))
+    asking = threading.Thread(target=lambda: seen.append((box.tags_by_alias("nobody"), box.run_id(run))))
     asking.start()
     time.sleep(0.05)
     assert seen == []
     flaky.mode = UP
     asking.join(20)
-    assert seen == [(None, store.tagged(LOCAL_ID, run)[0])]
+    assert seen == [(None, store.find_runs(LOCAL_ID, run)[0])]
     box.end_run(run, "KILLED")
 
 
@@ -394,7 +396,7 @@ def test_a_lost_answer_registers_no_second_version(
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "weights").write_bytes(b"w")
     run = box.start_run("champion", {}, {})
-    box.settle()
+    box.flush()
     flaky.mode = LOST
     version = box.register_files(run, tmp_path / "files", {})
     assert flaky.calls["register_files"] == 1
@@ -414,21 +416,21 @@ def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Pa
     lines = [{"uri": store.uri.whole}, *entries]
     path = tmp_path / "outbox" / "old.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    left = deliverer.deliver_file(told(store), path)
+    left = deliverer.deliver_file(client_of(store), path)
     assert (left.points, left.runs) == (1, ("old",))
-    assert len(store.tagged(LOCAL_ID, "old")) == 1
+    assert len(store.find_runs(LOCAL_ID, "old")) == 1
     assert left_files(tmp_path) == []
 
 
-def test_the_lock_of_a_journal_goes_with_it(store: Store, tmp_path: Path) -> None:
-    box = Outbox(told(store), tmp_path / "outbox")
-    box.opened()
+def test_the_lock_file_is_deleted_with_its_journal(store: Store, tmp_path: Path) -> None:
+    box = Outbox(client_of(store), tmp_path / "outbox")
+    box.wait_until_open()
     assert len(left_files(tmp_path)) == 2, "the journal and its lock"
     box.close()
     assert left_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2.5", 2.5), ("", 60.0), ("soon", 60.0)])
-def test_how_long_a_search_waits_is_a_setting(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+def test_a_variable_sets_how_long_a_search_waits(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     monkeypatch.setenv("AGR_OUTAGE_GRACE", text)
-    assert outage.grace() == seconds
+    assert outage.grace_seconds() == seconds

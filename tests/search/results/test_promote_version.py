@@ -24,7 +24,7 @@ class Rivalled:
     aliases: dict[str, int] = field(default_factory=dict)
     trouble: str = ""
 
-    def aliased(self, alias: str) -> Version | None:
+    def version_by_alias(self, alias: str) -> Version | None:
         return (
             Version(self.aliases[alias], Path(str(self.aliases[alias])), self.trouble)
             if alias in self.aliases
@@ -48,7 +48,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
     """What the newcomer, version 10, is judged against: it beats every version below it."""
     seen: list[Path | None] = []
 
-    def decide(newcomer: bundle.Card, best: Path | None, data: Any, split: Any) -> Decision:
+    def decide(newcomer: bundle.BundleInfo, best: Path | None, data: Any, split: Any) -> Decision:
         seen.append(best)
         return Decision(best is None or int(str(best)) < 10, f"against {best}")
 

@@ -30,38 +30,38 @@ def split(images: ImageSet) -> Split:
 
 
 @pytest.fixture
-def newcomer(bundle_folder: Path) -> bundle.Card:
+def newcomer(bundle_folder: Path) -> bundle.BundleInfo:
     """Tested on people: balanced accuracy 0.75."""
-    return on_people(bundle.read_card(bundle_folder))
+    return on_people(bundle.read_info(bundle_folder))
 
 
 @pytest.fixture
 def best(bundle_folder: Path, tmp_path: Path) -> Best:
-    """Write the best model so far, with changes to its card."""
+    """Write the best model so far, with changes to its info."""
     loaded = bundle.load(bundle_folder)
 
     def write(seen: bundle.Seen = NOBODY, **changes: Any) -> Path:
-        card = replace(on_people(loaded.card), **changes)
-        bundle.save(tmp_path / "best", loaded.model.state_dict(), card, seen)
+        info = replace(on_people(loaded.info), **changes)
+        bundle.save(tmp_path / "best", loaded.model.state_dict(), info, seen)
         return tmp_path / "best"
 
     return write
 
 
-def on_people(card: bundle.Card, **changes: Any) -> bundle.Card:
-    return replace(card, data={**card.data, "synthetic": False}, **changes)
+def on_people(info: bundle.BundleInfo, **changes: Any) -> bundle.BundleInfo:
+    return replace(info, data={**info.data, "synthetic": False}, **changes)
 
 
 def scored(value: float) -> dict[str, Any]:
     return {"balanced_accuracy": value}
 
 
-def test_the_first_version_is_the_best(newcomer: bundle.Card, images: ImageSet, split: Split) -> None:
+def test_the_first_version_is_the_best(newcomer: bundle.BundleInfo, images: ImageSet, split: Split) -> None:
     assert decide(newcomer, None, images, split) == promotion.Decision(True, "the first registered version")
 
 
 def test_a_test_on_one_gender_yields_to_one_on_both(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
 ) -> None:
     both, men = {"female": 0.5, "male": 1.0}, {"female": None, "male": 1.0}
     one_sided = replace(newcomer, test=scored(1.0) | {"recall": men})
@@ -87,7 +87,7 @@ def test_a_test_on_one_gender_yields_to_one_on_both(
     ],
 )
 def test_on_the_same_test_set_the_recorded_scores_decide(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split, score: float, promote: bool, reason: str
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split, score: float, promote: bool, reason: str
 ) -> None:
     folder = best(test=scored(score), seen=seen_by_trials(images, split))
     assert decide(newcomer, folder, images, split) == promotion.Decision(promote, reason)
@@ -95,7 +95,7 @@ def test_on_the_same_test_set_the_recorded_scores_decide(
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_people_outrank_synthetic_voices_whatever_the_scores(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split, score: float
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split, score: float
 ) -> None:
     synthetic = replace(newcomer, data={**newcomer.data, "synthetic": True})
     assert decide(newcomer, best(data={"synthetic": True}, test=scored(score)), images, split).promote
@@ -105,7 +105,7 @@ def test_people_outrank_synthetic_voices_whatever_the_scores(
 
 
 def test_synthetic_voices_compare_with_synthetic_voices(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
 ) -> None:
     synthetic = replace(newcomer, data={"synthetic": True})
     assert decide(synthetic, best(data={"synthetic": True}, test=scored(0.5)), images, split).promote
@@ -115,7 +115,7 @@ OTHER_TEST = {"name": "other", "leaky": False, "test_digest": "0" * 16}
 
 
 def test_a_best_that_met_the_test_speakers_is_not_scored_on_them(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
 ) -> None:
     turned = replace(split, train=split.test, test=split.train)
     decision = decide(newcomer, best(split=OTHER_TEST, seen=seen_by_trials(images, turned)), images, split)
@@ -125,7 +125,7 @@ def test_a_best_that_met_the_test_speakers_is_not_scored_on_them(
 
 
 def test_a_best_that_met_the_recordings_under_other_names_is_not_scored_on_them(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
 ) -> None:
     met = bundle.Seen(frozenset({"elsewhere/1"}), frozenset(images.recordings[split.test[:3]].tolist()))
     decision = decide(newcomer, best(split=OTHER_TEST, seen=met), images, split)
@@ -135,7 +135,7 @@ def test_a_best_that_met_the_recordings_under_other_names_is_not_scored_on_them(
 
 @pytest.mark.parametrize(("margin", "promote"), [(0.01, True), (0.0, False), (-0.01, False)])
 def test_on_another_test_set_the_best_is_scored_anew(
-    newcomer: bundle.Card,
+    newcomer: bundle.BundleInfo,
     best: Best,
     images: ImageSet,
     split: Split,
@@ -151,7 +151,7 @@ def test_on_another_test_set_the_best_is_scored_anew(
 
 
 def test_a_best_that_reads_other_images_is_not_compared(
-    newcomer: bundle.Card, best: Best, images: ImageSet, split: Split
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
 ) -> None:
     decision = decide(newcomer, best(split=OTHER_TEST, recipe=RECIPES["mfcc48"]), images, split)
     assert not decision.promote

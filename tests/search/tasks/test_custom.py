@@ -331,7 +331,7 @@ class Registry(FakeTracker):
         self.weights = load_file(str(folder / custom.WEIGHTS))
         return 1
 
-    def marks_of(self, alias: str) -> None:
+    def tags_by_alias(self, alias: str) -> None:
         return None
 
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
