@@ -29,10 +29,10 @@ from agr.registry import resolve
 def as_dict(result: Evaluation, model: dict[str, Any]) -> dict[str, Any]:
     """The object printed with --json."""
     extra: dict[str, Any] = {"skipped": result.skipped, "no_speech": result.no_speech, "synthetic": result.synthetic}
-    extra |= {"abstain_below": result.sure or None}
+    extra |= {"abstain_below": result.abstain_below or None}
     extra |= {"answered": result.answered, "accuracy_answered": result.accuracy_answered}
-    extra |= {"speakers_met_in_training": list(result.met), "corpus": result.corpus, "model": model}
-    met_recordings = result.met_recordings if result.content_checked else None
+    extra |= {"speakers_met_in_training": list(result.seen_speakers), "corpus": result.corpus, "model": model}
+    met_recordings = result.seen_recordings if result.content_checked else None
     return result.scores.as_dict() | extra | {"recordings_met_in_training": met_recordings}
 
 
@@ -51,13 +51,13 @@ def describe(result: Evaluation) -> str:
     ]
     if result.no_speech:
         lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")
-    if result.sure:
+    if result.abstain_below:
         among = "" if result.accuracy_answered is None else f"; accuracy among them {result.accuracy_answered:.4f}"
-        sure = f"with probability {result.sure:g} or more{among}"
+        sure = f"with probability {result.abstain_below:g} or more{among}"
         lines.append(f"answered           {result.answered:.4f} of the clips, {sure}")
-    if result.met:
-        clips = f" ({result.met_recordings} of these recordings)" if result.content_checked else ""
-        lines.append(f"LEAKY: the model was trained or chosen on {len(result.met)} of these speakers{clips}")
+    if result.seen_speakers:
+        clips = f" ({result.seen_recordings} of these recordings)" if result.content_checked else ""
+        lines.append(f"LEAKY: the model was trained or chosen on {len(result.seen_speakers)} of these speakers{clips}")
     if not result.content_checked:
         lines.append("not checked        recordings: this model does not list its own, so only names were compared")
     if result.synthetic:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _json(options: argparse.Namespace, found: Attribution) -> str:
     values = {"path": options.clip, "label": found.answer, "probability": found.probability}
-    more = {"contributions": found.contributions, "compared_with": found.base.words, "png": str(options.png)}
+    more = {"contributions": found.contributions, "compared_with": found.baseline.description, "png": str(options.png)}
     return json.dumps(values | more)
 
 

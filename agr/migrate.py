@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from agr.common.cli import complain
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
-from agr.registry.migration import AGAIN, KINDS, MOVED, THERE, Migration
-from agr.registry.mlflow_env import STORE_ERRORS, first_line  # before MLflow, whose output it silences
+from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
+from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow, whose output it silences
 from agr.registry.uri import SQLITE, STORE, StoreUri
 
 # isort: split
@@ -57,14 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         migration = Migration(source, target.log_in(), options.aliases == "overwrite", terminal_progress)
         migration.run()
     except (*STORE_ERRORS, ModelError) as error:
-        raise ModelError(source.hide(target.hide(first_line(error)))) from None
-    for kind in KINDS:
-        said = [f"{n} {what}" for what in (MOVED, AGAIN, THERE) if (n := migration.counts[kind, what])]
+        raise ModelError(source.hide(target.hide(one_line(error)))) from None
+    for kind in CONTENTS:
+        said = [f"{n} {what}" for what in (MOVED, RESENT, THERE) if (n := migration.counts[kind, what])]
         print(f"{kind}: {', '.join(said) or 'none'}")
     print(*migration.notes, sep="\n", end="\n" * bool(migration.notes))
-    for text in migration.left:
+    for text in migration.left_behind:
         complain(f"left behind: {text}")
-    return int(bool(migration.left))
+    return int(bool(migration.left_behind))
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ class Served:
     def _answer(self, values: Sequence[bytes | str]) -> list[dict[str, Any]]:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if isinstance(y, np.ndarray)]
-        predicted = predictor.hear(good, self._bundle) if good else None
+        predicted = predictor.predict(good, self._bundle) if good else None
         rows = iter(zip(predicted.probabilities.tolist(), predicted.speech.tolist(), strict=True) if predicted else ())
         return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 
     def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
         """The samples of a clip, or its row of the answer if there are none to predict from."""
         try:
-            return audio.load(_decoded(value), self._bundle.card.recipe.sample_rate, name=COLUMN)
+            return audio.load(_decoded(value), self._bundle.info.recipe.sample_rate, name=COLUMN)
         except SilentAudio:
             return _WITHOUT_SPEECH
         except (AudioError, ValueError, TypeError) as error:

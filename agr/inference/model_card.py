@@ -93,8 +93,8 @@ def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mappi
         if set(values) != {"not given"}:
             found[f"By {column}"] = by(np.array(values), sorted(set(values), key=lambda one: (-values.count(one), one)))
     found["By gender"] = by(genders, CLASSES)
-    if data.evidence is not None:
-        groups = np.char.add(np.char.add(genders, ", "), _pitch_names(data.evidence, rows))
+    if data.features is not None:
+        groups = np.char.add(np.char.add(genders, ", "), _pitch_names(data.features, rows))
         found["By gender and pitch"] = by(groups, [f"{gender}, {band}" for gender in CLASSES for band in PITCH_NAMES])
     if degraded:
         versions = {"as recorded": probabilities, **degraded}.items()
@@ -108,11 +108,11 @@ def degraded_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> di
     The noise has the same power in all mel bands; its level is relative to the loudest 0.15 s of the voice. Empty if
     the recipe stores no voice features.
     """
-    answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.evidence is not None}
+    answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.features is not None}
     for start in range(0, len(rows), AT_ONCE):
         for name, each in answers.items():
-            assert data.evidence is not None
-            found = torch.from_numpy(np.array(data.evidence[rows[start : start + AT_ONCE]]))
+            assert data.features is not None
+            found = torch.from_numpy(np.array(data.features[rows[start : start + AT_ONCE]]))
             drawn = voice_image.draw(found, degradation(len(found), NOISES.get(name), name == TELEPHONE, seed=start))
             each.append(predictor.predict_images(drawn.numpy(), loaded))
     return {name: np.concatenate(each) for name, each in answers.items()}
@@ -241,7 +241,7 @@ def _side(data: ImageSet, side: Indices, corpus: str) -> str:
 
 def _training(info: bundle.BundleInfo, data: ImageSet, split: Split) -> str:
     settings, made = (", ".join(f"{key} {each[key]}" for key in each) for each in (info.settings, info.environment))
-    moved = pitch_targets.told(data, split.train, float(info.settings.get("augment_pitch_targets", 0.0)))
+    moved = pitch_targets.describe(data, split.train, float(info.settings.get("augment_pitch_targets", 0.0)))
     text = f"Recipe {info.recipe.name} version {info.recipe.version}. Settings: {settings}. Made with {made}."
     return f"{text}\n\n{moved}".rstrip()
 

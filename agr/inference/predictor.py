@@ -45,7 +45,7 @@ def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions
         bundle: The model.
     """
     with _one_thread():
-        encoded = list(encode.of_clips(clips, bundle.info.recipe))
+        encoded = list(encode.cut_clips(clips, bundle.info.recipe))
         logits = logits_of_images(np.concatenate([windows.images for windows in encoded]), bundle)  # (windows, 2)
     ends = np.cumsum([len(windows.images) for windows in encoded])[:-1]
     by_clip = zip(encoded, np.split(logits, ends), strict=True)

@@ -62,7 +62,7 @@ class SearchContext:
         Raises:
             ModelError: If MLflow cannot be reached.
         """
-        self.session.tracker.opened()
+        self.session.tracker.wait_until_open()
         with quick_imports():
             from search.runtime import tuning  # noqa: F401  first: it sets environment variables of Ray Tune
             from search.runtime.trial import Job

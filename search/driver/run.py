@@ -59,7 +59,7 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
         except AgrError as error:
-            if session.tracker.failed:
+            if session.tracker.open_error:
                 raise
             complain(str(error))
         finally:

@@ -141,7 +141,7 @@ class OptunaStrategy:
         best: Sequence[Config] = []
         if self.warm_start and not self.folds and len(self.objectives) == 1:
             tags = {name: str(context.problem.tags[name]) for name in warm_start.TAGS if name in context.problem.tags}
-            found = context.session.tracker.finished(tags)
+            found = context.session.tracker.finished_trials(tags)
             best = warm_start.add_finished(study, self.space, self.base, found, self.objectives[0], self.kinds)
             if best:
                 first = ", ".join(

@@ -150,7 +150,7 @@ def _score(champion: Record, numbers: Mapping[str, float], tested: Mapping[str, 
 
 def _judge(session: Session, score: float, judged: str) -> tuple[int | None, Decision]:
     """The best version so far, and whether this score beats it."""
-    found = session.tracker.marks_of(BEST)
+    found = session.tracker.tags_by_alias(BEST)
     if found is None:
         return None, Decision(True, "the first registered version")
     best, marks = found

@@ -110,17 +110,20 @@ def _test(
     model = build(settings.model, width=settings.width)
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
-    val = predictor.logits_of(data.pixels[split.val], bundle.Bundle(model.eval(), about))
+    val = predictor.logits_of_images(data.pixels[split.val], bundle.Bundle(model.eval(), about))
     found = calibration.fitted(val, data.labels[split.val])
     about = replace(about, temperature=found["temperature"])
-    test, labels = predictor.logits_of(data.pixels[split.test], bundle.Bundle(model, about)), data.labels[split.test]
+    test, labels = (
+        predictor.logits_of_images(data.pixels[split.test], bundle.Bundle(model, about)),
+        data.labels[split.test],
+    )
     probabilities = predictor.softmax(test)
     scores = score(labels, probabilities, data.speakers[split.test])
     without_names = {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
     found |= calibration.measured(test, labels, "test")
-    about = replace(bundle.replace_test(about, without_names), calibration=found)
+    about = replace(about, test=without_names, calibration=found)
     bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
-    text = model_card.of(bundle.load(folder), data, split, probabilities, search)
+    text = model_card.render(bundle.load(folder), data, split, probabilities, search)
     write_atomic(folder / model_card.FILE, text.encode())
     sides = _validation(val, data.labels[split.val], about.temperature)
     sides["test speakers"] = calibration.bins(probabilities, labels)
@@ -132,9 +135,9 @@ def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperat
     return {name: calibration.bins(predictor.softmax(logits / each), labels) for name, each in named.items()}
 
 
-def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.Card:
+def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.BundleInfo:
     settings = settings_of(record.settings)
-    return bundle.Card(
+    return bundle.BundleInfo(
         model=settings.model,
         recipe=data.recipe,
         settings=asdict(settings) | {"epochs": record.chosen.epoch},
@@ -209,7 +212,7 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
 def _register(
     session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
 ) -> SearchResult:
-    about = bundle.read_card(made)
+    about = bundle.read_info(made)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
         "test_digest": about.split["test_digest"],
@@ -226,9 +229,9 @@ def _register(
     return SearchResult(ranking, scores, version, alias, reason)
 
 
-def judge(tracker: Outbox, about: bundle.Card, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
+def judge(tracker: Outbox, about: bundle.BundleInfo, data: ImageSet, split: Split) -> tuple[int | None, Decision]:
     """The version that is best now, and whether this one replaces it."""
-    best = tracker.aliased(BEST)
+    best = tracker.version_by_alias(BEST)
     try:
         if best is not None and best.trouble:
             raise ModelError(best.trouble)

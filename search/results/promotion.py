@@ -46,24 +46,24 @@ def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
     return bundle.Seen(frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist()))
 
 
-def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Split) -> Decision:
+def decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
     """Compare a new model with the current best. best: Folder of its bundle, or None if there is none."""
     if best is None:
         alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""
         return Decision(True, f"the first registered version{alone}")
     current = bundle.load(best)
-    synthetic = (bool(newcomer.data["synthetic"]), bool(current.card.data["synthetic"]))
+    synthetic = (bool(newcomer.data["synthetic"]), bool(current.info.data["synthetic"]))
     if synthetic == (False, True):
         return Decision(True, "the first tested on people; the best so far was tested on synthetic voices")
     if synthetic == (True, False):
         return Decision(False, "tested on synthetic voices, while the best was tested on people")
-    one_sided = (_one_sided(newcomer), _one_sided(current.card))
+    one_sided = (_one_sided(newcomer), _one_sided(current.info))
     if one_sided == (False, True):
         return Decision(True, "the first tested on women and men; the best so far was tested on one gender alone")
     if one_sided == (True, False):
         return Decision(False, "tested on one gender alone, while the best was tested on women and men")
-    if newcomer.split["test_digest"] == current.card.split["test_digest"]:
-        return _compare(newcomer, float(current.card.test["balanced_accuracy"]), "on the same test speakers")
+    if newcomer.split["test_digest"] == current.info.split["test_digest"]:
+        return _compare(newcomer, float(current.info.test["balanced_accuracy"]), "on the same test speakers")
     seen, test = bundle.read_seen(best), split.test
     met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
     if met:
@@ -76,12 +76,12 @@ def decide(newcomer: bundle.Card, best: Path | None, data: ImageSet, split: Spli
     return _compare(newcomer, score, "on the newcomer's test speakers, whom neither had met")
 
 
-def _one_sided(card: bundle.Card) -> bool:
+def _one_sided(info: bundle.BundleInfo) -> bool:
     """Whether all test speakers have the same gender."""
-    return None in card.test.get("recall", {}).values()
+    return None in info.test.get("recall", {}).values()
 
 
-def _compare(newcomer: bundle.Card, best: float, where: str) -> Decision:
+def _compare(newcomer: bundle.BundleInfo, best: float, where: str) -> Decision:
     score = float(newcomer.test["balanced_accuracy"])
     lead = round(score - best, TIE_DIGITS)
     if lead > 0:

@@ -165,7 +165,7 @@ class Session:
 
     def settle(self) -> None:
         """Wait until MLflow has received everything, then set the records' real run ids. Raises: OutageError."""
-        self.tracker.settle()
+        self.tracker.flush()
         for record in self.records.values():
             record.run_id = self.tracker.run_id(record.run_id)
 

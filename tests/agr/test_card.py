@@ -17,7 +17,7 @@ from agr.training.model import build
 @pytest.fixture(scope="module")
 def model() -> bundle.Bundle:
     """An untrained model of recipe voice."""
-    about = bundle.Card("cnn", VOICE, {"lr": 0.001}, {}, {}, {}, {}, {"agr": "0"})
+    about = bundle.BundleInfo("cnn", VOICE, {"lr": 0.001}, {}, {}, {}, {}, {"agr": "0"})
     return bundle.Bundle(build("cnn", seed=0).eval(), about)
 
 

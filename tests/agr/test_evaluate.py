@@ -42,11 +42,11 @@ def test_one_gender_alone_is_scored_by_its_recall(loaded: bundle.Bundle, people:
 def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     source = manifest_of(tmp_path / "two.csv", people)
     result = measure(loaded, source, tmp_path, met=["two/02", "two/01", "three/03", "04"])
-    assert result.met == ("two/01", "two/02")
+    assert result.seen_speakers == ("two/01", "two/02")
     assert "LEAKY: the model was trained or chosen on 2 of these speakers" in evaluate.describe(result)
     assert evaluate.as_dict(result, {})["speakers_met_in_training"] == ["two/01", "two/02"]
     stranger = measure(loaded, source, tmp_path)
-    assert stranger.met == ()
+    assert stranger.seen_speakers == ()
     assert "LEAKY" not in evaluate.describe(stranger)
 
 
@@ -56,9 +56,9 @@ def test_training_people_are_marked_under_another_folder_name(
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     named = evaluation.evaluate(loaded, seen, str(demo_root), tmp_path)
     renamed = evaluation.evaluate(loaded, seen, str(shutil.copytree(demo_root, tmp_path / "renamed")), tmp_path)
-    assert len(named.met) == 6
-    assert renamed.met == tuple(name.replace("voices/", "renamed/") for name in named.met)
-    assert renamed.met_recordings == named.met_recordings == len(seen.recordings) == 60
+    assert len(named.seen_speakers) == 6
+    assert renamed.seen_speakers == tuple(name.replace("voices/", "renamed/") for name in named.seen_speakers)
+    assert renamed.seen_recordings == named.seen_recordings == len(seen.recordings) == 60
     assert "LEAKY: the model was trained or chosen on 6 of these speakers (60 of these recordings)" in (
         evaluate.describe(renamed)
     )
@@ -71,7 +71,7 @@ def test_other_recordings_of_a_renamed_corpus_are_not_marked(
     loaded, seen = bundle.load(bundle_folder), bundle.read_seen(bundle_folder)
     strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
     result = evaluation.evaluate(loaded, seen, str(manifest_of(tmp_path / "two.csv", strangers)), tmp_path)
-    assert (result.met, result.met_recordings, result.content_checked) == ((), 0, True)
+    assert (result.seen_speakers, result.seen_recordings, result.content_checked) == ((), 0, True)
     assert "LEAKY" not in evaluate.describe(result)
 
 
@@ -83,7 +83,7 @@ def test_bundle_without_recordings_says_what_could_not_be_checked(
     (folder / bundle.SEEN).write_text(json.dumps({"speakers": seen["speakers"]}))
     source = manifest_of(tmp_path / "voices.csv", people)
     result = evaluation.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
-    assert (len(result.met), result.met_recordings, result.content_checked) == (6, 0, False)
+    assert (len(result.seen_speakers), result.seen_recordings, result.content_checked) == (6, 0, False)
     shown = evaluate.describe(result)
     assert "LEAKY: the model was trained or chosen on 6 of these speakers\n" in shown
     assert "only names were compared" in shown

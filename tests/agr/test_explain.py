@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def stored_bundle(folder: Path, bundle_folder: Path) -> Path:
     """A bundle on disk of an untrained network for the voice recipe."""
-    card = replace(bundle.read_card(bundle_folder), recipe=VOICE)
+    card = replace(bundle.read_info(bundle_folder), recipe=VOICE)
     bundle.save(folder, build("cnn", seed=1).state_dict(), card, bundle.read_seen(bundle_folder))
     return folder
 

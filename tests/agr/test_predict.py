@@ -50,7 +50,7 @@ def loaded(bundle_folder: Path) -> bundle.Bundle:
 
 def probability(loaded: bundle.Bundle, path: Path) -> float:
     """A woman's, of one clip by itself."""
-    return float(predictor.of_clips([audio.load(path, MFCC.sample_rate)], loaded)[0, 0])
+    return float(predictor.predict_proba([audio.load(path, MFCC.sample_rate)], loaded)[0, 0])
 
 
 def women(lines: Sequence[dict[str, Any]]) -> list[float]:
@@ -313,7 +313,7 @@ def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(
     y = audio.load(clip, MFCC.sample_rate)
     cut = windows(y, MFCC)
     assert len(cut) > 4
-    each = [predictor.of_clips([window], loaded)[0, 0] for window in cut]
+    each = [predictor.predict_proba([window], loaded)[0, 0] for window in cut]
     assert np.ptp(each) > 0.01
     odds = float(np.mean([math.log(p / (1 - p)) for p in each]))
     _, lines, _ = say(voices[0], clip, voices[1])

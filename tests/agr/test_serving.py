@@ -130,7 +130,7 @@ def test_a_clip_without_speech_is_answered_so_in_valid_json(
 def earlier_model(bundle_folder: Path, tmp_path: Path) -> Path:
     """An MLflow model as earlier versions wrote it: recipe `mfc`, settings `vary_*`."""
     folder = tmp_path / "model"
-    card = shutil.copytree(bundle_folder, folder / "data" / "bundle") / bundle.CARD
+    card = shutil.copytree(bundle_folder, folder / "data" / "bundle") / bundle.INFO
     values = json.loads(card.read_text())
     values["recipe"]["name"] = "mfc"
     values["settings"] = {
@@ -150,7 +150,7 @@ def test_a_model_registered_by_an_earlier_version_loads_and_answers_alike(
     import mlflow
     import pandas
 
-    assert bundle.load(earlier_model).card.recipe == MFCC
+    assert bundle.load(earlier_model).info.recipe == MFCC
     answers = mlflow.pyfunc.load_model(str(earlier_model)).predict(pandas.DataFrame({"audio": clips}))
     assert all(map(same, answers.to_dict("records"), expected))
 

@@ -45,13 +45,13 @@ def test_long_clips_are_answered_in_smaller_batches(
     clips = list(map(str, voices[:9]))
     expected = [answer.as_line() for answer in answers.answer(iter(clips), loaded)]
     sizes: list[int] = []
-    hear = predictor.hear
+    hear = predictor.predict
 
-    def counted(given: Sequence[Any], own: bundle.Bundle) -> predictor.Heard:
+    def counted(given: Sequence[Any], own: bundle.Bundle) -> predictor.Predictions:
         sizes.append(len(given))
         return hear(given, own)
 
-    monkeypatch.setattr(predictor, "hear", counted)
+    monkeypatch.setattr(predictor, "predict", counted)
     monkeypatch.setattr(answers, "BATCH_SAMPLES", 30_000)
     assert [answer.as_line() for answer in answers.answer(iter(clips), loaded)] == expected
     assert len(sizes) >= 3

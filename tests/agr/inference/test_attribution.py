@@ -20,9 +20,9 @@ from agr.inference.attribution import (
     attribute,
     integrated_gradients,
     silence,
-    undecided,
+    undecided_voice,
 )
-from agr.inference.bundle import Bundle, Card
+from agr.inference.bundle import Bundle, BundleInfo
 from agr.inference.section import Section, read, section
 from agr.labels import CLASSES
 from agr.plots.explanation import reading
@@ -66,7 +66,7 @@ class ByPitch(nn.Module):
 
 def bundled(model: nn.Module, recipe: Recipe = VOICE, temperature: float = 1.0) -> Bundle:
     empty: dict[str, Any] = {name: {} for name in ("settings", "data", "split", "val", "test", "environment")}
-    return Bundle(model.eval(), Card("planted", recipe, **empty, temperature=temperature))
+    return Bundle(model.eval(), BundleInfo("planted", recipe, **empty, temperature=temperature))
 
 
 def busy() -> Section:
@@ -196,9 +196,9 @@ def test_a_model_of_pitch_is_seen_to_read_the_pitch(hz: float, answer: str, way:
     found = attribute(section(vowel(hz, 1.0), VOICE, "a.wav"), bundled(ByPitch()))
     assert found.answer == answer
     assert found.contributions["pitch"] == pytest.approx(1)
-    assert found.base.neutral
-    assert found.base.words.endswith(way)
-    assert abs(found.base_odds) < 0.2
+    assert found.baseline.undecided
+    assert found.baseline.description.endswith(way)
+    assert abs(found.baseline_log_odds) < 0.2
     assert reading(found).endswith(f"Mostly the pitch of about {found.section.pitch:.0f} Hz (100 %).")
     assert found.section.pitch == pytest.approx(hz, rel=0.05)
 
@@ -210,15 +210,15 @@ def test_the_undecided_voice_is_the_same_clip_moved_as_far_as_it_takes() -> None
         logits: Tensor = ByPitch()(x)
         return logits[:, 0] - logits[:, 1]
 
-    found = undecided(stored, odds, FEMALE)
+    found = undecided_voice(stored, odds, FEMALE)
     assert found is not None
     assert found.image.shape == (1, 3, 12, FRAMES)
     strength = (found.image[0, BLUE, :, 30:70].mean(dim=1) + 1) / 2
     both = strength[5] + strength[6]  # the rows above and below 162 Hz
     assert both > 0.9
     assert both > 2 * strength[:5].max()
-    assert undecided(stored, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
-    assert undecided(stored, lambda x: odds(x) - 100, FEMALE) is None
+    assert undecided_voice(stored, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
+    assert undecided_voice(stored, lambda x: odds(x) - 100, FEMALE) is None
 
 
 def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
@@ -226,8 +226,8 @@ def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:
     low = section(y[:8_000], VOICE, "a")
     found = attribute(replace(low, y=y), bundled(ByPitch()))
     assert found.answer == FEMALE  # of the whole clip
-    assert found.odds < 0  # of the second that is shown
-    assert found.base.words.endswith("higher")
+    assert found.log_odds < 0  # of the second that is shown
+    assert found.baseline.description.endswith("higher")
     assert found.contributions["pitch"] == pytest.approx(-1)
     words = reading(found)
     assert words.startswith(
@@ -241,12 +241,12 @@ def test_all_shares_add_up_and_are_those_of_the_answer(clip: int, voices: list[P
     shown = read(str(voices[clip]), VOICE)
     found = attribute(shown, voice_model)
     assert abs(found.gap) <= 0.05
-    probabilities = predictor.of_clips([shown.y], voice_model)[0]
+    probabilities = predictor.predict_proba([shown.y], voice_model)[0]
     assert found.probability == probabilities.max()
     assert found.answer == CLASSES[int(probabilities.argmax())]
-    logits = predictor.logits_of(shown.image[None], voice_model)[0]  # divided by the temperature
+    logits = predictor.logits_of_images(shown.image[None], voice_model)[0]  # divided by the temperature
     sign = 1 if found.answer == FEMALE else -1
-    assert found.odds == pytest.approx(sign * (logits[0] - logits[1]), abs=1e-4)
+    assert found.log_odds == pytest.approx(sign * (logits[0] - logits[1]), abs=1e-4)
     assert sum(found.parts.values()) == pytest.approx(found.shares.sum())
     assert sum(map(abs, found.contributions.values())) == pytest.approx(1)
 

@@ -75,7 +75,7 @@ def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people
     (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
     with pytest.raises(RecipeError, match=r"expected mfcc$"):
         measure(loaded, ready, tmp_path / "work")
-    other = bundle.Bundle(loaded.model, replace(loaded.card, recipe=RECIPES["mfcc48"]))
+    other = bundle.Bundle(loaded.model, replace(loaded.info, recipe=RECIPES["mfcc48"]))
     assert measure(other, ready, tmp_path / "work").scores.clips == 16
 
 
@@ -109,7 +109,7 @@ def test_training_people_are_marked_in_a_prepared_folder_of_another_name(
     source = corpus.open_corpus(str(shutil.copytree(demo_root, tmp_path / "renamed")), tmp_path)
     preparation.prepare(source, tmp_path / "prepared", MFCC)
     result = evaluation.evaluate(loaded, seen, str(tmp_path / "prepared"), tmp_path)
-    assert (len(result.met), result.met_recordings) == (6, 60)
+    assert (len(result.seen_speakers), result.seen_recordings) == (6, 60)
 
 
 def test_abstaining_is_the_same_for_images_and_recordings(

@@ -147,7 +147,7 @@ def test_a_clip_without_pitch_stands_in_a_row_of_its_own() -> None:
 
 def test_images_without_features_have_neither_pitch_nor_noise(bundle_folder: Path) -> None:
     data = corpus()
-    assert model_card.changed_answers(bundle.load(bundle_folder), data, every(data)) == {}
+    assert model_card.degraded_answers(bundle.load(bundle_folder), data, every(data)) == {}
     found = model_card.tables(data, every(data), answered(data, {}), {})
     assert list(found) == ["By corpus", "By language", "By gender"]
 
@@ -164,19 +164,19 @@ def test_noise_is_scored_beside_the_clips_as_recorded() -> None:
 
 def test_without_noise_and_line_nothing_is_changed() -> None:
     found = torch.from_numpy(np.stack([hummed(120), hummed(220)]))
-    assert torch.equal(voice_image.draw(found, model_card.change(2, None, False, seed=0)), voice_image.draw(found))
+    assert torch.equal(voice_image.draw(found, model_card.degradation(2, None, False, seed=0)), voice_image.draw(found))
 
 
 @pytest.mark.parametrize("db", [20.0, 5.0])
 def test_noise_lies_so_many_decibels_below_the_voice(db: float) -> None:
-    noise = model_card.change(50, db, False, seed=3).noise
+    noise = model_card.degradation(50, db, False, seed=3).noise
     assert noise is not None
     assert 10 * float(torch.log10(noise.mean())) == pytest.approx(-db, abs=0.1)
     assert noise.std(dim=2).min() > 0  # it wavers
 
 
 def test_a_telephone_passes_what_lies_between_its_edges() -> None:
-    gain, hz = model_card.change(3, None, True, seed=0).gain, voice_features.band_hz()
+    gain, hz = model_card.degradation(3, None, True, seed=0).gain, voice_features.band_hz()
     assert gain.shape == (3, voice_features.BANDS)
     assert gain[0][(hz > 300) & (hz < 3400)].tolist() == pytest.approx([1.0] * int(((hz > 300) & (hz < 3400)).sum()))
     assert gain[0][hz > 3400].max() < 0.01
@@ -186,7 +186,7 @@ def test_a_telephone_passes_what_lies_between_its_edges() -> None:
 @pytest.fixture(scope="module")
 def model() -> bundle.Bundle:
     """An untrained model of recipe voice."""
-    about = bundle.Card("cnn", VOICE, {"lr": 0.001}, {}, {}, {}, {}, {"agr": "0"})
+    about = bundle.BundleInfo("cnn", VOICE, {"lr": 0.001}, {}, {}, {}, {}, {"agr": "0"})
     return bundle.Bundle(build("cnn", seed=0).eval(), about)
 
 
@@ -194,10 +194,10 @@ def test_what_is_answered_in_noise_repeats_and_differs_with_the_noise(
     model: bundle.Bundle, voice_images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.array([3, 40, 41, 7, 79])
-    found = model_card.changed_answers(model, voice_images, rows)
+    found = model_card.degraded_answers(model, voice_images, rows)
     assert list(found) == ["noise at 20 dB", "noise at 10 dB", "noise at 5 dB", "telephone band, 300 to 3400 Hz"]
-    again = model_card.changed_answers(model, voice_images, rows)
-    plain = predictor.of_images(np.array(voice_images.pixels[rows]), model)
+    again = model_card.degraded_answers(model, voice_images, rows)
+    plain = predictor.predict_images(np.array(voice_images.pixels[rows]), model)
     distance = [np.abs(each - plain).max() for each in found.values()]
     assert 0 < distance[0] < distance[2]
     assert distance[3] > 0
@@ -205,7 +205,7 @@ def test_what_is_answered_in_noise_repeats_and_differs_with_the_noise(
         assert each.shape == (5, 2)
         assert np.array_equal(each, again[name])
     monkeypatch.setattr(model_card, "AT_ONCE", 2)
-    pieces = model_card.changed_answers(model, voice_images, rows)
+    pieces = model_card.degraded_answers(model, voice_images, rows)
     assert pieces[model_card.TELEPHONE] == pytest.approx(found[model_card.TELEPHONE], abs=1e-6)
 
 
@@ -224,12 +224,12 @@ def tested(model: bundle.Bundle) -> Tested:
     scores = scoring.score(data.labels[test], given, data.speakers[test]).as_dict()
     found: dict[str, Any] = calibration.fitted(np.log(given), data.labels[test])
     found |= calibration.measured(np.log(given), data.labels[test], "test")
-    about = replace(model.card, test=scores, temperature=found["temperature"], calibration=found)
-    return replace(model, card=about), data, Split("by-hand", train, val, test), given
+    about = replace(model.info, test=scores, temperature=found["temperature"], calibration=found)
+    return replace(model, info=about), data, Split("by-hand", train, val, test), given
 
 
 def test_a_card_says_it_all(tested: Tested) -> None:
-    text = model_card.of(*tested, "my search")
+    text = model_card.render(*tested, "my search")
     for expected in (
         "champion of my search\n\nBalanced accuracy **0.7500** on 12 clips of 3 test speakers it never heard",
         "does not know a person's gender",
@@ -244,7 +244,7 @@ def test_a_card_says_it_all(tested: Tested) -> None:
         "| noise at 10 dB | 12 | 1 female, 2 male | balanced accuracy |",
         "- By corpus, **a**: 4 of 8 clips wrong, balanced accuracy 0.500",
         "| a/m0 | male | 4 | 0.000 |",
-        f"Temperature {tested[0].card.temperature:.4f}, fitted on validation speakers",
+        f"Temperature {tested[0].info.temperature:.4f}, fitted on validation speakers",
         "| 0.9 | 100.0 % | 0.667 |",
         "split `by-hand`, digest ",
         "No speaker is on two sides.",
@@ -262,8 +262,8 @@ def test_every_row_below_the_mark_is_named_among_the_failures(
     tested: Tested,
 ) -> None:
     model, data, split, given = tested
-    text = model_card.of(model, data, split, given, "my search")
-    changed = model_card.changed_answers(model, data, split.test)
+    text = model_card.render(model, data, split, given, "my search")
+    changed = model_card.degraded_answers(model, data, split.test)
     low = [
         row.name
         for rows in model_card.tables(data, split.test, given, changed).values()
@@ -277,15 +277,15 @@ def test_every_row_below_the_mark_is_named_among_the_failures(
 
 def test_a_card_without_failures_promises_nothing(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, split, _ = tested
-    monkeypatch.setattr(model_card, "changed_answers", lambda *_: {})
-    text = model_card.of(model, data, split, answered(data, {})[split.test], "s")
+    monkeypatch.setattr(model_card, "degraded_answers", lambda *_: {})
+    text = model_card.render(model, data, split, answered(data, {})[split.test], "s")
     assert "No row above is below 0.9. Voices that are in none of them may be." in text
     assert "Every clip of every test speaker was answered correctly." in text
 
 
 def test_synthetic_voices_that_test_are_said_before_all(tested: Tested) -> None:
     model, data, split, given = tested
-    text = model_card.of(model, replace(data, made_up=frozenset({"b"})), split, given, "s")
+    text = model_card.render(model, replace(data, made_up=frozenset({"b"})), split, given, "s")
     assert "\n\nSYNTHETIC voices: these numbers prove nothing about people.\n\nBalanced accuracy" in text
     assert "| a | people |" in text
     assert "| b | synthetic |" in text
@@ -295,7 +295,7 @@ def test_synthetic_voices_that_only_train_are_named_in_the_table(tested: Tested)
     model, data, split, given = tested
     people = data.speakers[split.test] != "b/m4"
     turned = replace(split, train=np.append(split.train, split.test[~people]), test=split.test[people])
-    text = model_card.of(model, replace(data, made_up=frozenset({"b"})), turned, given[people], "s")
+    text = model_card.render(model, replace(data, made_up=frozenset({"b"})), turned, given[people], "s")
     assert "SYNTHETIC" not in text
     assert "| b | synthetic | 4 clips: 1 male | 0 clips: none | 0 clips: none |" in text
 
@@ -303,14 +303,14 @@ def test_synthetic_voices_that_only_train_are_named_in_the_table(tested: Tested)
 def test_a_test_of_men_alone_has_no_balanced_accuracy(tested: Tested) -> None:
     model, data, split, given = tested
     men = data.labels[split.test] == 1
-    text = model_card.of(model, data, replace(split, test=split.test[men]), given[men], "s")
+    text = model_card.render(model, data, replace(split, test=split.test[men]), given[men], "s")
     assert "champion of s\n\nAccuracy **" in text
     assert "balanced accuracy |" not in text
 
 
 def test_a_leak_is_said(tested: Tested) -> None:
     model, data, split, given = tested
-    text = model_card.of(model, data, replace(split, val=split.train), given, "s")
+    text = model_card.render(model, data, replace(split, val=split.train), given, "s")
     assert "LEAKY: speakers are on two sides, 3 times." in text
 
 
@@ -339,8 +339,8 @@ def test_the_split_of_the_demo_voices_gives_a_card_with_every_table(
     model: bundle.Bundle, voice_images: ImageSet
 ) -> None:
     split = splits.make(voice_images)
-    given = predictor.of_images(np.array(voice_images.pixels[split.test]), model)
-    changed = model_card.changed_answers(model, voice_images, split.test)
+    given = predictor.predict_images(np.array(voice_images.pixels[split.test]), model)
+    changed = model_card.degraded_answers(model, voice_images, split.test)
     found = model_card.tables(voice_images, split.test, given, changed)
     assert list(found) == ["By corpus", "By accent", "By gender", "By gender and pitch", "By noise and line"]
     for title, rows in found.items():

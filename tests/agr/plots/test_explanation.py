@@ -47,9 +47,9 @@ def made(shares: Shares, recipe: Recipe = VOICE, **parts: Any) -> Attribution:
 
 def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[Path], tmp_path: Path) -> None:
     model = bundle.load(bundle_folder)
-    assert model.card.recipe == MFCC
+    assert model.info.recipe == MFCC
     found = explain_clip(voices[0], model, tmp_path / "out.png")
-    assert (found.base.words, found.base.neutral) == ("silence", False)
+    assert (found.baseline.description, found.baseline.undecided) == ("silence", False)
     assert list(found.parts) == [f"coefficient {k}" for k in range(1, 13)]
     assert abs(found.gap) <= 0.05
     assert_readable(draw(found))
@@ -77,7 +77,7 @@ def test_a_cepstrum_is_compared_with_silence(bundle_folder: Path, voices: list[P
         ),
         (
             [((0, 0, RED), 1.0)],
-            {"base": Baseline(torch.zeros(1), "silence", False)},
+            {"baseline": Baseline(torch.zeros(1), "silence", False)},
             "Answer: female, 0.97. Mostly the vocal tract (100 %). Another pitch and vocal tract did not change it.",
         ),
         ([], {}, "Answer: female, 0.97. Nothing in this second spoke for it."),
@@ -123,7 +123,7 @@ def test_the_tint_is_clear_where_nothing_spoke() -> None:
 def test_all_that_is_written_can_be_read(name: str, recipe: Recipe) -> None:
     found = made([((0, 0, 0), -1.0), ((4, 0, 1), 0.6), ((8, 0, 2), 1.2), ((9, 0, 2), 1.4)], recipe, answer=MALE)
     silent = Baseline(torch.zeros(1), "silence", False)
-    figure = draw(replace(found, section=replace(found.section, name=name), base=silent))
+    figure = draw(replace(found, section=replace(found.section, name=name), baseline=silent))
     assert_readable(figure)
     text = words(figure).replace("\N{NO-BREAK SPACE}", " ")
     assert "Answer: male, 0.97." in " ".join(text.split())

@@ -46,7 +46,7 @@ class Registry(FakeTracker):
     def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
         self.files.setdefault(run_id, set()).update(path.name for path in folder.iterdir())
 
-    def aliased(self, alias: str) -> Version | None:
+    def version_by_alias(self, alias: str) -> Version | None:
         assert alias == BEST
         return Version(1, self.best) if self.best else None
 
@@ -60,7 +60,7 @@ class Registry(FakeTracker):
         self.aliases[alias] = version
 
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
-        now = self.aliased(alias)
+        now = self.version_by_alias(alias)
         if expected != (now.version if now else None):
             return False
         self.set_alias(alias, version)
@@ -114,12 +114,12 @@ def done() -> Done:
 
 
 def logits(seed: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    about = bundle.Card("cnn", small_split()[0].recipe, {}, {}, {}, {}, {}, {})
-    return predictor.logits_of(pixels, bundle.Bundle(build("cnn", seed=seed), about))
+    about = bundle.BundleInfo("cnn", small_split()[0].recipe, {}, {}, {}, {}, {}, {})
+    return predictor.logits_of_images(pixels, bundle.Bundle(build("cnn", seed=seed), about))
 
 
 def test_the_best_on_validation_is_calibrated_there_and_tested(done: Done) -> None:
-    data, split, about = done.data, done.split, done.version["loaded"].card
+    data, split, about = done.data, done.split, done.version["loaded"].info
     val, test = (logits(2, data.pixels[side]) for side in (split.val, split.test))
     expected = calibration.temperature(val, data.labels[split.val])
     assert done.version["run"] == done.session.records["2"].run_id
@@ -138,7 +138,7 @@ def test_the_best_on_validation_is_calibrated_there_and_tested(done: Done) -> No
 
 def test_the_registered_model_answers_with_its_temperature(done: Done) -> None:
     loaded, pixels = done.version["loaded"], done.data.pixels[done.split.test]
-    assert predictor.logits_of(pixels, loaded) == pytest.approx(logits(2, pixels) / loaded.card.temperature)
+    assert predictor.logits_of_images(pixels, loaded) == pytest.approx(logits(2, pixels) / loaded.info.temperature)
 
 
 def test_the_temperature_knows_nothing_of_the_test_speakers(done: Done, tracker: Registry) -> None:
@@ -146,7 +146,7 @@ def test_the_temperature_knows_nothing_of_the_test_speakers(done: Done, tracker:
     pixels, labels = done.data.pixels.copy(), done.data.labels.copy()
     pixels[test], labels[test] = 255 - pixels[test], 1 - labels[test]
     ended(tracker, replace(done.data, pixels=pixels, labels=labels), done.split)
-    one, two = done.version["loaded"].card, tracker.versions[0]["loaded"].card
+    one, two = done.version["loaded"].info, tracker.versions[0]["loaded"].info
     assert one.temperature == two.temperature
     known = {key for key in one.calibration if "_val_" in key}
     assert len(known) == 4
@@ -159,22 +159,22 @@ def test_test_speakers_are_read_after_the_temperature_and_by_the_champion_alone(
 ) -> None:
     data, split = small_split()
     read = []
-    answer = predictor.logits_of
+    answer = predictor.logits_of_images
 
     def spied(pixels: NDArray[np.uint8], loaded: bundle.Bundle) -> NDArray[np.float64]:
         side = next(
             name for name in ("train", "val", "test") if np.array_equal(pixels, data.pixels[getattr(split, name)])
         )
-        read.append((side, loaded.card.temperature != 1))
+        read.append((side, loaded.info.temperature != 1))
         return answer(pixels, loaded)
 
-    monkeypatch.setattr(predictor, "logits_of", spied)
+    monkeypatch.setattr(predictor, "logits_of_images", spied)
     ended(tracker, data, split)
     assert read == [("val", False), ("test", True)]
 
 
 def test_metrics_and_plots_are_logged_to_the_search(done: Done) -> None:
-    metrics, about = done.tracker.runs[done.session.parent]["metrics"], done.version["loaded"].card
+    metrics, about = done.tracker.runs[done.session.parent]["metrics"], done.version["loaded"].info
     assert done.ending.scores is not None
     assert metrics["temperature"] == about.temperature
     assert metrics["test_ece"] == about.calibration["ece_test"]
@@ -184,7 +184,7 @@ def test_metrics_and_plots_are_logged_to_the_search(done: Done) -> None:
 
 
 def test_the_version_is_described_by_the_card_beside_its_weights(done: Done) -> None:
-    text, about = done.version["text"], done.version["loaded"].card
+    text, about = done.version["text"], done.version["loaded"].info
     assert text.startswith("# Women's and men's voices: champion of a search\n")
     assert "SYNTHETIC" in text
     assert f"Temperature {about.temperature:.4f}" in text
@@ -206,7 +206,7 @@ def test_a_tie_challenges_unless_it_is_promoted(
     done: Done, tracker: Registry, tmp_path: Path, promote: bool, alias: str
 ) -> None:
     loaded = done.version["loaded"]
-    bundle.save(tmp_path, loaded.model.state_dict(), loaded.card, done.version["seen"])
+    bundle.save(tmp_path, loaded.model.state_dict(), loaded.info, done.version["seen"])
     tracker.best = tmp_path
     again = conclude(finished(tracker, {2: 0.9}), done.data, done.split, TAGS, promote)
     assert (again.version, again.alias, tracker.aliases) == (1, alias, {alias: 1})
