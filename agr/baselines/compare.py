@@ -18,6 +18,7 @@ from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
 from agr.data import corpus
+from agr.data.clips import Clip, Corpus
 from agr.data.splits import Split
 from agr.errors import AudioError, CorpusError, SplitError
 from agr.labels import CLASSES
@@ -66,7 +67,7 @@ def listen(sources: Sequence[str], workspace: Path) -> Voices:
     )
 
 
-def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
+def _readable(found: Corpus) -> list[tuple[Clip, str]]:
     """The clips that `prepare` would use, sorted by name, with their digests; the others get a line on stderr."""
     if found.ready_images:
         raise CorpusError(f"{found.root}: holds images; expected recordings")

@@ -12,13 +12,8 @@ from pathlib import Path
 
 from agr import __version__
 from agr.audio import read as audio
-from agr.data.clips import Clip as Clip
-from agr.data.clips import Corpus as Corpus
-from agr.data.clips import Layout
+from agr.data.clips import Corpus, Layout
 from agr.data.layouts import audiomnist, manifest, study_images
-from agr.data.layouts.audiomnist import METADATA as METADATA
-from agr.data.layouts.manifest import MANIFEST_COLUMNS as MANIFEST_COLUMNS
-from agr.data.layouts.manifest import read_manifest as read_manifest
 from agr.errors import CorpusError
 
 LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first to recognise it reads it
@@ -45,7 +40,7 @@ def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Co
     if path.is_dir():
         return _folder(path, allow_outside)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return read_manifest(path, allow_outside=allow_outside)
+        return manifest.read_manifest(path, allow_outside=allow_outside)
     found = "a file" if path.exists() else "no such file or folder"
     raise CorpusError(f"{source}: {found}; expected demo, audiomnist, a corpus folder or a CSV manifest")
 

@@ -21,7 +21,7 @@ from agr.labels import CLASSES
 from agr.recipes.base import IMAGE_SHAPE, Recipe
 from agr.recipes.encode import from_dict
 
-MANIFEST, PIXELS, FEATURES, CARD = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
+MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,21 @@ class ImageSet:
 
 def is_prepared(folder: Path) -> bool:
     """Whether `prepare` finished in this folder."""
-    return (folder / CARD).is_file()
+    return (folder / DESCRIPTION).is_file()
 
 
 def load(folder: Path) -> ImageSet:
     """Map a prepared folder into memory. Raises: CorpusError if a part is missing or does not fit the others."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        recipe = from_dict(card["recipe"])
+        recipe = from_dict(description["recipe"])
         pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
         found = _mapped(folder / FEATURES, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
-        data = assemble(str(card["name"]), pixels, rows, recipe, bool(card["synthetic"]), found)
-        if data.digest != card["digest"]:
-            raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")
+        data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
+        if data.digest != description["digest"]:
+            raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
     return data
@@ -105,7 +105,7 @@ def assemble(
     return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, evidence, made_up)
 
 
-def card(data: ImageSet) -> str:
+def description(data: ImageSet) -> str:
     """What stands in the prepared folder's `prepared.json`."""
     values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}
     return json.dumps(values | {"images": len(data)}, indent=1)

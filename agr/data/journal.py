@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agr.data.corpus import Corpus
+from agr.data.clips import Corpus
 from agr.recipes.base import Recipe
 
 JOURNAL = "journal.jsonl"

@@ -20,6 +20,7 @@ from agr.common.files import write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
 from agr.data import corpus, image_set
+from agr.data.clips import Clip, Corpus
 from agr.data.journal import JOURNAL, Outcome, stamp, still_valid
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
@@ -48,7 +49,7 @@ class Maker:
     recipe: Recipe
     ready: bool
 
-    def __call__(self, clip: corpus.Clip) -> tuple[Outcome, bytes]:
+    def __call__(self, clip: Clip) -> tuple[Outcome, bytes]:
         """Read the recording, write its image atomically; returns also what the image file holds.
 
         A bad clip is an answer, not an exception.
@@ -74,7 +75,7 @@ class Maker:
         return data
 
 
-def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
+def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
     """Bring `out` up to date with the corpus.
 
     Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
@@ -86,12 +87,12 @@ def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) 
         return _prepare(source, out, wanted, workers)
 
 
-def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
+def _prepare(source: Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
     outcomes = still_valid(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
     pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
     if todo:
-        (out / image_set.CARD).unlink(missing_ok=True)  # until the end the folder is not a prepared one
+        (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not a prepared one
         for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
             outcomes[outcome.name] = outcome
             pixels[outcome.name] = data
@@ -102,7 +103,7 @@ def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> 
     return Summary(made=made, kept=usable - made, skipped=total - usable)
 
 
-def _claim(source: corpus.Corpus, out: Path) -> None:
+def _claim(source: Corpus, out: Path) -> None:
     """Make the folder, unless files of someone else would be overwritten or cleared away there."""
     ours = (out / JOURNAL).exists() or image_set.is_prepared(out)
     foreign = not ours and any((out / name).exists() for name in (image_set.MANIFEST, "images"))
@@ -111,9 +112,7 @@ def _claim(source: corpus.Corpus, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _make(
-    source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int
-) -> Iterator[tuple[Outcome, bytes]]:
+def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> Iterator[tuple[Outcome, bytes]]:
     """The outcomes and pixels of clips, each in the journal before it is handed on."""
     with (
         (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
@@ -140,7 +139,7 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
     return image_set.load(out)
 
 
-def choose_recipe(source: corpus.Corpus, name: str | None, reference: bool = False) -> Recipe:
+def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> Recipe:
     """The recipe for a corpus.
 
     Args:
@@ -173,7 +172,7 @@ def _image_name(name: str, suffix: str) -> str:
 
 
 def _finish(
-    source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
+    source: Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
 ) -> None:
     """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
     clips = sorted(source.clips, key=lambda clip: clip.name)
@@ -186,7 +185,7 @@ def _finish(
     manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
     if _up_to_date(source, out, wanted, manifest):
         return
-    (out / image_set.CARD).unlink(missing_ok=True)
+    (out / image_set.DESCRIPTION).unlink(missing_ok=True)
     stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
     pixels = wanted.images(stored)
     evidence = stored if wanted.keeps_features else None
@@ -198,7 +197,7 @@ def _finish(
     _drop_others(out, {row["image"] for row in rows})
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
     data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, evidence)
-    write_atomic(out / image_set.CARD, image_set.card(data).encode())
+    write_atomic(out / image_set.DESCRIPTION, image_set.description(data).encode())
 
 
 def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
@@ -213,7 +212,7 @@ def _save(path: Path, values: NDArray[np.uint8]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
+def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
     """Whether the folder already holds exactly this, undamaged."""
     try:
         data = image_set.load(out)
@@ -223,7 +222,7 @@ def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: byte
     return found == (source.name, wanted.digest, source.synthetic, manifest)
 
 
-def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
+def _row(source: Corpus, clip: Clip, outcome: Outcome) -> dict[str, str]:
     known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
     return dict(clip.extra) | known | {"recording": outcome.recording, "source": clip.name}
 

@@ -1,6 +1,6 @@
 """Calibration: measure how reliable a model's probabilities are, and correct them by a temperature.
 
-    found = fitted(logits, labels)                    # of validation clips
+    found = fit(logits, labels)                    # of validation clips
     probabilities = softmax(logits / found["temperature"])
 
 Dividing all logits by one temperature changes how confident a model is, but not what it answers (Guo, Pleiss, Sun and
@@ -24,7 +24,7 @@ TOLERANCE = 1e-6  # of its logarithm
 THRESHOLDS = (0.7, 0.8, 0.9)  # of confidence, at which coverage and accuracy are reported
 
 
-def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     """The temperature that minimises the negative log likelihood in which both genders count the same.
 
     The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
@@ -53,18 +53,18 @@ def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def fitted(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
+def fit(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
     """Fit a temperature to the logits, (n, 2), and labels, (n,), of validation clips.
 
     Returns:
         `temperature`, `bins`, and `ece_*` and `nll_*` of `val_before` and `val_after` it.
     """
-    found = temperature(logits, labels)
-    before, after = measured(logits, labels, "val_before"), measured(logits / found, labels, "val_after")
+    found = fit_temperature(logits, labels)
+    before, after = metrics(logits, labels, "val_before"), metrics(logits / found, labels, "val_after")
     return {"temperature": found, "bins": BINS} | before | after
 
 
-def measured(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
+def metrics(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
     """The expected calibration error and the negative log likelihood of logits, (n, 2), for labels, (n,).
 
     Returns:
@@ -91,19 +91,19 @@ def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> Coverage:
     right = np.cumsum((probabilities.argmax(axis=1) == labels)[order])
     clips = np.arange(1, len(labels) + 1)
     last = np.append(np.diff(confidence[order]) != 0, True)  # clips of equal confidence are answered together
-    marks = tuple((threshold, *answered(probabilities, labels, threshold)) for threshold in THRESHOLDS)
+    marks = tuple((threshold, *coverage_at(probabilities, labels, threshold)) for threshold in THRESHOLDS)
     return Coverage(clips[last] / len(labels), right[last] / clips[last], marks)
 
 
-def answered(probabilities: Floats, labels: NDArray[np.int64], threshold: float) -> tuple[float, float]:
+def coverage_at(probabilities: Floats, labels: NDArray[np.int64], threshold: float) -> tuple[float, float]:
     """The share of clips whose confidence reaches the threshold, and their accuracy, NaN if there are none."""
     sure = probabilities.max(axis=1) >= threshold
     right = probabilities.argmax(axis=1)[sure] == labels[sure]
     return float(sure.mean()), float(right.mean()) if sure.any() else float("nan")
 
 
-def describe(found: Mapping[str, float]) -> str:
-    """Sentences for people about what `fitted` returned for validation clips and `measured` for test clips."""
+def summarize(found: Mapping[str, float]) -> str:
+    """Sentences for people about what `fit` returned for validation clips and `metrics` for test clips."""
     v = {key: f"{value:.4f}" for key, value in found.items()}
     return (
         f"Temperature {v['temperature']}, fitted on validation speakers. Expected calibration error over {BINS} "

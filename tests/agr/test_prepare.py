@@ -22,9 +22,10 @@ from agr import prepare
 from agr.audio import read as audio
 from agr.common.cli import run
 from agr.data import image_set, preparation
-from agr.data.corpus import METADATA, open_corpus
-from agr.data.image_set import CARD, FEATURES, MANIFEST, PIXELS, load
+from agr.data.corpus import open_corpus
+from agr.data.image_set import DESCRIPTION, FEATURES, MANIFEST, PIXELS, load
 from agr.data.journal import JOURNAL
+from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import LOCK, SKIPPED, Summary
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import mfcc, mfcc_reference
@@ -85,7 +86,7 @@ def write_manifest(path: Path, column: str, rows: list[tuple[str, str, str]]) ->
 
 def test_everything_is_there_and_belongs_together(voices: Path, out: Path) -> None:
     assert prepared(voices, out) == Summary(made=30, kept=0, skipped=0)
-    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, CARD, JOURNAL}
+    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, DESCRIPTION, JOURNAL}
     data = load(out)
     assert (data.name, data.recipe, data.synthetic, len(data)) == ("voices", MFCC, True, 30)
     assert len(list((out / "images").rglob("*"))) == 30 + len(SPEAKERS)
@@ -101,7 +102,7 @@ def test_everything_is_there_and_belongs_together(voices: Path, out: Path) -> No
 
 def test_with_the_voice_recipe_the_evidence_of_the_pictures_is_there_too(voices: Path, out: Path) -> None:
     assert prepared(voices, out, VOICE) == Summary(made=30, kept=0, skipped=0)
-    expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, CARD, JOURNAL}
+    expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, DESCRIPTION, JOURNAL}
     assert {path.name for path in out.iterdir()} - {LOCK} == expected
     data = load(out)
     assert data.evidence is not None
@@ -238,14 +239,14 @@ def test_a_removed_recording_drops_its_image_and_a_new_one_adds_its_own(voices: 
     assert len(load(out)) == len(times(out)) == 30
 
 
-@pytest.mark.parametrize("lost", [PIXELS, MANIFEST, CARD, "images/02/4_02_0.wav.jpg"])
+@pytest.mark.parametrize("lost", [PIXELS, MANIFEST, DESCRIPTION, "images/02/4_02_0.wav.jpg"])
 def test_what_was_lost_or_damaged_is_made_again(voices: Path, out: Path, lost: str) -> None:
     prepared(voices, out)
     before = tree(out)
     (out / lost).unlink()
     prepared(voices, out)
     assert tree(out) == before
-    if lost in (PIXELS, MANIFEST, CARD):
+    if lost in (PIXELS, MANIFEST, DESCRIPTION):
         (out / lost).write_bytes(before[lost][:-9] + b"123456789")
         prepared(voices, out)
         assert tree(out) == before

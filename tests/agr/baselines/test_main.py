@@ -18,7 +18,7 @@ from agr.baselines.__main__ import main
 from agr.baselines.compare import across, listen
 from agr.baselines.extractors import EXTRACTORS, SAMPLE_RATE, Extract, Extractor
 from agr.data import corpus, preparation, splits
-from agr.data.corpus import Clip
+from agr.data.clips import Clip
 from agr.data.image_set import ImageSet, load
 from agr.errors import CorpusError, SplitError
 from agr.recipes.mfcc import MFCC

@@ -12,7 +12,10 @@ import pytest
 
 from agr.common.progress import terminal_progress
 from agr.data import corpus
-from agr.data.corpus import METADATA, Clip, Corpus, open_corpus
+from agr.data.clips import Clip, Corpus
+from agr.data.corpus import open_corpus
+from agr.data.layouts.audiomnist import METADATA
+from agr.data.layouts.manifest import MANIFEST_COLUMNS
 from agr.errors import CorpusError
 from agr.labels import normalise_gender
 
@@ -297,7 +300,7 @@ def test_ready_images_without_a_speaker_column_are_refused(tmp_path: Path) -> No
 def test_a_manifest_with_names_that_need_quotes_comes_back_whole(tmp_path: Path) -> None:
     names = ['a "b", c.wav', "d\ne.wav", "\u65e5\u672c.wav"]
     with (tmp_path / "voices.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([corpus.MANIFEST_COLUMNS, *([name, "ann", "f"] for name in names)])
+        csv.writer(file).writerows([MANIFEST_COLUMNS, *([name, "ann", "f"] for name in names)])
     assert [clip.name for clip in opened(tmp_path / "voices.csv").clips] == names
 
 

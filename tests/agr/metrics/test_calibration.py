@@ -42,7 +42,7 @@ def answers(confidences: list[float], right: list[bool]) -> Labelled:
 
 @pytest.mark.parametrize("sureness", [0.2, 1.0, 4.0, 20.0])
 def test_it_takes_back_what_logits_were_multiplied_by(sureness: float) -> None:
-    assert calibration.temperature(*clips(4_000, sureness=sureness)) == pytest.approx(sureness, rel=0.1)
+    assert calibration.fit_temperature(*clips(4_000, sureness=sureness)) == pytest.approx(sureness, rel=0.1)
 
 
 @pytest.mark.parametrize(("women", "seed"), [(0.5, 0), (0.1, 1), (0.9, 2)])
@@ -57,34 +57,34 @@ def test_no_other_temperature_is_likelier(women: float, seed: int) -> None:
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits / each), targets, reduction="none")
         losses.append(float((loss.numpy() / n[:, 0]).sum()))
     best = tried[int(np.argmin(losses))]
-    assert calibration.temperature(logits, labels) == pytest.approx(best, rel=np.log(HIGHEST / LOWEST) / 1_999)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(best, rel=np.log(HIGHEST / LOWEST) / 1_999)
 
 
 def test_both_genders_count_the_same_however_many_clips_they_have() -> None:
     logits, labels = clips(400, sureness=3.0)
     many = np.concatenate([np.arange(400), *[np.flatnonzero(labels == 0)] * 9])
-    once = calibration.temperature(logits, labels)
-    assert calibration.temperature(logits[many], labels[many]) == pytest.approx(once, rel=0.05)
+    once = calibration.fit_temperature(logits, labels)
+    assert calibration.fit_temperature(logits[many], labels[many]) == pytest.approx(once, rel=0.05)
 
 
 def test_clips_without_a_mistake_ask_for_no_more_certainty_than_their_number_gives() -> None:
     logits, labels = np.array([[9.0, -9.0], [-9.0, 9.0]] * 10), np.array([0, 1] * 10)
-    found = calibration.temperature(logits, labels)
+    found = calibration.fit_temperature(logits, labels)
     assert probabilities(logits / found).max(axis=1) == pytest.approx(np.full(20, 11 / 12), abs=1e-4)
 
 
 @pytest.mark.parametrize(("logits", "expected"), [([[0.0, 0.0], [0.0, 0.0]], None), ([[1e4, 0], [1e4, 0]], HIGHEST)])
 def test_it_stays_within_its_range(logits: list[list[float]], expected: float | None) -> None:
-    found = calibration.temperature(np.array(logits), np.array([0, 1]))
+    found = calibration.fit_temperature(np.array(logits), np.array([0, 1]))
     assert LOWEST <= found <= HIGHEST
     assert expected is None or found == pytest.approx(expected, rel=1e-4)
 
 
 def test_it_repeats_to_the_bit_and_takes_float32() -> None:
     logits, labels = clips(100)
-    assert calibration.temperature(logits, labels) == calibration.temperature(logits.copy(), labels)
-    assert calibration.temperature(logits.astype(np.float32), labels) == pytest.approx(
-        calibration.temperature(logits, labels), rel=1e-4
+    assert calibration.fit_temperature(logits, labels) == calibration.fit_temperature(logits.copy(), labels)
+    assert calibration.fit_temperature(logits.astype(np.float32), labels) == pytest.approx(
+        calibration.fit_temperature(logits, labels), rel=1e-4
     )
 
 
@@ -104,13 +104,13 @@ def test_a_logit_of_any_size_has_a_finite_likelihood() -> None:
 
 def test_the_summary_says_what_the_temperature_did() -> None:
     logits, labels = clips(sureness=5.0)
-    found = calibration.fitted(logits, labels)
+    found = calibration.fit(logits, labels)
     assert list(found) == ["temperature", "bins", "ece_val_before", "nll_val_before", "ece_val_after", "nll_val_after"]
-    assert found["temperature"] == calibration.temperature(logits, labels)
+    assert found["temperature"] == calibration.fit_temperature(logits, labels)
     assert found["nll_val_after"] == calibration.balanced_nll(logits / found["temperature"], labels)
     assert found["nll_val_after"] < found["nll_val_before"]
     assert found["ece_val_after"] < found["ece_val_before"]
-    text = calibration.describe(found | calibration.measured(logits, labels, "test"))
+    text = calibration.summarize(found | calibration.metrics(logits, labels, "test"))
     assert f"Temperature {found['temperature']:.4f}, fitted on validation speakers" in text
     assert f"test {found['ece_val_before']:.4f}. Negative" in text
 
@@ -156,7 +156,7 @@ def test_every_step_of_the_curve_is_a_threshold() -> None:
     given = np.round(probabilities(logits), 2)  # many clips equally sure
     curve = calibration.coverage(given, labels)
     thresholds = np.unique(given.max(axis=1))[::-1]
-    expected = [calibration.answered(given, labels, threshold) for threshold in thresholds]
+    expected = [calibration.coverage_at(given, labels, threshold) for threshold in thresholds]
     assert len(thresholds) < 60
     assert np.stack([curve.share, curve.accuracy], axis=1) == pytest.approx(np.array(expected))
     assert curve.share[-1] == 1
