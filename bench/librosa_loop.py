@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.data.layouts.manifest import read_manifest
 from agr.recipes.mfcc import MFCC
 from agr.recipes.mfcc_reference import jpeg
 
