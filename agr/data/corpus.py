@@ -1,9 +1,9 @@
-"""Opens any SOURCE of voices that `prepare`, `evaluate` and the search accept, as one list of clips.
+"""Open any SOURCE of recordings that `prepare`, `evaluate` and the search accept.
 
     corpus = open_corpus("demo", Path("data"))
 
-SOURCE is `demo` (synthetic voices, made on the spot), `audiomnist` (fetched), a folder in one of LAYOUTS, or a CSV
-manifest with the columns path, speaker and gender.
+SOURCE is `demo` (synthetic voices), `audiomnist` (downloaded), a folder in one of LAYOUTS, or a CSV manifest with the
+columns path, speaker and gender.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agr.data.clips import Corpus, Layout
 from agr.data.layouts import audiomnist, manifest, study_images
 from agr.errors import CorpusError
 
-LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first to recognise it reads it
+LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first that recognises a folder reads it
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 
 
@@ -24,13 +24,12 @@ def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Co
     """List the clips of a SOURCE.
 
     Args:
-        source: `demo`, `audiomnist`, a folder or a CSV file.
-        workspace: where `demo` and `audiomnist` are kept; made or fetched there if need be.
-        allow_outside: whether a manifest may name files outside its own folder, by `..`, a full path or a link.
+        workspace: Folder of `demo` and `audiomnist`, which are made or downloaded on first use.
+        allow_outside: Whether a manifest may name files outside its folder, by `..`, a full path or a link.
 
     Raises:
-        CorpusError: if the source is none of these or does not hold together.
-        FetchError: if AudioMNIST cannot be fetched.
+        CorpusError: if the source is none of these or inconsistent.
+        FetchError: if AudioMNIST cannot be downloaded.
     """
     if source == "demo":
         return _demo(workspace / f"demo-voices-{__version__}")

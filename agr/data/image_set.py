@@ -1,6 +1,6 @@
-"""A prepared corpus in memory: all its images as bytes, and what is known of each.
+"""A prepared corpus in memory: all its images, labels and manifest rows.
 
-data = load(Path("data/demo-mfcc"))                # what `python -m agr.prepare` wrote
+data = load(Path("data/demo-mfcc"))                # written by `python -m agr.prepare`
 data.pixels[data.labels == 0]                     # the women's images
 """
 
@@ -65,7 +65,7 @@ def is_prepared(folder: Path) -> bool:
 
 
 def load(folder: Path) -> ImageSet:
-    """Map a prepared folder into memory. Raises: CorpusError if a part is missing or does not fit the others."""
+    """Map a prepared folder into memory. Raises: CorpusError if a file is missing, damaged or inconsistent."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
@@ -96,7 +96,7 @@ def assemble(
     synthetic: bool,
     evidence: NDArray[np.uint8] | None = None,
 ) -> ImageSet:
-    """An ImageSet of arrays and manifest rows, its digest computed."""
+    """An ImageSet from arrays and manifest rows, with its digest."""
     labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
     speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
     recordings = np.array([row["recording"] for row in rows])
@@ -106,7 +106,7 @@ def assemble(
 
 
 def description(data: ImageSet) -> str:
-    """What stands in the prepared folder's `prepared.json`."""
+    """The content of a prepared folder's `prepared.json`."""
     values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}
     return json.dumps(values | {"images": len(data)}, indent=1)
 

@@ -1,4 +1,4 @@
-"""Turn the clips of a corpus into images in a folder."""
+"""Turn the clips of a corpus into a folder of images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
-from agr.common.files import write_atomic
+from agr.common.files import content_digest, write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
 from agr.data import corpus, image_set
 from agr.data.clips import Clip, Corpus
-from agr.data.journal import JOURNAL, Outcome, stamp, still_valid
+from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
 from agr.recipes.base import Recipe
 
 SKIPPED, LOCK = "skipped.csv", ".lock"
-UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
+UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in a path component
 LONGEST_PART = 48  # characters; file systems allow 255 bytes
 FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one call of `prepare` did, in clips."""
+    """Numbers of clips: images made, images kept from before, clips skipped."""
 
     made: int
     kept: int
@@ -43,56 +43,52 @@ class Summary:
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes one image file; picklable, so that it can be sent to worker processes."""
+    """Makes one image file; picklable, for worker processes."""
 
     out: Path
     recipe: Recipe
     ready: bool
 
     def __call__(self, clip: Clip) -> tuple[Outcome, bytes]:
-        """Read the recording, write its image atomically; returns also what the image file holds.
-
-        A bad clip is an answer, not an exception.
-        """
-        made_of = stamp(clip.path)
+        """Write the image of a clip; returns also the bytes of what the file holds. A bad clip does not raise."""
+        before = stamp(clip.path)
         try:
             data = audio.read_bytes(clip.path)
-            file = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
+            file = self._checked(data, clip.path) if self.ready else self._encoded(data, clip.path)
         except AgrError as error:
-            return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
+            return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
-        recording = hashlib.sha256(data).hexdigest()[:32]
-        outcome = Outcome(clip.name, made_of, self.recipe.digest, image, recording)
+        outcome = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data))
         return outcome, self.recipe.decode(file).tobytes()
 
-    def _drawn(self, data: bytes, path: Path) -> bytes:
+    def _encoded(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
         return self.recipe.encode(y)
 
-    def _taken_in(self, data: bytes, path: Path) -> bytes:
+    def _checked(self, data: bytes, path: Path) -> bytes:
         self.recipe.decode(data, str(path))
         return data
 
 
 def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
-    """Bring `out` up to date with the corpus.
+    """Bring the folder `out` up to date with the corpus.
 
-    Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
+    Raises: CorpusError if no clip is usable, or if `out` holds files that `prepare` did not write.
     """
     _claim(source, out)
-    from filelock import FileLock  # workers need not load it
+    from filelock import FileLock  # worker processes do not need it
 
-    with FileLock(out / LOCK):  # of two searches that start at once, the second waits and finds all done
+    with FileLock(out / LOCK):  # of two searches that start at once, the second one waits
         return _prepare(source, out, wanted, workers)
 
 
 def _prepare(source: Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
-    outcomes = still_valid(source, out, wanted)
+    outcomes = valid_outcomes(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
-    pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
+    pixels: dict[str, bytes] = {}  # of new images, so that they are not read again
     if todo:
-        (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not a prepared one
+        (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
         for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
             outcomes[outcome.name] = outcome
             pixels[outcome.name] = data
@@ -104,7 +100,7 @@ def _prepare(source: Corpus, out: Path, wanted: Recipe, workers: int) -> Summary
 
 
 def _claim(source: Corpus, out: Path) -> None:
-    """Make the folder, unless files of someone else would be overwritten or cleared away there."""
+    """Make the folder, unless foreign files in it would be overwritten or removed."""
     ours = (out / JOURNAL).exists() or image_set.is_prepared(out)
     foreign = not ours and any((out / name).exists() for name in (image_set.MANIFEST, "images"))
     if foreign or out.resolve() == source.root.resolve():
@@ -113,7 +109,7 @@ def _claim(source: Corpus, out: Path) -> None:
 
 
 def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> Iterator[tuple[Outcome, bytes]]:
-    """The outcomes and pixels of clips, each in the journal before it is handed on."""
+    """Yield outcomes and pixels of clips, each after it is in the journal."""
     with (
         (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
         terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
@@ -126,7 +122,7 @@ def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> I
 
 
 def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> image_set.ImageSet:
-    """The images of any SOURCE, or of a prepared folder; prepared on first use and kept under `workspace`."""
+    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`."""
     if Path(source).is_dir() and image_set.is_prepared(Path(source)):
         return image_set.load(Path(source))
     found = corpus.open_corpus(source, workspace)
@@ -140,15 +136,9 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
 
 
 def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> Recipe:
-    """The recipe for a corpus.
+    """The recipe for a corpus: by default `voice`, or `mfcc48` for ready images; `reference` makes images by librosa.
 
-    Args:
-        source: The corpus.
-        name: A recipe's name; by default `voice`, or for ready images the one that the study made them with.
-        reference: Whether librosa makes the images.
-
-    Raises:
-        RecipeError: The recipe is unknown, did not make these ready images, or has no reference by librosa.
+    Raises: RecipeError if it is unknown, cannot have made these ready images, or has no librosa reference.
     """
     wanted = encode.by_name(name or ("mfcc48" if source.ready_images else encode.DEFAULT))
     if source.ready_images and wanted.keeps_features:
@@ -163,7 +153,7 @@ def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> 
 
 
 def _image_name(name: str, suffix: str) -> str:
-    """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
+    """The unique path of a clip's image, always inside the prepared folder."""
     parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
     path = "/".join(["images", *parts])
     if path != f"images/{name}":
@@ -174,7 +164,7 @@ def _image_name(name: str, suffix: str) -> str:
 def _finish(
     source: Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
 ) -> None:
-    """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
+    """Write skipped clips, pixels, manifest and, last, the description, unless all is up to date."""
     clips = sorted(source.clips, key=lambda clip: clip.name)
     failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
     skipped = [{"path": name, "reason": reason} for name, reason in failed if reason]
@@ -213,7 +203,7 @@ def _save(path: Path, values: NDArray[np.uint8]) -> None:
 
 
 def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
-    """Whether the folder already holds exactly this, undamaged."""
+    """Whether the folder holds exactly this, undamaged."""
     try:
         data = image_set.load(out)
     except AgrError:
@@ -232,7 +222,7 @@ def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold what is no text
+    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold bytes that are not text
 
 
 def _drop_others(out: Path, keep: set[str]) -> None:

@@ -97,7 +97,7 @@ def test_only_new_recordings_are_computed(recordings: list[Recording], tmp_path:
     assert vectors[:, 0].tolist() == [3_200, 3_200, 4_800, 6_400, 8_000, 9_600, 8_000]
 
 
-def test_another_version_or_rival_or_revision_measures_anew(
+def test_another_version_extractor_or_revision_is_computed_anew(
     recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = Counter()
@@ -140,7 +140,7 @@ def test_a_missing_library_is_one_line() -> None:
     assert missing_modules(extractor(Counter())) is None
 
 
-def test_every_rival_names_what_it_needs() -> None:
+def test_extractors_name_their_modules_and_can_be_pickled() -> None:
     assert missing_modules(EXTRACTORS["pyin"]) is None, "librosa is a requirement of AGR itself"
     assert list(EXTRACTORS) == ["praat", "pyin", "egemaps", "resemblyzer"]
     for name, one in EXTRACTORS.items():
@@ -170,7 +170,7 @@ def test_praat_finds_no_pitch_in_near_silence_and_in_noise(seconds: float) -> No
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Resemblyzer imports scipy by an old path
 @pytest.mark.parametrize(("name", "length"), [("praat", 1), ("egemaps", 88), ("resemblyzer", 256)])
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
-def test_installed_rivals_give_vectors_of_one_length(name: str, length: int, seconds: float) -> None:
+def test_vector_length_does_not_depend_on_duration(name: str, length: int, seconds: float) -> None:
     for module in EXTRACTORS[name].needs:
         pytest.importorskip(module)
     vector = EXTRACTORS[name].load()(cleaned(tone(120, seconds)))

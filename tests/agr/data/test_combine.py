@@ -115,11 +115,11 @@ def test_one_corpus_is_split_as_ever(seed: int) -> None:
         assert split(data, seed=seed).name == splits.make(data, seed=seed).name
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds"])
+@pytest.mark.parametrize("method", ["speakers", "folds"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_speaker_of_several_corpora_stands_on_two_sides(kind: str, seed: int) -> None:
+def test_no_speaker_of_several_corpora_stands_on_two_sides(method: str, seed: int) -> None:
     for data in (PEOPLE, MIXED):
-        found = split(data, kind, seed, *((4, 1) if kind == "folds" else ()))
+        found = split(data, method, seed, *((4, 1) if method == "folds" else ()))
         assert_apart(found, data)
         assert sum(len(getattr(found, side)) for side in SIDES) == len(data)
 

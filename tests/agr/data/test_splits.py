@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agr.data.image_set import ImageSet, assemble
-from agr.data.splits import KINDS, Indices, Split, audit, describe, inner, make
+from agr.data.splits import METHODS, Indices, Split, audit, describe, inner, make
 from agr.errors import SplitError
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
@@ -64,7 +64,7 @@ def by_hand(data: ImageSet, train: str, val: str, test: str, leaky: bool = False
 
 
 def sound_splits() -> Iterator[tuple[str, ImageSet, Split]]:
-    """Every kind that promises unseen speakers, with several seeds and all folds."""
+    """Every method that promises unseen speakers, with several seeds and all folds."""
     plain, studied = corpus(people(7, 5)), audiomnist()
     for seed in range(6):
         yield f"speakers seed {seed}", plain, make(plain, "speakers", seed)
@@ -91,9 +91,9 @@ def test_no_speaker_stands_on_two_sides(data: ImageSet, split: Split) -> None:
         assert len(side) == len(names) * (len(data) // len(set(data.speakers)))  # all clips of each speaker
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds"])
-def test_prepared_voices_split_into_strangers(images: ImageSet, kind: str) -> None:
-    split = make(images, kind, seed=1, folds=4, fold=2)
+@pytest.mark.parametrize("method", ["speakers", "folds"])
+def test_prepared_voices_split_into_strangers(images: ImageSet, method: str) -> None:
+    split = make(images, method, seed=1, folds=4, fold=2)
     assert describe(split, images) == {
         "train": {"clips": 40, "female": 2, "male": 2},
         "val": {"clips": 20, "female": 1, "male": 1},
@@ -137,23 +137,23 @@ def test_speakers_of_each_gender_are_split_60_20_20(
     }
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds", "random"])
-def test_split_is_the_seeds_and_nothing_elses(kind: str) -> None:
+@pytest.mark.parametrize("method", ["speakers", "folds", "random"])
+def test_split_is_the_seeds_and_nothing_elses(method: str) -> None:
     data = corpus(people(8, 8))
-    folds = {"folds": 4, "fold": 1} if kind == "folds" else {}
-    first = make(data, kind, 5, **folds)
+    folds = {"folds": 4, "fold": 1} if method == "folds" else {}
+    first = make(data, method, 5, **folds)
     np.random.default_rng().random(3)
-    again = make(data, kind, 5, **folds)
+    again = make(data, method, 5, **folds)
     assert all(np.array_equal(getattr(first, side), getattr(again, side)) for side in SIDE_NAMES)
     assert first.digest == again.digest
-    assert len({make(data, kind, seed, **folds).digest for seed in range(8)}) == 8
+    assert len({make(data, method, seed, **folds).digest for seed in range(8)}) == 8
 
 
-@pytest.mark.parametrize(("kind", "folds", "fold"), [("speakers", None, None), ("folds", 3, 2)])
-def test_order_of_the_clips_does_not_move_a_speaker(kind: str, folds: int | None, fold: int | None) -> None:
+@pytest.mark.parametrize(("method", "folds", "fold"), [("speakers", None, None), ("folds", 3, 2)])
+def test_order_of_the_clips_does_not_move_a_speaker(method: str, folds: int | None, fold: int | None) -> None:
     somebody = people(6, 7)
     one, other = corpus(somebody), corpus(somebody[::-1], clips=5)
-    splits = make(one, kind, 2, folds, fold), make(other, kind, 2, folds, fold)
+    splits = make(one, method, 2, folds, fold), make(other, method, 2, folds, fold)
     for side in SIDE_NAMES:
         assert voices(one, getattr(splits[0], side)) == voices(other, getattr(splits[1], side))
 
@@ -278,11 +278,11 @@ def test_audit_lets_a_leaky_split_go_without_test_clips_but_not_without_validati
 
 
 @pytest.mark.parametrize("fold", [None, -1, 4, 100])
-@pytest.mark.parametrize("kind", ["folds", "audiomnist-4fold"])
-def test_fold_out_of_range_is_refused(kind: str, fold: int | None) -> None:
+@pytest.mark.parametrize("method", ["folds", "audiomnist-4fold"])
+def test_fold_out_of_range_is_refused(method: str, fold: int | None) -> None:
     found = "--fold: not given" if fold is None else f"--fold {fold}"
     with pytest.raises(SplitError, match=f"{found}; expected 0 to 3" if fold is None else f"{found}: expected 0 to 3"):
-        make(audiomnist(), kind, folds=4, fold=fold)
+        make(audiomnist(), method, folds=4, fold=fold)
 
 
 @pytest.mark.parametrize("folds", [None, -3, 0, 2])
@@ -371,5 +371,5 @@ def test_inner_folds_of_a_leaky_split_are_refused() -> None:
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SplitError, match=f"--split clips: unknown; expected one of {', '.join(KINDS)}"):
+    with pytest.raises(SplitError, match=f"--split clips: unknown; expected one of {', '.join(METHODS)}"):
         make(corpus(people(3, 3)), "clips")
