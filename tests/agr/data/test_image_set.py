@@ -1,4 +1,4 @@
-"""Prepared folders in memory: what is loaded, what is refused, and what the digest stands for."""
+"""Prepared folders in memory: loading, refused folders, and the digest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(prepared_root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_lines_up_with_the_files(prepared_root: Path, images: ImageSet) -> None:
+def test_arrays_match_the_files(prepared_root: Path, images: ImageSet) -> None:
     assert images.pixels.shape == (80, 12, 98, 3)
     assert images.pixels.dtype == np.uint8
     assert images.labels.dtype == np.int64
@@ -43,7 +43,7 @@ def test_everything_lines_up_with_the_files(prepared_root: Path, images: ImageSe
     assert sorted(set(images.labels.tolist())) == [0, 1]
 
 
-def test_loading_twice_and_from_another_place_gives_the_same_digest(images: ImageSet, folder: Path) -> None:
+def test_digest_does_not_depend_on_the_folder(images: ImageSet, folder: Path) -> None:
     assert load(folder).digest == images.digest
     assert len(images.digest) == 16
     assert json.loads((folder / DESCRIPTION).read_text())["digest"] == images.digest
@@ -68,7 +68,7 @@ def digest(data: ImageSet, **changed: str) -> str:
     return assemble(data.name, data.pixels, rows, data.recipe, data.synthetic).digest
 
 
-def test_the_digest_is_of_content_not_of_names_or_memory(images: ImageSet) -> None:
+def test_digest_ignores_names_and_memory_layout(images: ImageSet) -> None:
     assert digest(images) == images.digest
     copy = np.asfortranarray(images.pixels)
     assert assemble("other name", copy, images.rows, images.recipe, False).digest == images.digest
@@ -76,12 +76,12 @@ def test_the_digest_is_of_content_not_of_names_or_memory(images: ImageSet) -> No
 
 
 @pytest.mark.parametrize("key", ["speaker", "gender", "recording", "corpus"])
-def test_the_digest_changes_with_what_a_model_learns_or_a_split_reads(images: ImageSet, key: str) -> None:
+def test_digest_depends_on_labels_speakers_and_recordings(images: ImageSet, key: str) -> None:
     other = {"male": "female", "female": "male"}.get(images.rows[0][key], "another")
     assert digest(images, **{key: other}) != images.digest
 
 
-def test_the_digest_changes_with_a_pixel_the_order_and_the_recipe(images: ImageSet) -> None:
+def test_digest_depends_on_pixels_order_and_recipe(images: ImageSet) -> None:
     pixels = images.pixels.copy()
     pixels[79, 11, 97, 2] ^= 1
     variants = [
@@ -92,7 +92,7 @@ def test_the_digest_changes_with_a_pixel_the_order_and_the_recipe(images: ImageS
     assert len({images.digest, *(variant.digest for variant in variants)}) == 4
 
 
-# --- folders that do not hold together
+# --- damaged folders
 
 
 def edit_manifest(change: Callable[[list[dict[str, str]]], object]) -> Callable[[Path], None]:
@@ -159,7 +159,7 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_a_folder_that_was_tampered_with_is_refused_in_one_line(folder: Path, case: str) -> None:
+def test_damaged_folder_is_refused_in_one_line(folder: Path, case: str) -> None:
     assert load(folder).labels[0] != load(folder).labels[-1]
     TAMPERED[case](folder)
     with pytest.raises(CorpusError) as caught:
