@@ -192,5 +192,7 @@ def write_images(out: Path, speakers: int = 8, clips: int = 4) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     np.save(out / image_set.PIXELS, pixels)
-    (out / image_set.CARD).write_text(image_set.card(image_set.assemble("made", pixels, rows, MFCC, synthetic=True)))
+    (out / image_set.DESCRIPTION).write_text(
+        image_set.description(image_set.assemble("made", pixels, rows, MFCC, synthetic=True))
+    )
     return out

@@ -101,7 +101,7 @@ def write_subset(folder: Path, data: ImageSet, keep: NDArray[np.int64], out: Pat
         writer.writerows(rows)
     np.save(out / image_set.PIXELS, data.pixels[keep])
     few = image_set.assemble(data.name, np.asarray(data.pixels[keep]), rows, data.recipe, data.synthetic)
-    (out / image_set.CARD).write_text(image_set.card(few), encoding="utf-8")
+    (out / image_set.DESCRIPTION).write_text(image_set.description(few), encoding="utf-8")
     return out
 
 

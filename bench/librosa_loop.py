@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.data import corpus
+from agr.data.layouts.manifest import read_manifest
 from agr.recipes.mfcc import MFCC
 from agr.recipes.mfcc_reference import jpeg
 
@@ -26,5 +26,5 @@ def librosa_loop(paths: Sequence[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    listed = corpus.read_manifest(Path(sys.argv[1]), allow_outside=True)
+    listed = read_manifest(Path(sys.argv[1]), allow_outside=True)
     librosa_loop([clip.path for clip in listed.clips], Path(sys.argv[2]))

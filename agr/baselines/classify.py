@@ -1,10 +1,9 @@
-"""Trains a classifier on the features of a public tool and scores it on the test side of splits.
+"""Train a classifier on the features of a public tool and score it on the test clips of each split.
 
-    result = compete(EXTRACTORS["praat"], features, voices, [split])
-    result.balanced_accuracy, result.together.balanced_accuracy_ci95
+    result = cross_validate(EXTRACTORS["praat"], features, recordings, [split])
+    result.balanced_accuracy, result.pooled.balanced_accuracy_ci95
 
-A median pitch is compared with a threshold, other features get
-logistic regression; both learn from training clips only.
+A median pitch gets a threshold, other features a logistic regression; both are trained on training clips only.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ Answers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Result:
-    """The scores of one tool: of each fold, and of the test clips of all folds together.
+    """The scores of one tool for each fold, and `pooled` over the test clips of all folds.
 
-    `unanswered` is the share of test clips without an answer, `hz` the threshold of each fold, if it has one.
+    `unanswered` is the share of test clips without an answer; `hz` has the pitch threshold of each fold, if any.
     """
 
-    rival: Extractor
+    extractor: Extractor
     folds: tuple[Scores, ...]
-    together: Scores
+    pooled: Scores
     unanswered: float
     hz: tuple[float, ...]
 
@@ -44,15 +43,10 @@ class Result:
         return float(np.mean([fold.balanced_accuracy for fold in self.folds]))
 
 
-def threshold(pitch: Vector, labels: NDArray[np.int64]) -> float:
-    """The pitch in Hz from which upwards a voice is best called a woman's, by balanced accuracy; the lowest of equals.
+def fit_threshold(pitch: Vector, labels: NDArray[np.int64]) -> float:
+    """The pitch threshold in Hz with the best balanced accuracy, women above; the lowest of equally good ones.
 
-    Args:
-        pitch: (n,) in Hz; NaN, where none was found, is wrong with any threshold.
-        labels: (n,).
-
-    Raises:
-        CorpusError: if all are NaN.
+    `pitch` is (n,) in Hz, NaN where none was found, which counts as wrong. Raises: CorpusError if all are NaN.
     """
     known = np.unique(pitch[np.isfinite(pitch)])  # ascending
     if not len(known):
@@ -66,66 +60,58 @@ def threshold(pitch: Vector, labels: NDArray[np.int64]) -> float:
 
 
 def by_threshold(pitch: Vector, hz: float) -> Answers:
-    """Classify pitches, (n,) in Hz: returns (n,) indices into CLASSES, women from `hz` upwards, NO_ANSWER for NaN."""
+    """Classify pitches, (n,) in Hz, as (n,) indices into CLASSES: women from `hz` upwards, NO_ANSWER for NaN."""
     return np.where(np.isfinite(pitch), np.where(pitch >= hz, 0, 1), NO_ANSWER)
 
 
 def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Answers:
     """Logistic regression on standardised features, with both genders weighted equally.
 
-    Args:
-        train: (n, d).
-        labels: (n,).
-        test: (m, d).
-
-    Returns:
-        (m,) indices into CLASSES, NO_ANSWER where a feature is NaN.
-
-    Raises:
-        CorpusError: if a gender has no training clip with features.
+    Trains on (n, d) features and (n,) labels; returns (m,) indices into CLASSES for (m, d) test features, NO_ANSWER
+    where a feature is NaN. Raises: CorpusError if a gender has no training clip with features.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    whole, heard = np.isfinite(train).all(axis=1), np.isfinite(test).all(axis=1)
-    if len(np.unique(labels[whole])) < len(CLASSES):
-        raise CorpusError(f"features of {whole.sum()} of {len(train)} training clips; expected some of both genders")
+    usable, answerable = np.isfinite(train).all(axis=1), np.isfinite(test).all(axis=1)
+    if len(np.unique(labels[usable])) < len(CLASSES):
+        raise CorpusError(f"features of {usable.sum()} of {len(train)} training clips; expected some of both genders")
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5_000))
-    model.fit(train[whole], labels[whole])
+    model.fit(train[usable], labels[usable])
     answers = np.full(len(test), NO_ANSWER, dtype=np.int64)
-    if heard.any():
-        answers[heard] = model.predict(test[heard])
+    if answerable.any():
+        answers[answerable] = model.predict(test[answerable])
     return answers
 
 
-def compete(rival: Extractor, features: Vector, voices: Labelled, sides: Sequence[Split]) -> Result:
+def cross_validate(extractor: Extractor, features: Vector, data: Labelled, splits: Sequence[Split]) -> Result:
     """Train on each split's training clips and score its test clips; `features` is (n, d)."""
-    rounds = [_answers(rival, features, voices.labels, split) for split in sides]
-    tested = np.concatenate([split.test for split in sides])
+    rounds = [_answers(extractor, features, data.labels, split) for split in splits]
+    tested = np.concatenate([split.test for split in splits])
     given = np.concatenate([answers for answers, _ in rounds])
     return Result(
-        rival,
-        tuple(_score(answers, voices, split.test) for (answers, _), split in zip(rounds, sides, strict=True)),
-        _score(given, voices, tested),
+        extractor,
+        tuple(_score(answers, data, split.test) for (answers, _), split in zip(rounds, splits, strict=True)),
+        _score(given, data, tested),
         float((given == NO_ANSWER).mean()),
         tuple(hz for _, hz in rounds if hz is not None),
     )
 
 
 def _answers(
-    rival: Extractor, features: Vector, labels: NDArray[np.int64], split: Split
+    extractor: Extractor, features: Vector, labels: NDArray[np.int64], split: Split
 ) -> tuple[Answers, float | None]:
-    """The answers to a split's test clips, and the threshold that gave them."""
-    if not rival.pitch:
+    """The answers for a split's test clips, and the pitch threshold, if any."""
+    if not extractor.pitch:
         return by_regression(features[split.train], labels[split.train], features[split.test]), None
     pitch = features[:, 0]
-    hz = threshold(pitch[split.train], labels[split.train]) if rival.hz is None else rival.hz
+    hz = fit_threshold(pitch[split.train], labels[split.train]) if extractor.hz is None else extractor.hz
     return by_threshold(pitch[split.test], hz), hz
 
 
-def _score(answers: Answers, voices: Labelled, rows: Indices) -> Scores:
-    """Scores in which NO_ANSWER counts as the wrong answer."""
-    labels = voices.labels[rows]
+def _score(answers: Answers, data: Labelled, rows: Indices) -> Scores:
+    """Scores with NO_ANSWER counted as wrong."""
+    labels = data.labels[rows]
     counted = np.where(answers == NO_ANSWER, 1 - labels, answers)
-    return score(labels, np.eye(len(CLASSES))[counted], voices.speakers[rows])
+    return score(labels, np.eye(len(CLASSES))[counted], data.speakers[rows])

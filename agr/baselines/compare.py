@@ -1,4 +1,4 @@
-"""Public tools on the same people as the model: read the recordings, measure them, score every fold."""
+"""Read the recordings of corpora, extract each tool's features and score it on every fold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +17,19 @@ from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
 from agr.data import corpus
+from agr.data.clips import Clip, Corpus
 from agr.data.splits import Split
 from agr.errors import AudioError, CorpusError, SplitError
 from agr.labels import CLASSES
 
-if TYPE_CHECKING:
-    pass
-
-WORKSPACE, CACHE = Path("data"), Path("data/rivals")
+WORKSPACE, CACHE = Path("data"), Path("data/baselines")
+FORMER_CACHE = Path("data/rivals")  # of earlier versions
 UNTRAINED_HZ = 155.0  # between the usual pitches of men and women
 
 
 @dataclass(frozen=True)
-class Voices:
-    """Labelled recordings that can be read; implements `splits.Labelled`."""
+class Recordings:
+    """Labelled, readable recordings; implements `splits.Labelled`."""
 
     name: str
     labels: NDArray[np.int64]
@@ -45,29 +43,29 @@ class Voices:
         return len(self.labels)
 
 
-def listen(sources: Sequence[str], workspace: Path) -> Voices:
-    """The readable recordings of one or more SOURCEs, each corpus in the order in which `prepare` puts its images.
+def read_recordings(sources: Sequence[str], workspace: Path) -> Recordings:
+    """The readable recordings of one or more SOURCEs, in the order of prepared images.
 
-    Raises: CorpusError for study images, for two corpora with one name, or if no clip of a corpus can be read.
+    Raises: CorpusError for study images, for two corpora with one name, or if no clip of a corpus is readable.
     """
     found = [corpus.open_corpus(source, workspace) for source in sources]
     for one, count in Counter(one.name for one in found).items():
         if count > 1:
             raise CorpusError(f"{one}: {count} corpora have this name; expected different ones")
-    heard = [(one.name, clip, digest) for one in found for clip, digest in _readable(one)]
-    return Voices(
+    clips = [(one.name, clip, digest) for one in found for clip, digest in _readable(one)]
+    return Recordings(
         name="+".join(one.name for one in found),
-        labels=np.array([CLASSES.index(clip.gender) for _, clip, _ in heard], dtype=np.int64),
-        speakers=np.array([f"{name}/{clip.speaker}" for name, clip, _ in heard]),
-        recordings=np.array([digest for _, _, digest in heard]),
-        rows=[dict(clip.extra) for _, clip, _ in heard],
-        paths=[clip.path for _, clip, _ in heard],
+        labels=np.array([CLASSES.index(clip.gender) for _, clip, _ in clips], dtype=np.int64),
+        speakers=np.array([f"{name}/{clip.speaker}" for name, clip, _ in clips]),
+        recordings=np.array([digest for _, _, digest in clips]),
+        rows=[dict(clip.extra) for _, clip, _ in clips],
+        paths=[clip.path for _, clip, _ in clips],
         synthetic=any(one.synthetic for one in found),
     )
 
 
-def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
-    """The clips that `prepare` would use, sorted by name, with their digests; the others get a line on stderr."""
+def _readable(found: Corpus) -> list[tuple[Clip, str]]:
+    """The clips that `prepare` would use, by name, with their digests; the number of the others goes to stderr."""
     if found.ready_images:
         raise CorpusError(f"{found.root}: holds images; expected recordings")
     good, bad = [], [reason for _, reason in found.skipped]
@@ -87,21 +85,18 @@ def _readable(found: corpus.Corpus) -> list[tuple[corpus.Clip, str]]:
     return good
 
 
-def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
-    """Join two corpora and split them so that the first trains and the second tests.
+def join_train_and_test(train: Recordings, test: Recordings) -> tuple[Recordings, Split]:
+    """Join two corpora, with a split that trains on the first and tests on the second.
 
-    Raises: SplitError if they share a speaker or a recording, or if `train` has clips of one gender only.
+    Raises: SplitError if they share a speaker or a recording, or if `train` has only one gender.
     """
-    for what, ours, theirs in (
-        ("speaker", train.speakers, test.speakers),
-        ("recording", train.recordings, test.recordings),
-    ):
-        shared = np.intersect1d(ours, theirs)
+    for what in ("speaker", "recording"):
+        shared = np.intersect1d(getattr(train, f"{what}s"), getattr(test, f"{what}s"))
         if len(shared):
             raise SplitError(f"{what} {shared[0]} is in both --data and --test; expected different ones")
     if len(set(train.labels.tolist())) < len(CLASSES):
         raise SplitError(f"{train.name}: clips of one gender only; expected both to train on")
-    both = Voices(
+    both = Recordings(
         f"{train.name} to {test.name}",
         np.concatenate([train.labels, test.labels]),
         np.concatenate([train.speakers, test.speakers]),
@@ -114,14 +109,18 @@ def across(train: Voices, test: Voices) -> tuple[Voices, Split]:
     return both, Split("across corpora", order[: len(train)], order[:0], order[len(train) :])
 
 
-def rows(chosen: Sequence[Extractor], voices: Voices, sides: Sequence[Split], workers: int) -> list[classify.Result]:
-    """A result for each tool; Praat has a second one, with a given threshold instead of a trained one."""
-    clips = [extractors.Recording(*clip) for clip in zip(voices.paths, voices.recordings.tolist(), strict=True)]
+def compare(
+    chosen: Sequence[Extractor], recordings: Recordings, folds: Sequence[Split], workers: int
+) -> list[classify.Result]:
+    """A result for each tool; Praat has a second one, with a fixed instead of a trained threshold."""
+    if FORMER_CACHE.is_dir() and not CACHE.exists():
+        FORMER_CACHE.rename(CACHE)
+    clips = [extractors.Recording(*clip) for clip in zip(recordings.paths, recordings.recordings.tolist(), strict=True)]
     results = []
-    for rival in chosen:
-        features = extractors.measure(rival, clips, CACHE, workers, terminal_progress)
-        results.append(classify.compete(rival, features, voices, sides))
-        if rival.name == "praat":
-            untrained = replace(rival, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
-            results.append(classify.compete(untrained, features, voices, sides))
+    for extractor in chosen:
+        features = extractors.extract_features(extractor, clips, CACHE, workers, terminal_progress)
+        results.append(classify.cross_validate(extractor, features, recordings, folds))
+        if extractor.name == "praat":
+            untrained = replace(extractor, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
+            results.append(classify.cross_validate(untrained, features, recordings, folds))
     return results

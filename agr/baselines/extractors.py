@@ -1,9 +1,9 @@
-"""Public tools that AGR is compared with: each turns a recording into a vector of features.
+"""Public tools that AGR is compared with: each turns a recording into a feature vector.
 
-    vectors = measure(EXTRACTORS["praat"], recordings, Path("data/rivals"), workers=4)
+    vectors = extract_features(EXTRACTORS["praat"], recordings, Path("data/baselines"), workers=4)
 
-All tools get the same samples: mono at 16 kHz, without their mean and what lies below 60 Hz, because a constant offset
-drives pitch trackers to their upper limit. Features are kept, one file for each recording.
+All tools get mono samples at 16 kHz, high-passed at 60 Hz, because a constant offset drives pitch trackers to their
+upper limit. Features are cached, one file for each recording.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from agr.common.progress import Progress, silent_progress
 SAMPLE_RATE = 16_000  # Hz
 HIGH_PASS = 60.0  # Hz
 PITCH_RANGE = (65.0, 500.0)  # Hz
-PYIN_FRAME = 1_024  # samples; holds four periods of the lowest pitch
-REVISION = 1  # of this file's settings; with another number all features are computed again
+PYIN_FRAME = 1_024  # samples: four periods of the lowest pitch
+REVISION = 1  # raise it when the settings change: all features are then computed again
 INSTALL = "pip install 'agr[baselines]'"
 Vector = NDArray[np.float64]
 Extract = Callable[[NDArray[np.float32]], Vector]
@@ -39,15 +39,13 @@ class Extractor:
     """One tool.
 
     Attributes:
-        name: for flags and folders.
-        title: for tables.
-        library: the package whose version is part of the folder that keeps the features.
-        needs: modules that must be installed.
-        load: imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,)
-            float64, NaN where it has no answer.
-        pitch: whether its only feature is a pitch in Hz, compared with a threshold; others get logistic regression.
-        hz: a given threshold; None trains one.
-        install: the command that installs the library.
+        library: The package whose version names the cache folder.
+        needs: Optional modules that must be installed.
+        load: Imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,)
+            float64, NaN without an answer.
+        pitch: Whether the only feature is a pitch in Hz.
+        hz: A fixed pitch threshold; None trains one.
+        install: How to install the tool.
     """
 
     name: str
@@ -69,64 +67,61 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """Computes the features of one recording and keeps them; picklable, for worker processes."""
+class _FeatureJob:
+    """Extracts and caches the features of one recording; picklable, for worker processes."""
 
-    rival: Extractor
-    kept: Path
+    extractor: Extractor
+    folder: Path
 
     def __call__(self, recording: Recording) -> tuple[str, Vector]:
         y = cleaned(audio.load(recording.path, SAMPLE_RATE))
-        vector = np.asarray(_extractor(self.rival)(y), dtype=np.float64)
+        vector = np.asarray(_loaded(self.extractor)(y), dtype=np.float64)
         buffer = io.BytesIO()
         np.save(buffer, vector, allow_pickle=False)
-        write_atomic(_place(self.kept, recording.digest), buffer.getvalue())
+        write_atomic(_place(self.folder, recording.digest), buffer.getvalue())
         return recording.digest, vector
 
 
-def measure(
-    rival: Extractor,
+def extract_features(
+    extractor: Extractor,
     recordings: Sequence[Recording],
     cache: Path,
     workers: int = 1,
     progress: Progress = silent_progress,
 ) -> Vector:
-    """A tool's features of n recordings, (n, d) float64; those in `cache` are read, the others computed and kept.
+    """The features of n recordings, (n, d) float64, from `cache` where it has them.
 
     Raises: AudioError if a recording cannot be decoded.
     """
-    kept = cache / f"{rival.name}-{metadata.version(rival.library)}-r{REVISION}"
+    folder = cache / f"{extractor.name}-{metadata.version(extractor.library)}-r{REVISION}"
     by_digest = {recording.digest: recording for recording in recordings}
-    found = {digest: _read(_place(kept, digest)) for digest in by_digest}
+    found = {digest: _read(_place(folder, digest)) for digest in by_digest}
     known = {digest: vector for digest, vector in found.items() if vector is not None}
     todo = [recording for digest, recording in by_digest.items() if digest not in known]
     if todo:
-        with progress(f"{rival.name} listens", len(todo), unit="clips") as advance:
-            for digest, vector in map_unordered(_Measure(rival, kept), todo, workers):
+        with progress(f"extracting {extractor.name} features", len(todo), unit="clips") as advance:
+            for digest, vector in map_unordered(_FeatureJob(extractor, folder), todo, workers):
                 known[digest] = vector
                 advance(1)
     return np.stack([known[recording.digest] for recording in recordings])
 
 
-def missing(rival: Extractor) -> str | None:
-    """A line that names the missing modules of a tool, None if it can run."""
-    lacking = [name for name in rival.needs if importlib.util.find_spec(name) is None]
-    return f"{', '.join(lacking)}: not installed; {rival.install}" if lacking else None
+def missing_modules(extractor: Extractor) -> str | None:
+    """A one-line message that names the missing modules of a tool; None if it can run."""
+    lacking = [name for name in extractor.needs if importlib.util.find_spec(name) is None]
+    return f"{', '.join(lacking)}: not installed; {extractor.install}" if lacking else None
 
 
 def cleaned(y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Remove the mean of samples, (n,) at SAMPLE_RATE, and what lies below HIGH_PASS.
-
-    A Butterworth filter of second order, run forwards and backwards: no delay, 24 dB an octave.
-    """
+    """Samples, (n,) at SAMPLE_RATE, without their mean and below HIGH_PASS: second-order Butterworth, zero phase."""
     from scipy.signal import butter, sosfiltfilt
 
     sections = butter(2, HIGH_PASS, "highpass", fs=SAMPLE_RATE, output="sos")
     return np.asarray(sosfiltfilt(sections, y - y.mean(dtype=np.float64)), dtype=np.float32)
 
 
-def _place(kept: Path, digest: str) -> Path:
-    return kept / digest[:2] / f"{digest}.npy"
+def _place(folder: Path, digest: str) -> Path:
+    return folder / digest[:2] / f"{digest}.npy"
 
 
 def _read(path: Path) -> Vector | None:
@@ -138,12 +133,12 @@ def _read(path: Path) -> Vector | None:
 
 
 @functools.cache
-def _extractor(rival: Extractor) -> Extract:
-    return rival.load()
+def _loaded(extractor: Extractor) -> Extract:
+    return extractor.load()
 
 
 def _median(pitch: NDArray[np.floating]) -> Vector:
-    """The median of voiced frames, (1,) in Hz; NaN if there are none."""
+    """The median of the pitch of voiced frames, (1,) in Hz; NaN without any."""
     return np.array([np.median(pitch) if len(pitch) else np.nan], dtype=np.float64)
 
 
@@ -181,10 +176,7 @@ def load_egemaps() -> Extract:
 
 
 def load_resemblyzer() -> Extract:
-    """Resemblyzer's ready speaker embedding, 256 numbers (Wan et al., ICASSP 2018); its own silence trimming first.
-
-    Where that leaves nothing of a clip there is no answer.
-    """
+    """Resemblyzer's speaker embedding, (256,) (Wan et al., ICASSP 2018); no answer if its trimming removes all."""
     import resemblyzer
     import torch
 
@@ -192,29 +184,26 @@ def load_resemblyzer() -> Extract:
     encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)
 
     def extract(y: NDArray[np.float32]) -> Vector:
-        voice = resemblyzer.preprocess_wav(np.clip(y, -1, 1))
-        if not len(voice):
+        trimmed = resemblyzer.preprocess_wav(np.clip(y, -1, 1))
+        if not len(trimmed):
             return np.full(resemblyzer.hparams.model_embedding_size, np.nan)
-        return np.asarray(encoder.embed_utterance(voice), dtype=np.float64)
+        return np.asarray(encoder.embed_utterance(trimmed), dtype=np.float64)
 
     return extract
 
 
-_RESEMBLYZER_NEEDS = ("resemblyzer", "webrtcvad", "librosa", "torch", "sklearn")
 _APART = "pip install --no-deps resemblyzer"  # its own requirements name a package that needs a C compiler
-EXTRACTORS = {
-    rival.name: rival
-    for rival in (
-        Extractor("praat", "Praat, threshold trained", "praat-parselmouth", ("parselmouth",), load_praat, pitch=True),
-        Extractor("pyin", "pYIN, threshold trained", "librosa", ("librosa",), load_pyin, pitch=True),
-        Extractor("egemaps", "openSMILE eGeMAPS", "opensmile", ("opensmile", "sklearn"), load_egemaps),
-        Extractor(
-            "resemblyzer",
-            "Resemblyzer",
-            "resemblyzer",
-            _RESEMBLYZER_NEEDS,
-            load_resemblyzer,
-            install=f"{INSTALL}, then {_APART}",
-        ),
-    )
-}
+_TOOLS = (
+    Extractor("praat", "Praat, threshold trained", "praat-parselmouth", ("parselmouth",), load_praat, pitch=True),
+    Extractor("pyin", "pYIN, threshold trained", "librosa", (), load_pyin, pitch=True),
+    Extractor("egemaps", "openSMILE eGeMAPS", "opensmile", ("opensmile", "sklearn"), load_egemaps),
+    Extractor(
+        name="resemblyzer",
+        title="Resemblyzer",
+        library="resemblyzer",
+        needs=("resemblyzer", "webrtcvad", "sklearn"),
+        load=load_resemblyzer,
+        install=f"{INSTALL}, then {_APART}",
+    ),
+)
+EXTRACTORS = {extractor.name: extractor for extractor in _TOOLS}

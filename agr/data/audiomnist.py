@@ -1,14 +1,11 @@
-"""Fetches AudioMNIST: 30,000 recordings of 60 speakers saying the digits 0 to 9, about 1 GB, MIT licence.
+"""Download AudioMNIST: 30,000 recordings of 60 speakers saying the digits 0 to 9, about 1 GB, MIT licence.
 
-Afterwards `root` holds what the archive holds below its top folder `AudioMNIST-master`:
-
-    root/data/audioMNIST_meta.txt     who the speakers are
+    root/data/audioMNIST_meta.txt     the speakers
     root/data/SS/D_SS_R.wav           speaker SS (01 to 60), digit D (0 to 9), repetition R (0 to 49)
 
-The archive is downloaded, unpacked beside its destination, checked, moved into place in one step and deleted:
-`root/data` is complete or absent. GitHub composes the archive anew for each request and promises no digest of it, so
-the check is the CRC-32 of every member and the number of each speaker's clips; a mirror of fixed bytes can be held to
-a `known_hash`. Only one fetch at a time may write to a root.
+`root/data` is complete or absent: the archive is unpacked beside it, checked and moved there in one step. GitHub
+promises no fixed digest of the archive, so the check is the CRC-32 of every member and the number of clips of each
+speaker; for a mirror pass its `known_hash`. Only one process at a time may write to a root.
 
 Source: S. Becker et al., "AudioMNIST: Exploring Explainable Artificial Intelligence for audio analysis on a
 simple benchmark", Journal of the Franklin Institute 361 (2024); https://github.com/soerenab/AudioMNIST.
@@ -35,7 +32,7 @@ ARCHIVE_NAME = "AudioMNIST-master.zip"
 META_NAME = "audioMNIST_meta.txt"
 MAX_UNPACKED_BYTES = 8 * 10**9
 MAX_MEMBERS = 200_000
-MAX_RATIO, RATIO_COUNTS_FROM = 50, 10**7  # unpacked to packed (recordings reach 2), and the bytes from which it counts
+MAX_RATIO, RATIO_COUNTS_FROM = 50, 10**7  # unpacked : packed (2 for recordings), from this size on
 TEMPORARY_PREFIX = ".unpacking-"
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError)
 Members = dict[PurePosixPath, zipfile.ZipInfo]
@@ -51,12 +48,11 @@ def fetch_audiomnist(
 ) -> Path:
     """Return `root` once `root/data` holds the whole corpus; without a request if it already does.
 
-    An archive that lies at `root/AudioMNIST-master.zip` is used instead of downloading one (but replaced if it has
-    not the known hash). A `root/data` that is incomplete is left for a person to look at.
+    An archive at `root/AudioMNIST-master.zip` is used instead of a download, unless it lacks the known hash.
 
     Raises:
-        FetchError: if the download fails; if the archive is damaged, unsafe, too large or short of clips (it is then
-            removed); if `root/data` lacks clips; or if the disk refuses.
+        FetchError: if the download fails; if the archive is damaged, unsafe, too large or incomplete (it is then
+            removed); if `root/data` is incomplete (it stays); or if a file cannot be written.
     """
     try:
         if _holds_anything(root / "data"):
@@ -98,10 +94,7 @@ def check(root: Path, speakers: int = 60, clips_per_speaker: int = 500) -> None:
 
 
 def shortfall(data: Path, speakers: int, clips_per_speaker: int) -> str | None:
-    """What the folder `data` lacks, as a message with what was found and expected; None if nothing.
-
-    Counts names of the form `D_SS_R.wav` without opening the clips; further speakers are ignored.
-    """
+    """A message about what the folder `data` lacks, None if nothing; counts files, further speakers are ignored."""
     if not (data / META_NAME).is_file():
         return f"{META_NAME} not found"
     names = [f"{number:02d}" for number in range(1, speakers + 1)]
@@ -122,20 +115,18 @@ def unpack(
 ) -> Path:
     """Unpack the folder `TOP/NAME` of a zip (any TOP, NAME from `out`) as `out`: all of it or nothing.
 
-    The files are written to a temporary folder beside `out`, which is renamed at the end; those that killed runs
-    left behind are removed first.
+    The files are written to a temporary folder, which is then renamed; those of killed runs are removed first.
 
     Args:
-        archive: the zip file.
-        out: absent, or an empty folder.
-        problem: looks at the temporary folder and returns why it is not to be used, or None.
-        progress: opened for the files to write.
-        limit_bytes: how large the files may be together.
+        archive: The zip file.
+        out: Absent, or an empty folder.
+        problem: Checks the temporary folder; returns a message if it is unusable.
+        progress: Counts files.
+        limit_bytes: The greatest total size of the files.
 
     Raises:
-        FetchError: if the archive is damaged or lacks the folder; if a member is a link, appears twice, has another
-            size than declared or a path that leads outside; if the files are too many, larger than `limit_bytes` or
-            than such an archive can hold; or if `problem` returns one.
+        FetchError: if the archive is damaged, lacks the folder or is too large; if a member is a link, appears twice,
+            is larger than declared or leads outside; or if `problem` returns a message.
     """
     for stale in out.parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(stale)

@@ -1,4 +1,4 @@
-"""Clips, a corpus of them, and what a reader of a corpus layout has to offer."""
+"""Clips, corpora, and the interface of the modules that read corpus layouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agr.errors import CorpusError
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording (or study image): its file, a name unique in the corpus, its speaker and gender, and the rest."""
+    """A labelled recording or published image; `name` is unique in the corpus, `extra` holds further columns."""
 
     path: Path
     name: str
@@ -24,9 +24,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips of one source; `skipped` lists (name, reason) of those without a speaker or gender.
+    """The clips of one source.
 
-    `ready_images` tells images that the study published from recordings, `synthetic` that the voices are.
+    `skipped` lists (name, reason) for clips without a speaker or gender. `ready_images`: the clips are images that the
+    paper published, not recordings. `synthetic`: the voices are.
     """
 
     name: str
@@ -38,27 +39,27 @@ class Corpus:
 
 
 class Layout(Protocol):
-    """A module that reads corpora laid out on disk in one way; `agr.data.corpus.LAYOUTS` lists them all.
+    """A module that reads one corpus layout; `agr.data.corpus.LAYOUTS` lists them.
 
-    EXPECTED names what such a folder holds, for the message about a folder that no layout recognises.
+    EXPECTED describes such a folder, for the message about a folder that no layout recognises.
     """
 
     EXPECTED: str
 
     def recognises(self, folder: Path) -> bool:
-        """Whether a folder is laid out so, judged by names and at most the first line of a file."""
+        """Whether a folder has this layout, judged by file names and at most the first line of a file."""
 
     def read(self, folder: Path, name: str, allow_outside: bool = False) -> Corpus:
-        """The corpus in a folder that `recognises` accepts, its clips listed without opening them.
+        """List the clips of a folder that `recognises` accepts, without opening them.
 
-        `allow_outside` lets a list of clips name files outside the folder. Raises: CorpusError, as `verified` does too.
+        `allow_outside` lets a manifest name files outside the folder. Raises: CorpusError.
         """
 
 
 def verified(corpus: Corpus, source: Path) -> Corpus:
-    """The corpus itself; `source` is the file or folder to name in messages.
+    """Return the corpus if it is consistent.
 
-    Raises: CorpusError if it has no clips, a clip twice, or a speaker of two genders.
+    Raises: CorpusError that names `source` if it has no clips, a clip twice, or a speaker of two genders.
     """
     if not corpus.clips:
         reason = f", the first of {len(corpus.skipped)} skipped: {corpus.skipped[0][1]}" if corpus.skipped else ""

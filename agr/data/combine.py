@@ -1,9 +1,9 @@
-"""Combines several corpora into one set of images and splits its speakers; one corpus may be left out to test on.
+"""Combine several corpora into one image set and split its speakers; one corpus may be left out for testing.
 
     data = join([load(Path("data/az")), load(Path("data/demo"))])
     part = split(data, "speakers", seed=0, leave_out="fsdd")
 
-Beside people, synthetic voices are on the training side only. Without people they are on all three sides.
+If there are recordings of people, synthetic voices are used for training only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from agr.errors import CorpusError, SplitError
 
 
 def join(sets: Sequence[ImageSet]) -> ImageSet:
-    """Combine sets into one, in the order of their names; a single set is returned as it is.
-
-    Raises: CorpusError if two have the same name or different recipes.
-    """
+    """Concatenate sets in the order of their names. Raises: CorpusError for equal names or different recipes."""
     if len(sets) == 1:
         return sets[0]
     ordered = sorted(sets, key=lambda data: data.name)
@@ -62,26 +59,22 @@ def corpora(data: ImageSet) -> NDArray[np.str_]:
 
 def split(
     data: ImageSet,
-    kind: str = "speakers",
+    method: str = "speakers",
     seed: int = 0,
     folds: int | None = None,
     fold: int | None = None,
     leave_out: str | None = None,
 ) -> Split:
-    """Split one corpus or several as `splits.make` does; arguments not listed here are passed on to it.
+    """Split one corpus or several with `splits.make`.
 
-    Args:
-        data: the clips.
-        leave_out: the corpus whose clips all test; a fifth of the other corpora's speakers validates.
-
-    Raises:
-        SplitError: as `splits.make` does, and if the corpus to leave out is absent or synthetic.
+    All clips of the corpus `leave_out` are for testing, a fifth of the other speakers for validation.
+    Raises: SplitError as `splits.make` does, and if the corpus to leave out is absent or synthetic.
     """
     owner = corpora(data)
     made_up = np.isin(owner, sorted(data.made_up)) & (not data.synthetic)
     if leave_out is None:
         people = np.flatnonzero(~made_up)
-        return _back(splits.make(_part(data, people), kind, seed, folds, fold), people, made_up, data)
+        return _back(splits.make(_part(data, people), method, seed, folds, fold), people, made_up, data)
     left = owner == leave_out
     if not left.any() or left.all():
         found = ", ".join(np.unique(owner).tolist())
@@ -90,7 +83,7 @@ def split(
     if leave_out in data.made_up and not data.synthetic:
         raise SplitError(f"--leave-out {leave_out}: synthetic voices; expected people to test on")
     people = np.flatnonzero(~left & ~made_up)
-    if not len(people):  # only synthetic voices are left: some of them have to validate
+    if not len(people):  # only synthetic voices are left: some of them are for validation
         people, made_up = np.flatnonzero(~left), np.zeros(len(data), dtype=np.bool_)
     inner = splits.make(_part(data, people), "speakers", seed)
     train = np.sort(np.concatenate([inner.train, inner.test]))
@@ -102,7 +95,7 @@ def split(
 
 
 def _part(data: ImageSet, rows: Indices) -> ImageSet:
-    """The clips `rows` without their pixels, which a split does not need; `data` itself if that is all of it."""
+    """The clips `rows`, without pixels, which a split does not read."""
     if len(rows) == len(data):
         return data
     named = [data.rows[row] for row in rows] if data.rows else ()
@@ -111,7 +104,7 @@ def _part(data: ImageSet, rows: Indices) -> ImageSet:
 
 
 def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:
-    """Turn a split of the clips `rows` into one of all clips, in which the `extra` ones train."""
+    """Turn a split of the clips `rows` into one of all clips, with the `extra` ones for training."""
     if len(rows) == len(data):
         return inner
     train = np.sort(np.concatenate([rows[inner.train], np.flatnonzero(extra)])).astype(np.int64)

@@ -1,9 +1,9 @@
-"""Opens any SOURCE of voices that `prepare`, `evaluate` and the search accept, as one list of clips.
+"""Open any SOURCE of recordings that `prepare`, `evaluate` and the search accept.
 
     corpus = open_corpus("demo", Path("data"))
 
-SOURCE is `demo` (synthetic voices, made on the spot), `audiomnist` (fetched), a folder in one of LAYOUTS, or a CSV
-manifest with the columns path, speaker and gender.
+SOURCE is `demo` (synthetic voices), `audiomnist` (downloaded), a folder in one of LAYOUTS, or a CSV manifest with the
+columns path, speaker and gender.
 """
 
 from __future__ import annotations
@@ -12,16 +12,11 @@ from pathlib import Path
 
 from agr import __version__
 from agr.audio import read as audio
-from agr.data.clips import Clip as Clip
-from agr.data.clips import Corpus as Corpus
-from agr.data.clips import Layout
+from agr.data.clips import Corpus, Layout
 from agr.data.layouts import audiomnist, manifest, study_images
-from agr.data.layouts.audiomnist import METADATA as METADATA
-from agr.data.layouts.manifest import MANIFEST_COLUMNS as MANIFEST_COLUMNS
-from agr.data.layouts.manifest import read_manifest as read_manifest
 from agr.errors import CorpusError
 
-LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first to recognise it reads it
+LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first that recognises a folder reads it
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 
 
@@ -29,13 +24,12 @@ def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Co
     """List the clips of a SOURCE.
 
     Args:
-        source: `demo`, `audiomnist`, a folder or a CSV file.
-        workspace: where `demo` and `audiomnist` are kept; made or fetched there if need be.
-        allow_outside: whether a manifest may name files outside its own folder, by `..`, a full path or a link.
+        workspace: Folder of `demo` and `audiomnist`, which are made or downloaded on first use.
+        allow_outside: Whether a manifest may name files outside its folder, by `..`, a full path or a link.
 
     Raises:
-        CorpusError: if the source is none of these or does not hold together.
-        FetchError: if AudioMNIST cannot be fetched.
+        CorpusError: if the source is none of these or inconsistent.
+        FetchError: if AudioMNIST cannot be downloaded.
     """
     if source == "demo":
         return _demo(workspace / f"demo-voices-{__version__}")
@@ -45,7 +39,7 @@ def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Co
     if path.is_dir():
         return _folder(path, allow_outside)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return read_manifest(path, allow_outside=allow_outside)
+        return manifest.read_manifest(path, allow_outside=allow_outside)
     found = "a file" if path.exists() else "no such file or folder"
     raise CorpusError(f"{source}: {found}; expected demo, audiomnist, a corpus folder or a CSV manifest")
 

@@ -1,11 +1,11 @@
-"""Downloads one large file over HTTPS with pooch, which checks its hash, and resumes a download that was cut.
+"""Download one large file over HTTPS with pooch, which checks its hash, and resume interrupted downloads.
 
     download(url, Path("data/corpus.zip"), known_hash="sha256:9f86d0...")
 
-Two files stand beside the target meanwhile: `target.part`, the bytes received so far, and `target.part.json`, the URL,
-the total size and the server's validator (its ETag or Last-Modified). The next request sends the validator as If-Range,
-so that a server whose file has changed sends the whole new one (RFC 9110, sections 13.1.5 and 14). Without a validator,
-or without Range support, a cut download starts over. Only one download at a time may write to one target.
+Until the end, `target.part` holds the bytes received and `target.part.json` the URL, the total size and the server's
+validator (ETag or Last-Modified). The validator is sent as If-Range, so that a server whose file has changed sends the
+whole new one (RFC 9110, sections 13.1.5 and 14). Without a validator or Range support, a download starts over. Only one
+download at a time may write to a target.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
+from agr.common.progress import Show
 from agr.errors import FetchError
 
 BLOCK_BYTES = 256 * 1024
@@ -30,12 +31,11 @@ STALL_SECONDS = 30.0
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 TEMPORARY_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
-Report = Callable[[int, int | None], None]
 log = logging.getLogger(__name__)
 
 
 class _Origin(NamedTuple):
-    """The file of which `target.part` is the beginning; `total` in bytes, None if the server did not say."""
+    """The remote file that `target.part` begins; `total` in bytes, None if unknown."""
 
     url: str
     validator: str | None
@@ -43,7 +43,7 @@ class _Origin(NamedTuple):
 
 
 class _Interrupted(Exception):
-    """This attempt failed, another one may succeed; `unreachable` if no connection was made."""
+    """A failed attempt that may be repeated; `unreachable` if no connection was made."""
 
     def __init__(self, reason: object, unreachable: bool = False) -> None:
         super().__init__(" ".join(str(reason).split()))
@@ -53,7 +53,7 @@ class _Interrupted(Exception):
 def download(
     url: str,
     target: Path,
-    progress: Report | None = None,
+    progress: Show | None = None,
     *,
     known_hash: str | None = None,
     advice: str = "",
@@ -64,21 +64,21 @@ def download(
     """Download `url` to `target`, which appears only when it is complete and its hash is right.
 
     Args:
-        url: as `require_https` allows it.
-        target: the file to write; one that is there and has the known hash is kept without a request.
-        progress: called with the bytes received so far and the total, None if the server does not say.
-        known_hash: hex digits, with pooch's prefix (`md5:`) if not SHA-256; None checks nothing.
-        advice: ends the message when the server does not give the file.
-        waits: seconds before each further attempt.
-        stall_seconds: how long a silent connection is waited for.
-        sleep: replaces `time.sleep` in tests.
+        url: An https URL, or http to this machine.
+        target: The file to write; an existing one with the known hash is kept without a request.
+        progress: Called with the bytes received so far and the total, None if unknown.
+        known_hash: Hex digits, with pooch's prefix (`md5:`) if not SHA-256; None checks nothing.
+        advice: Ends the message if the server is unreachable or refuses.
+        waits: Seconds before each further attempt.
+        stall_seconds: The timeout of a silent connection.
+        sleep: Replaces `time.sleep` in tests.
 
     Raises:
-        FetchError: for another kind of URL, a host that cannot be reached at the first attempt, a refusal, a wrong hash
-            (the file is removed), or when no attempt is left: `target.part` then stays, and the next call resumes.
-        OSError: if the disk does not take the bytes.
+        FetchError: for any other URL, an unreachable host, a refusal, a wrong hash (the file is removed), or after the
+            last attempt: `target.part` then stays, and the next call resumes.
+        OSError: if the file cannot be written.
     """
-    import pooch  # not at the top: only those who download wait for it
+    import pooch  # slow to import
 
     require_https(url)
     part = target.with_name(target.name + ".part")
@@ -122,7 +122,7 @@ def _failure(url: str, part: Path, error: _Interrupted, attempts: int, advice: s
     return f"{url}: {error}, given up after {attempts} tries{resume}"
 
 
-def _receive(url: str, part: Path, report: Report, stall_seconds: float, advice: str) -> None:
+def _receive(url: str, part: Path, progress: Show, stall_seconds: float, advice: str) -> None:
     """One attempt: request what is missing and append it to `part`."""
     origin = _read_origin(url, part)
     done = part.stat().st_size if origin.validator else 0
@@ -138,11 +138,11 @@ def _receive(url: str, part: Path, report: Report, stall_seconds: float, advice:
         else:
             _discard(part)
             _note(part).write_text(json.dumps(found), encoding="utf-8")
-        _append(response, part, found.total, report)
+        _append(response, part, found.total, progress)
 
 
 class _OnlyHttps(urllib.request.BaseHandler):
-    """Looks at every request, those that follow a redirect too."""
+    """Checks the URL of every request, redirects included."""
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         """Raise FetchError unless `require_https` allows it."""
@@ -162,7 +162,7 @@ def _open(request: urllib.request.Request, part: Path, timeout: float, advice: s
         answer = f"the server answered {error.code} {error.reason}"
         if error.code not in TEMPORARY_STATUS:
             raise FetchError(f"{request.full_url}: {answer}" + (f"; {advice}" if advice else "")) from None
-        if error.code == 416:  # nothing follows the part: it is not the beginning of the server's file
+        if error.code == 416:  # the part is longer than the server's file
             _discard(part)
         raise _Interrupted(answer) from None
     except URLError as error:
@@ -184,12 +184,12 @@ def _resumed(response: http.client.HTTPResponse, origin: _Origin, part: Path, do
     return origin._replace(total=total)
 
 
-def _append(response: http.client.HTTPResponse, part: Path, total: int | None, report: Report) -> None:
+def _append(response: http.client.HTTPResponse, part: Path, total: int | None, progress: Show) -> None:
     with part.open("ab") as out:
-        report(out.tell(), total)
+        progress(out.tell(), total)
         while block := _read(response):
             out.write(block)
-            report(out.tell(), total)
+            progress(out.tell(), total)
         done = out.tell()
     if total is not None and done != total:
         raise _Interrupted(f"the connection was cut at {done} of {total} bytes")
@@ -214,7 +214,7 @@ def _note(part: Path) -> Path:
 
 
 def _read_origin(url: str, part: Path) -> _Origin:
-    """The origin that an earlier attempt noted; one without a validator if there is no part of this URL."""
+    """The origin noted by an earlier attempt, or one without a validator."""
     try:
         origin = _Origin(*json.loads(_note(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,6 +1,6 @@
-"""A prepared corpus in memory: all its images as bytes, and what is known of each.
+"""A prepared corpus in memory: all its images, labels and manifest rows.
 
-data = load(Path("data/demo-mfcc"))                # what `python -m agr.prepare` wrote
+data = load(Path("data/demo-mfcc"))                # written by `python -m agr.prepare`
 data.pixels[data.labels == 0]                     # the women's images
 """
 
@@ -21,8 +21,7 @@ from agr.labels import CLASSES
 from agr.recipes.base import IMAGE_SHAPE, Recipe
 from agr.recipes.encode import from_dict
 
-MANIFEST, PIXELS, FEATURES, CARD = "manifest.csv", "pixels.npy", "features.npy", "prepared.json"
-FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
+MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ImageSet:
         recipe: What made the images.
         digest: Names pixels (or features), labels and speakers together.
         synthetic: Whether these voices are synthetic.
-        features: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
+        evidence: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
             with a recipe that keeps none.
         made_up: The corpora in it whose voices are synthetic.
     """
@@ -53,7 +52,7 @@ class ImageSet:
     recipe: Recipe
     digest: str
     synthetic: bool
-    features: NDArray[np.uint8] | None = None
+    evidence: NDArray[np.uint8] | None = None
     made_up: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -62,29 +61,24 @@ class ImageSet:
 
 def is_prepared(folder: Path) -> bool:
     """Whether `prepare` finished in this folder."""
-    return (folder / CARD).is_file()
+    return (folder / DESCRIPTION).is_file()
 
 
 def load(folder: Path) -> ImageSet:
-    """Map a prepared folder into memory. Raises: CorpusError if a part is missing or does not fit the others."""
+    """Map a prepared folder into memory. Raises: CorpusError if a file is missing, damaged or inconsistent."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        recipe = from_dict(card["recipe"])
+        recipe = from_dict(description["recipe"])
         pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
-        found = _mapped(_features(folder), (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
-        data = assemble(str(card["name"]), pixels, rows, recipe, bool(card["synthetic"]), found)
-        if data.digest != card["digest"]:
-            raise CorpusError(f"{folder}: digest {data.digest}; expected {card['digest']}; prepare it again")
+        found = _mapped(folder / FEATURES, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
+        data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
+        if data.digest != description["digest"]:
+            raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
     return data
-
-
-def _features(folder: Path) -> Path:
-    former = folder / FORMER_FEATURES
-    return former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -100,19 +94,19 @@ def assemble(
     rows: Sequence[dict[str, str]],
     recipe: Recipe,
     synthetic: bool,
-    features: NDArray[np.uint8] | None = None,
+    evidence: NDArray[np.uint8] | None = None,
 ) -> ImageSet:
-    """An ImageSet of arrays and manifest rows, its digest computed."""
+    """An ImageSet from arrays and manifest rows, with its digest."""
     labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
     speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
     recordings = np.array([row["recording"] for row in rows])
     made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
-    digest = _digest(pixels if features is None else features, rows, recipe)
-    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, features, made_up)
+    digest = _digest(pixels if evidence is None else evidence, rows, recipe)
+    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, evidence, made_up)
 
 
-def card(data: ImageSet) -> str:
-    """What stands in the prepared folder's `prepared.json`."""
+def description(data: ImageSet) -> str:
+    """The content of a prepared folder's `prepared.json`."""
     values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}
     return json.dumps(values | {"images": len(data)}, indent=1)
 

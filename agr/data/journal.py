@@ -1,4 +1,4 @@
-"""The journal of a preparation: a line of JSON for each clip that is done, written as soon as its image is."""
+"""The journal of `prepare`: one JSON line for each finished clip, written right after its image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agr.data.corpus import Corpus
+from agr.data.clips import Corpus
 from agr.recipes.base import Recipe
 
 JOURNAL = "journal.jsonl"
@@ -15,9 +15,9 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one clip: its image and its recording's digest, or the `reason` why there is none.
+    """What became of one clip: its image and its recording's digest, or the `reason` why it was skipped.
 
-    `stamp` is the recording's `stat` and `recipe` the recipe's digest; while both stay the same, so does the outcome.
+    Valid while `stamp`, from the file's `stat`, and `recipe`, the recipe's digest, are unchanged.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Outcome:
 
 
 def stamp(path: Path) -> str:
-    """Size and times of a file, which `make` and git also compare to find changes; empty if there is no file."""
+    """Size and times of a file, by which changes are detected; empty if there is no file."""
     try:
         stat = path.stat()
     except OSError:
@@ -37,21 +37,21 @@ def stamp(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def still_valid(source: Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]:
-    """Journal entries whose recipe and recording are unchanged and whose image is there, by clip name."""
-    entries = {entry.name: entry for entry in read(out / JOURNAL)}
+def valid_outcomes(source: Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]:
+    """The outcomes whose recipe and recording are unchanged and whose image exists, by clip name."""
+    found = {outcome.name: outcome for outcome in read(out / JOURNAL)}
     valid = {}
     for clip in source.clips:
-        entry = entries.get(clip.name)
-        if entry is None or (entry.recipe, entry.stamp) != (wanted.digest, stamp(clip.path)):
+        outcome = found.get(clip.name)
+        if outcome is None or (outcome.recipe, outcome.stamp) != (wanted.digest, stamp(clip.path)):
             continue
-        if entry.stamp and (entry.reason or (out / entry.image).is_file()):
-            valid[clip.name] = entry
+        if outcome.stamp and (outcome.reason or (out / outcome.image).is_file()):
+            valid[clip.name] = outcome
     return valid
 
 
 def read(path: Path) -> Iterator[Outcome]:
-    """The outcomes in a journal, oldest first; a line that a kill cut short is skipped."""
+    """The outcomes in a journal, oldest first, without lines that a kill cut short."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Turn the clips of a corpus into images in a folder."""
+"""Turn the clips of a corpus into a folder of images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
-from agr.common.files import write_atomic
+from agr.common.files import content_digest, write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
 from agr.data import corpus, image_set
-from agr.data.journal import JOURNAL, Outcome, stamp, still_valid
+from agr.data.clips import Clip, Corpus
+from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
 from agr.recipes.base import Recipe
 
 SKIPPED, LOCK = "skipped.csv", ".lock"
-UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in one part of a path
+UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in a path component
 LONGEST_PART = 48  # characters; file systems allow 255 bytes
 FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one call of `prepare` did, in clips."""
+    """Numbers of clips: images made, images kept from before, clips skipped."""
 
     made: int
     kept: int
@@ -42,56 +43,52 @@ class Summary:
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes one image file; picklable, so that it can be sent to worker processes."""
+    """Makes one image file; picklable, for worker processes."""
 
     out: Path
     recipe: Recipe
     ready: bool
 
-    def __call__(self, clip: corpus.Clip) -> tuple[Outcome, bytes]:
-        """Read the recording, write its image atomically; returns also what the image file holds.
-
-        A bad clip is an answer, not an exception.
-        """
-        made_of = stamp(clip.path)
+    def __call__(self, clip: Clip) -> tuple[Outcome, bytes]:
+        """Write the image of a clip; returns also the bytes of what the file holds. A bad clip does not raise."""
+        before = stamp(clip.path)
         try:
             data = audio.read_bytes(clip.path)
-            file = self._taken_in(data, clip.path) if self.ready else self._drawn(data, clip.path)
+            file = self._checked(data, clip.path) if self.ready else self._encoded(data, clip.path)
         except AgrError as error:
-            return Outcome(clip.name, made_of, self.recipe.digest, reason=str(error)), b""
+            return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
-        recording = hashlib.sha256(data).hexdigest()[:32]
-        outcome = Outcome(clip.name, made_of, self.recipe.digest, image, recording)
+        outcome = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data))
         return outcome, self.recipe.decode(file).tobytes()
 
-    def _drawn(self, data: bytes, path: Path) -> bytes:
+    def _encoded(self, data: bytes, path: Path) -> bytes:
         y = audio.load(data, self.recipe.sample_rate, name=str(path))
         return self.recipe.encode(y)
 
-    def _taken_in(self, data: bytes, path: Path) -> bytes:
+    def _checked(self, data: bytes, path: Path) -> bytes:
         self.recipe.decode(data, str(path))
         return data
 
 
-def prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
-    """Bring `out` up to date with the corpus.
+def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
+    """Bring the folder `out` up to date with the corpus.
 
-    Raises: CorpusError when no clip at all can be used, or when `out` holds files that are not prepare's own.
+    Raises: CorpusError if no clip is usable, or if `out` holds files that `prepare` did not write.
     """
     _claim(source, out)
-    from filelock import FileLock  # workers need not load it
+    from filelock import FileLock  # worker processes do not need it
 
-    with FileLock(out / LOCK):  # of two searches that start at once, the second waits and finds all done
+    with FileLock(out / LOCK):  # of two searches that start at once, the second one waits
         return _prepare(source, out, wanted, workers)
 
 
-def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
-    outcomes = still_valid(source, out, wanted)
+def _prepare(source: Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
+    outcomes = valid_outcomes(source, out, wanted)
     todo = [clip for clip in source.clips if clip.name not in outcomes]
-    pixels: dict[str, bytes] = {}  # of the images made just now, so that they need not be read again
+    pixels: dict[str, bytes] = {}  # of new images, so that they are not read again
     if todo:
-        (out / image_set.CARD).unlink(missing_ok=True)  # until the end the folder is not a prepared one
+        (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
         for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
             outcomes[outcome.name] = outcome
             pixels[outcome.name] = data
@@ -102,8 +99,8 @@ def _prepare(source: corpus.Corpus, out: Path, wanted: Recipe, workers: int) -> 
     return Summary(made=made, kept=usable - made, skipped=total - usable)
 
 
-def _claim(source: corpus.Corpus, out: Path) -> None:
-    """Make the folder, unless files of someone else would be overwritten or cleared away there."""
+def _claim(source: Corpus, out: Path) -> None:
+    """Make the folder, unless foreign files in it would be overwritten or removed."""
     ours = (out / JOURNAL).exists() or image_set.is_prepared(out)
     foreign = not ours and any((out / name).exists() for name in (image_set.MANIFEST, "images"))
     if foreign or out.resolve() == source.root.resolve():
@@ -111,10 +108,8 @@ def _claim(source: corpus.Corpus, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _make(
-    source: corpus.Corpus, todo: Sequence[corpus.Clip], maker: Maker, workers: int
-) -> Iterator[tuple[Outcome, bytes]]:
-    """The outcomes and pixels of clips, each in the journal before it is handed on."""
+def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> Iterator[tuple[Outcome, bytes]]:
+    """Yield outcomes and pixels of clips, each after it is in the journal."""
     with (
         (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
         terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
@@ -127,7 +122,7 @@ def _make(
 
 
 def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> image_set.ImageSet:
-    """The images of any SOURCE, or of a prepared folder; prepared on first use and kept under `workspace`."""
+    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`."""
     if Path(source).is_dir() and image_set.is_prepared(Path(source)):
         return image_set.load(Path(source))
     found = corpus.open_corpus(source, workspace)
@@ -140,16 +135,10 @@ def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers
     return image_set.load(out)
 
 
-def choose_recipe(source: corpus.Corpus, name: str | None, reference: bool = False) -> Recipe:
-    """The recipe for a corpus.
+def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> Recipe:
+    """The recipe for a corpus: by default `voice`, or `mfcc48` for ready images; `reference` makes images by librosa.
 
-    Args:
-        source: The corpus.
-        name: A recipe's name; by default `voice`, or for ready images the one that the study made them with.
-        reference: Whether librosa makes the images.
-
-    Raises:
-        RecipeError: The recipe is unknown, did not make these ready images, or has no reference by librosa.
+    Raises: RecipeError if it is unknown, cannot have made these ready images, or has no librosa reference.
     """
     wanted = encode.by_name(name or ("mfcc48" if source.ready_images else encode.DEFAULT))
     if source.ready_images and wanted.keeps_features:
@@ -164,7 +153,7 @@ def choose_recipe(source: corpus.Corpus, name: str | None, reference: bool = Fal
 
 
 def _image_name(name: str, suffix: str) -> str:
-    """Where the image of clip `name` stands below the prepared folder: always inside it, no two in one place."""
+    """The unique path of a clip's image, always inside the prepared folder."""
     parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
     path = "/".join(["images", *parts])
     if path != f"images/{name}":
@@ -173,9 +162,9 @@ def _image_name(name: str, suffix: str) -> str:
 
 
 def _finish(
-    source: corpus.Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
+    source: Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
 ) -> None:
-    """Write skipped clips, manifest, decoded pixels and, last of all, the card; nothing if all is as it was."""
+    """Write skipped clips, pixels, manifest and, last, the description, unless all is up to date."""
     clips = sorted(source.clips, key=lambda clip: clip.name)
     failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
     skipped = [{"path": name, "reason": reason} for name, reason in failed if reason]
@@ -186,20 +175,19 @@ def _finish(
     manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
     if _up_to_date(source, out, wanted, manifest):
         return
-    (out / image_set.CARD).unlink(missing_ok=True)
+    (out / image_set.DESCRIPTION).unlink(missing_ok=True)
     stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
     pixels = wanted.images(stored)
-    features = stored if wanted.keeps_features else None
+    evidence = stored if wanted.keeps_features else None
     _save(out / image_set.PIXELS, pixels)
-    for name in (image_set.FEATURES, image_set.FORMER_FEATURES):  # of another recipe or version
-        (out / name).unlink(missing_ok=True)
-    if features is not None:
-        _save(out / image_set.FEATURES, features)
+    (out / image_set.FEATURES).unlink(missing_ok=True)  # of another recipe
+    if evidence is not None:
+        _save(out / image_set.FEATURES, evidence)
     write_atomic(out / image_set.MANIFEST, manifest)
     _drop_others(out, {row["image"] for row in rows})
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
-    data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, features)
-    write_atomic(out / image_set.CARD, image_set.card(data).encode())
+    data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, evidence)
+    write_atomic(out / image_set.DESCRIPTION, image_set.description(data).encode())
 
 
 def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
@@ -214,8 +202,8 @@ def _save(path: Path, values: NDArray[np.uint8]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
-    """Whether the folder already holds exactly this, undamaged."""
+def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
+    """Whether the folder holds exactly this, undamaged."""
     try:
         data = image_set.load(out)
     except AgrError:
@@ -224,7 +212,7 @@ def _up_to_date(source: corpus.Corpus, out: Path, wanted: Recipe, manifest: byte
     return found == (source.name, wanted.digest, source.synthetic, manifest)
 
 
-def _row(source: corpus.Corpus, clip: corpus.Clip, outcome: Outcome) -> dict[str, str]:
+def _row(source: Corpus, clip: Clip, outcome: Outcome) -> dict[str, str]:
     known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
     return dict(clip.extra) | known | {"recording": outcome.recording, "source": clip.name}
 
@@ -234,7 +222,7 @@ def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold what is no text
+    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold bytes that are not text
 
 
 def _drop_others(out: Path, keep: set[str]) -> None:

@@ -1,6 +1,6 @@
-"""Splits a corpus into training, validation and test clips, so that no speaker is on two sides.
+"""Split a corpus into training, validation and test clips without sharing speakers.
 
-split = make(data, kind="speakers", seed=0)
+split = make(data, "speakers", seed=0)
 audit(split, data)                                # raises SplitError if it leaks
 """
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from agr.errors import SplitError
 from agr.labels import CLASSES
 
-KINDS = ("speakers", "folds", "audiomnist-4fold", "random")
+METHODS = ("speakers", "folds", "audiomnist-4fold", "random")
 SIDES = ("train", "val", "test")
 SHARES = {"val": 0.2, "test": 0.2}
-# AudioMNIST's own folds for gender: three women, then three men a group (Becker et al., 2023).
+# AudioMNIST's folds for gender: three women, then three men in each group (Becker et al., 2024).
 AUDIOMNIST_GROUPS = (
     ((36, 47, 56), (2, 44, 50)),
     ((26, 12, 57), (25, 37, 45)),
@@ -31,7 +31,7 @@ Indices = NDArray[np.int64]
 
 
 class Labelled(Protocol):
-    """What a split needs to know of n clips, images or recordings; entry k of each attribute belongs to clip k."""
+    """What a split reads of n clips, images or recordings."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of clips, each (k,), int64, ascending; `leaky`: sides may share speakers."""
+    """Indices of clips, each (k,), int64, ascending; the sides of a `leaky` split may share speakers."""
 
     name: str
     train: Indices
@@ -68,7 +68,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """16 hex digits that identify the three sides."""
+        """16 hex digits of SHA-256 over the indices."""
         hasher = hashlib.sha256()
         for side in (self.train, self.val, self.test):
             hasher.update(side.astype("<i8").tobytes() + b"|")
@@ -76,40 +76,40 @@ class Split:
 
 
 def make(
-    data: Labelled, kind: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
+    data: Labelled, method: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
 ) -> Split:
     """Split a corpus and audit the result.
 
     Args:
-        data: the clips.
-        kind: `speakers` (60/20/20 of the speakers of each gender), `folds` (groups of speakers: group `fold` tests, the
-            next one validates, the others train), `audiomnist-4fold` (the groups published with AudioMNIST) or `random`
-            (the study's, leaky: clips at random, or the study images' own train and val folders).
-        seed: shuffles the speakers, or the clips of `random`.
-        folds: how many groups, 3 or more; for `folds` only.
-        fold: which group tests, from 0.
+        data: The clips.
+        method: `speakers` (60/20/20 % of the speakers of each gender), `folds` (groups of speakers: group `fold` is for
+            testing, the next one for validation, the others for training), `audiomnist-4fold` (AudioMNIST's published
+            groups) or `random` (the paper's, leaky: random clips, or the `train` and `val` folders of its images).
+        seed: Shuffles the speakers, or the clips of `random`.
+        folds: Number of groups, 3 or more; for `folds` only.
+        fold: The test group, from 0.
 
     Raises:
         SplitError: if there are too few speakers, `fold` is out of range, or the split leaks.
     """
-    if kind == "random":
+    if method == "random":
         split = _random(data, seed)
-    elif kind == "audiomnist-4fold":
+    elif method == "audiomnist-4fold":
         split = _audiomnist(data, _in_range(fold, 4))
-    elif kind == "folds":
+    elif method == "folds":
         if folds is None or folds < 3:
             raise SplitError(f"--folds {folds}: expected 3 or more (one tests, one validates, the rest train)")
         split = _folds(data, seed, folds, _in_range(fold, folds))
-    elif kind == "speakers":
+    elif method == "speakers":
         split = _by_speaker(data, seed)
     else:
-        raise SplitError(f"--split {kind}: unknown; expected one of {', '.join(KINDS)}")
+        raise SplitError(f"--split {method}: unknown; expected one of {', '.join(METHODS)}")
     audit(split, data)
     return split
 
 
 def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Split, ...]:
-    """Cross-validation among the speakers that do not test: each group validates once while the others train.
+    """Cross-validation splits of the training and validation speakers, by groups of speakers; the test side is empty.
 
     Raises: SplitError if there are fewer speakers of a gender than folds, or if the split leaks.
     """
@@ -135,15 +135,9 @@ def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Spli
 
 
 def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
-    """Check that a split does not leak: no speaker on two sides unless it is marked `leaky`, and never a recording.
+    """Check a split for leaks; the sides in `both` need clips of both genders.
 
-    Args:
-        split: what to check.
-        data: the clips it splits.
-        both: the sides that need clips of both genders.
-
-    Raises:
-        SplitError: naming the speaker or recording that two sides share, or the side that lacks a gender.
+    Raises: SplitError if two sides share a recording or (unless it is `leaky`) a speaker, or if a side lacks a gender.
     """
     for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
         if what == "speaker" and split.leaky:
@@ -160,7 +154,7 @@ def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
 
 
 def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
-    """How many clips and how many speakers of each gender are on each side."""
+    """Numbers of clips and of speakers of each gender, by side."""
     return {side: _count(data, getattr(split, side)) for side in SIDES}
 
 
@@ -171,7 +165,7 @@ def _count(data: Labelled, side: Indices) -> dict[str, int]:
 
 
 def _speakers(data: Labelled, label: int, seed: int) -> list[str]:
-    """The speakers of one gender, shuffled by the seed."""
+    """The speakers of one gender, shuffled."""
     names = np.unique(data.speakers[data.labels == label])
     return [str(name) for name in np.random.default_rng([seed, label]).permutation(names)]
 
@@ -220,7 +214,7 @@ def _audiomnist(data: Labelled, fold: int) -> Split:
 
 
 def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
-    """The split that puts all clips of a speaker on the side given for that speaker; other speakers are left out."""
+    """The split with all clips of a speaker on the given side; speakers without one are left out."""
     sides = np.array([side_of.get(str(speaker), "") for speaker in data.speakers])
     train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
     return Split(name, train, val, test)

@@ -1,10 +1,10 @@
 """Calibration: measure how reliable a model's probabilities are, and correct them by a temperature.
 
-    found = fitted(logits, labels)                    # of validation clips
+    found = fit(logits, labels)                       # of validation clips
     probabilities = softmax(logits / found["temperature"])
 
-Dividing all logits by one temperature changes how confident a model is, but not what it answers (Guo, Pleiss, Sun and
-Weinberger, On Calibration of Modern Neural Networks, ICML 2017). It is fitted on validation speakers alone.
+Dividing all logits by one temperature changes a model's confidence, not its answers (Guo et al., On Calibration of
+Modern Neural Networks, ICML 2017). It is fitted on validation speakers only.
 """
 
 from __future__ import annotations
@@ -17,34 +17,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-BINS = 15  # as in Guo et al., On Calibration of Modern Neural Networks, ICML 2017
+BINS = 15  # as in Guo et al.
 Floats = NDArray[np.floating[Any]]
 LOWEST, HIGHEST = 0.05, 50.0  # of the temperature
 TOLERANCE = 1e-6  # of its logarithm
 THRESHOLDS = (0.7, 0.8, 0.9)  # of confidence, at which coverage and accuracy are reported
 
 
-def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     """The temperature that minimises the negative log likelihood in which both genders count the same.
 
     The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
     Support Vector Machines, 1999). Otherwise a model without mistakes would get a temperature of 0.
 
-    Args:
-        logits: (n, 2), n > 0.
-        labels: (n,), int64.
-
-    Returns:
-        LOWEST to HIGHEST.
+    Logits are (n, 2), n > 0, labels (n,) int64; the temperature is LOWEST to HIGHEST.
     """
     counts = np.bincount(labels, minlength=2)[labels]  # (n,)
-    wanted = (counts + 1) / (counts + 2)  # the target probability of each label
+    targets = (counts + 1) / (counts + 2)  # the target probability of each label
     rows = np.arange(len(labels))
     margin = logits[rows, labels].astype(np.float64) - logits[rows, 1 - labels]
 
     def slope(log_temperature: float) -> float:
         """The derivative of the log likelihood by 1 / temperature, in which it is concave."""
-        return float(np.sum((wanted - expit(margin / np.exp(log_temperature))) * margin / counts))
+        return float(np.sum((targets - expit(margin / np.exp(log_temperature))) * margin / counts))
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
     while high - low > TOLERANCE:  # bisection, because importing scipy.optimize takes longer
@@ -53,22 +48,20 @@ def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def fitted(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
+def fit(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
     """Fit a temperature to the logits, (n, 2), and labels, (n,), of validation clips.
 
-    Returns:
-        `temperature`, `bins`, and `ece_*` and `nll_*` of `val_before` and `val_after` it.
+    Returns `temperature`, `bins`, and the `metrics` of `val_before` and `val_after` scaling.
     """
-    found = temperature(logits, labels)
-    before, after = measured(logits, labels, "val_before"), measured(logits / found, labels, "val_after")
+    found = fit_temperature(logits, labels)
+    before, after = metrics(logits, labels, "val_before"), metrics(logits / found, labels, "val_after")
     return {"temperature": found, "bins": BINS} | before | after
 
 
-def measured(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
-    """The expected calibration error and the negative log likelihood of logits, (n, 2), for labels, (n,).
+def metrics(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
+    """Calibration metrics of logits, (n, 2), for labels, (n,).
 
-    Returns:
-        `ece_SIDE`, 0..1, over BINS bins, and `nll_SIDE` in nats, in which both genders count the same.
+    Returns `ece_SIDE`, the expected calibration error over BINS bins, 0..1, and `nll_SIDE`, the `balanced_nll`.
     """
     return {f"ece_{side}": bins(softmax(logits, axis=1), labels).ece, f"nll_{side}": balanced_nll(logits, labels)}
 
@@ -82,28 +75,26 @@ def balanced_nll(logits: Floats, labels: NDArray[np.int64]) -> float:
 def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> Coverage:
     """The share of clips answered and their accuracy for every threshold of confidence.
 
-    Args:
-        probabilities: (n, 2), n > 0.
-        labels: (n,), int64.
+    Probabilities are (n, 2), n > 0, labels (n,) int64.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = np.cumsum((probabilities.argmax(axis=1) == labels)[order])
     clips = np.arange(1, len(labels) + 1)
     last = np.append(np.diff(confidence[order]) != 0, True)  # clips of equal confidence are answered together
-    marks = tuple((threshold, *answered(probabilities, labels, threshold)) for threshold in THRESHOLDS)
+    marks = tuple((threshold, *coverage_at(probabilities, labels, threshold)) for threshold in THRESHOLDS)
     return Coverage(clips[last] / len(labels), right[last] / clips[last], marks)
 
 
-def answered(probabilities: Floats, labels: NDArray[np.int64], threshold: float) -> tuple[float, float]:
+def coverage_at(probabilities: Floats, labels: NDArray[np.int64], threshold: float) -> tuple[float, float]:
     """The share of clips whose confidence reaches the threshold, and their accuracy, NaN if there are none."""
     sure = probabilities.max(axis=1) >= threshold
     right = probabilities.argmax(axis=1)[sure] == labels[sure]
     return float(sure.mean()), float(right.mean()) if sure.any() else float("nan")
 
 
-def describe(found: Mapping[str, float]) -> str:
-    """Sentences for people about what `fitted` returned for validation clips and `measured` for test clips."""
+def summarize(found: Mapping[str, float]) -> str:
+    """The results of `fit` and of `metrics` for the test side, as sentences."""
     v = {key: f"{value:.4f}" for key, value in found.items()}
     return (
         f"Temperature {v['temperature']}, fitted on validation speakers. Expected calibration error over {BINS} "
@@ -119,13 +110,7 @@ def _balanced(each: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Bins:
-    """Clips in bins of confidence; bins without clips are left out.
-
-    Attributes:
-        confidence: The mean confidence in each bin, (k,), 0..1.
-        accuracy: The share of clips answered correctly in each bin, (k,), 0..1.
-        share: The share of all clips in each bin, (k,), 0..1.
-    """
+    """Mean confidence, accuracy and share of all clips, each (k,), 0..1, of the k non-empty bins of confidence."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -139,12 +124,9 @@ class Bins:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many clips are answered, and how well, if only those above a threshold of confidence are.
+    """The share of clips answered, (k,), and the accuracy on them, (k,), for falling thresholds of confidence.
 
-    Attributes:
-        share: The share of clips answered, (k,), for falling thresholds.
-        accuracy: The accuracy on these clips, (k,).
-        marks: For a few thresholds: threshold, share and accuracy (NaN if no clip reaches it).
+    `marks` holds (threshold, share, accuracy) for THRESHOLDS, the accuracy NaN if no clip reaches one.
     """
 
     share: NDArray[np.float64]
@@ -157,9 +139,7 @@ def bins(probabilities: Floats, labels: NDArray[np.int64]) -> Bins:
 
     With two classes, confidence is at least 0.5, so that only the upper bins hold clips.
 
-    Args:
-        probabilities: (n, 2), n > 0.
-        labels: (n,), int64.
+    Probabilities are (n, 2), n > 0, labels (n,) int64.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     inner = np.linspace(0, 1, BINS + 1)[1:-1]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from agr.labels import CLASSES
 
 RESAMPLES = 2_000
-TIE_DIGITS = 9  # to which means of recalls are compared, so that rounding errors do not decide
+TIE_DIGITS = 9  # compared digits of mean recalls, so that rounding errors do not decide
 
 
 @dataclass(frozen=True)
 class SpeakerScore:
-    """One speaker: gender, number of clips, and the share of them answered correctly."""
+    """Gender, number of clips and accuracy of one speaker."""
 
     gender: str
     clips: int
@@ -33,13 +33,9 @@ class Scores:
     """Scores of a model on a set of clips.
 
     Attributes:
-        clips: Their number.
-        speakers: The number of their speakers.
-        accuracy: The share of clips answered correctly, 0..1.
         balanced_accuracy: The mean recall of the genders that occur, 0..1.
-        balanced_accuracy_ci95: Its 95 % interval, from resampling speakers.
+        balanced_accuracy_ci95: Its 95 % interval, by `interval`.
         recall: By gender; None for one that does not occur.
-        per_speaker: By the speaker's name.
         confusion: Numbers of clips; rows are the true gender, columns the answer, in the order of CLASSES.
     """
 
@@ -54,7 +50,7 @@ class Scores:
 
     @property
     def measure(self) -> str:
-        """What to call `balanced_accuracy`: if one gender alone occurs, it is its recall."""
+        """The name of `balanced_accuracy` for people: if only one gender occurs, it is its recall."""
         there = [name for name, value in self.recall.items() if value is not None]
         return "balanced accuracy" if len(there) > 1 else f"recall of {there[0]} voices alone"
 
@@ -64,13 +60,7 @@ class Scores:
 
 
 def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], speakers: NDArray[np.str_]) -> Scores:
-    """Score a model's answers.
-
-    Args:
-        labels: (n,), int64, n > 0.
-        probabilities: (n, 2), in the order of CLASSES; the larger one is the answer.
-        speakers: Names, (n,).
-    """
+    """Score answers: labels (n,), n > 0, probabilities (n, 2) in the order of CLASSES, speaker names (n,)."""
     answers = probabilities.argmax(axis=1)
     right = answers == labels
     confusion = np.zeros((2, 2), dtype=np.int64)
@@ -101,14 +91,7 @@ def interval(
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Known limit: with a single speaker of a gender, the
     interval says nothing about differences between the speakers of that gender.
 
-    Args:
-        labels: (n,), int64, n > 0.
-        right: Whether each clip was answered correctly, (n,).
-        speakers: Names, (n,).
-        seed: Of the random draws.
-
-    Returns:
-        The lower and the upper end, 0..1.
+    Takes labels (n,), n > 0, whether each answer is right (n,), and speaker names (n,); returns both ends, 0..1.
     """
     rng = np.random.default_rng(seed)
     recalls = []

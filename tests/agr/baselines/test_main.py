@@ -1,4 +1,4 @@
-"""The command that puts the rivals into one table: the search's own folds, missing libraries, what it prints."""
+"""The command that compares public tools: the folds of the search, missing libraries, the table and the JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from agr.baselines.__main__ import main
-from agr.baselines.compare import across, listen
+from agr.baselines.compare import join_train_and_test, read_recordings
 from agr.baselines.extractors import EXTRACTORS, SAMPLE_RATE, Extract, Extractor
 from agr.data import corpus, preparation, splits
-from agr.data.corpus import Clip
+from agr.data.clips import Clip
 from agr.data.image_set import ImageSet, load
 from agr.errors import CorpusError, SplitError
 from agr.recipes.mfcc import MFCC
@@ -42,10 +42,10 @@ GHOST = Extractor("ghost", "Ghost", "ghost-voice", ("ghost_voice",), load_crossi
 
 @pytest.fixture(autouse=True)
 def at_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty folder to work in, and rivals that need nothing but NumPy."""
+    """An empty folder to work in, and extractors that need nothing but NumPy."""
     monkeypatch.chdir(tmp_path)
-    for rival in (TUNER, LEARNER, GHOST, replace(TUNER, name="praat", title="Praat, threshold trained")):
-        monkeypatch.setitem(EXTRACTORS, rival.name, rival)
+    for extractor in (TUNER, LEARNER, GHOST, replace(TUNER, name="praat", title="Praat, threshold trained")):
+        monkeypatch.setitem(EXTRACTORS, extractor.name, extractor)
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_folds_are_those_of_the_search_clip_by_clip(demo_root: Path, images: ImageSet, seed: int) -> None:
-    heard = listen([str(demo_root)], Path("data"))
-    assert heard.recordings.tolist() == images.recordings.tolist()
-    assert heard.speakers.tolist() == images.speakers.tolist()
-    assert heard.labels.tolist() == images.labels.tolist()
+def test_folds_equal_those_of_the_search(demo_root: Path, images: ImageSet, seed: int) -> None:
+    recordings = read_recordings([str(demo_root)], Path("data"))
+    assert recordings.recordings.tolist() == images.recordings.tolist()
+    assert recordings.speakers.tolist() == images.speakers.tolist()
+    assert recordings.labels.tolist() == images.labels.tolist()
     for fold in range(4):
-        ours, theirs = (splits.make(data, "folds", seed, 4, fold) for data in (heard, images))
+        ours, theirs = (splits.make(data, "folds", seed, 4, fold) for data in (recordings, images))
         assert (ours.name, ours.digest) == (theirs.name, theirs.digest)
 
 
@@ -93,41 +93,41 @@ def test_clips_that_the_search_leaves_out_are_left_out(
     gone = replace(people[0], path=tmp_path / "gone.wav")
     odd = [Clip(tmp_path / "broken.wav", "", "00", "female"), gone]
     source = manifest(tmp_path / "odd.csv", [*odd, *people[::5]])
-    heard = listen([source], Path("data"))
+    recordings = read_recordings([source], Path("data"))
     preparation.prepare(corpus.open_corpus(source, tmp_path), tmp_path / "odd", MFCC)
-    assert heard.recordings.tolist() == load(tmp_path / "odd").recordings.tolist()
-    assert "odd/00" not in heard.speakers
+    assert recordings.recordings.tolist() == load(tmp_path / "odd").recordings.tolist()
+    assert "odd/00" not in recordings.speakers
     assert "agr: odd: 2 clip(s) left out, the first: " in capsys.readouterr().err
 
 
-def test_several_corpora_are_heard_one_after_the_other(people: Sequence[Clip], tmp_path: Path) -> None:
+def test_several_corpora_are_read_in_the_given_order(people: Sequence[Clip], tmp_path: Path) -> None:
     one, two = manifest(tmp_path / "one.csv", people[:20]), manifest(tmp_path / "two.csv", people[60:])
-    heard = listen([one, two], Path("data"))
-    assert (heard.name, len(heard), len(heard.paths), len(heard.rows)) == ("one+two", 40, 40, 40)
-    assert {str(name).split("/")[0] for name in heard.speakers[:20]} == {"one"}
-    assert {str(name).split("/")[0] for name in heard.speakers[20:]} == {"two"}
+    recordings = read_recordings([one, two], Path("data"))
+    assert (recordings.name, len(recordings), len(recordings.paths), len(recordings.rows)) == ("one+two", 40, 40, 40)
+    assert {str(name).split("/")[0] for name in recordings.speakers[:20]} == {"one"}
+    assert {str(name).split("/")[0] for name in recordings.speakers[20:]} == {"two"}
 
 
 def test_two_corpora_of_one_name_are_refused(demo_root: Path) -> None:
     with pytest.raises(CorpusError, match=r"^voices: 2 corpora have this name; expected different ones$"):
-        listen([str(demo_root), str(demo_root)], Path("data"))
+        read_recordings([str(demo_root), str(demo_root)], Path("data"))
 
 
-def test_images_cannot_be_heard(prepared_root: Path) -> None:
+def test_published_images_are_refused(prepared_root: Path) -> None:
     with pytest.raises(CorpusError, match="holds images; expected recordings"):
-        listen([str(prepared_root)], Path("data"))
+        read_recordings([str(prepared_root)], Path("data"))
 
 
-def test_no_readable_clip_at_all(tmp_path: Path) -> None:
+def test_corpus_without_a_readable_clip_is_refused(tmp_path: Path) -> None:
     source = manifest(tmp_path / "gone.csv", [Clip(tmp_path / "gone.wav", "", "1", "male")])
     with pytest.raises(CorpusError, match="none of 1 clips could be read"):
-        listen([source], Path("data"))
+        read_recordings([source], Path("data"))
 
 
 def test_one_corpus_trains_and_another_tests(people: Sequence[Clip], tmp_path: Path) -> None:
-    one = listen([manifest(tmp_path / "one.csv", people[:40])], Path("data"))
-    two = listen([manifest(tmp_path / "two.csv", people[40:])], Path("data"))
-    both, split = across(one, two)
+    one = read_recordings([manifest(tmp_path / "one.csv", people[:40])], Path("data"))
+    two = read_recordings([manifest(tmp_path / "two.csv", people[40:])], Path("data"))
+    both, split = join_train_and_test(one, two)
     assert both.name == "one to two"
     assert both.recordings[split.train].tolist() == one.recordings.tolist()
     assert both.recordings[split.test].tolist() == two.recordings.tolist()
@@ -140,69 +140,71 @@ def test_one_corpus_trains_and_another_tests(people: Sequence[Clip], tmp_path: P
 def test_corpora_that_share_a_person_or_a_recording_are_refused(
     people: Sequence[Clip], tmp_path: Path, name: str
 ) -> None:
-    one = listen([manifest(tmp_path / "one.csv", people[:50])], Path("data"))
+    one = read_recordings([manifest(tmp_path / "one.csv", people[:50])], Path("data"))
     (tmp_path / "other").mkdir()
-    other = listen([manifest(tmp_path / "other" / name, people[49:])], Path("data"))
+    other = read_recordings([manifest(tmp_path / "other" / name, people[49:])], Path("data"))
     what = "speaker one/" if name == "one.csv" else "recording "
     with pytest.raises(SplitError, match=f"^{what}.* is in both --data and --test; expected different ones$"):
-        across(one, other)
+        join_train_and_test(one, other)
 
 
-def test_one_gender_alone_cannot_train(people: Sequence[Clip], tmp_path: Path) -> None:
+def test_training_corpus_of_one_gender_is_refused(people: Sequence[Clip], tmp_path: Path) -> None:
     men = of(people, *speakers(people, "male"))
-    one = listen([manifest(tmp_path / "men.csv", men[:20])], Path("data"))
-    two = listen([manifest(tmp_path / "others.csv", men[20:])], Path("data"))
+    one = read_recordings([manifest(tmp_path / "men.csv", men[:20])], Path("data"))
+    two = read_recordings([manifest(tmp_path / "others.csv", men[20:])], Path("data"))
     with pytest.raises(SplitError, match=r"^men: clips of one gender only; expected both to train on$"):
-        across(one, two)
+        join_train_and_test(one, two)
 
 
-def test_the_command_prints_one_json_object(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_lists_splits_and_scores(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
-    values = printed(capsys, "--data", str(demo_root), "--rivals", "tuner", "learner")
-    assert set(values) == {"data", "clips", "speakers", "synthetic", "splits", "rivals", "missing"}
+    values = printed(capsys, "--data", str(demo_root), "--extractors", "tuner", "learner")
+    assert set(values) == {"data", "clips", "speakers", "synthetic", "splits", "extractors", "missing"}
     assert (values["data"], values["clips"], values["speakers"], values["synthetic"]) == ("voices", 80, 8, True)
     assert [split["name"] for split in values["splits"]] == [f"folds4-fold{k}-seed0" for k in range(4)]
-    assert [row["rival"] for row in values["rivals"]] == ["tuner", "learner"]
-    for row in values["rivals"]:
+    assert [row["extractor"] for row in values["extractors"]] == ["tuner", "learner"]
+    for row in values["extractors"]:
         folds = [fold["balanced_accuracy"] for fold in row["folds"]]
         assert row["balanced_accuracy"] == pytest.approx(np.mean(folds))
         low, high = row["balanced_accuracy_ci95"]
         assert 0 <= low <= high <= 1
         assert row["library"] == f"numpy {np.__version__}"
         assert sum(fold["clips"] for fold in row["folds"]) == 80
-    assert [len(row["threshold_hz"]) for row in values["rivals"]] == [4, 0]
-    assert 0 < values["rivals"][0]["unanswered"] < 1
+    assert [len(row["threshold_hz"]) for row in values["extractors"]] == [4, 0]
+    assert 0 < values["extractors"][0]["unanswered"] < 1
 
 
-def test_one_fold_is_one_of_the_four(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    every = printed(capsys, "--data", str(demo_root), "--rivals", "tuner", "--seed", "2")
-    third = printed(capsys, "--data", str(demo_root), "--rivals", "tuner", "--seed", "2", "--fold", "2")
+def test_single_fold_equals_that_fold_of_all_four(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = printed(capsys, "--data", str(demo_root), "--extractors", "tuner", "--seed", "2")
+    third = printed(capsys, "--data", str(demo_root), "--extractors", "tuner", "--seed", "2", "--fold", "2")
     assert third["splits"] == every["splits"][2:3]
-    assert third["rivals"][0]["folds"] == every["rivals"][0]["folds"][2:3]
-    assert third["rivals"][0]["balanced_accuracy_ci95"] == third["rivals"][0]["folds"][0]["balanced_accuracy_ci95"]
+    assert third["extractors"][0]["folds"] == every["extractors"][0]["folds"][2:3]
+    assert (
+        third["extractors"][0]["balanced_accuracy_ci95"] == third["extractors"][0]["folds"][0]["balanced_accuracy_ci95"]
+    )
 
 
-def test_what_was_heard_once_is_not_listened_to_again(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--data", str(demo_root), "--rivals", "tuner", "--workers", "1"]
+def test_cached_features_are_not_extracted_again(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data", str(demo_root), "--extractors", "tuner", "--workers", "1"]
     assert main(arguments) == 0
     first = capsys.readouterr()
     assert main(arguments) == 0
     second = capsys.readouterr()
-    assert "tuner listens" in first.err
-    assert "listens" not in second.err
+    assert "extracting tuner features" in first.err
+    assert "extracting" not in second.err
     assert first.out == second.out
-    assert len(list(Path("data/rivals").rglob("*.npy"))) == 80
+    assert len(list(Path("data/baselines").rglob("*.npy"))) == 80
 
 
-def test_praat_has_a_second_row_with_nothing_trained(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained, given = printed(capsys, "--data", str(demo_root), "--rivals", "praat", "praat")["rivals"]
+def test_praat_has_a_second_row_with_a_fixed_threshold(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained, given = printed(capsys, "--data", str(demo_root), "--extractors", "praat", "praat")["extractors"]
     assert given["title"] == "Praat at 155 Hz, nothing trained"
     assert given["threshold_hz"] == [155.0] * 4
     assert trained["threshold_hz"] != given["threshold_hz"]
 
 
-def test_a_table_for_a_person(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--data", str(demo_root), "--rivals", "tuner", "--workers", "1"]) == 0
+def test_table_shows_folds_mean_and_share_without_answer(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(demo_root), "--extractors", "tuner", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "voices, 4 folds: 80 test clips of 8 speakers" in out
     (row,) = [line for line in out.splitlines() if "Tuner" in line]
@@ -219,7 +221,7 @@ def test_brackets_in_the_name_of_a_corpus_are_printed(
     people: Sequence[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = manifest(tmp_path / "[red]voices[bold].csv", people)
-    assert main(["--data", source, "--rivals", "tuner", "--workers", "1"]) == 0
+    assert main(["--data", source, "--extractors", "tuner", "--workers", "1"]) == 0
     assert "[red]voices[bold], 4 folds: 80 test clips" in capsys.readouterr().out
 
 
@@ -227,29 +229,29 @@ def test_a_missing_library_is_one_line_and_the_others_still_run(
     demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = "ghost_voice: not installed; pip install 'agr[baselines]'"
-    assert main(["--data", str(demo_root), "--rivals", "ghost", "tuner", "--json", "--workers", "1"]) == 1
+    assert main(["--data", str(demo_root), "--extractors", "ghost", "tuner", "--json", "--workers", "1"]) == 1
     shown = capsys.readouterr()
     assert shown.err.splitlines()[0] == f"agr: {line}"
     values = json.loads(shown.out)
     assert values["missing"] == {"ghost": line}
-    assert [row["rival"] for row in values["rivals"]] == ["tuner"]
+    assert [row["extractor"] for row in values["extractors"]] == ["tuner"]
 
 
-def test_with_no_library_at_all_nothing_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--data", "nowhere", "--rivals", "ghost"]) == 1
+def test_without_any_installed_tool_nothing_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", "nowhere", "--extractors", "ghost"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
 
 
-def test_the_other_corpus_may_have_one_gender(
+def test_test_corpus_may_have_one_gender(
     people: Sequence[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, *men = speakers(people, "male")
     trains = manifest(tmp_path / "here.csv", of(people, first, *speakers(people, "female")))
     tests = manifest(tmp_path / "there.csv", of(people, *men))
-    arguments = ["--data", trains, "--test", tests, "--rivals", "tuner"]
-    (row,) = printed(capsys, *arguments)["rivals"]
+    arguments = ["--data", trains, "--test", tests, "--extractors", "tuner"]
+    (row,) = printed(capsys, *arguments)["extractors"]
     assert row["recall"]["female"] is None
     assert row["recall"]["male"] == row["balanced_accuracy"]
     assert (row["folds"][0]["clips"], row["folds"][0]["speakers"]) == (30, 3)
@@ -259,21 +261,30 @@ def test_the_other_corpus_may_have_one_gender(
     assert "of one gender only: its recall stands for the balanced accuracy" in out
 
 
-def test_recordings_that_moved_are_still_known(
-    demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = printed(capsys, "--data", str(demo_root), "--rivals", "tuner")
-    shutil.copytree(demo_root, tmp_path / "elsewhere" / "voices")
-    assert main(["--data", "elsewhere/voices", "--rivals", "tuner", "--json", "--workers", "1"]) == 0
+def test_cache_and_flag_of_earlier_versions_still_work(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = printed(capsys, "--data", str(demo_root), "--extractors", "tuner")
+    Path("data/baselines").rename("data/rivals")
+    assert main(["--data", str(demo_root), "--rivals", "tuner", "--json", "--workers", "1"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out) == before
-    assert "listens" not in shown.err
+    assert "extracting" not in shown.err
+
+
+def test_features_are_cached_by_content_wherever_recordings_lie(
+    demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = printed(capsys, "--data", str(demo_root), "--extractors", "tuner")
+    shutil.copytree(demo_root, tmp_path / "elsewhere" / "voices")
+    assert main(["--data", "elsewhere/voices", "--extractors", "tuner", "--json", "--workers", "1"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == before
+    assert "extracting" not in shown.err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--fold", "1", "--test", "demo"), ("--rivals", "nobody"), ("--split", "random")],
-    ids=["fold and test", "unknown rival", "leaky split"],
+    [("--fold", "1", "--test", "demo"), ("--extractors", "nobody"), ("--split", "random")],
+    ids=["fold and test", "unknown extractor", "leaky split"],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -284,4 +295,4 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("fold", [-1, 4])
 def test_no_such_fold(demo_root: Path, fold: int) -> None:
     with pytest.raises(SplitError, match=f"^--fold {fold}: expected 0 to 3$"):
-        main(["--data", str(demo_root), "--rivals", "tuner", "--fold", str(fold)])
+        main(["--data", str(demo_root), "--extractors", "tuner", "--fold", str(fold)])

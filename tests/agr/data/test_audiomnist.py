@@ -1,4 +1,4 @@
-"""Fetching a corpus of 2 speakers with 3 clips each from a server on this machine."""
+"""Downloading a corpus of 2 speakers with 3 clips each from a local server."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_unreachable_host_says_how_to_put_the_corpus_in_place(root: Path) -> Non
     )
 
 
-def test_root_that_cannot_be_made_is_a_fetch_error(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_a_fetch_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FetchError, match=r"file.*(Not a directory|File exists)"):
         small_fetch(tmp_path / "file", "https://host.invalid/master.zip")
@@ -143,9 +143,7 @@ def test_root_that_cannot_be_made_is_a_fetch_error(tmp_path: Path) -> None:
         (["data/audioMNIST_meta.txt"], "audioMNIST_meta.txt not found"),
     ],
 )
-def test_archive_with_too_little_in_it_is_refused(
-    root: Path, url: str, tmp_path: Path, lost: list[str], message: str
-) -> None:
+def test_incomplete_archive_is_refused(root: Path, url: str, tmp_path: Path, lost: list[str], message: str) -> None:
     left = {name: content for name, content in CORPUS.items() if name not in lost}
     write_zip(tmp_path / "web" / "master.zip", left)
     with pytest.raises(FetchError) as caught:
@@ -231,14 +229,14 @@ def test_archive_without_the_folder_is_refused(tmp_path: Path) -> None:
         unpack(write_zip(tmp_path / "other.zip", {"src/a.py": b""}), tmp_path / "data")
 
 
-def test_bomb_is_refused_by_what_it_declares(tmp_path: Path) -> None:
+def test_zip_bomb_is_refused_by_its_declared_size(tmp_path: Path) -> None:
     bomb = write_zip(tmp_path / "bomb.zip", {"data/zeros": bytes(1_000_000)})
     with pytest.raises(FetchError, match="1000000 bytes when unpacked, expected at most 999999"):
         unpack(bomb, tmp_path / "data", limit_bytes=999_999)
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
 
 
-def test_bomb_is_refused_by_how_much_comes_of_how_little(tmp_path: Path) -> None:
+def test_zip_bomb_is_refused_by_its_compression_ratio(tmp_path: Path) -> None:
     bomb = write_zip(tmp_path / "bomb.zip", {"data/zeros": bytes(11_000_000)})
     with pytest.raises(
         FetchError, match=r"11000000 bytes when unpacked of an archive of \d+, expected at most 50 times"
@@ -247,7 +245,7 @@ def test_bomb_is_refused_by_how_much_comes_of_how_little(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
 
 
-def test_bomb_whose_members_share_their_bytes_is_refused(tmp_path: Path) -> None:
+def test_zip_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
     """Each of 80 names leads to the same packed megabyte of noise: every member by itself is honest."""
     content = np.random.default_rng(0).bytes(1_000_000)
     bomb = write_zip(tmp_path / "bomb.zip", {f"data/{k:02d}": content if k == 0 else b"" for k in range(80)})
@@ -272,7 +270,7 @@ def test_archive_of_too_many_members_is_refused(archive: Path, tmp_path: Path, m
     unpack(archive, tmp_path / "data")
 
 
-def test_bomb_that_declares_too_little_is_not_unpacked(tmp_path: Path) -> None:
+def test_zip_bomb_with_a_false_size_is_not_unpacked(tmp_path: Path) -> None:
     bomb = write_zip(tmp_path / "bomb.zip", {"data/zeros": bytes(1_000_000)})
     declared = (1_000_000).to_bytes(4, "little")
     bomb.write_bytes(bomb.read_bytes().replace(declared, (1000).to_bytes(4, "little")))
@@ -281,14 +279,14 @@ def test_bomb_that_declares_too_little_is_not_unpacked(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
 
 
-def test_what_a_killed_unpack_left_is_cleared(archive: Path, tmp_path: Path) -> None:
+def test_temporary_folder_of_a_killed_run_is_removed(archive: Path, tmp_path: Path) -> None:
     (tmp_path / f"{audiomnist.TEMPORARY_PREFIX}old" / "data" / "01").mkdir(parents=True)
     (tmp_path / "data").mkdir()  # an empty folder is as good as none
     unpack(archive, tmp_path / "data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.zip", "data"]
 
 
-def test_interrupted_unpack_shows_no_half_folder(archive: Path, tmp_path: Path) -> None:
+def test_interrupted_unpacking_leaves_no_folder(archive: Path, tmp_path: Path) -> None:
     def interrupt(folder: Path) -> str | None:
         assert folder.parent.parent == tmp_path and folder.parent.name.startswith(audiomnist.TEMPORARY_PREFIX)
         raise KeyboardInterrupt
@@ -298,7 +296,7 @@ def test_interrupted_unpack_shows_no_half_folder(archive: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.zip"]
 
 
-def test_archive_is_held_to_a_known_hash(root: Path, url: str, tmp_path: Path) -> None:
+def test_archive_must_have_the_known_hash(root: Path, url: str, tmp_path: Path) -> None:
     served = write_zip(tmp_path / "web" / "master.zip", CORPUS)
     right, wrong = hashlib.sha256(served.read_bytes()).hexdigest(), 64 * "0"
     with pytest.raises(FetchError, match=f"^{url}: hash {right}; expected {wrong}$"):

@@ -1,4 +1,4 @@
-"""Several corpora as one: what a joined set holds, and who trains, chooses and tests of it."""
+"""Several corpora as one: the joined set, and how its speakers are split."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def assert_apart(found: Split, data: ImageSet) -> None:
 # --- joining
 
 
-def test_one_set_joined_is_that_set() -> None:
+def test_joining_one_set_returns_it() -> None:
     assert join([A]) is A
 
 
-def test_a_joined_set_holds_every_clip_with_all_that_belongs_to_it() -> None:
+def test_joined_set_keeps_all_data_of_every_clip() -> None:
     assert PEOPLE.name == "a+b+c"
     assert len(PEOPLE) == len(A) + len(B) + len(C)
     at = 0
@@ -72,13 +72,13 @@ def test_a_joined_set_holds_every_clip_with_all_that_belongs_to_it() -> None:
     np.testing.assert_array_equal(corpora(PEOPLE), np.repeat(["a", "b", "c"], [len(A), len(B), len(C)]))
 
 
-def test_the_order_in_which_they_are_named_does_not_matter() -> None:
+def test_order_of_the_sets_does_not_matter() -> None:
     other = join([C, A, B])
     assert (other.name, other.digest) == (PEOPLE.name, PEOPLE.digest)
     np.testing.assert_array_equal(other.pixels, PEOPLE.pixels)
 
 
-def test_the_digest_names_the_content() -> None:
+def test_digest_depends_on_the_joined_sets() -> None:
     changed = replace(B, digest="0" * 16)
     assert len(PEOPLE.digest) == 16
     assert len({join(sets).digest for sets in ([A, B], [A, C], [B, C], [A, changed], [A, B, C])}) == 5
@@ -109,23 +109,23 @@ def test_corpora_without_features_join_too() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_corpus_is_split_as_ever(seed: int) -> None:
+def test_one_corpus_is_split_as_by_make(seed: int) -> None:
     for data in (A, FAKE):
         assert split(data, seed=seed).digest == splits.make(data, seed=seed).digest
         assert split(data, seed=seed).name == splits.make(data, seed=seed).name
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds"])
+@pytest.mark.parametrize("method", ["speakers", "folds"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_speaker_of_several_corpora_stands_on_two_sides(kind: str, seed: int) -> None:
+def test_no_speaker_of_several_corpora_is_on_two_sides(method: str, seed: int) -> None:
     for data in (PEOPLE, MIXED):
-        found = split(data, kind, seed, *((4, 1) if kind == "folds" else ()))
+        found = split(data, method, seed, *((4, 1) if method == "folds" else ()))
         assert_apart(found, data)
         assert sum(len(getattr(found, side)) for side in SIDES) == len(data)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_synthetic_voices_train_and_neither_choose_nor_test(seed: int) -> None:
+def test_synthetic_voices_are_used_for_training_only(seed: int) -> None:
     found = split(MIXED, seed=seed)
     made_up = np.flatnonzero(corpora(MIXED) == "fake")
     assert set(made_up.tolist()) <= set(found.train.tolist())
@@ -137,7 +137,7 @@ def test_synthetic_voices_train_and_neither_choose_nor_test(seed: int) -> None:
     assert found.name == f"speakers-seed{seed}+fake"
 
 
-def test_the_sides_ascend() -> None:
+def test_indices_of_every_side_ascend() -> None:
     for found in (split(MIXED), split(PEOPLE, leave_out="b"), split(MIXED, leave_out="a")):
         for side in SIDES:
             assert (np.diff(getattr(found, side)) > 0).all()
@@ -145,7 +145,7 @@ def test_the_sides_ascend() -> None:
 
 
 @pytest.mark.parametrize("left", ["a", "b", "c"])
-def test_a_corpus_left_out_tests_with_all_its_clips_and_no_other_does(left: str) -> None:
+def test_test_side_is_exactly_the_corpus_left_out(left: str) -> None:
     found = split(PEOPLE, seed=2, leave_out=left)
     np.testing.assert_array_equal(found.test, np.flatnonzero(corpora(PEOPLE) == left))
     assert_apart(found, PEOPLE)
@@ -157,7 +157,7 @@ def test_a_corpus_left_out_tests_with_all_its_clips_and_no_other_does(left: str)
     assert not found.leaky
 
 
-def test_beside_people_synthetic_voices_do_not_choose_where_a_corpus_is_left_out() -> None:
+def test_synthetic_voices_do_not_validate_when_a_corpus_is_left_out() -> None:
     found = split(MIXED, leave_out="a")
     assert names(MIXED, found.test) == {"a"}
     assert names(MIXED, found.val) == {"b"}
@@ -165,7 +165,7 @@ def test_beside_people_synthetic_voices_do_not_choose_where_a_corpus_is_left_out
     assert_apart(found, MIXED)
 
 
-def test_where_only_synthetic_voices_are_left_they_choose() -> None:
+def test_synthetic_voices_validate_if_no_people_are_left() -> None:
     data = join([A, FAKE])
     found = split(data, leave_out="a")
     assert names(data, found.test) == {"a"}
@@ -173,7 +173,7 @@ def test_where_only_synthetic_voices_are_left_they_choose() -> None:
     assert_apart(found, data)
 
 
-def test_a_synthetic_corpus_does_not_test_what_was_trained_on_people() -> None:
+def test_synthetic_corpus_cannot_be_left_out_beside_people() -> None:
     with pytest.raises(SplitError, match="--leave-out fake: synthetic voices; expected people to test on"):
         split(MIXED, leave_out="fake")
 
@@ -186,13 +186,13 @@ def test_a_corpus_of_men_alone_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("data", [A, PEOPLE])
-def test_an_unknown_corpus_is_refused_with_those_there_are(data: ImageSet) -> None:
+def test_unknown_corpus_is_refused_with_the_known_ones(data: ImageSet) -> None:
     known = ", ".join(sorted(set(corpora(data).tolist())))
     with pytest.raises(SplitError, match=f"^--leave-out z: expected one of several corpora, found {known}$"):
         split(data, leave_out="z")
 
 
-def test_the_only_corpus_is_not_left_out() -> None:
+def test_only_corpus_cannot_be_left_out() -> None:
     with pytest.raises(SplitError, match="--leave-out a: expected one of several corpora, found a"):
         split(A, leave_out="a")
 

@@ -1,4 +1,4 @@
-"""Sources and their blemishes: what is listed, what is skipped and why, what is refused."""
+"""Opening sources: which clips are listed, skipped with a reason, or refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import pytest
 
 from agr.common.progress import terminal_progress
 from agr.data import corpus
-from agr.data.corpus import METADATA, Clip, Corpus, open_corpus
+from agr.data.clips import Clip, Corpus
+from agr.data.corpus import open_corpus
+from agr.data.layouts.audiomnist import METADATA
+from agr.data.layouts.manifest import MANIFEST_COLUMNS
 from agr.errors import CorpusError
 from agr.labels import normalise_gender
 
-# The blemishes of AudioMNIST's own file, with made-up people: an age that is a number, one of 1234, trailing spaces.
-BLEMISHED: dict[str, Any] = {
+# Untidy entries like those in the published file, with made-up people: a numeric age, an age of 1234, trailing spaces.
+UNTIDY: dict[str, Any] = {
     "01": {"accent": "german", "age": 30, "gender": "male", "native speaker": "no"},
     "02": {"accent": "German ", "age": "1234", "gender": "female ", "native speaker": "no"},
     "03": {"accent": "  South Korean", "age": " 25 ", "gender": "Male", "native speaker": "no"},
@@ -26,7 +29,7 @@ BLEMISHED: dict[str, Any] = {
 }
 
 
-def layout(root: Path, names: list[str], people: object = BLEMISHED, encoding: str = "utf-8") -> Path:
+def layout(root: Path, names: list[str], people: object = UNTIDY, encoding: str = "utf-8") -> Path:
     """A folder in AudioMNIST's layout; its recordings are empty files, as listing them reads none."""
     for name in names:
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-# --- the kinds of SOURCE
+# --- sources
 
 
 @pytest.mark.parametrize("below", [".", "data"])
@@ -87,7 +90,7 @@ def test_a_csv_manifest_keeps_its_other_columns_and_reads_paths_relative_to_itse
 
 
 @pytest.mark.parametrize(("value", "synthetic"), [("1", True), ("Yes", True), ("0", False), ("", False)])
-def test_a_manifest_can_say_that_its_voices_are_synthetic(tmp_path: Path, value: str, synthetic: bool) -> None:
+def test_synthetic_column_of_a_manifest(tmp_path: Path, value: str, synthetic: bool) -> None:
     found = opened(manifest(tmp_path, f"path,speaker,gender,synthetic\n1.wav,ann,f,{value}\n"))
     assert found.synthetic is synthetic
 
@@ -98,7 +101,7 @@ def test_a_folder_with_a_manifest_of_recordings(tmp_path: Path) -> None:
     assert (found.name, len(found.clips), found.ready_images) == (tmp_path.name, 1, False)
 
 
-def test_a_folder_of_ready_images(tmp_path: Path) -> None:
+def test_a_folder_of_published_images(tmp_path: Path) -> None:
     text = "image,gender,speaker,digit\ntrain/female/a.jpg,female,12,7\nval/male/b.jpg,male,01,0\n"
     manifest(tmp_path, text, "manifest.csv")
     found = opened(tmp_path)
@@ -118,7 +121,7 @@ def test_other_sources_are_refused_with_what_was_expected(tmp_path: Path, kind: 
     assert found in refusal(path)
 
 
-def test_unknown_folder_is_told_what_each_layout_expects(tmp_path: Path) -> None:
+def test_message_about_an_unknown_folder_lists_every_layout(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert all(layout.EXPECTED in message for layout in corpus.LAYOUTS)
     assert "data/audioMNIST_meta.txt" in message
@@ -150,14 +153,14 @@ def test_spellings_of_male(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "w0man", "x", None, 1, "fe male", "female/male"])
-def test_anything_else_is_no_gender(value: object) -> None:
+def test_other_spellings_are_rejected(value: object) -> None:
     assert normalise_gender(value) is None
 
 
 NAMES = ["01/0_01_0.wav", "02/0_02_0.wav", "03/0_03_0.wav", "04/9_04_49.wav", "05/0_05_0.wav", "06/0_06_0.wav"]
 
 
-def test_blemished_metadata_gives_clean_labels_and_reasons_for_the_rest(tmp_path: Path) -> None:
+def test_untidy_metadata_is_normalised_or_skipped_with_a_reason(tmp_path: Path) -> None:
     found = opened(layout(tmp_path, NAMES))
     assert [(clip.speaker, clip.gender, clip.extra["age"], clip.extra["accent"]) for clip in found.clips] == [
         ("01", "male", "30", "german"),
@@ -174,7 +177,7 @@ def test_blemished_metadata_gives_clean_labels_and_reasons_for_the_rest(tmp_path
     assert not found.synthetic
 
 
-def test_audiomnists_own_metadata(tmp_path: Path, real_metadata: Path) -> None:
+def test_published_audiomnist_metadata(tmp_path: Path, real_metadata: Path) -> None:
     text = real_metadata.read_text(encoding="utf-8")
     people = json.loads(text)
     names = [f"{speaker}/0_{speaker}_0.wav" for speaker in people]
@@ -211,24 +214,24 @@ def test_a_recording_that_cannot_be_labelled_is_skipped_with_the_reason(tmp_path
     assert found.skipped == ((name, reason),)
 
 
-def test_other_files_are_no_recordings(tmp_path: Path) -> None:
+def test_other_files_are_ignored(tmp_path: Path) -> None:
     found = opened(layout(tmp_path, ["01/0_01_0.wav", "01/0_01_1.txt", "README"]))
     assert len(found.clips) == 1
     assert found.skipped == ()
 
 
-def test_no_recording_that_can_be_labelled(tmp_path: Path) -> None:
+def test_corpus_without_a_labelled_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="the first of 1 skipped: speaker 06 is not in"):
         opened(layout(tmp_path, ["06/0_06_0.wav"]))
 
 
-def test_no_recording_at_all(tmp_path: Path) -> None:
+def test_corpus_without_recordings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no labelled clips; expected recordings"):
         opened(layout(tmp_path, []))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '{"01": "male"}', '{"01": null}'])
-def test_metadata_that_is_no_object_of_speakers(tmp_path: Path, text: str) -> None:
+def test_malformed_metadata_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(CorpusError, match=f"{METADATA}: .*object") as caught:
         opened(layout(tmp_path, NAMES, text))
     assert "\n" not in str(caught.value)
@@ -240,10 +243,10 @@ def test_metadata_with_a_byte_order_mark_is_read_and_in_utf_16_refused(tmp_path:
         opened(layout(tmp_path / "b", NAMES, encoding="utf-16"))
 
 
-# --- blemished manifests
+# --- malformed manifests
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path: Path) -> None:
     found = opened(manifest(tmp_path, "\ufeffpath,speaker,gender\r\n1.wav,ann,F\r\n"))
     assert [clip.name for clip in found.clips] == ["1.wav"]
 
@@ -262,7 +265,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("path,speaker,gender\n1.wav,ann,f\n".encode("utf-16"), "expected a CSV file in UTF-8"),
     ],
 )
-def test_a_manifest_that_does_not_hold_together_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+def test_inconsistent_manifest_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
     assert reason in refusal(manifest(tmp_path, text))
 
 
@@ -294,10 +297,10 @@ def test_ready_images_without_a_speaker_column_are_refused(tmp_path: Path) -> No
         opened(path.parent)
 
 
-def test_a_manifest_with_names_that_need_quotes_comes_back_whole(tmp_path: Path) -> None:
+def test_quoted_names_in_a_manifest_are_read(tmp_path: Path) -> None:
     names = ['a "b", c.wav', "d\ne.wav", "\u65e5\u672c.wav"]
     with (tmp_path / "voices.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([corpus.MANIFEST_COLUMNS, *([name, "ann", "f"] for name in names)])
+        csv.writer(file).writerows([MANIFEST_COLUMNS, *([name, "ann", "f"] for name in names)])
     assert [clip.name for clip in opened(tmp_path / "voices.csv").clips] == names
 
 
@@ -332,7 +335,7 @@ def inside(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", WAYS_OUT)
 @pytest.mark.parametrize("images", [False, True])
-def test_a_manifest_cannot_name_a_file_outside_its_folder_unless_told_so(inside: Path, how: str, images: bool) -> None:
+def test_manifest_names_files_outside_its_folder_only_if_allowed(inside: Path, how: str, images: bool) -> None:
     way = WAYS_OUT[how].replace("ROOT", str(inside.parent))
     column = "image" if images else "path"
     manifest(inside, f"{column},speaker,gender\n1.wav,ann,f\n{way},bob,m\n", "manifest.csv")
@@ -352,7 +355,7 @@ def refused(folder: Path) -> str:
 @pytest.mark.parametrize(
     "way", ["./1.wav", "deep/../1.wav", "deep/own.wav", "INSIDE/1.wav", "up/inside/1.wav", "..wav"]
 )
-def test_a_manifest_may_name_its_own_files_however_it_does(inside: Path, way: str) -> None:
+def test_manifest_may_name_files_inside_its_folder_in_any_way(inside: Path, way: str) -> None:
     way = way.replace("INSIDE", str(inside))
     found = opened(manifest(inside, f"path,speaker,gender\n{way},ann,f\n"))
     assert [clip.name for clip in found.clips] == [way]
@@ -364,7 +367,7 @@ def test_a_manifest_in_a_linked_folder_may_name_its_files(inside: Path, tmp_path
     assert len(opened(tmp_path / "linked" / "voices.csv").clips) == 1
 
 
-def test_links_in_circles_end(tmp_path: Path) -> None:
+def test_circular_links_are_not_followed_forever(tmp_path: Path) -> None:
     root = layout(tmp_path / "voices", ["01/0_01_0.wav"])
     (root / "data" / "01" / "again").symlink_to("..", target_is_directory=True)
     (root / "data" / "02").symlink_to(".", target_is_directory=True)
@@ -378,7 +381,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("allowed", [False, True])
 @pytest.mark.parametrize("name", ["pipe.wav", "zero.wav"])
-def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, name: str, allowed: bool) -> None:
+def test_pipe_or_device_is_refused_without_waiting(tmp_path: Path, name: str, allowed: bool) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     path = manifest(tmp_path, f"path,speaker,gender\n{name},ann,f\n")

@@ -1,4 +1,4 @@
-"""Downloading from a server on this machine that can be told to cut, stall, refuse and change its file."""
+"""Downloading from a local server that can cut, stall, refuse and change its file."""
 
 from __future__ import annotations
 
@@ -112,18 +112,18 @@ def no_sleep(seconds: float) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_whole_file_arrives_and_nothing_else_is_left(server: Server, target: Path, chunked: bool) -> None:
     server.chunked = chunked
-    heard: list[tuple[int, int | None]] = []
-    assert download(server.url, target, lambda done, total: heard.append((done, total))) == target
+    reports: list[tuple[int, int | None]] = []
+    assert download(server.url, target, lambda done, total: reports.append((done, total))) == target
     assert target.read_bytes() == BODY
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     total = None if chunked else len(BODY)
-    assert heard[0] == (0, total) and heard[-1] == (len(BODY), total)
-    assert heard == sorted(heard)
+    assert reports[0] == (0, total) and reports[-1] == (len(BODY), total)
+    assert reports == sorted(reports)
 
 
 @pytest.mark.parametrize("validator", [("ETag", '"one"'), ("Last-Modified", LAST_MODIFIED)])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_cut_connection_goes_on_from_the_byte_reached(
+def test_cut_connection_resumes_at_the_byte_reached(
     server: Server, target: Path, validator: tuple[str, str], chunked: bool
 ) -> None:
     server.validator, server.chunked, server.cuts = validator, chunked, [CUT, 100]
@@ -136,7 +136,7 @@ def test_cut_connection_goes_on_from_the_byte_reached(
     assert len(waits) == 2 and waits == sorted(waits) and waits[0] > 0
 
 
-def test_cut_for_good_keeps_the_part_and_the_next_call_completes_it(server: Server, target: Path) -> None:
+def test_last_failed_attempt_keeps_the_part_and_the_next_call_resumes(server: Server, target: Path) -> None:
     server.cuts = [CUT, 0, 0]
     with pytest.raises(FetchError, match=f"cut at {CUT} of {len(BODY)} bytes, given up after 3 tries") as caught:
         download(server.url, target, waits=(1, 2), sleep=no_sleep)
@@ -158,7 +158,7 @@ def test_server_without_ranges_starts_over(server: Server, target: Path) -> None
 
 
 @pytest.mark.parametrize("validator", [None, ("ETag", 'W/"weak"')])
-def test_without_a_strong_validator_no_range_is_asked_for(
+def test_without_a_strong_validator_no_range_is_requested(
     server: Server, target: Path, validator: tuple[str, str] | None
 ) -> None:
     server.validator, server.cuts = validator, [CUT]
@@ -190,7 +190,7 @@ def test_range_of_another_length_is_not_appended(server: Server, target: Path) -
 
 
 @pytest.mark.parametrize("surplus", [0, 1])
-def test_part_that_the_server_cannot_go_on_from_is_dropped(server: Server, target: Path, surplus: int) -> None:
+def test_part_longer_than_the_file_is_discarded(server: Server, target: Path, surplus: int) -> None:
     server.chunked, server.cuts = True, [CUT]  # chunked: the size is not known beforehand
     with pytest.raises(FetchError):
         download(server.url, target, waits=())
@@ -226,14 +226,14 @@ def test_stalled_connection_counts_as_cut(server: Server, target: Path) -> None:
     assert part_of(target).read_bytes() == BODY[:CUT]
 
 
-def test_busy_server_is_asked_again(server: Server, target: Path) -> None:
+def test_busy_server_is_retried(server: Server, target: Path) -> None:
     server.statuses = [503, 429]
     download(server.url, target, sleep=no_sleep)
     assert target.read_bytes() == BODY
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_refusal_is_final_and_says_what_to_do(server: Server, target: Path, status: int) -> None:
+def test_refusal_is_not_retried_and_gives_advice(server: Server, target: Path, status: int) -> None:
     server.statuses = [status]
     with pytest.raises(FetchError, match=f"answered {status} .*; do this by hand$"):
         download(server.url, target, advice="do this by hand")
@@ -299,6 +299,19 @@ def test_file_with_the_known_hash_is_kept(server: Server, target: Path, known: s
     assert len(server.seen) == 2, "the file that is there is not requested again"
 
 
+def test_progress_of_a_resumed_download_continues_and_its_hash_is_checked(server: Server, target: Path) -> None:
+    server.cuts = [CUT]
+    with pytest.raises(FetchError):
+        download(server.url, target, waits=(), known_hash=DIGEST)
+    reports: list[tuple[int, int | None]] = []
+    download(server.url, target, lambda done, total: reports.append((done, total)), known_hash=DIGEST)
+    assert reports[0] == (CUT, len(BODY)) and reports[-1] == (len(BODY), len(BODY))
+    assert reports == sorted(reports)
+    server.cuts = [CUT]
+    with pytest.raises(FetchError, match=f"^{server.url}2: hash {DIGEST}; expected {64 * '0'}$"):
+        download(server.url + "2", target, known_hash=64 * "0", sleep=no_sleep)
+
+
 def test_file_with_another_hash_is_one_line_and_leaves_nothing(server: Server, target: Path) -> None:
     server.body = OTHER
     with pytest.raises(FetchError) as caught:
@@ -310,6 +323,6 @@ def test_file_with_another_hash_is_one_line_and_leaves_nothing(server: Server, t
     assert target.read_bytes() == BODY
 
 
-def test_download_prints_nothing_of_its_own(server: Server, target: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_download_prints_nothing(server: Server, target: Path, capfd: pytest.CaptureFixture[str]) -> None:
     download(server.url, target)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Prepared folders in memory: what is loaded, what is refused, and what the digest stands for."""
+"""Prepared folders in memory: loading, refused folders, and the digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from agr.data import image_set as module
-from agr.data.image_set import CARD, FEATURES, MANIFEST, PIXELS, ImageSet, assemble, load
+from agr.data.image_set import DESCRIPTION, FEATURES, MANIFEST, PIXELS, ImageSet, assemble, load
 from agr.errors import CorpusError, RecipeError
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc import MFCC
@@ -22,12 +22,12 @@ from agr.recipes.mfcc import MFCC
 @pytest.fixture
 def folder(prepared_root: Path, tmp_path: Path) -> Path:
     """A prepared folder of one's own, without the images' files: loading does not need them."""
-    for name in (CARD, MANIFEST, PIXELS):
+    for name in (DESCRIPTION, MANIFEST, PIXELS):
         shutil.copy(prepared_root / name, tmp_path / name)
     return tmp_path
 
 
-def test_everything_lines_up_with_the_files(prepared_root: Path, images: ImageSet) -> None:
+def test_arrays_match_the_files(prepared_root: Path, images: ImageSet) -> None:
     assert images.pixels.shape == (80, 12, 98, 3)
     assert images.pixels.dtype == np.uint8
     assert images.labels.dtype == np.int64
@@ -43,14 +43,14 @@ def test_everything_lines_up_with_the_files(prepared_root: Path, images: ImageSe
     assert sorted(set(images.labels.tolist())) == [0, 1]
 
 
-def test_loading_twice_and_from_another_place_gives_the_same_digest(images: ImageSet, folder: Path) -> None:
+def test_digest_does_not_depend_on_the_folder(images: ImageSet, folder: Path) -> None:
     assert load(folder).digest == images.digest
     assert len(images.digest) == 16
-    assert json.loads((folder / CARD).read_text())["digest"] == images.digest
+    assert json.loads((folder / DESCRIPTION).read_text())["digest"] == images.digest
 
 
-def test_the_card_says_what_is_there(images: ImageSet) -> None:
-    assert json.loads(module.card(images)) == {
+def test_description_lists_the_content(images: ImageSet) -> None:
+    assert json.loads(module.description(images)) == {
         "name": "voices",
         "recipe": asdict(MFCC),
         "digest": images.digest,
@@ -68,7 +68,7 @@ def digest(data: ImageSet, **changed: str) -> str:
     return assemble(data.name, data.pixels, rows, data.recipe, data.synthetic).digest
 
 
-def test_the_digest_is_of_content_not_of_names_or_memory(images: ImageSet) -> None:
+def test_digest_ignores_names_and_memory_layout(images: ImageSet) -> None:
     assert digest(images) == images.digest
     copy = np.asfortranarray(images.pixels)
     assert assemble("other name", copy, images.rows, images.recipe, False).digest == images.digest
@@ -76,12 +76,12 @@ def test_the_digest_is_of_content_not_of_names_or_memory(images: ImageSet) -> No
 
 
 @pytest.mark.parametrize("key", ["speaker", "gender", "recording", "corpus"])
-def test_the_digest_changes_with_what_a_model_learns_or_a_split_reads(images: ImageSet, key: str) -> None:
+def test_digest_depends_on_labels_speakers_and_recordings(images: ImageSet, key: str) -> None:
     other = {"male": "female", "female": "male"}.get(images.rows[0][key], "another")
     assert digest(images, **{key: other}) != images.digest
 
 
-def test_the_digest_changes_with_a_pixel_the_order_and_the_recipe(images: ImageSet) -> None:
+def test_digest_depends_on_pixels_order_and_recipe(images: ImageSet) -> None:
     pixels = images.pixels.copy()
     pixels[79, 11, 97, 2] ^= 1
     variants = [
@@ -92,7 +92,7 @@ def test_the_digest_changes_with_a_pixel_the_order_and_the_recipe(images: ImageS
     assert len({images.digest, *(variant.digest for variant in variants)}) == 4
 
 
-# --- folders that do not hold together
+# --- damaged folders
 
 
 def edit_manifest(change: Callable[[list[dict[str, str]]], object]) -> Callable[[Path], None]:
@@ -128,7 +128,7 @@ def other_array(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
 
 
 TAMPERED: dict[str, Callable[[Path], object]] = {
-    "no card": lambda folder: (folder / CARD).unlink(),
+    "no description": lambda folder: (folder / DESCRIPTION).unlink(),
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
     "no pixels": lambda folder: (folder / PIXELS).unlink(),
     "a pixel changed": flip_a_byte,
@@ -150,14 +150,16 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
     "manifest not UTF-8": write(MANIFEST, b"image,gender\n\xff,\xfe\n" * 80),
     "manifest of one endless field": write(MANIFEST, b"image\n" + b"x" * 200_000),
     "manifest without columns": write(MANIFEST, b"image\n" + b"a.jpg\n" * 80),
-    "card cut off": cut(CARD),
-    "card a list": write(CARD, b"[]"),
-    "card without digest": write(CARD, json.dumps({"name": "x", "recipe": asdict(MFCC), "synthetic": True}).encode()),
+    "description cut off": cut(DESCRIPTION),
+    "description a list": write(DESCRIPTION, b"[]"),
+    "description without digest": write(
+        DESCRIPTION, json.dumps({"name": "x", "recipe": asdict(MFCC), "synthetic": True}).encode()
+    ),
 }
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_a_folder_that_was_tampered_with_is_refused_in_one_line(folder: Path, case: str) -> None:
+def test_damaged_folder_is_refused_in_one_line(folder: Path, case: str) -> None:
     assert load(folder).labels[0] != load(folder).labels[-1]
     TAMPERED[case](folder)
     with pytest.raises(CorpusError) as caught:
@@ -169,7 +171,7 @@ def test_a_folder_that_was_tampered_with_is_refused_in_one_line(folder: Path, ca
 @pytest.fixture
 def voice_folder(voice_root: Path, tmp_path: Path) -> Path:
     """The same by the voice recipe."""
-    for name in (CARD, MANIFEST, PIXELS, FEATURES):
+    for name in (DESCRIPTION, MANIFEST, PIXELS, FEATURES):
         shutil.copy(voice_root / name, tmp_path / name)
     return tmp_path
 
@@ -212,14 +214,14 @@ def test_the_digest_of_voices_changes_with_their_features(voice_images: ImageSet
 
 
 def test_a_folder_made_by_another_recipe_is_refused(folder: Path) -> None:
-    card = json.loads((folder / CARD).read_text())
-    (folder / CARD).write_text(json.dumps(card | {"recipe": card["recipe"] | {"version": 2}}))
+    description = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(description | {"recipe": description["recipe"] | {"version": 2}}))
     with pytest.raises(RecipeError, match="version 2"):
         load(folder)
 
 
-def test_is_prepared_asks_for_the_card(folder: Path) -> None:
+def test_is_prepared_looks_for_the_description(folder: Path) -> None:
     assert module.is_prepared(folder)
-    (folder / CARD).unlink()
+    (folder / DESCRIPTION).unlink()
     assert not module.is_prepared(folder)
     assert not module.is_prepared(folder / "absent")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agr.data.image_set import ImageSet, assemble
-from agr.data.splits import KINDS, Indices, Split, audit, describe, inner, make
+from agr.data.splits import METHODS, Indices, Split, audit, describe, inner, make
 from agr.errors import SplitError
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
@@ -64,7 +64,7 @@ def by_hand(data: ImageSet, train: str, val: str, test: str, leaky: bool = False
 
 
 def sound_splits() -> Iterator[tuple[str, ImageSet, Split]]:
-    """Every kind that promises unseen speakers, with several seeds and all folds."""
+    """Every method that promises unseen speakers, with several seeds and all folds."""
     plain, studied = corpus(people(7, 5)), audiomnist()
     for seed in range(6):
         yield f"speakers seed {seed}", plain, make(plain, "speakers", seed)
@@ -79,7 +79,7 @@ CASES = list(sound_splits())
 
 
 @pytest.mark.parametrize(("data", "split"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_no_speaker_stands_on_two_sides(data: ImageSet, split: Split) -> None:
+def test_no_speaker_is_on_two_sides(data: ImageSet, split: Split) -> None:
     sides = [getattr(split, side) for side in SIDE_NAMES]
     heard = [voices(data, side) for side in sides]
     assert not split.leaky
@@ -91,9 +91,9 @@ def test_no_speaker_stands_on_two_sides(data: ImageSet, split: Split) -> None:
         assert len(side) == len(names) * (len(data) // len(set(data.speakers)))  # all clips of each speaker
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds"])
-def test_prepared_voices_split_into_strangers(images: ImageSet, kind: str) -> None:
-    split = make(images, kind, seed=1, folds=4, fold=2)
+@pytest.mark.parametrize("method", ["speakers", "folds"])
+def test_prepared_images_are_split_by_speaker(images: ImageSet, method: str) -> None:
+    split = make(images, method, seed=1, folds=4, fold=2)
     assert describe(split, images) == {
         "train": {"clips": 40, "female": 2, "male": 2},
         "val": {"clips": 20, "female": 1, "male": 1},
@@ -137,28 +137,28 @@ def test_speakers_of_each_gender_are_split_60_20_20(
     }
 
 
-@pytest.mark.parametrize("kind", ["speakers", "folds", "random"])
-def test_split_is_the_seeds_and_nothing_elses(kind: str) -> None:
+@pytest.mark.parametrize("method", ["speakers", "folds", "random"])
+def test_split_depends_on_the_seed_alone(method: str) -> None:
     data = corpus(people(8, 8))
-    folds = {"folds": 4, "fold": 1} if kind == "folds" else {}
-    first = make(data, kind, 5, **folds)
+    folds = {"folds": 4, "fold": 1} if method == "folds" else {}
+    first = make(data, method, 5, **folds)
     np.random.default_rng().random(3)
-    again = make(data, kind, 5, **folds)
+    again = make(data, method, 5, **folds)
     assert all(np.array_equal(getattr(first, side), getattr(again, side)) for side in SIDE_NAMES)
     assert first.digest == again.digest
-    assert len({make(data, kind, seed, **folds).digest for seed in range(8)}) == 8
+    assert len({make(data, method, seed, **folds).digest for seed in range(8)}) == 8
 
 
-@pytest.mark.parametrize(("kind", "folds", "fold"), [("speakers", None, None), ("folds", 3, 2)])
-def test_order_of_the_clips_does_not_move_a_speaker(kind: str, folds: int | None, fold: int | None) -> None:
+@pytest.mark.parametrize(("method", "folds", "fold"), [("speakers", None, None), ("folds", 3, 2)])
+def test_order_of_the_clips_does_not_move_a_speaker(method: str, folds: int | None, fold: int | None) -> None:
     somebody = people(6, 7)
     one, other = corpus(somebody), corpus(somebody[::-1], clips=5)
-    splits = make(one, kind, 2, folds, fold), make(other, kind, 2, folds, fold)
+    splits = make(one, method, 2, folds, fold), make(other, method, 2, folds, fold)
     for side in SIDE_NAMES:
         assert voices(one, getattr(splits[0], side)) == voices(other, getattr(splits[1], side))
 
 
-def test_digest_names_the_content_of_the_sides() -> None:
+def test_digest_depends_on_the_sides_alone() -> None:
     data = corpus(people(3, 3))
     split = by_hand(data, "w0 m0", "w1 m1", "w2 m2")
     assert len(split.digest) == 16
@@ -182,7 +182,7 @@ def test_audiomnist_folds_are_the_published_ones(fold: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["36", "02", "60", "41"])
-def test_audiomnist_folds_want_all_their_speakers(name: str) -> None:
+def test_audiomnist_folds_need_all_their_speakers(name: str) -> None:
     gender = "male" if name in ("02", "41") else "female"
     with pytest.raises(SplitError, match=f"made: no {gender} speaker {name}; expected AudioMNIST's 60"):
         make(audiomnist(without=name), "audiomnist-4fold", fold=0)
@@ -190,7 +190,7 @@ def test_audiomnist_folds_want_all_their_speakers(name: str) -> None:
         make(audiomnist(swapped=name), "audiomnist-4fold", fold=0)
 
 
-def test_audiomnist_folds_do_without_the_speakers_that_stand_in_none() -> None:
+def test_audiomnist_folds_do_not_need_speakers_outside_the_folds() -> None:
     assert make(audiomnist(without="01"), "audiomnist-4fold", fold=2).test.size == 12
 
 
@@ -200,7 +200,7 @@ def test_audiomnist_folds_refuse_another_corpus() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_random_split_shares_out_clips_60_20_20_and_says_that_it_leaks(seed: int) -> None:
+def test_random_split_is_60_20_20_and_marked_leaky(seed: int) -> None:
     data = corpus(people(5, 5), clips=10)
     split = make(data, "random", seed)
     assert split.leaky
@@ -211,7 +211,7 @@ def test_random_split_shares_out_clips_60_20_20_and_says_that_it_leaks(seed: int
         audit(replace(split, leaky=False), data)
 
 
-def test_random_split_of_ready_images_is_their_own_folders() -> None:
+def test_random_split_of_published_images_uses_their_folders() -> None:
     data = corpus(people(4, 3), folders=("train", "train", "val"))
     split = make(data, "random", seed=1)
     assert split.train.tolist() == [i for i in range(21) if i % 3 < 2]
@@ -223,7 +223,7 @@ def test_random_split_of_ready_images_is_their_own_folders() -> None:
 
 
 @pytest.mark.parametrize("folders", [("train",), ("train", "val", ""), ("train", "val", "test")])
-def test_random_split_leaves_other_folders_alone(folders: Sequence[str]) -> None:
+def test_random_split_ignores_other_folders(folders: Sequence[str]) -> None:
     split = make(corpus(people(5, 5), clips=4, folders=folders), "random")
     assert [len(getattr(split, side)) for side in SIDE_NAMES] == [24, 8, 8]
 
@@ -263,13 +263,13 @@ def test_audit_names_a_recording_on_two_sides_even_of_a_leaky_split(leaky: bool,
         ("w0 m0", "w1 m1", "", "test has clips of 0"),
     ],
 )
-def test_audit_wants_both_genders_on_every_side(train: str, val: str, test: str, what: str) -> None:
+def test_audit_needs_both_genders_on_every_side(train: str, val: str, test: str, what: str) -> None:
     data = corpus(people(3, 3))
     with pytest.raises(SplitError, match=rf"split by-hand: {what} gender\(s\); expected both"):
         audit(by_hand(data, train, val, test), data)
 
 
-def test_audit_lets_a_leaky_split_go_without_test_clips_but_not_without_validation() -> None:
+def test_leaky_split_may_lack_test_clips_but_not_validation_clips() -> None:
     data = corpus(people(3, 3))
     first, second, none = (np.array(side, dtype=np.int64) for side in ([0, 3], [6, 9], []))  # w0 and m0, twice
     audit(Split("shared", first, second, none, leaky=True), data)
@@ -278,11 +278,11 @@ def test_audit_lets_a_leaky_split_go_without_test_clips_but_not_without_validati
 
 
 @pytest.mark.parametrize("fold", [None, -1, 4, 100])
-@pytest.mark.parametrize("kind", ["folds", "audiomnist-4fold"])
-def test_fold_out_of_range_is_refused(kind: str, fold: int | None) -> None:
+@pytest.mark.parametrize("method", ["folds", "audiomnist-4fold"])
+def test_fold_out_of_range_is_refused(method: str, fold: int | None) -> None:
     found = "--fold: not given" if fold is None else f"--fold {fold}"
     with pytest.raises(SplitError, match=f"{found}; expected 0 to 3" if fold is None else f"{found}: expected 0 to 3"):
-        make(audiomnist(), kind, folds=4, fold=fold)
+        make(audiomnist(), method, folds=4, fold=fold)
 
 
 @pytest.mark.parametrize("folds", [None, -3, 0, 2])
@@ -300,12 +300,12 @@ def test_too_few_speakers_of_a_gender_are_refused(women: int, men: int, found: s
         make(data, "folds", folds=4, fold=0)
 
 
-# Cross-validation among the speakers that do not test
+# Cross-validation among training and validation speakers
 
 
 @pytest.mark.parametrize("folds", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(4))
-def test_inner_folds_keep_speakers_apart_and_never_touch_those_that_test(folds: int, seed: int) -> None:
+def test_inner_folds_separate_speakers_and_exclude_test_speakers(folds: int, seed: int) -> None:
     data = corpus(people(9, 6))
     split = make(data, "speakers", seed)
     test, others = voices(data, split.test), voices(data, np.concatenate([split.train, split.val]))
@@ -331,7 +331,7 @@ def test_inner_folds_are_of_about_the_same_size_in_each_gender() -> None:
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_inner_folds_are_the_seeds_and_have_names_and_digests_of_their_own() -> None:
+def test_inner_folds_depend_on_the_seed_and_have_distinct_digests() -> None:
     data = corpus(people(9, 9))
     split = make(data)
     folds, again, others = inner(data, split, 3), inner(data, split, 3), inner(data, split, 3, seed=1)
@@ -370,6 +370,6 @@ def test_inner_folds_of_a_leaky_split_are_refused() -> None:
         inner(data, make(data, "random"), 3)
 
 
-def test_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SplitError, match=f"--split clips: unknown; expected one of {', '.join(KINDS)}"):
+def test_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SplitError, match=f"--split clips: unknown; expected one of {', '.join(METHODS)}"):
         make(corpus(people(3, 3)), "clips")

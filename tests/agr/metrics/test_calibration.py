@@ -19,11 +19,11 @@ from agr.plots import search
 Labelled = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
-def clips(n: int = 400, women: float = 0.5, sureness: float = 1.0, seed: int = 0) -> Labelled:
-    """Logits and labels of two normal distributions: true log odds of clips, `sureness` times too great."""
+def clips(n: int = 400, women: float = 0.5, overconfidence: float = 1.0, seed: int = 0) -> Labelled:
+    """Logits and labels of two normal distributions: true log odds of clips, `overconfidence` times too great."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) >= women * n).astype(np.int64)
-    odds = 2 * (rng.normal(0, 1, n) + (2 * labels - 1)) * sureness
+    odds = 2 * (rng.normal(0, 1, n) + (2 * labels - 1)) * overconfidence
     return np.stack([-odds / 2, odds / 2], axis=1), labels
 
 
@@ -40,15 +40,17 @@ def answers(confidences: list[float], right: list[bool]) -> Labelled:
 # The temperature
 
 
-@pytest.mark.parametrize("sureness", [0.2, 1.0, 4.0, 20.0])
-def test_it_takes_back_what_logits_were_multiplied_by(sureness: float) -> None:
-    assert calibration.temperature(*clips(4_000, sureness=sureness)) == pytest.approx(sureness, rel=0.1)
+@pytest.mark.parametrize("overconfidence", [0.2, 1.0, 4.0, 20.0])
+def test_temperature_recovers_the_factor_of_scaled_logits(overconfidence: float) -> None:
+    assert calibration.fit_temperature(*clips(4_000, overconfidence=overconfidence)) == pytest.approx(
+        overconfidence, rel=0.1
+    )
 
 
 @pytest.mark.parametrize(("women", "seed"), [(0.5, 0), (0.1, 1), (0.9, 2)])
-def test_no_other_temperature_is_likelier(women: float, seed: int) -> None:
+def test_fitted_temperature_maximises_the_likelihood(women: float, seed: int) -> None:
     """Torch's cross-entropy with probabilities for targets, at 2,000 temperatures."""
-    logits, labels = clips(300, women, sureness=3.0, seed=seed)
+    logits, labels = clips(300, women, overconfidence=3.0, seed=seed)
     n = np.bincount(labels)[labels][:, None]  # (300, 1)
     targets = torch.from_numpy(np.where(np.eye(2)[labels] == 1, (n + 1) / (n + 2), 1 / (n + 2)))
     tried = np.geomspace(LOWEST, HIGHEST, 2_000)
@@ -57,38 +59,38 @@ def test_no_other_temperature_is_likelier(women: float, seed: int) -> None:
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits / each), targets, reduction="none")
         losses.append(float((loss.numpy() / n[:, 0]).sum()))
     best = tried[int(np.argmin(losses))]
-    assert calibration.temperature(logits, labels) == pytest.approx(best, rel=np.log(HIGHEST / LOWEST) / 1_999)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(best, rel=np.log(HIGHEST / LOWEST) / 1_999)
 
 
-def test_both_genders_count_the_same_however_many_clips_they_have() -> None:
-    logits, labels = clips(400, sureness=3.0)
+def test_both_genders_have_equal_weight() -> None:
+    logits, labels = clips(400, overconfidence=3.0)
     many = np.concatenate([np.arange(400), *[np.flatnonzero(labels == 0)] * 9])
-    once = calibration.temperature(logits, labels)
-    assert calibration.temperature(logits[many], labels[many]) == pytest.approx(once, rel=0.05)
+    once = calibration.fit_temperature(logits, labels)
+    assert calibration.fit_temperature(logits[many], labels[many]) == pytest.approx(once, rel=0.05)
 
 
-def test_clips_without_a_mistake_ask_for_no_more_certainty_than_their_number_gives() -> None:
+def test_confidence_without_mistakes_is_limited_by_the_number_of_clips() -> None:
     logits, labels = np.array([[9.0, -9.0], [-9.0, 9.0]] * 10), np.array([0, 1] * 10)
-    found = calibration.temperature(logits, labels)
+    found = calibration.fit_temperature(logits, labels)
     assert probabilities(logits / found).max(axis=1) == pytest.approx(np.full(20, 11 / 12), abs=1e-4)
 
 
 @pytest.mark.parametrize(("logits", "expected"), [([[0.0, 0.0], [0.0, 0.0]], None), ([[1e4, 0], [1e4, 0]], HIGHEST)])
-def test_it_stays_within_its_range(logits: list[list[float]], expected: float | None) -> None:
-    found = calibration.temperature(np.array(logits), np.array([0, 1]))
+def test_temperature_stays_within_its_range(logits: list[list[float]], expected: float | None) -> None:
+    found = calibration.fit_temperature(np.array(logits), np.array([0, 1]))
     assert LOWEST <= found <= HIGHEST
     assert expected is None or found == pytest.approx(expected, rel=1e-4)
 
 
-def test_it_repeats_to_the_bit_and_takes_float32() -> None:
+def test_temperature_is_deterministic_and_accepts_float32() -> None:
     logits, labels = clips(100)
-    assert calibration.temperature(logits, labels) == calibration.temperature(logits.copy(), labels)
-    assert calibration.temperature(logits.astype(np.float32), labels) == pytest.approx(
-        calibration.temperature(logits, labels), rel=1e-4
+    assert calibration.fit_temperature(logits, labels) == calibration.fit_temperature(logits.copy(), labels)
+    assert calibration.fit_temperature(logits.astype(np.float32), labels) == pytest.approx(
+        calibration.fit_temperature(logits, labels), rel=1e-4
     )
 
 
-# What it gives
+# Metrics
 
 
 def test_the_likelihood_is_that_of_scikit_learn_with_balanced_weights() -> None:
@@ -98,19 +100,19 @@ def test_the_likelihood_is_that_of_scikit_learn_with_balanced_weights() -> None:
     assert calibration.balanced_nll(logits, labels) == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_logit_of_any_size_has_a_finite_likelihood() -> None:
+def test_huge_logits_have_a_finite_likelihood() -> None:
     assert calibration.balanced_nll(np.array([[0.0, 3e4], [0.0, 3e4]]), np.array([0, 1])) == 1.5e4
 
 
-def test_the_summary_says_what_the_temperature_did() -> None:
-    logits, labels = clips(sureness=5.0)
-    found = calibration.fitted(logits, labels)
+def test_summary_reports_metrics_before_and_after_scaling() -> None:
+    logits, labels = clips(overconfidence=5.0)
+    found = calibration.fit(logits, labels)
     assert list(found) == ["temperature", "bins", "ece_val_before", "nll_val_before", "ece_val_after", "nll_val_after"]
-    assert found["temperature"] == calibration.temperature(logits, labels)
+    assert found["temperature"] == calibration.fit_temperature(logits, labels)
     assert found["nll_val_after"] == calibration.balanced_nll(logits / found["temperature"], labels)
     assert found["nll_val_after"] < found["nll_val_before"]
     assert found["ece_val_after"] < found["ece_val_before"]
-    text = calibration.describe(found | calibration.measured(logits, labels, "test"))
+    text = calibration.summarize(found | calibration.metrics(logits, labels, "test"))
     assert f"Temperature {found['temperature']:.4f}, fitted on validation speakers" in text
     assert f"test {found['ece_val_before']:.4f}. Negative" in text
 
@@ -118,7 +120,7 @@ def test_the_summary_says_what_the_temperature_did() -> None:
 # Calibration error
 
 
-def test_the_error_of_a_few_clips_by_hand() -> None:
+def test_calibration_error_of_a_few_clips_by_hand() -> None:
     """Bins (0.8, 0.867] and (0.933, 1]: two of three right at 0.85, one of two at 0.95."""
     given, labels = answers([0.85, 0.85, 0.85, 0.95, 0.95], [True, True, False, True, False])
     found = calibration.bins(given, labels)
@@ -129,8 +131,8 @@ def test_the_error_of_a_few_clips_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_error_is_the_sum_over_bins_as_the_paper_writes_it(seed: int) -> None:
-    logits, labels = clips(300, sureness=2.0, seed=seed)
+def test_calibration_error_follows_the_formula_of_the_paper(seed: int) -> None:
+    logits, labels = clips(300, overconfidence=2.0, seed=seed)
     given = probabilities(logits)
     sure, right = given.max(axis=1), given.argmax(axis=1) == labels
     expected = 0.0
@@ -142,28 +144,28 @@ def test_the_error_is_the_sum_over_bins_as_the_paper_writes_it(seed: int) -> Non
 
 
 @pytest.mark.parametrize(("confidence", "right", "error"), [(1.0, True, 0.0), (1.0, False, 1.0), (0.5, False, 0.5)])
-def test_the_error_at_the_ends(confidence: float, right: bool, error: float) -> None:
+def test_calibration_error_at_the_extremes(confidence: float, right: bool, error: float) -> None:
     given = np.array([[1 - confidence, confidence]]) if confidence > 0.5 else np.array([[0.5, 0.5]])
     label = int(given.argmax()) if right else 1 - int(given.argmax())
     assert calibration.bins(given, np.array([label])).ece == pytest.approx(error)
 
 
-# Answers only of the surer clips
+# Coverage
 
 
-def test_every_step_of_the_curve_is_a_threshold() -> None:
-    logits, labels = clips(120, sureness=2.0)
+def test_coverage_curve_equals_coverage_at_each_threshold() -> None:
+    logits, labels = clips(120, overconfidence=2.0)
     given = np.round(probabilities(logits), 2)  # many clips equally sure
     curve = calibration.coverage(given, labels)
     thresholds = np.unique(given.max(axis=1))[::-1]
-    expected = [calibration.answered(given, labels, threshold) for threshold in thresholds]
+    expected = [calibration.coverage_at(given, labels, threshold) for threshold in thresholds]
     assert len(thresholds) < 60
     assert np.stack([curve.share, curve.accuracy], axis=1) == pytest.approx(np.array(expected))
     assert curve.share[-1] == 1
     assert curve.accuracy[-1] == (given.argmax(axis=1) == labels).mean()
 
 
-def test_the_marks_count_clips_that_reach_the_threshold() -> None:
+def test_marks_include_clips_exactly_at_the_threshold() -> None:
     curve = calibration.coverage(*answers([0.6, 0.7, 0.75, 0.8, 0.85], [False, True, False, True, True]))
     assert [mark[0] for mark in curve.marks] == list(THRESHOLDS)
     assert curve.marks[0][1:] == pytest.approx((4 / 5, 3 / 4))
@@ -182,7 +184,7 @@ def is_png(path: Path) -> bool:
 
 
 def test_the_reliability_picture_names_every_side_and_its_error(tmp_path: Path, figures: list[Figure]) -> None:
-    logits, labels = clips(sureness=3.0)
+    logits, labels = clips(overconfidence=3.0)
     sides = {"validation": calibration.bins(probabilities(logits), labels)}
     sides["test speakers"] = calibration.bins(probabilities(logits / 3), labels)
     search.reliability(sides, tmp_path / "reliability.png", "a search")

@@ -51,7 +51,7 @@ def test_scores_agree_with_scikit_learn(metrics: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize(("label", "there", "absent"), [(0, "female", "male"), (1, "male", "female")])
-def test_one_gender_alone_is_scored_by_its_own_recall(label: int, there: str, absent: str) -> None:
+def test_single_gender_is_scored_by_its_recall(label: int, there: str, absent: str) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]], dtype=np.float32)  # f m f f
     found = score(np.full(4, label), probabilities, np.array(["a", "a", "b", "c"]))
     expected = (0.75, 0.25)[label]
@@ -72,7 +72,7 @@ def test_all_right_and_all_wrong(right: bool, expected: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_speaker_has_their_own_score(seed: int) -> None:
+def test_scores_per_speaker(seed: int) -> None:
     labels, probabilities, speakers = answers(seed)
     tally: dict[str, list[bool]] = {}
     genders = {}
@@ -108,7 +108,7 @@ def by_hand(labels: list[int], right: list[bool], speakers: list[str], resamples
 
 
 @pytest.mark.parametrize(("seed", "women", "men"), [(0, 9, 14), (1, 20, 20), (2, 5, 30)])
-def test_interval_is_that_of_a_bootstrap_over_speakers(seed: int, women: int, men: int) -> None:
+def test_interval_equals_a_bootstrap_over_speakers(seed: int, women: int, men: int) -> None:
     labels, probabilities, speakers = answers(seed, women, men)
     right = probabilities.argmax(axis=1) == labels
     low, high = interval(labels, right, speakers)
@@ -142,14 +142,14 @@ def test_more_people_narrow_the_interval() -> None:
     assert widths[1] < 0.6 * widths[0]
 
 
-def test_one_speaker_of_each_gender_gives_an_interval_of_no_width() -> None:
+def test_interval_of_one_speaker_per_gender_has_no_width() -> None:
     labels, probabilities, speakers = answers(5, women=1, men=1)
     found = score(labels, probabilities, speakers)
     assert 0 < found.balanced_accuracy < 1
     assert found.balanced_accuracy_ci95 == pytest.approx((found.balanced_accuracy,) * 2, abs=1e-12)
 
 
-def test_plain_values_survive_json() -> None:
+def test_scores_survive_json() -> None:
     found = score(*answers(6)).as_dict()
     back = json.loads(json.dumps(found))
     assert back["per_speaker"]["made/00"] == found["per_speaker"]["made/00"]
@@ -157,7 +157,7 @@ def test_plain_values_survive_json() -> None:
     assert back["balanced_accuracy"] == found["balanced_accuracy"]
 
 
-def test_each_corpus_is_scored_by_both_of_its_genders_alike() -> None:
+def test_balanced_accuracy_by_corpus() -> None:
     people = {
         "a/1": SpeakerScore("female", 10, 1.0),
         "a/2": SpeakerScore("female", 30, 0.5),

@@ -121,7 +121,7 @@ def logits(seed: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 def test_the_best_on_validation_is_calibrated_there_and_tested(done: Done) -> None:
     data, split, about = done.data, done.split, done.version["loaded"].info
     val, test = (logits(2, data.pixels[side]) for side in (split.val, split.test))
-    expected = calibration.temperature(val, data.labels[split.val])
+    expected = calibration.fit_temperature(val, data.labels[split.val])
     assert done.version["run"] == done.session.records["2"].run_id
     assert about.temperature == about.calibration["temperature"] == pytest.approx(expected, rel=1e-6)
     assert about.temperature != 1
