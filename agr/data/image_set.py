@@ -21,7 +21,8 @@ from agr.labels import CLASSES
 from agr.recipes.base import IMAGE_SHAPE, Recipe
 from agr.recipes.encode import from_dict
 
-MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "evidence.npy", "prepared.json"
+MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "features.npy", "prepared.json"
+FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ImageSet:
         recipe: What made the images.
         digest: Names pixels (or features), labels and speakers together.
         synthetic: Whether these voices are synthetic.
-        evidence: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
+        features: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
             with a recipe that keeps none.
         made_up: The corpora in it whose voices are synthetic.
     """
@@ -52,7 +53,7 @@ class ImageSet:
     recipe: Recipe
     digest: str
     synthetic: bool
-    evidence: NDArray[np.uint8] | None = None
+    features: NDArray[np.uint8] | None = None
     made_up: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -72,13 +73,18 @@ def load(folder: Path) -> ImageSet:
             rows = list(csv.DictReader(file))
         recipe = from_dict(description["recipe"])
         pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
-        found = _mapped(folder / FEATURES, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
+        found = _mapped(_features(folder), (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
         data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
         if data.digest != description["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
     return data
+
+
+def _features(folder: Path) -> Path:
+    former = folder / FORMER_FEATURES
+    return former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -94,15 +100,15 @@ def assemble(
     rows: Sequence[dict[str, str]],
     recipe: Recipe,
     synthetic: bool,
-    evidence: NDArray[np.uint8] | None = None,
+    features: NDArray[np.uint8] | None = None,
 ) -> ImageSet:
     """An ImageSet from arrays and manifest rows, with its digest."""
     labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
     speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
     recordings = np.array([row["recording"] for row in rows])
     made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
-    digest = _digest(pixels if evidence is None else evidence, rows, recipe)
-    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, evidence, made_up)
+    digest = _digest(pixels if features is None else features, rows, recipe)
+    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, features, made_up)
 
 
 def description(data: ImageSet) -> str:

@@ -178,15 +178,16 @@ def _finish(
     (out / image_set.DESCRIPTION).unlink(missing_ok=True)
     stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
     pixels = wanted.images(stored)
-    evidence = stored if wanted.keeps_features else None
+    features = stored if wanted.keeps_features else None
     _save(out / image_set.PIXELS, pixels)
-    (out / image_set.FEATURES).unlink(missing_ok=True)  # of another recipe
-    if evidence is not None:
-        _save(out / image_set.FEATURES, evidence)
+    for name in (image_set.FEATURES, image_set.FORMER_FEATURES):  # of another recipe or version
+        (out / name).unlink(missing_ok=True)
+    if features is not None:
+        _save(out / image_set.FEATURES, features)
     write_atomic(out / image_set.MANIFEST, manifest)
     _drop_others(out, {row["image"] for row in rows})
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
-    data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, evidence)
+    data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, features)
     write_atomic(out / image_set.DESCRIPTION, image_set.description(data).encode())
 
 

@@ -14,6 +14,7 @@ from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
 from agr.data import corpus, image_set, preparation
+from agr.data.clips import Corpus
 from agr.errors import CorpusError, RecipeError
 from agr.inference import bundle, predictor
 from agr.inference.answers import answer
@@ -88,7 +89,7 @@ def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSe
     return _evaluation(answered, seen, abstain_below, data.name, data.synthetic)
 
 
-def _on_recordings(loaded: bundle.Bundle, found: corpus.Corpus) -> Answered:
+def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
     """Answer the clips of a corpus; unreadable ones are left out, each with a line on stderr."""
     labels, speakers, recordings, probabilities, has_speech = [], [], [], [], []
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:

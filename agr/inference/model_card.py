@@ -217,7 +217,7 @@ def _calibration(info: bundle.BundleInfo, probabilities: Floats, labels: NDArray
     kept = calibration.coverage(probabilities, labels).marks
     cells = [(f"{mark:g}", f"{100 * share:.1f} %", f"{right:.3f}" if share else "") for mark, share, right in kept]
     table = _markdown(("answers only from a confidence of", "test clips answered", "accuracy on those"), cells)
-    return f"{calibration.describe(info.calibration)}\n\n{table}"
+    return f"{calibration.summarize(info.calibration)}\n\n{table}"
 
 
 def _data(data: ImageSet, split: Split) -> str:

@@ -111,7 +111,7 @@ def _test(
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
     val = predictor.logits_of_images(data.pixels[split.val], bundle.Bundle(model.eval(), about))
-    found = calibration.fitted(val, data.labels[split.val])
+    found = calibration.fit(val, data.labels[split.val])
     about = replace(about, temperature=found["temperature"])
     test, labels = (
         predictor.logits_of_images(data.pixels[split.test], bundle.Bundle(model, about)),
@@ -120,7 +120,7 @@ def _test(
     probabilities = predictor.softmax(test)
     scores = score(labels, probabilities, data.speakers[split.test])
     without_names = {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
-    found |= calibration.measured(test, labels, "test")
+    found |= calibration.metrics(test, labels, "test")
     about = replace(about, test=without_names, calibration=found)
     bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
     text = model_card.render(bundle.load(folder), data, split, probabilities, search)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agr.data import corpus
-from agr.data.corpus import METADATA
+from agr.data.layouts.audiomnist import METADATA
 from tests.folders import Row
 
 SPEAKERS = ("01", "02", "03")

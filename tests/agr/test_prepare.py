@@ -19,9 +19,10 @@ from agr import prepare
 from agr.audio import read as audio
 from agr.common.cli import run
 from agr.data import image_set, preparation
-from agr.data.corpus import METADATA, open_corpus
+from agr.data.corpus import open_corpus
 from agr.data.image_set import load
 from agr.data.journal import JOURNAL
+from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import SKIPPED, Summary
 from agr.errors import CorpusError
 from agr.recipes import mfcc, mfcc_reference

@@ -14,9 +14,10 @@ import pytest
 
 from agr.audio import read as audio
 from agr.data import image_set, preparation
-from agr.data.corpus import METADATA, open_corpus
-from agr.data.image_set import CARD, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
+from agr.data.corpus import open_corpus
+from agr.data.image_set import DESCRIPTION, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
 from agr.data.journal import JOURNAL
+from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import LOCK, SKIPPED, Summary
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes.base import Recipe
@@ -49,7 +50,7 @@ def skipped(out: Path) -> dict[str, str]:
 
 def test_images_manifest_and_arrays_agree(three_speakers: Path, out: Path) -> None:
     assert prepared(three_speakers, out) == Summary(made=30, kept=0, skipped=0)
-    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, CARD, JOURNAL}
+    assert {path.name for path in out.iterdir()} - {LOCK} == {"images", MANIFEST, SKIPPED, PIXELS, DESCRIPTION, JOURNAL}
     data = load(out)
     assert (data.name, data.recipe, data.synthetic, len(data)) == ("voices", MFCC, True, 30)
     assert len(list((out / "images").rglob("*"))) == 30 + len(SPEAKERS)
@@ -65,7 +66,7 @@ def test_images_manifest_and_arrays_agree(three_speakers: Path, out: Path) -> No
 
 def test_a_folder_of_the_voice_recipe_also_holds_the_features(three_speakers: Path, out: Path) -> None:
     assert prepared(three_speakers, out, VOICE) == Summary(made=30, kept=0, skipped=0)
-    expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, CARD, JOURNAL}
+    expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, DESCRIPTION, JOURNAL}
     assert {path.name for path in out.iterdir()} - {LOCK} == expected
     data = load(out)
     assert data.features is not None
@@ -97,9 +98,9 @@ def test_a_folder_that_an_earlier_version_prepared_is_used_as_it_is(
     digest = load(out).digest
     if recipe.keeps_features:
         (out / FEATURES).rename(out / FORMER_FEATURES)
-    card = json.loads((out / CARD).read_text())
+    card = json.loads((out / DESCRIPTION).read_text())
     card["recipe"]["name"] = card["recipe"]["name"].replace("mfcc", "mfc")
-    (out / CARD).write_text(json.dumps(card))
+    (out / DESCRIPTION).write_text(json.dumps(card))
     before = tree(out)
     assert load(out).digest == digest
     assert (load(out).recipe, load(out).features is not None) == (recipe, recipe.keeps_features)
@@ -230,14 +231,14 @@ def test_a_removed_recording_drops_its_image_and_a_new_one_adds_its_own(three_sp
     assert len(load(out)) == len(times(out)) == 30
 
 
-@pytest.mark.parametrize("lost", [PIXELS, MANIFEST, CARD, "images/02/4_02_0.wav.jpg"])
+@pytest.mark.parametrize("lost", [PIXELS, MANIFEST, DESCRIPTION, "images/02/4_02_0.wav.jpg"])
 def test_lost_or_damaged_files_are_made_again(three_speakers: Path, out: Path, lost: str) -> None:
     prepared(three_speakers, out)
     before = tree(out)
     (out / lost).unlink()
     prepared(three_speakers, out)
     assert tree(out) == before
-    if lost in (PIXELS, MANIFEST, CARD):
+    if lost in (PIXELS, MANIFEST, DESCRIPTION):
         (out / lost).write_bytes(before[lost][:-9] + b"123456789")
         prepared(three_speakers, out)
         assert tree(out) == before

@@ -222,8 +222,8 @@ def tested(model: bundle.Bundle) -> Tested:
     train, val, test = (np.flatnonzero([n.split("/")[1] in side for n in data.speakers.tolist()]) for side in sides)
     given = answered(data, {"a/m0": 4})[test]
     scores = scoring.score(data.labels[test], given, data.speakers[test]).as_dict()
-    found: dict[str, Any] = calibration.fitted(np.log(given), data.labels[test])
-    found |= calibration.measured(np.log(given), data.labels[test], "test")
+    found: dict[str, Any] = calibration.fit(np.log(given), data.labels[test])
+    found |= calibration.metrics(np.log(given), data.labels[test], "test")
     about = replace(model.info, test=scores, temperature=found["temperature"], calibration=found)
     return replace(model, info=about), data, Split("by-hand", train, val, test), given
 
