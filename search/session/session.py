@@ -160,7 +160,7 @@ class Session:
 
     def close(self, status: str) -> None:
         """The search is over: end the runs that are still open, then the search's own."""
-        for record in self.records.values():
+        for record in list(self.records.values()):
             if record.status == RUNNING:
                 record.reason = record.reason or "interrupted"
                 self._close(record, KILLED)
@@ -171,7 +171,7 @@ class Session:
     def settle(self) -> None:
         """Wait until MLflow has everything; from then on the records carry its run ids. Raises: OutageError."""
         self.tracker.settle()
-        for record in self.records.values():
+        for record in list(self.records.values()):
             record.run_id = self.tracker.run_id(record.run_id)
 
     def note(self, record: Record) -> None:
@@ -188,24 +188,24 @@ class Session:
     @property
     def trained(self) -> int:
         """How many epochs this search trained so far."""
-        return sum(record.trained for record in self.records.values())
+        return sum(record.trained for record in list(self.records.values()))
 
     def finished(self) -> list[Record]:
         """The trials that finished, pruned ones included."""
-        return [record for record in self.records.values() if record.status == FINISHED]
+        return [record for record in list(self.records.values()) if record.status == FINISHED]
 
     def ranking(self, given: Sequence[Record] | None = None) -> Sequence[Record]:
         """A ranking, by default of all finished trials, best first. Raises: AgrError if it is empty."""
         found = ranked(self.finished()) if given is None else given
         if not found:
-            reasons = sorted({record.reason for record in self.records.values() if record.reason})
+            reasons = sorted({record.reason for record in list(self.records.values()) if record.reason})
             why = "; ".join(reasons) or "no reason given"
             raise AgrError(f"no champion: none of {len(self.records)} trials finished ({why})")
         return found
 
     def summary(self) -> str:
         """One line: trials, and where their epochs came from."""
-        records = self.records.values()
+        records = list(self.records.values())
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
         whole = f"{counted(len(records), 'trial')}, {counted(total, 'epoch')}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
+from search.outbox.outbox import Outbox
 from search.results.champion import Ending
-from search.results.report import _others, next_commands
-from search.session.session import Record
+from search.results.report import _others, next_commands, say
+from search.session.session import Record, Session
 from search.tasks.agr_task import VOICES
+from tests.search.parts import FakeTracker, epoch, report
 
 NOTHING = Ending([], None, None, "", "")
 BEST = Ending([], None, 3, "best", "")
@@ -73,3 +76,16 @@ def test_of_the_champion_is_said_what_else_differs_between_the_trials() -> None:
     ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
     assert _others(ranking) == "batch_size 64, dropout 0.25"
     assert _others(ranking[:1]) == ""
+
+
+def test_brackets_in_a_reason_and_a_name_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = FakeTracker()
+    session = Session("[proj]", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 2, VOICES)
+    for trial, failed in (("a", ""), ("b", "[/data/x] is gone")):
+        session.start(trial, Settings(1, 0.01, 0.3).config())
+        session.advance(trial, report([epoch(1)], ["s"]))
+        session.end(trial, None, failed)
+    say(Ending(session.ranking(), None, None, "", "no model: [/data/x] and [proj]"), session, 1.0, False, False)
+    text = capsys.readouterr().out
+    assert "[/data/x] is gone" in text
+    assert "no model: [/data/x] and [proj]" in text

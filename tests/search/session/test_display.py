@@ -13,7 +13,7 @@ from rich.table import Table
 from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
 from search.session.display import clock, shown, table
-from search.session.session import Record, Session
+from search.session.session import FINISHED, Record, Session
 from search.tasks.agr_task import VOICES
 from search.tasks.base import Kind, Objective, Point
 from tests.search.parts import FakeTracker, epoch, report
@@ -147,6 +147,29 @@ def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Record, "trained", property(trained))
     assert table(session, 9, "t", 10).row_count == 4
+
+
+def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest.CaptureFixture[str]) -> None:
+    session = session_of(VOICES, 9)
+
+    class Starting(Record):
+        """While its status is read, another trial starts."""
+
+        @property  # type: ignore[misc]
+        def status(self) -> str:
+            session.records[f"c{len(session.records)}"] = Record(POINT, "c", VOICES)
+            return FINISHED
+
+        @status.setter
+        def status(self, value: str) -> None:
+            pass
+
+    go(session, "a", POINT, 3)
+    session.records["b"] = Starting(POINT, "b", VOICES)
+    assert len(session.finished()) == 2
+    with shown(session, 9, "t"):
+        go(session, "d", POINT, 1)
+    assert capsys.readouterr().out.startswith("[  3/9]")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
