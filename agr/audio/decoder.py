@@ -147,8 +147,6 @@ class Decoder:
 
     def _receive(self) -> Samples | AudioError:
         """The next answer, which is never more than text and numbers. Raises: WorkerDied."""
-        import numpy as np
-
         header, body = self._worker.receive(), self._worker.receive()
         if header:
             known = getattr(errors, header.decode(errors="replace"), None)
@@ -156,6 +154,8 @@ class Decoder:
             return error(body.decode(errors="surrogatepass"))
         if not body or len(body) % 4:
             raise WorkerDied("the decoder's answer makes no sense")
+        import numpy as np
+
         return np.frombuffer(body, dtype=np.float32)
 
 

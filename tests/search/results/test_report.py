@@ -85,6 +85,7 @@ def test_brackets_in_a_reason_and_a_name_are_shown_as_they_are(capsys: pytest.Ca
         session.start(trial, Settings(1, 0.01, 0.3).config())
         session.advance(trial, report([epoch(1)], ["s"]))
         session.end(trial, None, failed)
+    tracker.uri = StoreUri("sqlite:///m.db")  # type: ignore[assignment]
     say(Ending(session.ranking(), None, None, "", "no model: [/data/x] and [proj]"), session, 1.0, False, False)
     text = capsys.readouterr().out
     assert "[/data/x] is gone" in text
