@@ -155,7 +155,7 @@ def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest
     class Starting(Record):
         """While its status is read, another trial starts."""
 
-        @property  # type: ignore[misc]
+        @property
         def status(self) -> str:
             session.records[f"c{len(session.records)}"] = Record(POINT, "c", VOICES)
             return FINISHED
