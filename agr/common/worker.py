@@ -1,16 +1,12 @@
 """One process that works for this one, in order: it decodes, draws, or calls MLflow.
 
-    with FunctionWorker("matplotlib.figure") as worker:     # starts at once, and imports that module meanwhile
-        drawn = worker.submit(draw, curves, path)           # a Future
-
-`WorkerProcess` exchanges bytes with a program that calls `serve`, so that a reply cannot run code in the caller.
-`FunctionWorker` calls functions there; it pickles them, their arguments and what they return. The process ignores
-Ctrl-C and ends when its caller closes it or is killed, at the latest after the request it is working on.
+`WorkerProcess` exchanges bytes with a program that calls `serve`, so that a reply cannot run code in the caller;
+`agr.common.function_worker` calls functions through it. The process ignores Ctrl-C and ends when its caller closes it
+or is killed, at the latest after the request it is working on.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
@@ -19,15 +15,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import IO, Self
 
 from agr.errors import AgrError
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-P = ParamSpec("P")
-T = TypeVar("T")
 READY = b"ready"
 PIPE_BYTES = 2**20  # of replies that the process may be ahead, where the system lets a pipe hold so much
 MAX_BYTES = 2**32  # of one request or reply
@@ -146,57 +137,6 @@ class WorkerProcess:
         return WorkerDied(f"{self._name} crashed ({how})")
 
 
-class FunctionWorker:
-    """A process that calls functions, one after the other; replaced when it dies."""
-
-    def __init__(self, *modules: str) -> None:
-        """Start it. modules: what it imports at once."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._worker = WorkerProcess(
-            "the worker process", f"from {__name__} import call_functions; call_functions({modules!r})"
-        )
-        self._thread = ThreadPoolExecutor(1, "worker")  # Ctrl-C interrupts who waits for a result, not its transfer
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id; None while there is no process."""
-        return self._worker.pid
-
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a function of a module called.
-
-        The future raises what the function raised, or WorkerDied if the process ended meanwhile; `close` cancels it.
-
-        Raises:
-            WorkerDied: this was closed.
-        """
-        try:
-            return self._thread.submit(self._call, functools.partial(function, *args, **kwargs))
-        except RuntimeError:
-            raise WorkerDied("the worker process was closed") from None
-
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._worker.close()
-
-    def _call(self, call: functools.partial[T]) -> T:
-        from multiprocessing.reduction import ForkingPickler
-
-        request = bytes(ForkingPickler.dumps(call))
-        try:
-            self._worker.send(request)
-            good, value = ForkingPickler.loads(self._worker.receive())
-        except WorkerDied:
-            self._worker.restart()
-            raise
-        if not good:
-            raise value
-        result: T = value
-        return result
-
-
 def serve(prepare: Callable[[], Callable[[bytearray], Iterable[bytes | memoryview]]]) -> None:
     """Be a worker process: answer the requests on standard input until there are no more, then exit.
 
@@ -215,33 +155,6 @@ def serve(prepare: Callable[[], Callable[[bytearray], Iterable[bytes | memoryvie
             for reply in answer(_read(requests)):
                 _write(replies, reply)
     os._exit(0)  # without taking libraries down object by object
-
-
-def call_functions(modules: Iterable[str]) -> None:
-    """Be the process of a `FunctionWorker`."""
-    from importlib import import_module
-
-    from agr.common.cli import quick_imports
-
-    def prepare() -> Callable[[bytearray], Iterable[bytes]]:
-        with quick_imports():
-            for module in modules:
-                import_module(module)
-        return _answer
-
-    serve(prepare)
-
-
-def _answer(request: bytearray) -> Iterator[bytes]:
-    from multiprocessing.reduction import ForkingPickler
-
-    try:
-        yield bytes(ForkingPickler.dumps((True, ForkingPickler.loads(request)())))
-    except Exception as error:
-        try:
-            yield bytes(ForkingPickler.dumps((False, error)))
-        except Exception:
-            yield bytes(ForkingPickler.dumps((False, RuntimeError(f"{type(error).__name__}: {error}"))))
 
 
 @contextmanager

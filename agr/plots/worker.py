@@ -15,7 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, Self
 
-from agr.common.worker import FunctionWorker, WorkerDied
+from agr.common.function_worker import FunctionWorker
+from agr.common.worker import WorkerDied
 
 P = ParamSpec("P")
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Concatenate, Self
 
-from agr.common.worker import FunctionWorker, WorkerDied
+from agr.common.function_worker import FunctionWorker
+from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
 from agr.registry.records import Store
 from agr.registry.uri import StoreUri

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agr.common.worker import FunctionWorker, WorkerDied, WorkerProcess
+from agr.common.function_worker import FunctionWorker
+from agr.common.worker import WorkerDied, WorkerProcess
 from agr.errors import StoreError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -152,7 +153,7 @@ def test_the_process_finds_its_environment_and_what_cannot_start_says_so(monkeyp
 
 LEFT = """
 import os, signal, sys
-from agr.common.worker import FunctionWorker
+from agr.common.function_worker import FunctionWorker
 worker = FunctionWorker()
 print(worker.submit(os.getpid).result(), flush=True)
 if sys.argv[1] == "killed":
