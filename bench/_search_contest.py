@@ -58,7 +58,7 @@ def compare(options: argparse.Namespace) -> int:
                 advance(1)
     note = "synthetic voices; " if synthetic else ""
     title = f"{' + '.join(Path(source).name for source in options.data)}: {note}seeds 0 to {options.seeds - 1}"
-    Console(width=120).print(table(results, title))
+    Console(width=120, markup=False).print(table(results, title))
     path = match.out / "search.png"
     picture(results, path, title, match.budget)
     print(f"picture: {path}")

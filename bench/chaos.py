@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"kept: {scratch}")
         else:
             shutil.rmtree(scratch, ignore_errors=True)
-    Console(width=150).print(table(outcomes, kinds, missing))
+    Console(width=150, markup=False).print(table(outcomes, kinds, missing))
     return int(not verdict(outcomes))
 
 

@@ -123,7 +123,7 @@ def compare(options: argparse.Namespace, scratch: Path) -> int:
     for number in sorted(options.only | ({3} if 4 in options.only else set())):
         cases[number] = bench.run(number)
         print(f"case {number}, {TITLES[number]}: {cases[number].wall:.1f} s", flush=True)
-    Console(width=120).print(table(bench, cases))
+    Console(width=120, markup=False).print(table(bench, cases))
     print(f"one thread reaches {rate:.1f} GFLOP/s in a float32 matrix product")
     same = agreement(cases)
     return int(not judge(cases, len(bench.split.train)) or not same)
@@ -215,7 +215,7 @@ def growth(options: argparse.Namespace, scratch: Path) -> int:
             str(points), str(plain), trained, f"{plain / case.epochs:.2f} x", f"{wall:.1f}", f"{wall / points:.2f}"
         )
         print(f"{points} points: {wall:.1f} s", flush=True)
-    Console(width=120).print(drawn)
+    Console(width=120, markup=False).print(drawn)
     return 0
 
 

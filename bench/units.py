@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         of_audio(costs, options.terabytes),
     ):
         rows = sorted(answer.rows, key=answer.reached_at)
-        Console(width=160).print(table(replace(answer, rows=rows)))
+        Console(width=160, markup=False).print(table(replace(answer, rows=rows)))
         breaks = "breaks" if rows[0].asked > rows[0].limit else "would break"
         where = f"{answer.reached_at(rows[0]):,.3g} {answer.scale}"
         print(f"{rows[0].part} {breaks} first, at {where}; then: {rows[0].remedy}\n")

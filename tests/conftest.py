@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -162,11 +161,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that `agr.plots.search` draws, for a look at what is written in it."""
     drawn: list[Figure] = []
 
-    def make(**options: Any) -> Figure:
-        drawn.append(Figure(**options))
+    new_figure = search.new_figure
+
+    def make(size: tuple[float, float]) -> Figure:
+        drawn.append(new_figure(size))
         return drawn[-1]
 
-    monkeypatch.setattr(search, "Figure", make)
+    monkeypatch.setattr(search, "new_figure", make)
     return drawn
 
 

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import psutil
 
+from agr.common.worker import ctrl_c_ignored
+
 CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a living process
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,8 +43,11 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
         yield from map(work, items)
         return
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    with worker_environment(), apart(min(workers, len(chunks))) as pool:
-        waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
+    context = multiprocessing.get_context("spawn")
+    workers = min(workers, len(chunks))
+    with worker_environment(), ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        with ctrl_c_ignored():  # submitting starts the processes
+            waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
         try:
             while waiting:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -50,16 +55,6 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
                     yield from future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def apart(workers: int) -> ProcessPoolExecutor:
-    """So many new processes, which Ctrl-C does not reach and which end when this one is killed."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
-    with ctrl_c_ignored():  # submitting starts a process
-        for _ in range(workers):
-            pool.submit(int)
-    return pool
 
 
 def _each(work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
@@ -79,19 +74,6 @@ def worker_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def ctrl_c_ignored() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C from the start: it reaches every process, and ours will end them."""
-    if threading.current_thread() is not threading.main_thread():  # only there may it be set
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent() -> None:

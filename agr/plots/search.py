@@ -1,6 +1,8 @@
 """The pictures of a search, each a PNG that stands on its own.
 
-heat_map(trials, folder / "grid.png", title="...")
+    heat_map(curves, folder / "grid.png", "grid-20260101-101500")
+
+matplotlib is imported by what draws, so that a search can name these functions to its plotting process without it.
 """
 
 from __future__ import annotations
@@ -8,17 +10,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from agr.labels import CLASSES
 from agr.metrics.calibration import BINS, Bins, Coverage
 from agr.metrics.scoring import Scores
 from agr.plots.curves import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DPI = 130
 COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
@@ -26,6 +29,13 @@ STYLES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 TITLE_LETTERS = 11  # of the titles' font, about so many fit in an inch
 NUMBERED_CELLS, MOST_CURVES, MOST_NAMES = 500, 60, 24
 WIDEST, TALLEST, TICKS = 14.0, 10.0, 8  # inches, and labels of an axis, of a heat map without numbers
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
 
 
 def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
@@ -45,7 +55,7 @@ def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
     width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.4 + 0.62 * len(rates)
     numbered = cells.size <= NUMBERED_CELLS
     size = (max(width, 6), height) if numbered else (min(width, WIDEST), min(height, TALLEST))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     panels = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
     for panel, count, values in zip(panels, epochs, cells, strict=True):
         image = panel.imshow(values, vmin=0.5, vmax=1.0, cmap="viridis", aspect="auto")
@@ -77,6 +87,9 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: 
 
     step_size: epochs between two multiplications by gamma.
     """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
     longest: dict[tuple[float, float], Curve] = {}
     for curve in sorted(curves, key=lambda curve: len(curve.history)):
         longest[curve.settings.lr, curve.settings.gamma] = curve
@@ -87,7 +100,7 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: 
     rates, gammas = (sorted({key[index] for key in longest}) for index in (0, 1))
     colours = {lr: COLOURS[index % len(COLOURS)] for index, lr in enumerate(rates)}
     styles = {gamma: STYLES[index % len(STYLES)] for index, gamma in enumerate(gammas)}
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    figure = new_figure((12, 4.6))
     left, right = figure.subplots(1, 2)
     for (lr, gamma), curve in sorted(longest.items()):
         steps = [epoch.epoch for epoch in curve.history]
@@ -117,7 +130,7 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
     """Who was taken for whom, on test speakers."""
     counts = np.array(scores.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    figure = new_figure((5, 4.4))
     panel = figure.subplots()
     panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for (row, column), share in np.ndenumerate(shares):
@@ -133,7 +146,7 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
 def speakers(scores: Scores, path: Path, title: str) -> None:
     """The champion's accuracy for each test speaker, hardest first; colour tells the recorded gender."""
     people = sorted(scores.per_speaker.items(), key=lambda item: item[1].accuracy)
-    figure = Figure(figsize=(8, 1.9 + 0.26 * len(people)), layout="constrained")
+    figure = new_figure((8, 1.9 + 0.26 * len(people)))
     panel = figure.subplots()
     for index, (_, who) in enumerate(people):
         panel.barh(index, who.accuracy, color=COLOURS[CLASSES.index(who.gender)], height=0.75)
@@ -150,7 +163,9 @@ def speakers(scores: Scores, path: Path, title: str) -> None:
 
 def reliability(sides: Mapping[str, Bins], path: Path, title: str) -> None:
     """Accuracy against confidence, a line for each named set of clips; a dot is as large as its share of the clips."""
-    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+    from matplotlib.lines import Line2D
+
+    figure = new_figure((6.4, 6.6))
     panel = figure.subplots()
     panel.plot([0.5, 1], [0.5, 1], color="#999999", linewidth=1)
     lines = [Line2D([], [], color="#999999", linewidth=1, label="as often right as sure")]
@@ -170,7 +185,7 @@ def reliability(sides: Mapping[str, Bins], path: Path, title: str) -> None:
 
 def coverage(curve: Coverage, path: Path, title: str) -> None:
     """Accuracy on test speakers against the share of clips answered, as less sure ones are left without an answer."""
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = new_figure((6.4, 4.6))
     panel = figure.subplots()
     panel.plot(curve.share, curve.accuracy, color=COLOURS[0], linewidth=1.5, drawstyle="steps-post")
     for colour, (threshold, share, accuracy) in zip(COLOURS[1:], curve.marks, strict=False):

@@ -1,70 +1,59 @@
-"""Pictures drawn in a process of their own, while the one that wants them does other things.
+"""Pictures drawn in another process, while the one that wants them does other things.
 
-    with PlottingProcess() as easel:
-        easel.draw("heat_map", curves, folder / "grid.png", title)     # of agr.plots.search, returns at once
+    with PlottingProcess() as plotting:
+        plotting.draw(search.heat_map, curves, folder / "grid.png", title)     # of agr.plots, returns at once
         ...
-        easel.finish()
+        plotting.finish()
 
-That process imports matplotlib as soon as it begins, and neither torch nor MLflow.
+That process imports matplotlib as soon as it starts, and neither torch nor MLflow; this one imports none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, Future
-from importlib import import_module
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, Self
 
-from agr.common.processes import apart
+from agr.common.function_worker import FunctionWorker
+from agr.common.worker import WorkerDied
 
-if TYPE_CHECKING:
-    pass
-
-PLOTS = "agr.plots.search"
+P = ParamSpec("P")
 
 
 class PlottingProcess:
-    """One process that draws what it is told, in that order."""
+    """One process that draws, in the order of the calls. It is to be closed, or used as a context."""
 
     def __init__(self) -> None:
         """Start it."""
-        self._pool = apart(1)
-        self._drawings: list[tuple[Future[None], tuple[str, tuple[Any, ...]]]] = []
-        self._pool.submit(import_module, PLOTS)
+        self._worker = FunctionWorker("agr.plots.search", "matplotlib.figure")
+        self._drawings: list[tuple[Future[None], Callable[[], None]]] = []
 
-    def __enter__(self) -> PlottingProcess:
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while there is no process."""
+        return self._worker.pid
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
-        """End the process, whatever it draws, and leave nothing of it behind."""
-        pool = vars(self).pop("_pool", None)
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        """End the process, whatever it draws."""
+        self._worker.close()
 
-    def draw(self, picture: str, *what: Any) -> None:
-        """Have a function of `agr.plots.search` called."""
-        try:
-            drawing = self._pool.submit(_draw, picture, what)
-        except BrokenExecutor as error:
-            drawing = Future()
-            drawing.set_exception(error)
-        self._drawings.append((drawing, (picture, what)))
+    def draw(self, function: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have a function of a module called, which writes a picture."""
+        future = self._worker.submit(function, *args, **kwargs)
+        self._drawings.append((future, functools.partial(function, *args, **kwargs)))
 
     def finish(self) -> None:
-        """Wait for all of it; what a process that died did not draw is drawn here. Raises: what drawing raised."""
-        for drawing, told in self._drawings:
+        """Wait for all pictures; draw here what a process that died did not. Raises: what drawing raised."""
+        for future, draw_here in self._drawings:
             try:
-                drawing.result()
-            except BrokenExecutor:
-                _draw(*told)
+                future.result()
+            except WorkerDied:
+                draw_here()
         self._drawings.clear()
-
-
-def _draw(picture: str, what: Sequence[Any]) -> None:
-    getattr(import_module(PLOTS), picture)(*what)

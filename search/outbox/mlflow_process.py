@@ -1,58 +1,54 @@
-"""MLflow in a process of its own: imported while this one imports torch, and out of this one's way ever after.
+"""MLflow in another process: imported there while this one imports torch, and never in this one's way.
 
-    with MlflowProcess() as clerk:                                # MLflow is on its way
+    with MlflowProcess() as mlflow:
         ...
-        store = clerk.open(tracking_uri, "agr", "agr")    # a `Store`, as `agr.registry.tracker.Tracker` is
+        store = mlflow.open(tracking_uri, "agr", "agr")    # a `Store`, as `agr.registry.tracker.Tracker` is
 
-A call that MLflow does not take raises StoreError. The process may die: the next call has another one.
+A call that MLflow does not take raises StoreError. If the process dies, the next call has another one.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import re
-import signal
 import textwrap
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import suppress
-from importlib import import_module
-from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any, Concatenate
+from concurrent.futures import CancelledError
+from typing import Concatenate, Self
 
-from agr.common.cli import quick_imports
-from agr.common.processes import ctrl_c_ignored
+from agr.common.function_worker import FunctionWorker
+from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
 from agr.registry.records import Store
 from agr.registry.uri import StoreUri
 from search.outbox.store_client import P, StoreClient, T
 
+Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
 REASON_LENGTH = 160
 SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
 class MlflowProcess:
-    """The process. Its calls are made one after the other, in the order in which they are asked for."""
+    """The process. It makes calls one after the other, in their order."""
 
     def __init__(self) -> None:
         """Start it; it imports MLflow at once."""
-        self._opening: tuple[StoreUri | None, str, str] | None = None
-        self._opened = self._left = False
-        self._line, self._process = _started()
-        self._thread = ThreadPoolExecutor(1, "clerk")  # Ctrl-C interrupts who waits for an answer, not its reading
+        self._worker = FunctionWorker("agr.registry.tracker")
+        self._target: Target | None = None
+        self._opened = False
 
-    def __enter__(self) -> MlflowProcess:
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while there is no process."""
+        return self._worker.pid
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._left = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._process.kill()
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
 
     def open(self, uri: str | None, experiment: str, model: str) -> StoreClient:
         """A store; None is `StoreUri.default`. Returns at once, the first call opens it.
@@ -60,63 +56,38 @@ class MlflowProcess:
         Calls raise ModelError if it could not be opened, until the first that was answered.
         """
         named = StoreUri(uri) if uri else None
-        self._opening = named, experiment, model
+        self._target = named, experiment, model
         return StoreClient(self._call, named.log_in() if named else StoreUri.default(), model)
 
     def _call(self, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+        assert self._target is not None
         try:
-            answer, error = self._thread.submit(self._exchange, method.__name__, values, named).result()
-        except (RuntimeError, CancelledError):  # this search is leaving
+            answer, error, opened = self._worker.submit(_call, self._target, method, *values, **named).result()
+        except (WorkerDied, CancelledError):
             raise StoreError(ENDED, passing=True) from None
+        if self._opened and not opened:  # a new process met an outage
+            error = StoreError(str(error), passing=True)
+        self._opened |= opened
         if error is not None:
             raise error
-        found: T = answer
-        return found
-
-    def _exchange(self, *call: object) -> tuple[Any, AgrError | None]:
-        with suppress(EOFError, OSError):
-            self._line.send((self._opening, *call))
-            answer, error, opened = self._line.recv()
-            if self._opened and not opened:  # a new process met an outage
-                error = StoreError(str(error), passing=True)
-            self._opened |= opened
-            return answer, error
-        if not self._left:
-            self._process.kill()
-            self._line, self._process = _started()
-        return None, StoreError(ENDED, passing=True)
+        result: T = answer  # type: ignore[assignment]
+        return result
 
 
-def _started() -> tuple[Connection, multiprocessing.process.BaseProcess]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there,), name="clerk", daemon=True)
-    with ctrl_c_ignored():  # what it has to do, its owner tells it
-        process.start()
-    there.close()
-    return here, process
+def _call(
+    target: Target, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs
+) -> tuple[T | None, AgrError | None, bool]:
+    """In MLflow's process: make a call. Returns: its answer, or its error, and whether the store is open."""
+    answer, refusal = None, None
+    try:
+        answer = make(_open(*target), method, *values, **named)
+    except AgrError as error:
+        refusal = error
+    return answer, refusal, _open.cache_info().currsize > 0
 
 
-def _serve(line: Connection) -> None:
-    """Answer until the other end is closed; a process that is killed closes its end too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with quick_imports():
-        import_module("agr.registry.tracker")
-    store: Store | None = None
-    with suppress(EOFError, OSError):
-        while True:
-            opening, name, values, named = line.recv()
-            answer, refusal = None, None
-            try:
-                store = store or _opened(*opening)
-                answer = make(store, getattr(Store, name), *values, **named)
-            except AgrError as error:
-                refusal = error
-            line.send((answer, refusal, store is not None))
-    os._exit(0)  # without taking MLflow down object by object
-
-
-def _opened(uri: StoreUri | None, experiment: str, model: str) -> Store:
+@functools.cache  # an error is raised again by the next call, which tries anew
+def _open(uri: StoreUri | None, experiment: str, model: str) -> Store:
     from agr.registry.tracker import Tracker
 
     tracker = Tracker(uri or StoreUri.default(), experiment, model)

@@ -91,7 +91,7 @@ def clock(seconds: float) -> str:
 def _print_line(session: Session, record: Record) -> None:
     if record.status == RUNNING:
         return
-    ended = sum(1 for other in session.records.values() if other.status != RUNNING)
+    ended = sum(1 for other in list(session.records.values()) if other.status != RUNNING)
     config, last = record.settings.config(), record.last
     axes = " ".join(f"{name} {format_setting(config[name]):{WIDTHS.get(name, '')}}" for name in record.schema.axes)
     score = (

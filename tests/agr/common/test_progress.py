@@ -70,7 +70,7 @@ def test_terminal_gets_a_bar(unit: str, total: int | None, monkeypatch: pytest.M
     assert ("2000/3000" if unit == "clips" else "kB" if total is None else "0.0/2.0 MB") in screen.getvalue()
 
 
-@pytest.mark.parametrize("name", ["[proj]", "a[/data]"])
+@pytest.mark.parametrize("name", ["[proj]", "a[/data]", "[/data/x]"])
 def test_bar_shows_brackets_of_a_name_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")

@@ -1,8 +1,9 @@
-"""Pictures drawn in another process: all of them, in its own time, and whatever becomes of it."""
+"""The plotting process draws every picture once, and what it cannot draw is drawn here or raised."""
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from agr.plots.curves import Curve, notice
+from agr.plots.search import heat_map, learning_curves
 from agr.plots.worker import PlottingProcess
 from agr.training.loop import Epoch
 from agr.training.settings import STEP_SIZE, Settings
@@ -22,54 +24,71 @@ def curves() -> list[Curve]:
     return [Curve.plain(settings, history)]
 
 
-def test_what_was_asked_for_is_there_when_it_has_finished(tmp_path: Path) -> None:
-    with PlottingProcess() as easel:
-        easel.draw("heat_map", curves(), tmp_path / "grid.png", "t")
-        easel.draw("learning_curves", curves(), tmp_path / "curves.png", "t", STEP_SIZE)
-        easel.finish()
+def test_all_pictures_exist_after_finish(tmp_path: Path) -> None:
+    with PlottingProcess() as plotting:
+        plotting.draw(heat_map, curves(), tmp_path / "grid.png", "t")
+        plotting.draw(learning_curves, curves(), tmp_path / "curves.png", "t", STEP_SIZE)
+        plotting.finish()
     for name in ("grid.png", "curves.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 200
 
 
-def test_a_picture_is_the_same_as_one_drawn_here(tmp_path: Path) -> None:
-    from agr.plots.search import heat_map
-
+def test_a_picture_drawn_in_the_process_equals_one_drawn_here(tmp_path: Path) -> None:
     heat_map(curves(), tmp_path / "here.png", "t")
-    with PlottingProcess() as easel:
-        easel.draw("heat_map", curves(), tmp_path / "there.png", "t")
-        easel.finish()
+    with PlottingProcess() as plotting:
+        plotting.draw(heat_map, curves(), tmp_path / "there.png", "t")
+        plotting.finish()
     assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
 
 
-def test_what_goes_wrong_there_is_raised_here(tmp_path: Path) -> None:
-    with PlottingProcess() as easel:
-        easel.draw("heat_map", curves(), tmp_path / "nowhere" / "grid.png", "t")
+def test_an_error_in_drawing_is_raised_by_finish(tmp_path: Path) -> None:
+    with PlottingProcess() as plotting:
+        plotting.draw(heat_map, curves(), tmp_path / "nowhere" / "grid.png", "t")
         with pytest.raises(FileNotFoundError):
-            easel.finish()
+            plotting.finish()
 
 
-def test_one_that_is_closed_before_it_drew_leaves_no_process_and_no_semaphore() -> None:
-    script = "from agr.plots.worker import PlottingProcess\nif __name__ == '__main__':\n    e = PlottingProcess()\n    e.close()\n    e.close()\n"
-    leave = "    import multiprocessing, os\n    assert not multiprocessing.active_children()\n    os._exit(0)\n"
-    done = subprocess.run([sys.executable, "-c", script + leave], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+CLOSED = """
+import os
+from agr.plots.worker import PlottingProcess
+plotting = PlottingProcess()
+pid = plotting.pid
+plotting.close()
+plotting.close()
+try:
+    os.kill(pid, 0)
+except ProcessLookupError:
+    print("gone", flush=True)
+os._exit(0)
+"""
+
+
+def test_closing_before_anything_is_drawn_leaves_no_process_and_no_warning() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "gone\n", "")
+
+
+def test_naming_the_pictures_imports_neither_matplotlib_nor_torch() -> None:
+    code = "import sys, agr.plots.search, agr.plots.worker; print({'matplotlib', 'torch', 'mlflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_the_pictures_of_a_killed_process_are_drawn_here(tmp_path: Path) -> None:
-    with PlottingProcess() as easel:
-        easel.draw("heat_map", curves(), tmp_path / "first.png", "t")
-        easel.finish()
+    with PlottingProcess() as plotting:
+        plotting.draw(heat_map, curves(), tmp_path / "first.png", "t")
+        plotting.finish()
         (tmp_path / "first.png").unlink()
-        for process in multiprocessing.active_children():
-            process.kill()
-        easel.draw("heat_map", curves(), tmp_path / "second.png", "t")
-        easel.finish()
+        assert plotting.pid is not None
+        os.kill(plotting.pid, signal.SIGKILL)
+        plotting.draw(heat_map, curves(), tmp_path / "second.png", "t")
+        plotting.finish()
     assert (tmp_path / "second.png").exists()
     assert not (tmp_path / "first.png").exists()
 
 
-def test_numbers_go_over_without_the_classes_that_need_torch() -> None:
+def test_curves_are_pickled_without_classes_that_need_torch() -> None:
     (curve,) = curves()
     assert {type(curve.settings).__module__, *(type(epoch).__module__ for epoch in curve.history)} == {"types"}
     assert (curve.settings.lr, curve.history[-1].val_balanced_accuracy) == (0.01, 0.9)

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: lines for a pipe, a table for a terminal, both of the metrics of the task."""
+"""What a search shows while it runs: lines for a pipe, a table for a terminal, both of the kind's own columns."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rich.table import Table
 from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
 from search.session.display import clock, shown, table
-from search.session.session import Record, Session
-from search.tasks.agr_task import AGR_SCHEMA
-from search.tasks.base import Objective, Point, TrialSchema
-from tests.search.fakes import FakeTracker, epoch, made_report
+from search.session.session import FINISHED, Record, Session
+from search.tasks.agr_task import VOICES
+from search.tasks.base import Kind, Objective, Point
+from tests.search.parts import FakeTracker, epoch, report
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 OTHER = replace(
-    AGR_SCHEMA,
+    VOICES,
     axes=("width", "epochs"),
-    objective=Objective("val_ece", False, "val calibration error"),
+    aim=Objective("val_ece", False, "val calibration error"),
     columns={"val_ece": "val ECE", "train_loss": "train loss"},
     best_epoch=True,
     prunes=True,
 )
 
 
-def session_of(schema: TrialSchema[Point], planned: int) -> Session:
+def session_of(kind: Kind[Point], planned: int) -> Session:
     tracker = FakeTracker()
-    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, schema)
+    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, kind)
 
 
 def go(
@@ -40,14 +40,14 @@ def go(
     """A trial of some epochs, the first of which were read."""
     session.start(trial, asdict(point))
     every = [epoch(number) for number in range(1, epochs + 1)]
-    session.add_report(trial, made_report(every[:read], ["old"] * read, read=True))
-    session.add_report(trial, made_report(every[read:], ["s"] * (epochs - read), failed=why))
+    session.advance(trial, report(every[:read], ["old"] * read, read=True))
+    session.advance(trial, report(every[read:], ["s"] * (epochs - read), failed=why))
     if end:
         session.end(trial, None)
 
 
-def test_each_ended_trial_is_a_line_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    session = session_of(AGR_SCHEMA, 12)
+def test_off_a_terminal_every_trial_is_a_line_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    session = session_of(VOICES, 12)
     with shown(session, 9, "title"):
         go(session, "a", POINT, 3, read=1)
         go(session, "b", replace(POINT, epochs=20, lr=0.1), 2, why="epoch 3: loss nan")
@@ -68,7 +68,7 @@ def test_each_ended_trial_is_a_line_off_a_terminal(capsys: pytest.CaptureFixture
     )
 
 
-def test_lines_show_the_axes_and_the_objective_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_name_the_axes_and_the_aim_of_their_kind(capsys: pytest.CaptureFixture[str]) -> None:
     session = session_of(OTHER, 0)
     with shown(session, None, "title"):
         go(session, "a", replace(POINT, width=0.5), 2)
@@ -83,8 +83,8 @@ def cells(drawn: Table) -> list[list[str]]:
     return [[str(column.header) for column in drawn.columns], *(list(map(str, row)) for row in rows)]
 
 
-def test_a_grid_is_shown_with_the_default_columns() -> None:
-    session = session_of(AGR_SCHEMA, 3)
+def test_a_grid_is_shown_by_the_studys_settings_and_scores() -> None:
+    session = session_of(VOICES, 3)
     go(session, "a", POINT, 3)
     headings, row = cells(table(session, 9, "t", 10))
     assert headings == [
@@ -93,7 +93,7 @@ def test_a_grid_is_shown_with_the_default_columns() -> None:
     assert row == ["3", "0.01", "0.5", "3/3", "0.5000", "0.5000", "0.7000", "3", "finished"]
 
 
-def test_another_schema_is_shown_with_its_columns() -> None:
+def test_another_kind_is_shown_by_its_own() -> None:
     session = session_of(OTHER, 0)
     go(session, "a", replace(POINT, width=0.5), 2)
     session.start("b", asdict(POINT))
@@ -102,8 +102,8 @@ def test_another_schema_is_shown_with_its_columns() -> None:
     assert rows == [["1", "3", "0/3", "", "", "0", "running"], ["0.5", "3", "2/3", "0.2000", "0.5000", "2", "pruned"]]
 
 
-def test_rows_are_running_then_failed_then_best_trials() -> None:
-    session = session_of(AGR_SCHEMA, 5)
+def test_running_trials_come_first_then_failed_ones_then_the_best_as_far_as_there_is_room() -> None:
+    session = session_of(VOICES, 5)
     go(session, "long", replace(POINT, gamma=0.1), 3)
     go(session, "short", replace(POINT, gamma=0.2, epochs=2), 2)
     go(session, "failed", replace(POINT, gamma=0.3), 1, why="epoch 2: loss nan")
@@ -118,16 +118,16 @@ def test_rows_are_running_then_failed_then_best_trials() -> None:
     ("planned", "total", "expected"),
     [(4, 12, "1 of 4 trials ended, 3 of 12 epochs trained, "), (0, None, "1 trials ended, 3 epochs trained, ")],
 )
-def test_the_caption_counts_trials_and_epochs(planned: int, total: int | None, expected: str) -> None:
-    session = session_of(AGR_SCHEMA, planned)
+def test_the_caption_counts_what_is_known_of_the_whole(planned: int, total: int | None, expected: str) -> None:
+    session = session_of(VOICES, planned)
     go(session, "a", POINT, 3)
     caption = str(table(session, total, "t", 10).caption)
     assert caption.startswith(expected)
     assert ("about" in caption) == (total is not None)
 
 
-def test_text_in_brackets_is_not_markup() -> None:
-    session = session_of(AGR_SCHEMA, 1)
+def test_text_in_brackets_is_shown_as_it_is() -> None:
+    session = session_of(VOICES, 1)
     go(session, "a", POINT, 1, why="[/data/x] is gone")
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(table(session, 9, "[proj]", 10))
@@ -137,7 +137,7 @@ def test_text_in_brackets_is_not_markup() -> None:
 
 
 def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(AGR_SCHEMA, 3)
+    session = session_of(VOICES, 3)
     go(session, "a", POINT, 1, end=False)
     go(session, "b", POINT, 1, end=False)
 
@@ -149,6 +149,29 @@ def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPat
     assert table(session, 9, "t", 10).row_count == 4
 
 
+def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest.CaptureFixture[str]) -> None:
+    session = session_of(VOICES, 9)
+
+    class Starting(Record):
+        """While its status is read, another trial starts."""
+
+        @property
+        def status(self) -> str:
+            session.records[f"c{len(session.records)}"] = Record(POINT, "c", VOICES)
+            return FINISHED
+
+        @status.setter
+        def status(self, value: str) -> None:
+            pass
+
+    go(session, "a", POINT, 3)
+    session.records["b"] = Starting(POINT, "b", VOICES)
+    assert len(session.finished()) == 2
+    with shown(session, 9, "t"):
+        go(session, "d", POINT, 1)
+    assert capsys.readouterr().out.startswith("[  3/9]")
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
-def test_time_is_shown_in_minutes_and_seconds(seconds: float, text: str) -> None:
+def test_time_is_minutes_and_seconds(seconds: float, text: str) -> None:
     assert clock(seconds) == text
