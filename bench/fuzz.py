@@ -232,9 +232,7 @@ def report(found: Found, files: int, seed: int, keep: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python bench/fuzz.py", description="Give damaged files to the decoder and to agr.predict."
-    )
+    parser = argparse.ArgumentParser(prog="python bench/fuzz.py", description="Decode and predict damaged files.")
     parser.add_argument("--files", type=int, default=100_000, help="number of files (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the damage (default: 0)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that decode (default: 2)")

@@ -43,7 +43,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def choose(source: corpus.Corpus, count: int, folder: Path) -> Path:
-    """Write a manifest of `count` clips spread evenly over the corpus; each is read once, so that all are in the file cache."""
+    """Write a manifest of `count` clips spread evenly over the corpus; reads each once, into the file cache."""
     clips = source.clips[:: max(1, len(source.clips) // count)][:count]
     manifest = folder / "clips.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:

@@ -34,24 +34,37 @@ from search.results import promotion
 
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}
-SLOW_MODULES: set[str] = set()  # modules in which most tests take longer than a second, by their path below tests/
+SLOW_MODULES = {"agr/metrics/test_calibration.py", "agr/baselines/test_main.py", "agr/plots/test_search.py"}
+LONGEST_FIRST = [  # modules whose tests take longest together
+    "search/test_run_grid.py",
+    "search/test_run_optuna.py",
+    "cluster/test_topology.py",
+    "bench/test_chaos.py",
+    "agr/audio/test_decoder.py",
+    "agr/test_serving.py",
+]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def module_name(path: Path) -> str:
+    """The path of a test module below tests/."""
+    return path.relative_to(Path(__file__).parent).as_posix()
 
 
 @cache
 def is_service_module(path: Path) -> bool:
     """Whether the tests of a module need services or are slow."""
-    listed = path.relative_to(Path(__file__).parent).as_posix() in SLOW_MODULES
-    return listed or SERVICE_IMPORT.search(path.read_text(encoding="utf-8")) is not None
+    return module_name(path) in SLOW_MODULES or SERVICE_IMPORT.search(path.read_text(encoding="utf-8")) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need services, and put them first."""
+    """Mark the tests that need services, and put them first, those of LONGEST_FIRST before all others."""
+    order = {name: position for position, name in enumerate(LONGEST_FIRST)}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if is_service_module(item.path) or not SERVICE_FIXTURES.isdisjoint(fixtures):
             item.add_marker(pytest.mark.services)
-    items.sort(key=lambda item: not is_service_module(item.path))
+    items.sort(key=lambda item: (order.get(module_name(item.path), len(order)), not is_service_module(item.path)))
 
 
 @pytest.fixture(scope="session")
