@@ -1,24 +1,34 @@
-# make search   .venv, the demo corpus, the 27-trial grid, a registered champion
-# make test     .venv, the whole test suite, two files at a time
-# make quick    the tests that need neither Ray nor a server, in less than a minute
-# make check    style and types
-# make layout   which package imports which, and how large things are
-# make docs     the documentation, in site/
+# Each target makes the environment `.venv` first if it is not there.
+#
+# make search   make the demo corpus, search the 27-point grid, register the champion
+# make quick    run the tests that need neither Ray nor a server: under a minute
+# make test     run all tests, two files at a time: under 8 minutes on two cores
+# make check    ruff and mypy --strict
+# make layout   print and check the layout: imports, sizes, README
+# make docs     build the documentation into site/; a broken link is an error
+# make bench    measure prepare and predict
+# make audit    look for known vulnerabilities in the pinned packages and for secrets in tracked files
+# make sbom     list what the image holds, as CycloneDX, in sbom.json
+# make lock     pin the newest versions that pyproject.toml allows, in .ci/requirements.lock
+# make clean    delete environments, data, runs and models
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: search test quick check layout docs bench audit sbom lock clean
+.PHONY: help search quick test check layout docs bench audit sbom lock clean
+
+help:
+	@sed -n 's/^# //p' Makefile
 
 search: $(INSTALLED)
 	$(BIN)/python search/run_grid.py
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-
 quick: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not services"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -28,7 +38,7 @@ check: $(INSTALLED)
 layout: $(INSTALLED)
 	$(BIN)/python -m tests.architecture
 
-docs: $(INSTALLED) # a broken link is an error
+docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
@@ -42,13 +52,13 @@ $(INSTALLED): .ci/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-audit: # known vulnerabilities of the pinned packages, secrets in tracked files
+audit:
 	$(PYTHON) .ci/audit
 
-sbom: # what the image holds, as CycloneDX
+sbom:
 	$(PYTHON) .ci/sbom sbom.json
 
-lock: # in a new environment, so that nothing installed by hand gets in
+lock: # in a new environment, so that packages installed by hand stay out
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" ".[dev]"
 	{ echo "# What \`make\` installs: every package, pinned. Made by \`make lock\` from the ranges in pyproject.toml."; \

@@ -21,7 +21,7 @@ class Link:
         self.port = free_port()
         self.mode = OPEN
         self._target = target
-        self._open: set[asyncio.StreamWriter] = set()
+        self.connections: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -41,7 +41,7 @@ class Link:
         self._loop.close()
 
     def _abort(self) -> None:
-        for writer in self._open:
+        for writer in self.connections:
             writer.transport.abort()
 
     async def _end(self) -> None:
@@ -56,7 +56,7 @@ class Link:
         return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        self.connections.add(writer)
         try:
             if self.mode == CUT:
                 return
@@ -73,7 +73,7 @@ class Link:
         except OSError:
             pass
         finally:
-            self._open.discard(writer)
+            self.connections.discard(writer)
             writer.transport.abort() if self.mode == CUT else writer.close()
 
     async def _forth(

@@ -74,7 +74,7 @@ class Case:
 def prepared(source: str, scratch: Path) -> Path:
     """A prepared folder as it is; of any other SOURCE the folder that its images are prepared into.
 
-    The rival reads the image files as they are, so they have to be the pictures themselves: recipe `mfcc`.
+    The plain script reads the image files, so they must hold the images themselves: recipe `mfcc`.
     Raises: CorpusError for a folder prepared with another recipe.
     """
     folder = Path(source)

@@ -1,12 +1,12 @@
-"""What each part of the augmentation brings: everything, nothing, everything but one part, one part alone.
+"""Measure each part of the augmentation: all of it, none, all but one part, one part alone.
 
     python bench/augmentation.py --train IMAGES [IMAGES ...] [--test IMAGES ...] [--folds 4] [--seeds 2] [--out FILE.md]
 
 IMAGES are folders that `agr.prepare --recipe voice` finished. Each row of the table is trained once for every fold and
 seed, for a fixed number of epochs: nothing is chosen, so the group of speakers that would choose in a search does
-nothing here. A fold's model answers the clips of its own test speakers, and all clips of each `--test`, as they are,
+nothing here. A fold's model answers the clips of its own test speakers, and all clips of each `--test`, as recorded,
 through a telephone's band and with noise 10 dB below the voice, made as in a model's card. Synthetic voices beside
-people always train. With `--folds 0` all clips train, and only `--test` is answered.
+people always train. With `--folds 0` all clips train, and only `--test` is scored.
 
 A difference is taken between trainings with the same fold and seed; `only` a part is compared with nothing, all else
 with everything. Behind ± stands the standard error over folds and seeds; on `--test` it sees how trainings differ, not
@@ -58,7 +58,7 @@ HELD_BACK = 20  # of all clips, every so many are measured after each epoch, tho
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips to answer: labels, (n,), and pictures, (n, *IMAGE_SHAPE), for each way of HEARD."""
+    """Clips to classify: labels, (n,), and images, (n, *IMAGE_SHAPE), for each way of HEARD."""
 
     labels: NDArray[np.int64]
     pictures: dict[str, NDArray[np.uint8]]
@@ -66,7 +66,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a row of the table on one fold with one seed. key: names all that determines its answers."""
+    """One training: a row of the table, a fold and a seed. key: identifies all that determines its answers."""
 
     row: str
     fold: int
@@ -75,11 +75,11 @@ class Cell:
     key: str
 
 
-Found = dict[str, dict[str, float]]  # balanced accuracy by set of clips and way of hearing
+Found = dict[str, dict[str, float]]  # balanced accuracy by set of clips and way of HEARD
 
 
 def strengths(base: Augmentation, parts: Sequence[str], also: Sequence[str]) -> dict[str, Augmentation]:
-    """The rows of the table. also: `name=value,name=value`, changes of everything. Raises: SettingsError."""
+    """Return the rows of the table. also: `name=value,name=value`, changes of everything. Raises: SettingsError."""
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise SettingsError(f"--parts {unknown[0]}: expected some of {', '.join(PARTS)}")
@@ -94,15 +94,15 @@ def strengths(base: Augmentation, parts: Sequence[str], also: Sequence[str]) -> 
 
 
 def heard(data: ImageSet, rows: Indices) -> Clips:
-    """Some clips in all ways of HEARD. Raises: SettingsError if they hold no features."""
-    if data.features is None:
+    """Draw some clips in all ways of HEARD. Raises: SettingsError if they hold no voice features."""
+    if data.evidence is None:
         raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice")
     parts: dict[str, list[NDArray[np.uint8]]] = {way: [] for way in HEARD}
     for start in range(0, len(rows), model_card.AT_ONCE):
-        found = torch.from_numpy(np.array(data.features[rows[start : start + model_card.AT_ONCE]]))
+        found = torch.from_numpy(np.array(data.evidence[rows[start : start + model_card.AT_ONCE]]))
         for way, (noise_db, line) in HEARD.items():
             parts[way].append(
-                voice_image.draw(found, model_card.degradation(len(found), noise_db, line, seed=start)).numpy()
+                voice_image.draw(found, model_card.change(len(found), noise_db, line, seed=start)).numpy()
             )
     return Clips(data.labels[rows], {way: np.concatenate(each) for way, each in parts.items()})
 
@@ -131,7 +131,7 @@ def plan(
 
 
 def train(data: ImageSet, cell: Cell, sets: dict[str, Clips]) -> Found:
-    """Train one cell and let it answer all sets of clips."""
+    """Train one cell and score it on all sets of clips."""
     state = fit(data, cell.split, cell.settings, CPU)
     model = build(cell.settings.model)
     model.load_state_dict(state.weights)
@@ -197,10 +197,10 @@ def table(name: str, ways: dict[str, Scores]) -> str:
 
 
 def _cell(scores: Scores, row: str) -> str:
-    mean, rival = scores[row].mean(), against(row)
-    if rival is None:
+    mean, other = scores[row].mean(), against(row)
+    if other is None:
         return f"{mean:.3f}{_spread(scores[row])}"
-    apart = scores[row] - scores[rival]
+    apart = scores[row] - scores[other]
     return f"{mean:.3f} ({apart.mean():+.3f}{_spread(apart)})"
 
 
@@ -265,7 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "\n\n".join(table(name, ways) for name, ways in sets.items())
     write_atomic(options.out, (text + "\n").encode())
     useless = better_without([ways["as recorded"] for ways in sets.values()])
-    print(f"{text}\n\nvariation: better without, on every set of clips as recorded: {', '.join(useless) or 'no part'}")
+    print(
+        f"{text}\n\naugmentation: better without, on every set of clips as recorded: {', '.join(useless) or 'no part'}"
+    )
     return 0
 
 

@@ -1,17 +1,18 @@
-"""Spoiled sound files by the hundred thousand: does decoding, or `agr.predict`, ever crash, hang, swell or trip?
+"""Decode many damaged sound files: do decoding and `agr.predict` ever crash, hang or take too much memory?
 
     python bench/fuzz.py [--files 100000] [--seed 0] [--jobs 2] [--every 50] [--keep FOLDER]
 
-Every file (`bench/_mutations.py`: WAV, FLAC, OGG, MP3 and a few others, damaged one to four times over) is decoded by
-`agr.audio.read.load` and, where that succeeds, measured by `agr.recipes.voice_features.extract`, in `--jobs` processes. Every `--every`th
-is also given to `python -m agr.predict`, BATCH files a command, with a model that is not trained. What must hold:
+Every file (made by `bench/_mutations.py` from WAV, FLAC, OGG, MP3 and a few others, damaged one to four times) is
+decoded by `agr.audio.read.load`. If that succeeds, `agr.recipes.voice_features.of_clip` computes its features. This
+runs in `--jobs` processes. Every `--every`th file is also given to `python -m agr.predict`, BATCH files per command,
+with an untrained model. What must hold:
 
-    decoding    samples that are finite, or one AudioError of one line that names the file; no traceback or
-                warning; no death of the process; at most SECONDS of processor time; at most MEMORY
+    decoding    finite samples, or one AudioError of one line that names the file; no traceback or warning;
+                the process survives; at most SECONDS of processor time; at most MEMORY
     predict     exit status 0 or 1, no traceback, each file answered or named in exactly one line of stderr
 
-The same seed gives the same files. Those that fail are kept in a folder. The last line is the verdict; exit status 0 if
-it held, 1 if not.
+The same seed gives the same files. Files that fail are kept in a folder. The last line is the verdict. Exit status 0
+if everything held, 1 if not.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
 
 @dataclass
 class Found:
-    """What came of it: how many files had which outcome, and what is held against whom."""
+    """The result: how many files had which outcome, and which files failed."""
 
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -63,7 +64,7 @@ class Found:
 
 
 def worker(seed: int, start: int, stop: int, step: int) -> None:
-    """Decode a share of the files; a line of JSON each. The system ends this process where a file takes SECONDS."""
+    """Decode a share of the files and print a line of JSON for each. The system kills this process after SECONDS."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (HARD_MEMORY, HARD_MEMORY))
     originals = seeds()
@@ -87,11 +88,11 @@ def worker(seed: int, start: int, stop: int, step: int) -> None:
 
 
 def attempt(data: bytes) -> tuple[str, str]:
-    """How decoding and measuring one file ends, and what is wrong with that, or nothing."""
+    """Decode and measure one file; returns the outcome and a complaint, "" if nothing is wrong."""
     try:
         y = audio.load(data, VOICE.sample_rate, "clip")
-        found = voice_features.extract(y, VOICE)
-        speech.speech_seconds(y, VOICE)
+        found = voice_features.of_clip(y, VOICE)
+        speech.heard(y, VOICE)
     except AudioError as error:
         says = str(error)
         right = says.startswith("clip: ") and "expected" in says and "\n" not in says
@@ -103,7 +104,7 @@ def attempt(data: bytes) -> tuple[str, str]:
 
 
 def watch(seed: int, start: int, stop: int, step: int, found: Found, advance: Meter) -> None:
-    """Run a worker over a share of the files; where it dies, note the file it was at and start another behind it."""
+    """Run a worker over a share of the files; if it dies, note the file and start another after that file."""
     number = start
     while number < stop:
         command = [sys.executable, __file__, "--worker", *map(str, (seed, number, stop, step))]
@@ -126,7 +127,7 @@ def watch(seed: int, start: int, stop: int, step: int, found: Found, advance: Me
 
 
 def note(found: Found, number: int, outcome: str, complaint: str, seconds: float, peak: int) -> None:
-    """Add one file to what was found."""
+    """Add the result of one file."""
     found.outcomes[outcome] += 1
     found.slowest = max(found.slowest, (seconds, number))
     if peak > MEMORY >= found.peak:
@@ -136,8 +137,8 @@ def note(found: Found, number: int, outcome: str, complaint: str, seconds: float
         found.failures.append((number, complaint))
 
 
-def ask_predict(model: Path, seed: int, numbers: Sequence[int], found: Found) -> None:
-    """Give some files to `agr.predict`, and judge what it says."""
+def run_predict(model: Path, seed: int, numbers: Sequence[int], found: Found) -> None:
+    """Give some files to `agr.predict`, and check its answers."""
     originals = seeds()
     with tempfile.TemporaryDirectory() as folder:
         paths = {str(Path(folder) / f"{number}{SUFFIXES[number % 4]}"): number for number in numbers}
@@ -149,15 +150,15 @@ def ask_predict(model: Path, seed: int, numbers: Sequence[int], found: Found) ->
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             texts = [(stream.seek(0), stream.read())[1] for stream in (out, err)]
-    complaints = judged(list(paths), process.returncode, *texts)
+    complaints = complaints_about(list(paths), process.returncode, *texts)
     with found.lock:
         found.asked += len(paths)
         found.predict_peak = max(found.predict_peak, usage.ru_maxrss * PEAK_UNIT)
         found.failures += [(paths.get(path, numbers[0]), f"predict: {says}") for path, says in complaints]
 
 
-def judged(paths: Sequence[str], status: int, out: str, err: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with an answer of `agr.predict`: pairs of a path and a complaint."""
+def complaints_about(paths: Sequence[str], status: int, out: str, err: str) -> Iterator[tuple[str, str]]:
+    """Check an output of `agr.predict`; yields pairs of a path and a complaint."""
     if status not in (0, 1) or "Traceback" in err:
         yield "", f"exit status {status}, {err[-300:]!r}"
         return
@@ -176,18 +177,18 @@ def judged(paths: Sequence[str], status: int, out: str, err: str) -> Iterator[tu
 
 
 def untrained(folder: Path) -> Path:
-    """A model of the default recipe, for `agr.predict`."""
+    """Save an untrained model of the default recipe, for `agr.predict`; returns its folder."""
     from agr.inference import bundle
     from agr.training.model import build
 
     empty: dict[str, Any] = {"settings": {}, "split": {}, "val": {}, "test": {}, "environment": {}}
-    info = bundle.BundleInfo(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
-    bundle.save(folder, build("cnn", seed=0).state_dict(), info, bundle.Seen(frozenset(), frozenset()))
+    card = bundle.Card(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
+    bundle.save(folder, build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
     return folder
 
 
 def fuzz(files: int, seed: int, jobs: int, every: int, quiet: bool = False) -> Found:
-    """Decode all files, then give every so many to `agr.predict`."""
+    """Decode all files, then give every `every`th to `agr.predict`."""
     found = Found()
     with (silent_progress if quiet else terminal_progress)("decoding", files, unit="files") as advance:
         shares = [
@@ -202,13 +203,13 @@ def fuzz(files: int, seed: int, jobs: int, every: int, quiet: bool = False) -> F
         model = untrained(Path(folder) / "model")
         with (silent_progress if quiet else terminal_progress)("predict", len(asked), unit="files") as advance:
             for at in range(0, len(asked), BATCH):
-                ask_predict(model, seed, asked[at : at + BATCH], found)
+                run_predict(model, seed, asked[at : at + BATCH], found)
                 advance(len(asked[at : at + BATCH]))
     return found
 
 
 def report(found: Found, files: int, seed: int, keep: Path) -> int:
-    """Print what was found, keep the files that failed; returns the exit status."""
+    """Print the result and keep the files that failed; returns the exit status."""
     originals = seeds()
     for outcome, count in found.outcomes.most_common():
         print(f"{count:8} {outcome}")
@@ -231,11 +232,11 @@ def report(found: Found, files: int, seed: int, keep: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python bench/fuzz.py", description="Spoiled files for decoder and predict.")
-    parser.add_argument("--files", type=int, default=100_000, help="how many (default: 100000)")
-    parser.add_argument("--seed", type=int, default=0, help="which ones")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that decode")
-    parser.add_argument("--every", type=int, default=50, help="every so manyth is given to agr.predict too")
+    parser = argparse.ArgumentParser(prog="python bench/fuzz.py", description="Decode and predict damaged files.")
+    parser.add_argument("--files", type=int, default=100_000, help="number of files (default: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that decode (default: 2)")
+    parser.add_argument("--every", type=int, default=50, help="give every Nth file to agr.predict too (default: 50)")
     parser.add_argument("--keep", type=Path, default=Path("fuzz_failures"), help="folder for files that fail")
     parser.add_argument("--worker", type=int, nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -1,21 +1,22 @@
-"""The rival of bench/prepare.py: what one would write first, clip after clip through librosa and matplotlib.
+"""Prepare clips one after the other through librosa and matplotlib: the baseline of bench/prepare.py.
 
 python bench/librosa_loop.py MANIFEST OUT
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.data.layouts.manifest import read_manifest
+from agr.common.cli import run
+from agr.data import corpus
 from agr.recipes.mfcc import MFCC
 from agr.recipes.mfcc_reference import jpeg
 
 
 def librosa_loop(paths: Sequence[Path], out: Path) -> None:
-    """One JPEG a clip, by librosa's and matplotlib's own calls."""
+    """Write one JPEG for each clip, by librosa's and matplotlib's own calls."""
     from librosa import load
     from librosa.util import fix_length
 
@@ -25,6 +26,20 @@ def librosa_loop(paths: Sequence[Path], out: Path) -> None:
         (out / f"{i}.jpg").write_bytes(jpeg(fix_length(y, size=MFCC.n_samples), MFCC))
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python bench/librosa_loop.py", description="Prepare clips one by one with librosa and matplotlib."
+    )
+    parser.add_argument(
+        "manifest", type=Path, metavar="MANIFEST", help="a CSV file of recordings, as agr.prepare reads"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder for the images")
+    options = parser.parse_args(arguments)
+    listed = corpus.read_manifest(options.manifest, allow_outside=True)
+    librosa_loop([clip.path for clip in listed.clips], options.out)
+    return 0
+
+
 if __name__ == "__main__":
-    listed = read_manifest(Path(sys.argv[1]), allow_outside=True)
-    librosa_loop([clip.path for clip in listed.clips], Path(sys.argv[2]))
+    run(main)

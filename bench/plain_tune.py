@@ -1,13 +1,13 @@
-"""The same grid as a plain Ray Tune script, written as Ray's and PyTorch's tutorials have it: the baseline of grid.py.
+"""Search the same grid by a plain Ray Tune script, written like the tutorials of Ray and PyTorch: grid.py's baseline.
 
     python bench/plain_tune.py FOLDER --workers 2
 
 FOLDER holds `train/` and `val/` with a folder of JPEG files for each class. Each trial opens the files as
-torchvision's ImageFolder does, one at a time as the loader asks for them, and trains the study's CNN as `agr.training.loop`
-does: Adam, class-weighted cross entropy, StepLR, batches of 32, one thread. The CNN is written down as those tutorials
-write theirs, in torch's default memory layout and with each pool after its ReLU; `--agr-model` takes this project's
-instead, which computes the same in half the time. MLflow's store is `mlflow.db` in the current folder. Two things that
-tutorials often add are left out, which makes this script the faster: a checkpoint after each epoch, and worker
+torchvision's ImageFolder does, one at a time when the loader needs them, and trains the paper's CNN as
+`agr.training.loop` does: Adam, class-weighted cross entropy, StepLR, batches of 32, one thread. The CNN is written as
+in those tutorials, in torch's default memory layout and with each pool after its ReLU; `--agr-model` takes this
+project's instead, which computes the same in half the time. MLflow's store is `mlflow.db` in the current folder. Two
+things that tutorials often add are left out, which makes this script faster: a checkpoint after each epoch, and worker
 processes of the loader.
 """
 

@@ -1,11 +1,11 @@
-"""How soon `agr.predict` answers, and how many clips it answers in a second, beside MLflow's own way.
+"""Time `agr.predict`: seconds to the first answer, and clips per second, next to MLflow's own `pyfunc`.
 
     python bench/predict.py [--clips 1000] [--runs 5]
 
 Cold start: `python -m agr.predict` on one clip with `models:/agr/best`, against `python -c "import torch"`, which no
-prediction can do without. Throughput: a folder of clips end to end in a fresh process, and then with everything loaded
-and warmed up, beside `mlflow.pyfunc.load_model` and `predict` on the same clips. The contestants take turns; medians
-count. The store, the model (untrained: its speed is that of a trained one) and the clips (synthetic) are made in a
+prediction can do without. Throughput: a folder of clips, first in a fresh process, then with everything loaded and
+warmed up, next to `mlflow.pyfunc.load_model` and `predict` on the same clips. The commands take turns; the medians are
+reported. The store, the model (untrained, which does not change its speed) and the synthetic clips are made in a
 temporary folder. Exit status 0 if the cold start takes at most GOAL times as long as importing torch, 1 if not.
 """
 
@@ -36,15 +36,18 @@ THROUGHPUT_RUNS = 3
 
 STEADY_AGR = """
 import sys, time
-from agr.audio import read as audio; from agr.inference import bundle; from agr import predict; from agr.registry import resolve as registry
 from pathlib import Path
+from agr.audio import read as audio
+from agr.inference import bundle
+from agr.inference.answers import answer
+from agr.registry.resolve import resolve
 clips = [str(path) for path in audio.find(Path(sys.argv[1]))]
-loaded = bundle.load(registry.resolve("models:/agr/best").folder)
-list(predict.answer(iter(clips[:64]), loaded))
+loaded = bundle.load(resolve("models:/agr/best").folder)
+list(answer(iter(clips[:64]), loaded))
 start = time.perf_counter()
-answers = list(predict.answer(iter(clips), loaded))
+answers = list(answer(iter(clips), loaded))
 print(time.perf_counter() - start)
-assert all(answer.error is None for answer in answers)
+assert all(each.error is None for each in answers)
 """
 
 STEADY_MLFLOW = """
@@ -111,7 +114,7 @@ def wall(command: Command, environment: Mapping[str, str]) -> float:
     return time.perf_counter() - start
 
 
-def told(command: Command, environment: Mapping[str, str]) -> float:
+def printed_seconds(command: Command, environment: Mapping[str, str]) -> float:
     """The seconds that a process prints."""
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
@@ -119,16 +122,18 @@ def told(command: Command, environment: Mapping[str, str]) -> float:
 
 def in_turns(commands: Sequence[Command], environment: Mapping[str, str], runs: int, steady: bool) -> list[float]:
     """Median seconds of each command, the commands taking turns."""
-    measure = told if steady else wall
+    measure = printed_seconds if steady else wall
     rounds = [[measure(command, environment) for command in commands] for _ in range(runs)]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python bench/predict.py", description="Time agr.predict.")
-    parser.add_argument("--clips", type=int, default=1000, help="clips of the throughput part")
-    parser.add_argument("--runs", type=int, default=5, help="cold starts of each contestant")
+    parser = argparse.ArgumentParser(
+        prog="python bench/predict.py", description="Time agr.predict next to MLflow's pyfunc."
+    )
+    parser.add_argument("--clips", type=int, default=1000, help="clips for measuring throughput")
+    parser.add_argument("--runs", type=int, default=5, help="cold starts of each command")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         folder, one = Path(scratch) / "clips", Path(scratch) / "one"
@@ -144,14 +149,14 @@ def report(clips: int, runs: int, folder: Path, one: Path, environment: Mapping[
     """Measure, print the table, return the exit status."""
     here = sys.executable
     predict = [here, "-m", "agr.predict", "--model-uri", "models:/agr/best"]
-    ask = [here, "-c", WHOLE_MLFLOW]
-    cold = [[here, "-c", "import torch"], [*predict, str(one)], [*ask, str(one)]]
+    mlflow = [here, "-c", WHOLE_MLFLOW]
+    cold = [[here, "-c", "import torch"], [*predict, str(one)], [*mlflow, str(one)]]
     torch, first, mlflow_first = in_turns(cold, environment, runs, steady=False)
     print(f"{'medians of alternating runs':40}{'agr.predict':>14}{'mlflow.pyfunc':>16}")
     print(f"{'cold start to the first answers, seconds':40}{first:14.2f}{mlflow_first:16.2f}", flush=True)
-    whole = [[*predict, str(folder)], [*ask, str(folder)]]
+    whole = [[*predict, str(folder)], [*mlflow, str(folder)]]
     steady = [[here, "-c", STEADY_AGR, str(folder)], [here, "-c", STEADY_MLFLOW, str(folder)]]
-    for name, commands in (("process and all", whole), ("loaded and warm", steady)):
+    for name, commands in (("fresh process", whole), ("loaded and warm", steady)):
         times = in_turns(commands, environment, min(runs, THROUGHPUT_RUNS), steady=commands is steady)
         print(f"{f'{clips} clips, {name}, clips a second':40}", end="")
         print(

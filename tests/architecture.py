@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -88,19 +89,25 @@ def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
     return names
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    """The syntax tree of a file, which is parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports_anywhere(path: Path) -> set[str]:
     """What a file imports, wherever the statement stands."""
-    return imported_names(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return imported_names(ast.walk(_tree(path)))
 
 
 def imports_at_once(path: Path) -> set[str]:
     """What importing a file imports: not what its functions do, nor what only type checkers read."""
-    return imported_names(_executed_at_import(ast.parse(path.read_text(encoding="utf-8"))))
+    return imported_names(_executed_at_import(_tree(path)))
 
 
 def imports_that_run(path: Path) -> set[str]:
     """What a file imports at once or in its functions, but not what only type checkers read."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _tree(path)
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return imports_at_once(path) | imported_names(node for each in functions for node in ast.walk(each))
 

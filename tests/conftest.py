@@ -1,11 +1,19 @@
-"""Fixtures shared by the tests: a tiny synthetic corpus, its images, and the real data where it is at hand."""
+"""Fixtures that all tests share, and the mark `services`.
+
+A test is marked `services` if it needs Ray, MLflow or another process, or takes longer than about a second. It is
+recognised by what its module imports or by its fixtures; `SLOW_MODULES` and the mark itself name the others. `make
+quick` leaves these tests out. `make test` runs them first, so that the longest files do not run alone at the end.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +32,39 @@ from agr.training.model import build
 from agr.training.settings import Settings
 from search.results import promotion
 
+SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
+SERVICE_FIXTURES = {"store", "bundle_folder"}
+SLOW_MODULES = {"agr/metrics/test_calibration.py", "agr/baselines/test_main.py", "agr/plots/test_search.py"}
+LONGEST_FIRST = [  # modules whose tests take longest together
+    "search/test_run_grid.py",
+    "search/test_run_optuna.py",
+    "cluster/test_topology.py",
+    "bench/test_chaos.py",
+    "agr/audio/test_decoder.py",
+    "agr/test_serving.py",
+]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def module_name(path: Path) -> str:
+    """The path of a test module below tests/."""
+    return path.relative_to(Path(__file__).parent).as_posix()
+
+
+@cache
+def is_service_module(path: Path) -> bool:
+    """Whether the tests of a module need services or are slow."""
+    return module_name(path) in SLOW_MODULES or SERVICE_IMPORT.search(path.read_text(encoding="utf-8")) is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need services, and put them first, those of LONGEST_FIRST before all others."""
+    order = {name: position for position, name in enumerate(LONGEST_FIRST)}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if is_service_module(item.path) or not SERVICE_FIXTURES.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.services)
+    items.sort(key=lambda item: (order.get(module_name(item.path), len(order)), not is_service_module(item.path)))
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +99,20 @@ def voice_root(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def voice_images(voice_root: Path) -> ImageSet:
-    """The 80 images of `demo_root` by the voice recipe, with the features that they are drawn from."""
+    """The 80 images of `demo_root` by the voice recipe, with the voice features that they are drawn from."""
     return load(voice_root)
 
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:
-    """For tests that call `agr.common.cli.run`, which sets what SIGTERM does to the whole process."""
+    """Restore the SIGTERM handler, which `agr.common.cli.run` replaces for the whole process."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
 def shared(name: str) -> Path:
-    """A file of the shared data, or a skip with the reason."""
+    """A file of the shared data; the test is skipped, with the reason, if it is missing."""
     path = SHARED_DATA / name
     if not path.is_file():
         pytest.skip(f"{name} is not beside this checkout")
@@ -87,7 +127,7 @@ def real_archive() -> Path:
 
 @pytest.fixture(scope="session")
 def real_metadata() -> Path:
-    """AudioMNIST's own metadata file, blemishes included; the test is skipped without it."""
+    """AudioMNIST's original metadata file, with its errors; the test is skipped without it."""
     return shared("audioMNIST_meta.txt")
 
 
@@ -106,7 +146,7 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
     torch.set_num_threads(1)
     state = fit(images, split, settings, torch.device("cpu"))
     torch.set_num_threads(threads)
-    info = bundle.BundleInfo(
+    card = bundle.Card(
         model=settings.model,
         recipe=images.recipe,
         settings=asdict(settings),
@@ -117,7 +157,7 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
         environment={"torch": torch.__version__},
     )
     folder = tmp_path_factory.mktemp("model")
-    bundle.save(folder, state.weights, info, promotion.seen_by_trials(images, split))
+    bundle.save(folder, state.weights, card, promotion.seen_by_trials(images, split))
     return folder
 
 
@@ -125,7 +165,7 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
 def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URI of an MLflow store in SQLite, in a folder with an awkward name; read it, do not write to it.
 
-    `agr` has version 1, `best`; version 2, `challenger`, with other weights; version 3, deleted.
+    Model `agr` has version 1 (alias `best`), version 2 (alias `challenger`, other weights) and version 3, deleted.
     """
     from mlflow import MlflowClient
 
@@ -135,8 +175,8 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
     tracker = registry_tracker.Tracker(uri)
     other = tmp_path_factory.mktemp("other")
-    info, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
-    bundle.save(other, build("cnn", seed=5).state_dict(), info, seen)
+    card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
+    bundle.save(other, build("cnn", seed=5).state_dict(), card, seen)
     for folder in (bundle_folder, other, other):
         run = tracker.start_run("made", {}, {})
         tracker.register(run, folder, {})
@@ -149,7 +189,7 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Torch on one thread, as trials have it: only so do results repeat to the bit."""
+    """Torch on one thread, as in trials: results repeat to the bit only then."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -158,22 +198,20 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that `agr.plots.search` draws, for a look at what is written in it."""
+    """Every figure that `agr.plots.search` draws, in order, so that a test can read the text in it."""
     drawn: list[Figure] = []
 
-    new_figure = search.new_figure
-
-    def make(size: tuple[float, float]) -> Figure:
-        drawn.append(new_figure(size))
+    def make(**options: Any) -> Figure:
+        drawn.append(Figure(**options))
         return drawn[-1]
 
-    monkeypatch.setattr(search, "new_figure", make)
+    monkeypatch.setattr(search, "Figure", make)
     return drawn
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The test runs in an empty folder and must leave nothing in it."""
+    """Run the test in an empty folder, and check that it left nothing there."""
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)

@@ -60,11 +60,11 @@ def test_an_unknown_part_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "rival"),
+    ("row", "other"),
     [("everything", None), ("nothing", "everything"), ("without room", "everything"), ("only room", "nothing")],
 )
-def test_what_a_row_is_compared_with(row: str, rival: str | None) -> None:
-    assert bench.against(row) == rival
+def test_each_row_is_compared_with_everything_or_nothing(row: str, other: str | None) -> None:
+    assert bench.against(row) == other
 
 
 def test_a_part_counts_as_harmful_only_if_every_set_is_surely_better_without() -> None:
@@ -91,7 +91,7 @@ def test_clips_are_heard_as_they_are_too(voice_images: ImageSet) -> None:
     assert len({clips.pictures[way].tobytes() for way in bench.HEARD}) == 3
 
 
-def test_images_without_features_cannot_be_heard(images: ImageSet) -> None:
+def test_images_without_voice_features_are_refused(images: ImageSet) -> None:
     with pytest.raises(SettingsError, match="images of recipe mfcc; expected voice"):
         bench.heard(images, np.arange(4))
 

@@ -95,7 +95,7 @@ def test_a_cut_ends_connections_that_are_open(bench: Any, asked: tuple[int, list
     link = bench.link.Link(asked[0])
     with socket.create_connection(("127.0.0.1", link.port), timeout=10) as open_connection:
         open_connection.sendall(b"GET /x HTTP/1.1\r\n")
-        bench.tools.wait_until(lambda: link._open, 10)
+        bench.tools.wait_until(lambda: link.connections, 10)
         link.set(bench.link.CUT)
         with suppress(ConnectionResetError):
             assert open_connection.recv(10) == b""

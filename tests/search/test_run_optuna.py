@@ -23,7 +23,20 @@ from safetensors.numpy import load_file
 
 from search.optuna_search import space
 from search.optuna_search.samplers import study_storage
-from tests.search.test_run_grid import REPOSITORY, Done, Running, children, client, history, searches, wait_for
+from tests.search.test_run_grid import (
+    AGENTS,
+    REPOSITORY,
+    Done,
+    Running,
+    children,
+    client,
+    command_of,
+    descendants,
+    history,
+    is_alive,
+    searches,
+    wait_for,
+)
 
 DIGITS = ("--trainable", "examples.digits:fit", "--num-workers", "2")
 TINY = """
@@ -203,9 +216,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
             started.append(start(folder, *command))
             more = wait_for(lambda: len(trained()) > before + 3, started[-1].process)  # noqa: B023  asked at once
             assert more, (folder / "err").read_text()
+            family = {pid: command_of(pid) for pid in descendants(started[-1].process.pid)}
+            family = {pid: name for pid, name in family.items() if name not in AGENTS}
             os.kill(started[-1].process.pid, end)
             interrupted = started[-1].wait()
-            time.sleep(1)  # for workers that have lost their driver to end
+            assert wait_for(lambda: not any(is_alive(*each) for each in family.items()), seconds=60)  # noqa: B023
         started.append(start(folder, *command))
         yield Killed(interrupted, started[-1].wait(), trained())
     finally:
