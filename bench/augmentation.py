@@ -95,14 +95,14 @@ def strengths(base: Augmentation, parts: Sequence[str], also: Sequence[str]) -> 
 
 def heard(data: ImageSet, rows: Indices) -> Clips:
     """Draw some clips in all ways of HEARD. Raises: SettingsError if they hold no voice features."""
-    if data.evidence is None:
+    if data.features is None:
         raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice")
     parts: dict[str, list[NDArray[np.uint8]]] = {way: [] for way in HEARD}
     for start in range(0, len(rows), model_card.AT_ONCE):
-        found = torch.from_numpy(np.array(data.evidence[rows[start : start + model_card.AT_ONCE]]))
+        found = torch.from_numpy(np.array(data.features[rows[start : start + model_card.AT_ONCE]]))
         for way, (noise_db, line) in HEARD.items():
             parts[way].append(
-                voice_image.draw(found, model_card.change(len(found), noise_db, line, seed=start)).numpy()
+                voice_image.draw(found, model_card.degradation(len(found), noise_db, line, seed=start)).numpy()
             )
     return Clips(data.labels[rows], {way: np.concatenate(each) for way, each in parts.items()})
 

@@ -91,8 +91,8 @@ def attempt(data: bytes) -> tuple[str, str]:
     """Decode and measure one file; returns the outcome and a complaint, "" if nothing is wrong."""
     try:
         y = audio.load(data, VOICE.sample_rate, "clip")
-        found = voice_features.of_clip(y, VOICE)
-        speech.heard(y, VOICE)
+        found = voice_features.extract(y, VOICE)
+        speech.speech_seconds(y, VOICE)
     except AudioError as error:
         says = str(error)
         right = says.startswith("clip: ") and "expected" in says and "\n" not in says
@@ -182,8 +182,8 @@ def untrained(folder: Path) -> Path:
     from agr.training.model import build
 
     empty: dict[str, Any] = {"settings": {}, "split": {}, "val": {}, "test": {}, "environment": {}}
-    card = bundle.Card(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
-    bundle.save(folder, build("cnn", seed=0).state_dict(), card, bundle.Seen(frozenset(), frozenset()))
+    info = bundle.BundleInfo(model="cnn", recipe=VOICE, data={"name": "none", "synthetic": False}, **empty)
+    bundle.save(folder, build("cnn", seed=0).state_dict(), info, bundle.Seen(frozenset(), frozenset()))
     return folder
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agr.common.cli import run
-from agr.data import corpus
+from agr.data.layouts.manifest import read_manifest
 from agr.recipes.mfcc import MFCC
 from agr.recipes.mfcc_reference import jpeg
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder for the images")
     options = parser.parse_args(arguments)
-    listed = corpus.read_manifest(options.manifest, allow_outside=True)
+    listed = read_manifest(options.manifest, allow_outside=True)
     librosa_loop([clip.path for clip in listed.clips], options.out)
     return 0
 

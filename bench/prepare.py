@@ -26,6 +26,8 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 from librosa_loop import librosa_loop
 
 from agr.data import corpus, preparation
+from agr.data.clips import Corpus
+from agr.data.layouts.manifest import MANIFEST_COLUMNS, read_manifest
 from agr.errors import CorpusError, SettingsError
 from agr.recipes.mfcc import MFCC
 
@@ -42,13 +44,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def choose(source: corpus.Corpus, count: int, folder: Path) -> Path:
+def choose(source: Corpus, count: int, folder: Path) -> Path:
     """Write a manifest of `count` clips spread evenly over the corpus; reads each once, into the file cache."""
     clips = source.clips[:: max(1, len(source.clips) // count)][:count]
     manifest = folder / "clips.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(corpus.MANIFEST_COLUMNS)
+        writer.writerow(MANIFEST_COLUMNS)
         for clip in clips:
             clip.path.read_bytes()
             writer.writerow((clip.path.resolve(), clip.speaker, clip.gender))
@@ -78,14 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if source.ready_images:
             raise CorpusError(f"{options.source}: ready images; expected recordings")
         manifest = choose(source, options.clips, folder)
-        clips = corpus.read_manifest(manifest, allow_outside=True)
+        clips = read_manifest(manifest, allow_outside=True)
         librosa_loop([clip.path for clip in clips.clips[:WARM_UP]], folder / "warm-up")
         rounds = [run_round(manifest, clips, folder / str(i), options.workers) for i in range(options.rounds)]
     best = {name: min(taken[name] for taken in rounds) for name in rounds[0]}
     return report(best, len(clips.clips), options.workers)
 
 
-def run_round(manifest: Path, clips: corpus.Corpus, folder: Path, workers: int) -> dict[str, float]:
+def run_round(manifest: Path, clips: Corpus, folder: Path, workers: int) -> dict[str, float]:
     """Run one round, each command into a fresh folder; returns the seconds of each by name, the baseline first."""
     folder.mkdir()
     paths = [clip.path for clip in clips.clips]

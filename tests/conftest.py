@@ -146,7 +146,7 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
     torch.set_num_threads(1)
     state = fit(images, split, settings, torch.device("cpu"))
     torch.set_num_threads(threads)
-    card = bundle.Card(
+    info = bundle.BundleInfo(
         model=settings.model,
         recipe=images.recipe,
         settings=asdict(settings),
@@ -157,7 +157,7 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
         environment={"torch": torch.__version__},
     )
     folder = tmp_path_factory.mktemp("model")
-    bundle.save(folder, state.weights, card, promotion.seen_by_trials(images, split))
+    bundle.save(folder, state.weights, info, promotion.seen_by_trials(images, split))
     return folder
 
 
@@ -175,8 +175,8 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
     tracker = registry_tracker.Tracker(uri)
     other = tmp_path_factory.mktemp("other")
-    card, seen = bundle.read_card(bundle_folder), bundle.read_seen(bundle_folder)
-    bundle.save(other, build("cnn", seed=5).state_dict(), card, seen)
+    info, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
+    bundle.save(other, build("cnn", seed=5).state_dict(), info, seen)
     for folder in (bundle_folder, other, other):
         run = tracker.start_run("made", {}, {})
         tracker.register(run, folder, {})

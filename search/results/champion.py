@@ -23,6 +23,7 @@ from agr.inference import bundle, model_card, predictor
 from agr.metrics import calibration
 from agr.metrics.calibration import Bins, Coverage
 from agr.metrics.scoring import Scores, score
+from agr.plots import search as plots
 from agr.plots.curves import Curve, titled
 from agr.plots.worker import PlottingProcess
 from agr.registry.uri import BEST, REGISTERED_MODEL
@@ -165,18 +166,18 @@ def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], plo
     records = session.records.values()
     curves = [Curve.plain(settings_of(each.settings), agr_epochs(each.history)) for each in records]
     title = titled(session.name, tags)
-    plotting.draw("heat_map", curves, folder / "grid.png", title)
-    plotting.draw("learning_curves", curves, folder / "learning_curves.png", title, STEP_SIZE)
+    plotting.draw(plots.heat_map, curves, folder / "grid.png", title)
+    plotting.draw(plots.learning_curves, curves, folder / "learning_curves.png", title, STEP_SIZE)
 
 
 def _draw_test(
     session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess
 ) -> None:
     title = titled(session.name, tags)
-    plotting.draw("confusion", tested.scores, folder / "confusion.png", title)
-    plotting.draw("speakers", tested.scores, folder / "speakers.png", title)
-    plotting.draw("reliability", tested.sides, folder / "reliability.png", title)
-    plotting.draw("coverage", tested.coverage, folder / "coverage.png", title)
+    plotting.draw(plots.confusion, tested.scores, folder / "confusion.png", title)
+    plotting.draw(plots.speakers, tested.scores, folder / "speakers.png", title)
+    plotting.draw(plots.reliability, tested.sides, folder / "reliability.png", title)
+    plotting.draw(plots.coverage, tested.coverage, folder / "coverage.png", title)
 
 
 def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, tags: Mapping[str, object]) -> None:

@@ -155,7 +155,7 @@ class Session:
 
     def close(self, status: str) -> None:
         """End the runs of trials that are still running, then the run of the search."""
-        for record in self.records.values():
+        for record in list(self.records.values()):
             if record.status == RUNNING:
                 record.reason = record.reason or "interrupted"
                 self._close(record, KILLED)
@@ -166,7 +166,7 @@ class Session:
     def settle(self) -> None:
         """Wait until MLflow has received everything, then set the records' real run ids. Raises: OutageError."""
         self.tracker.flush()
-        for record in self.records.values():
+        for record in list(self.records.values()):
             record.run_id = self.tracker.run_id(record.run_id)
 
     def update_best(self, record: Record) -> None:
@@ -183,24 +183,24 @@ class Session:
     @property
     def trained(self) -> int:
         """The number of epochs that this search has trained so far."""
-        return sum(record.trained for record in self.records.values())
+        return sum(record.trained for record in list(self.records.values()))
 
     def finished(self) -> list[Record]:
         """The finished trials, including pruned ones."""
-        return [record for record in self.records.values() if record.status == FINISHED]
+        return [record for record in list(self.records.values()) if record.status == FINISHED]
 
     def ranking(self, given: Sequence[Record] | None = None) -> Sequence[Record]:
         """The given ranking, by default all finished trials, best first. Raises: AgrError if it is empty."""
         found = ranked(self.finished()) if given is None else given
         if not found:
-            reasons = sorted({record.reason for record in self.records.values() if record.reason})
+            reasons = sorted({record.reason for record in list(self.records.values()) if record.reason})
             why = "; ".join(reasons) or "no reason given"
             raise AgrError(f"no champion: none of {len(self.records)} trials finished ({why})")
         return found
 
     def summary(self) -> str:
         """One line: the number of trials, and of epochs by origin."""
-        records = self.records.values()
+        records = list(self.records.values())
         total = sum(len(record.history) for record in records)
         trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
         whole = f"{pluralize(len(records), 'trial')}, {pluralize(total, 'epoch')}"

@@ -44,10 +44,10 @@ def test_a_store_takes_the_calls_of_a_tracker(store: Store) -> None:
     store.log_dataset(run, name="made", digest="0123", source="somewhere", profile="{}")
     store.log_points(run, [("loss", 0.25, 0)], 1000)
     store.end_run(run, "FINISHED")
-    (found,) = store.finished({"kind": "test"})
+    (found,) = store.finished_trials({"kind": "test"})
     assert (found.run_id, dict(found.params), dict(found.metrics)) == (run, {"epochs": "3"}, {"loss": 0.25})
-    assert [open_run for open_run, _ in store.unfinished()] == [parent]
-    assert store.aliased("best") is None
+    assert [open_run for open_run, _ in store.unfinished_runs()] == [parent]
+    assert store.version_by_alias("best") is None
     assert store.model == "voices"
 
 
@@ -56,7 +56,7 @@ def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Store) ->
         store.end_run("0" * 32, "FINISHED")
     assert not caught.value.passing
     assert "0" * 32 in caught.value.reason
-    assert store.tagged("nothing", "here") == []
+    assert store.find_runs("nothing", "here") == []
 
 
 def test_after_its_process_was_killed_the_next_call_but_one_is_answered(tmp_path: Path) -> None:
@@ -65,9 +65,9 @@ def test_after_its_process_was_killed_the_next_call_but_one_is_answered(tmp_path
         run = store.start_run("grid", {}, {})
         kill(made)
         with pytest.raises(StoreError, match=ENDED) as caught:
-            store.unfinished()
+            store.unfinished_runs()
         assert caught.value.passing
-        assert [found for found, _ in store.unfinished()] == [run]
+        assert [found for found, _ in store.unfinished_runs()] == [run]
 
 
 def test_a_store_out_of_reach_is_named_by_the_first_call(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_store_out_of_reach_is_named_by_the_first_call(tmp_path: Path) -> None
         store = made.open(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "agr", "agr")
         for _ in "ab":
             with pytest.raises(ModelError, match=r"mlflow\.db: .*; expected an MLflow tracking store"):
-                store.unfinished()
+                store.unfinished_runs()
 
 
 def test_an_outbox_says_that_its_store_is_out_of_reach_and_leaves_no_file(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_an_outbox_says_that_its_store_is_out_of_reach_and_leaves_no_file(tmp_pa
         store = made.open(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "agr", "agr")
         box = Outbox(store, tmp_path / "outbox", close_abandoned)
         box.start_run("grid", {}, {})
-        waits: list[Callable[[], object]] = [box.opened, box.settle, lambda: box.marks_of("best")]
+        waits: list[Callable[[], object]] = [box.wait_until_open, box.flush, lambda: box.tags_by_alias("best")]
         for wait in waits:
             with pytest.raises(ModelError, match="expected an MLflow tracking store"):
                 wait()
@@ -97,7 +97,7 @@ def test_an_outbox_goes_on_though_the_process_is_killed_again_and_again(tmp_path
     with MlflowProcess() as made:
         store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
         box = Outbox(store, tmp_path / "outbox", close_abandoned)
-        box.opened()
+        box.wait_until_open()
         runs = [box.start_run("search", {}, {"driver": driver()})]
         for number in range(3):
             runs.append(box.start_run(f"trial {number}", {"number": number}, {}, runs[0]))
@@ -105,12 +105,12 @@ def test_an_outbox_goes_on_though_the_process_is_killed_again_and_again(tmp_path
             kill(made)
         for run in runs:
             box.end_run(run, "FINISHED")
-        box.settle()
+        box.flush()
         box.close()
-        assert store.unfinished() == []
+        assert store.unfinished_runs() == []
         ids = [box.run_id(run) for run in runs]
         assert len(set(ids)) == 4
-        assert all(len(store.tagged("local_id", run)) == 1 for run in runs)
+        assert all(len(store.find_runs("local_id", run)) == 1 for run in runs)
 
 
 def kill(process: MlflowProcess) -> None:
@@ -130,7 +130,7 @@ def failing(error: Exception, context: Exception | None = None) -> Store:
             raise error
 
     uri = StoreUri("http://ann:secret@host:5000")
-    tracker = SimpleNamespace(uri=uri, unfinished=call)
+    tracker = SimpleNamespace(uri=uri, unfinished_runs=call)
     return StoreClient(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
 
 
@@ -148,14 +148,14 @@ def test_an_error_says_whether_the_same_call_may_succeed_later(
     error: Exception, context: Exception | None, passing: bool
 ) -> None:
     with pytest.raises(StoreError) as caught:
-        failing(error, context).unfinished()
+        failing(error, context).unfinished_runs()
     assert caught.value.passing is passing
 
 
 @pytest.mark.parametrize("error", [ModelError("no such model"), OutageError("ours")])
 def test_errors_of_agr_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
-        failing(error).unfinished()
+        failing(error).unfinished_runs()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ import sys, time
 if __name__ == "__main__":
     from search.outbox.mlflow_process import MlflowProcess
     with MlflowProcess() as made:
-        made.open("sqlite:///" + sys.argv[1], "agr", "agr").unfinished()
+        made.open("sqlite:///" + sys.argv[1], "agr", "agr").unfinished_runs()
         print(made.pid, flush=True)
         time.sleep(60)
 """

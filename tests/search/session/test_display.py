@@ -14,24 +14,24 @@ from agr.training.settings import Settings
 from search.outbox.outbox import Outbox
 from search.session.display import clock, shown, table
 from search.session.session import FINISHED, Record, Session
-from search.tasks.agr_task import VOICES
-from search.tasks.base import Kind, Objective, Point
-from tests.search.parts import FakeTracker, epoch, report
+from search.tasks.agr_task import AGR_SCHEMA
+from search.tasks.base import Objective, Point, TrialSchema
+from tests.search.fakes import FakeTracker, epoch, made_report
 
 POINT = Settings(epochs=3, lr=0.01, gamma=0.5)
 OTHER = replace(
-    VOICES,
+    AGR_SCHEMA,
     axes=("width", "epochs"),
-    aim=Objective("val_ece", False, "val calibration error"),
+    objective=Objective("val_ece", False, "val calibration error"),
     columns={"val_ece": "val ECE", "train_loss": "train loss"},
     best_epoch=True,
     prunes=True,
 )
 
 
-def session_of(kind: Kind[Point], planned: int) -> Session:
+def session_of(schema: TrialSchema[Point], planned: int) -> Session:
     tracker = FakeTracker()
-    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, kind)
+    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, schema)
 
 
 def go(
@@ -40,14 +40,14 @@ def go(
     """A trial of some epochs, the first of which were read."""
     session.start(trial, asdict(point))
     every = [epoch(number) for number in range(1, epochs + 1)]
-    session.advance(trial, report(every[:read], ["old"] * read, read=True))
-    session.advance(trial, report(every[read:], ["s"] * (epochs - read), failed=why))
+    session.add_report(trial, made_report(every[:read], ["old"] * read, read=True))
+    session.add_report(trial, made_report(every[read:], ["s"] * (epochs - read), failed=why))
     if end:
         session.end(trial, None)
 
 
 def test_off_a_terminal_every_trial_is_a_line_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    session = session_of(VOICES, 12)
+    session = session_of(AGR_SCHEMA, 12)
     with shown(session, 9, "title"):
         go(session, "a", POINT, 3, read=1)
         go(session, "b", replace(POINT, epochs=20, lr=0.1), 2, why="epoch 3: loss nan")
@@ -84,7 +84,7 @@ def cells(drawn: Table) -> list[list[str]]:
 
 
 def test_a_grid_is_shown_by_the_studys_settings_and_scores() -> None:
-    session = session_of(VOICES, 3)
+    session = session_of(AGR_SCHEMA, 3)
     go(session, "a", POINT, 3)
     headings, row = cells(table(session, 9, "t", 10))
     assert headings == [
@@ -103,7 +103,7 @@ def test_another_kind_is_shown_by_its_own() -> None:
 
 
 def test_running_trials_come_first_then_failed_ones_then_the_best_as_far_as_there_is_room() -> None:
-    session = session_of(VOICES, 5)
+    session = session_of(AGR_SCHEMA, 5)
     go(session, "long", replace(POINT, gamma=0.1), 3)
     go(session, "short", replace(POINT, gamma=0.2, epochs=2), 2)
     go(session, "failed", replace(POINT, gamma=0.3), 1, why="epoch 2: loss nan")
@@ -119,7 +119,7 @@ def test_running_trials_come_first_then_failed_ones_then_the_best_as_far_as_ther
     [(4, 12, "1 of 4 trials ended, 3 of 12 epochs trained, "), (0, None, "1 trials ended, 3 epochs trained, ")],
 )
 def test_the_caption_counts_what_is_known_of_the_whole(planned: int, total: int | None, expected: str) -> None:
-    session = session_of(VOICES, planned)
+    session = session_of(AGR_SCHEMA, planned)
     go(session, "a", POINT, 3)
     caption = str(table(session, total, "t", 10).caption)
     assert caption.startswith(expected)
@@ -127,7 +127,7 @@ def test_the_caption_counts_what_is_known_of_the_whole(planned: int, total: int 
 
 
 def test_text_in_brackets_is_shown_as_it_is() -> None:
-    session = session_of(VOICES, 1)
+    session = session_of(AGR_SCHEMA, 1)
     go(session, "a", POINT, 1, why="[/data/x] is gone")
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(table(session, 9, "[proj]", 10))
@@ -137,7 +137,7 @@ def test_text_in_brackets_is_shown_as_it_is() -> None:
 
 
 def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(VOICES, 3)
+    session = session_of(AGR_SCHEMA, 3)
     go(session, "a", POINT, 1, end=False)
     go(session, "b", POINT, 1, end=False)
 
@@ -150,14 +150,14 @@ def test_trials_may_start_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPat
 
 
 def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest.CaptureFixture[str]) -> None:
-    session = session_of(VOICES, 9)
+    session = session_of(AGR_SCHEMA, 9)
 
     class Starting(Record):
         """While its status is read, another trial starts."""
 
         @property
         def status(self) -> str:
-            session.records[f"c{len(session.records)}"] = Record(POINT, "c", VOICES)
+            session.records[f"c{len(session.records)}"] = Record(POINT, "c", AGR_SCHEMA)
             return FINISHED
 
         @status.setter
@@ -165,7 +165,7 @@ def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest
             pass
 
     go(session, "a", POINT, 3)
-    session.records["b"] = Starting(POINT, "b", VOICES)
+    session.records["b"] = Starting(POINT, "b", AGR_SCHEMA)
     assert len(session.finished()) == 2
     with shown(session, 9, "t"):
         go(session, "d", POINT, 1)
