@@ -36,26 +36,18 @@ Extract = Callable[[NDArray[np.float32]], Vector]
 
 @dataclass(frozen=True)
 class Extractor:
-    """One tool.
-
-    Attributes:
-        library: The package whose version names the cache folder.
-        needs: Optional modules that must be installed.
-        load: Imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,)
-            float64, NaN without an answer.
-        pitch: Whether the only feature is a pitch in Hz.
-        hz: A fixed pitch threshold; None trains one.
-        install: How to install the tool.
-    """
+    """One tool."""
 
     name: str
     title: str
-    library: str
-    needs: tuple[str, ...]
+    library: str  # the package whose version names the cache folder
+    needs: tuple[str, ...]  # optional modules that must be installed
+    # imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,) float64,
+    # NaN without an answer
     load: Callable[[], Extract]
-    pitch: bool = False
-    hz: float | None = None
-    install: str = INSTALL
+    pitch: bool = False  # whether the only feature is a pitch in Hz
+    hz: float | None = None  # A fixed pitch threshold; None trains one
+    install: str = INSTALL  # how to install the tool
 
 
 @dataclass(frozen=True)

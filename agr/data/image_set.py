@@ -27,34 +27,21 @@ FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images of one corpus.
+    """The images of one corpus."""
 
-    Attributes:
-        name: The corpus.
-        pixels: (n, *IMAGE_SHAPE), uint8.
-        labels: Indices into CLASSES, (n,), int64.
-        speakers: `corpus/speaker`, (n,).
-        recordings: A digest of each recording, or of the image where there is no recording, (n,).
-        rows: The rows of the manifest.
-        recipe: What made the images.
-        digest: Names pixels (or features), labels and speakers together.
-        synthetic: Whether these voices are synthetic.
-        features: The voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None
-            with a recipe that keeps none.
-        made_up: The corpora in it whose voices are synthetic.
-    """
-
-    name: str
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    speakers: NDArray[np.str_]
-    recordings: NDArray[np.str_]
-    rows: Sequence[dict[str, str]]
-    recipe: Recipe
-    digest: str
-    synthetic: bool
+    name: str  # the corpus
+    pixels: NDArray[np.uint8]  # (n, *IMAGE_SHAPE), uint8
+    labels: NDArray[np.int64]  # indices into CLASSES, (n,), int64
+    speakers: NDArray[np.str_]  # `corpus/speaker`, (n,)
+    recordings: NDArray[np.str_]  # A digest of each recording, or of the image where there is no recording, (n,)
+    rows: Sequence[dict[str, str]]  # the rows of the manifest
+    recipe: Recipe  # what made the images
+    digest: str  # names pixels (or features), labels and speakers together
+    synthetic: bool  # whether these voices are synthetic
+    # the voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None with a recipe
+    # that keeps none
     features: NDArray[np.uint8] | None = None
-    made_up: frozenset[str] = frozenset()
+    made_up: frozenset[str] = frozenset()  # the corpora in it whose voices are synthetic
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -30,22 +30,16 @@ class SpeakerScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a model on a set of clips.
-
-    Attributes:
-        balanced_accuracy: The mean recall of the genders that occur, 0..1.
-        balanced_accuracy_ci95: Its 95 % interval, by `interval`.
-        recall: By gender; None for one that does not occur.
-        confusion: Numbers of clips; rows are the true gender, columns the answer, in the order of CLASSES.
-    """
+    """Scores of a model on a set of clips."""
 
     clips: int
     speakers: int
     accuracy: float
-    balanced_accuracy: float
-    balanced_accuracy_ci95: tuple[float, float]
-    recall: dict[str, float | None]
+    balanced_accuracy: float  # the mean recall of the genders that occur, 0..1
+    balanced_accuracy_ci95: tuple[float, float]  # its 95 % interval, by `interval`
+    recall: dict[str, float | None]  # by gender; None for one that does not occur
     per_speaker: dict[str, SpeakerScore]
+    # numbers of clips; rows are the true gender, columns the answer, in the order of CLASSES
     confusion: tuple[tuple[int, int], tuple[int, int]]
 
     @property

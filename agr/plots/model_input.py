@@ -25,25 +25,15 @@ CEPSTRUM = "What the model reads, Mel-frequency cepstra: coefficient 1 is loudne
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of an image by the recipe `voice`: what its rows and bytes stand for.
+    """One channel of an image by the recipe `voice`: what its rows and bytes stand for."""
 
-    Attributes:
-        name: What people call it.
-        says: What it shows.
-        hz: The frequency of each row, (COEFFICIENTS,).
-        low: The value of byte 0, in `unit`.
-        high: The value of byte 255.
-        unit: Of these values.
-        colours: The name of matplotlib's colour map.
-    """
-
-    name: str
-    says: str
-    hz: NDArray[np.float64]
-    low: float
-    high: float
-    unit: str
-    colours: str
+    name: str  # what people call it
+    says: str  # what it shows
+    hz: NDArray[np.float64]  # the frequency of each row, (COEFFICIENTS,)
+    low: float  # the value of byte 0, in `unit`
+    high: float  # the value of byte 255
+    unit: str  # of these values
+    colours: str  # the name of matplotlib's colour map
 
 
 def channels() -> tuple[Channel, Channel, Channel]:

@@ -36,31 +36,21 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """A way to turn clips into images; its fields, not the class variables, are in the digest and in JSON.
+    """A way to turn clips into images; its fields, not the class variables, are in the digest and in JSON."""
 
-    Attributes:
-        suffix: File extension of what is stored of a clip.
-        stored_shape: Shape of what is stored.
-        keeps_features: Whether features are stored, which training can augment; otherwise images are.
-        channels: What red, green and blue stand for; empty where all three together colour one quantity.
-        chosen_for: What the shown second of a longer clip has most of.
-        silence: The RGB colour of silence.
-        version: Is raised whenever the same settings would give other images.
-        sample_rate: Of the clips, in Hz.
-        hop_seconds: Between the starts of two frames.
-    """
-
-    suffix: ClassVar[str]
-    stored_shape: ClassVar[tuple[int, ...]]
+    suffix: ClassVar[str]  # file extension of what is stored of a clip
+    stored_shape: ClassVar[tuple[int, ...]]  # shape of what is stored
+    # whether features are stored, which training can augment; otherwise images are
     keeps_features: ClassVar[bool] = False
+    # what red, green and blue stand for; empty where all three together colour one quantity
     channels: ClassVar[tuple[str, ...]] = ()
-    chosen_for: ClassVar[str]
-    silence: ClassVar[tuple[int, int, int]]
+    chosen_for: ClassVar[str]  # what the shown second of a longer clip has most of
+    silence: ClassVar[tuple[int, int, int]]  # the RGB colour of silence
 
     name: str
-    version: int
-    sample_rate: int
-    hop_seconds: float = 0.010
+    version: int  # is raised whenever the same settings would give other images
+    sample_rate: int  # of the clips, in Hz
+    hop_seconds: float = 0.010  # between the starts of two frames
 
     @property
     def hop_length(self) -> int:

@@ -44,15 +44,7 @@ BATCH = 32  # images computed at once, in about 60 MB
 
 @dataclass(frozen=True, kw_only=True)
 class MfccRecipe(Recipe):
-    """Mel-frequency cepstral coefficients (MFCCs) of one window.
-
-    Attributes:
-        pre_emphasis: Coefficient of the first-order filter.
-        window_seconds: Length of an analysis frame.
-        lifter: Length of the sinusoidal lifter, in coefficients.
-        top_db: Dynamic range kept below the loudest value, in decibels.
-        jpeg_quality: 1 to 95.
-    """
+    """Mel-frequency cepstral coefficients (MFCCs) of one window."""
 
     suffix: ClassVar[str] = ".jpg"
     stored_shape: ClassVar[tuple[int, ...]] = IMAGE_SHAPE
@@ -60,13 +52,13 @@ class MfccRecipe(Recipe):
     silence: ClassVar[tuple[int, int, int]] = (68, 1, 84)  # the lowest colour of viridis
 
     seconds: float = 0.9999583
-    pre_emphasis: float = 0.97
-    window_seconds: float = 0.025
+    pre_emphasis: float = 0.97  # coefficient of the first-order filter
+    window_seconds: float = 0.025  # length of an analysis frame
     n_mels: int = 40
     n_mfcc: int = COEFFICIENTS
-    lifter: int = 22
-    top_db: float = 80.0
-    jpeg_quality: int = 75
+    lifter: int = 22  # length of the sinusoidal lifter, in coefficients
+    top_db: float = 80.0  # dynamic range kept below the loudest value, in decibels
+    jpeg_quality: int = 75  # 1 to 95
 
     @property
     def n_samples(self) -> int:

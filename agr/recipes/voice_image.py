@@ -42,23 +42,14 @@ MIN_POWER = 1e-9
 
 @dataclass(frozen=True)
 class Change:
-    """Changes to n windows before they are drawn; every tensor is on the features' device.
+    """Changes to n windows before they are drawn; every tensor is on the features' device."""
 
-    Attributes:
-        gain: Factor on power, (n, BANDS).
-        noise: Added power relative to the active level, (n, BANDS, FRAMES), or None.
-        room: How much power each frame receives from each frame, (n, FRAMES, FRAMES), or None.
-        formants: Warp of the envelope's frequencies, an index below WARPS, (n,); the middle one changes nothing.
-        pitch: Whole lag steps, (n,); positive is higher.
-        shift: Frames, (n,); positive is later.
-    """
-
-    gain: Tensor
-    noise: Tensor | None
-    room: Tensor | None
-    formants: Tensor
-    pitch: Tensor
-    shift: Tensor
+    gain: Tensor  # factor on power, (n, BANDS)
+    noise: Tensor | None  # added power relative to the active level, (n, BANDS, FRAMES), or None
+    room: Tensor | None  # how much power each frame receives from each frame, (n, FRAMES, FRAMES), or None
+    formants: Tensor  # warp of the envelope's frequencies, an index below WARPS, (n,); the middle one changes nothing
+    pitch: Tensor  # whole lag steps, (n,); positive is higher
+    shift: Tensor  # frames, (n,); positive is later
 
 
 def unchanged(clips: int) -> Change:

@@ -33,29 +33,18 @@ NOISE_FRAMES = 4096  # length of the noise of which each clip gets a part
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The strengths of augmentation; 0 switches a part off.
+    """The strengths of augmentation; 0 switches a part off."""
 
-    Attributes:
-        speed: The greatest change of the logarithm of all frequencies, 0..0.3 (0.2 is 22 % up or 18 % down).
-        pitch: The greatest change of the logarithm of pitch alone, 0..0.6.
-        formants: The greatest change of the logarithm of the resonances alone, 0..0.3.
-        colour: The size of changes of a microphone's frequency response, 0..20 dB.
-        line: The share of clips that pass through a telephone line.
-        noise: The share of clips with noise, 0 to 35 dB below the voice.
-        room: The share of clips in a room with a reverberation time of 0.1 to 0.7 s.
-        shift: The greatest shift in time, in frames of 10 ms.
-        pitch_targets: How far the mean pitch of each corpus's women and men is shifted towards that of the general
-            population if there are several corpora, 0..1 (`agr.training.pitch_targets`).
-    """
-
-    speed: float = 0.05
-    pitch: float = 0.20
-    formants: float = 0.08
-    colour: float = 4.0
-    line: float = 0.3
-    noise: float = 0.5
-    room: float = 0.3
-    shift: int = 15
+    speed: float = 0.05  # the greatest change of the logarithm of all frequencies, 0..0.3 (0.2 is 22 % up or 18 % down)
+    pitch: float = 0.20  # the greatest change of the logarithm of pitch alone, 0..0.6
+    formants: float = 0.08  # the greatest change of the logarithm of the resonances alone, 0..0.3
+    colour: float = 4.0  # the size of changes of a microphone's frequency response, 0..20 dB
+    line: float = 0.3  # the share of clips that pass through a telephone line
+    noise: float = 0.5  # the share of clips with noise, 0 to 35 dB below the voice
+    room: float = 0.3  # the share of clips in a room with a reverberation time of 0.1 to 0.7 s
+    shift: int = 15  # the greatest shift in time, in frames of 10 ms
+    # how far the mean pitch of each corpus's women and men is shifted towards that of the general population if there
+    # are several corpora, 0..1 (`agr.training.pitch_targets`)
     pitch_targets: float = 1.0
 
     def __post_init__(self) -> None:

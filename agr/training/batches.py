@@ -51,22 +51,16 @@ def class_weights(labels: NDArray[np.int64]) -> Tensor:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training clips as the epoch loop reads them; n counts all clips of the image set.
-
-    Attributes:
-        source: Voice features if clips are augmented, else images, (n, ...), uint8.
-        weights: Weight of each clip in the loss, (n,), float32; 0 outside the training set.
-        pitch_shift: Added to the logarithm of each clip's pitch in every epoch, (n,) (`agr.training.pitch_targets`).
-        device_copy: On a GPU, `source` in its memory, with zeros outside the training set; None on a CPU.
-    """
+    """The training clips as the epoch loop reads them; n counts all clips of the image set."""
 
     data: ImageSet
-    source: NDArray[np.uint8]
-    weights: Tensor
+    source: NDArray[np.uint8]  # voice features if clips are augmented, else images, (n, ...), uint8
+    weights: Tensor  # weight of each clip in the loss, (n,), float32; 0 outside the training set
+    # added to the logarithm of each clip's pitch in every epoch, (n,) (`agr.training.pitch_targets`)
     pitch_shift: NDArray[np.float64]
     settings: Settings
     device: torch.device
-    device_copy: Tensor | None
+    device_copy: Tensor | None  # on a GPU, `source` in its memory, with zeros outside the training set; None on a CPU
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:

@@ -26,25 +26,21 @@ Weights = Callable[[], Mapping[str, Tensor]]  # reads the weights of a trial
 
 @dataclass
 class Record:
-    """One trial so far.
-
-    Attributes:
-        history: All epochs: `trained` by this trial, `shared` by others of this search, `earlier` by other searches.
-            Epochs of fused training, or of a worker that died before its report, count for their first reader.
-        unsent: Epochs that are not logged yet.
-    """
+    """One trial so far."""
 
     settings: Point
     run_id: str
     schema: TrialSchema[Point] = AGR_SCHEMA
     status: str = RUNNING
+    # all epochs: `trained` by this trial, `shared` by others of this search, `earlier` by other searches. Epochs of
+    # fused training, or of a worker that died before its report, count for their first reader
     history: list[EpochMetrics] = field(default_factory=list)
     trained: int = 0
     shared: int = 0
     earlier: int = 0
     reason: str = ""
     weights: Weights | None = None
-    unsent: list[EpochMetrics] = field(default_factory=list)
+    unsent: list[EpochMetrics] = field(default_factory=list)  # epochs that are not logged yet
 
     @property
     def counts(self) -> dict[str, int]:
