@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -201,11 +200,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that `agr.plots.search` draws, in order, so that a test can read the text in it."""
     drawn: list[Figure] = []
 
-    def make(**options: Any) -> Figure:
-        drawn.append(Figure(**options))
+    new_figure = search.new_figure
+
+    def make(size: tuple[float, float]) -> Figure:
+        drawn.append(new_figure(size))
         return drawn[-1]
 
-    monkeypatch.setattr(search, "Figure", make)
+    monkeypatch.setattr(search, "new_figure", make)
     return drawn
 
 

@@ -46,7 +46,9 @@ class SessionCallback(Callback):  # type: ignore[misc]
         _SESSIONS[self._id].end(trial.trial_id, functools.partial(final_weights, home, key) if key else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """End a trial that failed and is not restarted."""
+        """End a trial that failed and is not restarted; its worker may have died before the trial began."""
+        if trial.trial_id not in _SESSIONS[self._id].records:
+            _SESSIONS[self._id].start(trial.trial_id, trial.config)
         _SESSIONS[self._id].end(trial.trial_id, None, _reason(trial))
 
 

@@ -96,8 +96,8 @@ def test_an_error_that_does_not_say_what_it_should_is_a_failure(
 @pytest.mark.parametrize("y", [np.array([0.1, np.nan], np.float32), np.ones(9), np.ones((9, 2), np.float32)])
 def test_samples_that_are_none_are_a_failure(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, y: Any) -> None:
     monkeypatch.setattr(bench.audio, "load", lambda *_: y)
-    monkeypatch.setattr(bench.voice_features, "of_clip", lambda *_: np.zeros((bench.voice_features.ROWS, 1)))
-    monkeypatch.setattr(bench.speech, "heard", lambda *_: 0.0)
+    monkeypatch.setattr(bench.voice_features, "extract", lambda *_: np.zeros((bench.voice_features.ROWS, 1)))
+    monkeypatch.setattr(bench.speech, "speech_seconds", lambda *_: 0.0)
     assert bench.attempt(b"")[1].startswith("samples")
 
 

@@ -251,7 +251,7 @@ def test_running_trial_of_a_dead_driver_is_enqueued_again(tmp_path: Path, dead: 
     params = begin(where, tmp_path / "journal", dead, (0.5,), end=False)
     book = recall(where, tmp_path / "journal")
     assert (book.spent, [trial.state for trial in book.study.trials]) == (1, [TrialState.FAIL, TrialState.WAITING])
-    assert book.ask().trial.params == params
+    assert book.ask().optuna_trial.params == params
 
 
 def test_running_trial_of_a_living_driver_is_left_alone(tmp_path: Path) -> None:
