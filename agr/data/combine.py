@@ -27,15 +27,12 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         return sets[0]
     ordered = sorted(sets, key=lambda data: data.name)
     names, first = [data.name for data in ordered], ordered[0]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"--data: two corpora named {', '.join(twice)}; expected different names of their folders")
     other = next((data for data in ordered if data.recipe != first.recipe), None)
     if other is not None:
-        raise CorpusError(
-            f"--data: {first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}; "
-            "expected one recipe"
-        )
+        found = f"{first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}"
+        raise CorpusError(f"--data: {found}; expected one recipe")
     features = [data.features for data in ordered if data.features is not None]
     return ImageSet(
         name="+".join(names),

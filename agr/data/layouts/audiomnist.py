@@ -61,15 +61,10 @@ def _labelled(path: Path, name: str, people: Mapping[str, Mapping[str, Any]]) ->
     gender = normalise_gender(person.get("gender", ""))
     if gender is None:
         return f"speaker {speaker} has gender {person.get('gender')!r}; expected female or male"
-    extra = {"digit": match["digit"], "repetition": match["repetition"]}
-    extra |= {"accent": str(person.get("accent", "")).strip(), "age": _age(person.get("age"))}
+    accent, age = str(person.get("accent", "")).strip(), str(person.get("age")).strip()
+    age = age if age.isdecimal() and int(age) in PLAUSIBLE_AGE else ""  # AudioMNIST has one of 1234
+    extra = {"digit": match["digit"], "repetition": match["repetition"], "accent": accent, "age": age}
     return Clip(path, name, speaker, gender, extra)
-
-
-def _age(value: object) -> str:
-    """Years as digits; empty if the number is not a person's age (AudioMNIST has one of 1234)."""
-    text = str(value).strip()
-    return text if text.isdecimal() and int(text) in PLAUSIBLE_AGE else ""
 
 
 def _metadata(path: Path) -> dict[str, dict[str, Any]]:
