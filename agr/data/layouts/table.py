@@ -60,14 +60,6 @@ def read_rows(table: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
     return rows
 
 
-def has_column(table: Path, column: str) -> bool:
-    """Whether the first line of a CSV file, which may be absent or damaged, names a column."""
-    if not table.is_file():
-        return False
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return column in next(csv.reader(file), [])
-
-
 def check_files(table: Path, names: Iterable[str], allow_outside: bool = False) -> None:
     """Check the files that a table names, as it names them. A file that is absent passes: its reader will say so.
 
