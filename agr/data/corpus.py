@@ -35,7 +35,11 @@ def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Co
         return audiomnist.read(fetch_audiomnist(workspace / source, progress=terminal_progress), source)
     path = Path(source)
     if path.is_dir():
-        return _folder(path, allow_outside)
+        for layout in LAYOUTS:
+            if layout.recognises(path):
+                return layout.read(path, path.resolve().name, allow_outside)
+        expected = "; or ".join([*(layout.EXPECTED for layout in LAYOUTS), "a folder that agr.prepare made"])
+        raise CorpusError(f"{path}: no known corpus layout; expected {expected}")
     if path.is_file() and path.suffix.lower() == ".csv":
         return manifest.read_manifest(path, allow_outside=allow_outside)
     found = "a file" if path.exists() else "no such file or folder"
@@ -51,11 +55,3 @@ def _demo(root: Path) -> Corpus:
     with show("synthesising demo voices", total, unit="clips") as meter:
         demo.write_demo(root, DEMO_SPEAKERS, DEMO_REPETITIONS, progress=meter.at)
     return audiomnist.read(root, "demo")
-
-
-def _folder(root: Path, allow_outside: bool) -> Corpus:
-    for layout in LAYOUTS:
-        if layout.recognises(root):
-            return layout.read(root, root.resolve().name, allow_outside)
-    expected = "; or ".join([*(layout.EXPECTED for layout in LAYOUTS), "a folder that agr.prepare made"])
-    raise CorpusError(f"{root}: no known corpus layout; expected {expected}")

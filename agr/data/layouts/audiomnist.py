@@ -31,16 +31,12 @@ def read(folder: Path, name: str, allow_outside: bool = False) -> Corpus:
     """The recordings of a folder in AudioMNIST's layout, which names no file outside. Raises: CorpusError."""
     data = _data(folder)
     people = _metadata(data / METADATA)
-    clips, skipped = [], []
-    for path in audio.find(data):
-        clip_name = path.relative_to(data).as_posix()
-        clip = _labelled(path, clip_name, people)
-        if isinstance(clip, Clip):
-            clips.append(clip)
-        else:
-            skipped.append((clip_name, clip))
+    paths = {path.relative_to(data).as_posix(): path for path in audio.find(data)}
+    found = {clip_name: _labelled(path, clip_name, people) for clip_name, path in paths.items()}
+    clips = tuple(clip for clip in found.values() if isinstance(clip, Clip))
+    skipped = tuple((clip_name, reason) for clip_name, reason in found.items() if isinstance(reason, str))
     synthetic = any(person.get("synthetic") for person in people.values())
-    return verified(Corpus(name, data, tuple(clips), tuple(skipped), synthetic=synthetic), data)
+    return verified(Corpus(name, data, clips, skipped, synthetic=synthetic), data)
 
 
 def _data(folder: Path) -> Path:
