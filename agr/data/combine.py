@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agr.data import splits
 from agr.data.image_set import ImageSet
-from agr.data.splits import Indices, Split
+from agr.data.splits import Indices, Labelled, Split
 from agr.errors import CorpusError, SplitError
 
 
@@ -91,13 +91,12 @@ def split(
     return result
 
 
-def _part(data: ImageSet, rows: Indices) -> ImageSet:
-    """The clips `rows`, without pixels, which a split does not read."""
+def _part(data: ImageSet, rows: Indices) -> Labelled:
+    """What a split reads of the clips `rows`."""
     if len(rows) == len(data):
         return data
     named = [data.rows[row] for row in rows] if data.rows else ()
-    labels, speakers, recordings = data.labels[rows], data.speakers[rows], data.recordings[rows]
-    return replace(data, pixels=data.pixels[:0], labels=labels, speakers=speakers, recordings=recordings, rows=named)
+    return Labelled(data.name, data.labels[rows], data.speakers[rows], data.recordings[rows], named)
 
 
 def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:
