@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,29 +25,7 @@ from agr.data import splits
 from agr.data.splits import Split
 from agr.labels import CLASSES
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 WIDTH = 150  # columns, if the output is not a terminal
-
-
-def table(results: Sequence[classify.Result], title: str) -> Table:
-    """One row for each tool; interval and recalls are over the test clips of all folds pooled."""
-    from rich.table import Table
-
-    shown = Table(title=title)
-    shown.add_column("extractor", no_wrap=True)
-    folds = [f"fold {k}" for k in range(len(results[0].folds))] if len(results[0].folds) > 1 else []
-    for column in (*folds, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):
-        shown.add_column(column, justify="right")
-    for result in results:
-        low, high = result.pooled.balanced_accuracy_ci95
-        recall = [f"{value:.3f}" if value is not None else "-" for value in result.pooled.recall.values()]
-        each = [f"{fold.balanced_accuracy:.3f}" for fold in result.folds[: len(folds)]]
-        hz = " to ".join(f"{value:.0f}" for value in sorted({min(result.hz), max(result.hz)})) if result.hz else "-"
-        mean, span, silent = f"{result.balanced_accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{result.unanswered:.1%}"
-        shown.add_row(result.extractor.title, *each, mean, span, *recall, silent, hz)
-    return shown
 
 
 def as_dict(results: Sequence[classify.Result], recordings: Recordings, folds: Sequence[Split]) -> dict[str, Any]:
@@ -127,12 +105,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(results: Sequence[classify.Result], recordings: Recordings, folds: Sequence[Split]) -> None:
+    """One row for each tool; interval and recalls are over the test clips of all folds pooled."""
     from rich.console import Console
+    from rich.table import Table
 
+    tested, how = results[0].pooled, folds[0].name if len(folds) == 1 else f"{len(folds)} folds"
+    shown = Table(title=f"{recordings.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers")
+    shown.add_column("extractor", no_wrap=True)
+    columns = [f"fold {k}" for k in range(len(folds))] if len(folds) > 1 else []
+    for column in (*columns, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):
+        shown.add_column(column, justify="right")
+    for result in results:
+        low, high = result.pooled.balanced_accuracy_ci95
+        recall = [f"{value:.3f}" if value is not None else "-" for value in result.pooled.recall.values()]
+        each = [f"{fold.balanced_accuracy:.3f}" for fold in result.folds[: len(columns)]]
+        hz = " to ".join(f"{value:.0f}" for value in sorted({min(result.hz), max(result.hz)})) if result.hz else "-"
+        mean, span, silent = f"{result.balanced_accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{result.unanswered:.1%}"
+        shown.add_row(result.extractor.title, *each, mean, span, *recall, silent, hz)
     console = Console(highlight=False, markup=False)  # a corpus name may hold brackets
     console.width = console.width if console.is_terminal else WIDTH
-    tested, how = results[0].pooled, folds[0].name if len(folds) == 1 else f"{len(folds)} folds"
-    console.print(table(results, f"{recordings.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers"))
+    console.print(shown)
     console.print("Balanced accuracy with its 95 % interval over speakers; no answer counts as wrong.")
     if None in tested.recall.values():
         console.print("The test clips are of one gender only: its recall stands for the balanced accuracy.")

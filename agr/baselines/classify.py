@@ -87,27 +87,22 @@ def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Ans
 
 def cross_validate(extractor: Extractor, features: Vector, data: Labelled, splits: Sequence[Split]) -> Result:
     """Train on each split's training clips and score its test clips; `features` is (n, d)."""
-    rounds = [_answers(extractor, features, data.labels, split) for split in splits]
-    tested = np.concatenate([split.test for split in splits])
-    given = np.concatenate([answers for answers, _ in rounds])
+    answers, hz = [], []
+    for split in splits:
+        train, labels, test = features[split.train], data.labels[split.train], features[split.test]
+        if extractor.pitch:
+            hz.append(fit_threshold(train[:, 0], labels) if extractor.hz is None else extractor.hz)
+            answers.append(by_threshold(test[:, 0], hz[-1]))
+        else:
+            answers.append(by_regression(train, labels, test))
+    given = np.concatenate(answers)
     return Result(
         extractor,
-        tuple(_score(answers, data, split.test) for (answers, _), split in zip(rounds, splits, strict=True)),
-        _score(given, data, tested),
+        tuple(_score(own, data, split.test) for own, split in zip(answers, splits, strict=True)),
+        _score(given, data, np.concatenate([split.test for split in splits])),
         float((given == NO_ANSWER).mean()),
-        tuple(hz for _, hz in rounds if hz is not None),
+        tuple(hz),
     )
-
-
-def _answers(
-    extractor: Extractor, features: Vector, labels: NDArray[np.int64], split: Split
-) -> tuple[Answers, float | None]:
-    """The answers for a split's test clips, and the pitch threshold, if any."""
-    if not extractor.pitch:
-        return by_regression(features[split.train], labels[split.train], features[split.test]), None
-    pitch = features[:, 0]
-    hz = fit_threshold(pitch[split.train], labels[split.train]) if extractor.hz is None else extractor.hz
-    return by_threshold(pitch[split.test], hz), hz
 
 
 def _score(answers: Answers, data: Labelled, rows: Indices) -> Scores:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agr.audio import read as audio
 from agr.baselines import classify, extractors
@@ -18,7 +17,7 @@ from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
 from agr.data import corpus
 from agr.data.clips import Clip, Corpus
-from agr.data.splits import Split
+from agr.data.splits import Labelled, Split
 from agr.errors import AudioError, CorpusError, SplitError
 from agr.labels import CLASSES
 
@@ -28,19 +27,11 @@ UNTRAINED_HZ = 155.0  # between the usual pitches of men and women
 
 
 @dataclass(frozen=True)
-class Recordings:
-    """Labelled, readable recordings; implements `splits.Labelled`."""
+class Recordings(Labelled):
+    """Labelled, readable recordings."""
 
-    name: str
-    labels: NDArray[np.int64]
-    speakers: NDArray[np.str_]
-    recordings: NDArray[np.str_]
-    rows: Sequence[Mapping[str, str]]
     paths: Sequence[Path]
     synthetic: bool
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def read_recordings(sources: Sequence[str], workspace: Path) -> Recordings:
@@ -49,9 +40,9 @@ def read_recordings(sources: Sequence[str], workspace: Path) -> Recordings:
     Raises: CorpusError for study images, for two corpora with one name, or if no clip of a corpus is readable.
     """
     found = [corpus.open_corpus(source, workspace) for source in sources]
-    for one, count in Counter(one.name for one in found).items():
+    for name, count in Counter(one.name for one in found).items():
         if count > 1:
-            raise CorpusError(f"{one}: {count} corpora have this name; expected different ones")
+            raise CorpusError(f"{name}: {count} corpora have this name; expected different ones")
     clips = [(one.name, clip, digest) for one in found for clip, digest in _readable(one)]
     return Recordings(
         name="+".join(one.name for one in found),
@@ -96,15 +87,11 @@ def join_train_and_test(train: Recordings, test: Recordings) -> tuple[Recordings
             raise SplitError(f"{what} {shared[0]} is in both --data and --test; expected different ones")
     if len(set(train.labels.tolist())) < len(CLASSES):
         raise SplitError(f"{train.name}: clips of one gender only; expected both to train on")
-    both = Recordings(
-        f"{train.name} to {test.name}",
-        np.concatenate([train.labels, test.labels]),
-        np.concatenate([train.speakers, test.speakers]),
-        np.concatenate([train.recordings, test.recordings]),
-        [*train.rows, *test.rows],
-        [*train.paths, *test.paths],
-        train.synthetic or test.synthetic,
-    )
+    pairs = {key: (getattr(train, key), getattr(test, key)) for key in ("labels", "speakers", "recordings")}
+    arrays = {key: np.concatenate(pair) for key, pair in pairs.items()}
+    rows, paths = [*train.rows, *test.rows], [*train.paths, *test.paths]
+    name, synthetic = f"{train.name} to {test.name}", train.synthetic or test.synthetic
+    both = Recordings(name=name, rows=rows, paths=paths, synthetic=synthetic, **arrays)
     order = np.arange(len(both))
     return both, Split("across corpora", order[: len(train)], order[:0], order[len(train) :])
 
@@ -119,8 +106,7 @@ def compare(
     results = []
     for extractor in chosen:
         features = extractors.extract_features(extractor, clips, CACHE, workers, terminal_progress)
-        results.append(classify.cross_validate(extractor, features, recordings, folds))
-        if extractor.name == "praat":
-            untrained = replace(extractor, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
-            results.append(classify.cross_validate(untrained, features, recordings, folds))
+        untrained = replace(extractor, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
+        for tool in (extractor, untrained) if extractor.name == "praat" else (extractor,):
+            results.append(classify.cross_validate(tool, features, recordings, folds))
     return results

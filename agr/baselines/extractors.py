@@ -184,18 +184,12 @@ def load_resemblyzer() -> Extract:
     return extract
 
 
-_APART = "pip install --no-deps resemblyzer"  # its own requirements name a package that needs a C compiler
+_APART = f"{INSTALL}, then pip install --no-deps resemblyzer"  # it requires a package that needs a C compiler
+_NEEDS = ("resemblyzer", "webrtcvad", "sklearn")
 _TOOLS = (
     Extractor("praat", "Praat, threshold trained", "praat-parselmouth", ("parselmouth",), load_praat, pitch=True),
     Extractor("pyin", "pYIN, threshold trained", "librosa", (), load_pyin, pitch=True),
     Extractor("egemaps", "openSMILE eGeMAPS", "opensmile", ("opensmile", "sklearn"), load_egemaps),
-    Extractor(
-        name="resemblyzer",
-        title="Resemblyzer",
-        library="resemblyzer",
-        needs=("resemblyzer", "webrtcvad", "sklearn"),
-        load=load_resemblyzer,
-        install=f"{INSTALL}, then {_APART}",
-    ),
+    Extractor("resemblyzer", "Resemblyzer", "resemblyzer", _NEEDS, load_resemblyzer, install=_APART),
 )
 EXTRACTORS = {extractor.name: extractor for extractor in _TOOLS}

@@ -49,47 +49,34 @@ def fetch_audiomnist(
     """Return `root` once `root/data` holds the whole corpus; without a request if it already does.
 
     An archive at `root/AudioMNIST-master.zip` is used instead of a download, unless it lacks the known hash.
-
-    Raises:
-        FetchError: if the download fails; if the archive is damaged, unsafe, too large or incomplete (it is then
-            removed); if `root/data` is incomplete (it stays); or if a file cannot be written.
+    Raises: FetchError if the download fails; if the archive is damaged, unsafe, too large or incomplete (it is then
+    removed); if `root/data` is incomplete (it stays); or if a file cannot be written.
     """
+    archive, data, show = root / ARCHIVE_NAME, root / "data", progress or silent_progress
     try:
-        if _holds_anything(root / "data"):
+        if data.is_dir() and any(data.iterdir()):
             check(root, speakers, clips_per_speaker)
-        else:
-            _download_and_unpack(root, url, progress or silent_progress, speakers, clips_per_speaker, known_hash)
+            return root
+        root.mkdir(parents=True, exist_ok=True)
+        if known_hash or not archive.exists():
+            wav = data / "01" / "0_01_0.wav"
+            by_hand = f"download {url} elsewhere and unpack it so that {wav} exists, then run the same command again"
+            with show("downloading AudioMNIST", None, unit="bytes") as meter:
+                download(url, archive, meter.at, known_hash=known_hash, advice=by_hand)
+        try:
+            unpack(archive, data, lambda folder: shortfall(folder, speakers, clips_per_speaker), show)
+        except FetchError as error:
+            archive.unlink()
+            raise FetchError(f"{error}; the archive was removed, run the same command again") from error
+        archive.unlink()
     except OSError as error:
         raise FetchError(f"{error.filename or root}: {error.strerror or error}") from error
     return root
 
 
-def _download_and_unpack(
-    root: Path, url: str, progress: Progress, speakers: int, clips_per_speaker: int, known_hash: str | None
-) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    archive = root / ARCHIVE_NAME
-    if known_hash or not archive.exists():
-        wav = root / "data" / "01" / "0_01_0.wav"
-        by_hand = f"download {url} elsewhere and unpack it so that {wav} exists, then run the same command again"
-        with progress("downloading AudioMNIST", None, unit="bytes") as meter:
-            download(url, archive, meter.at, known_hash=known_hash, advice=by_hand)
-    try:
-        unpack(archive, root / "data", lambda data: shortfall(data, speakers, clips_per_speaker), progress)
-    except FetchError as error:
-        archive.unlink()
-        raise FetchError(f"{error}; the archive was removed, run the same command again") from error
-    archive.unlink()
-
-
-def _holds_anything(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
 def check(root: Path, speakers: int = 60, clips_per_speaker: int = 500) -> None:
     """Raise FetchError unless `root/data` has the metadata and every speaker's clips."""
-    problem = shortfall(root / "data", speakers, clips_per_speaker)
-    if problem:
+    if problem := shortfall(root / "data", speakers, clips_per_speaker):
         raise FetchError(f"{root / 'data'}: {problem}; complete the folder or move it away to fetch it anew")
 
 
@@ -98,12 +85,10 @@ def shortfall(data: Path, speakers: int, clips_per_speaker: int) -> str | None:
     if not (data / META_NAME).is_file():
         return f"{META_NAME} not found"
     names = [f"{number:02d}" for number in range(1, speakers + 1)]
-    counts = {name: sum(1 for _ in (data / name).glob(f"[0-9]_{name}_*.wav")) for name in names}
-    wrong = [name for name in names if counts[name] != clips_per_speaker]
-    if not wrong:
-        return None
+    counts = [(name, sum(1 for _ in (data / name).glob(f"[0-9]_{name}_*.wav"))) for name in names]
+    wrong = [f"speaker {name}: {count} clips found" for name, count in counts if count != clips_per_speaker]
     others = f" ({len(wrong)} of {speakers} speakers differ)" if wrong[1:] else ""
-    return f"speaker {wrong[0]}: {counts[wrong[0]]} clips found, {clips_per_speaker} expected{others}"
+    return f"{wrong[0]}, {clips_per_speaker} expected{others}" if wrong else None
 
 
 def unpack(
@@ -115,18 +100,10 @@ def unpack(
 ) -> Path:
     """Unpack the folder `TOP/NAME` of a zip (any TOP, NAME from `out`) as `out`: all of it or nothing.
 
-    The files are written to a temporary folder, which is then renamed; those of killed runs are removed first.
-
-    Args:
-        archive: The zip file.
-        out: Absent, or an empty folder.
-        problem: Checks the temporary folder; returns a message if it is unusable.
-        progress: Counts files.
-        limit_bytes: The greatest total size of the files.
-
-    Raises:
-        FetchError: if the archive is damaged, lacks the folder or is too large; if a member is a link, appears twice,
-            is larger than declared or leads outside; or if `problem` returns a message.
+    The files are written to a temporary folder, which is then renamed; those of killed runs are removed first. If that
+    folder is unusable, `problem` returns a message. `limit_bytes` is the greatest total size of the files.
+    Raises: FetchError if the archive is damaged, lacks the folder or is too large; if a member is a link, appears
+    twice, is larger than declared or leads outside; or if `problem` returns a message.
     """
     for stale in out.parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(stale)
@@ -158,7 +135,9 @@ def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Member
     if (count := len(source.infolist())) > MAX_MEMBERS:
         raise FetchError(f"{source.filename}: {count} members, expected at most {MAX_MEMBERS}")
     for info in source.infolist():
-        parts = _safe_parts(source, info)
+        name, parts = info.orig_filename, PurePosixPath(info.orig_filename).parts
+        if name.startswith("/") or ".." in parts or any(sign in name for sign in "\\:\0"):
+            raise FetchError(f"{source.filename}: member {name!r} leads outside the archive's folder")
         if len(parts) < 3 or parts[1] != inside or info.is_dir():
             continue
         path = PurePosixPath(*parts[2:])
@@ -167,25 +146,15 @@ def members_of(source: zipfile.ZipFile, inside: str, limit_bytes: int) -> Member
         if path in members:
             raise FetchError(f"{source.filename}: member {info.filename!r} appears twice")
         members[path] = info
-    size = sum(info.file_size for info in members.values())
+    size, packed = sum(info.file_size for info in members.values()), os.path.getsize(source.filename or os.devnull)
     if size > limit_bytes:
         raise FetchError(f"{source.filename}: {size} bytes when unpacked, expected at most {limit_bytes}")
-    packed = os.path.getsize(source.filename or os.devnull)
     if size > max(MAX_RATIO * packed, RATIO_COUNTS_FROM):
-        expected = f"expected at most {MAX_RATIO} times as many"
-        raise FetchError(f"{source.filename}: {size} bytes when unpacked of an archive of {packed}, {expected}")
+        found = f"{size} bytes when unpacked of an archive of {packed}"
+        raise FetchError(f"{source.filename}: {found}, expected at most {MAX_RATIO} times as many")
     if not members:
         raise FetchError(f"{source.filename}: no folder {inside}/ with files found in it")
     return members
-
-
-def _safe_parts(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, ...]:
-    """The parts of a member's name. Raises: FetchError if it is absolute, contains `..` or names a drive."""
-    name = info.orig_filename
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or any(sign in name for sign in "\\:\0"):
-        raise FetchError(f"{source.filename}: member {name!r} leads outside the archive's folder")
-    return parts
 
 
 def _extract(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
@@ -193,7 +162,6 @@ def _extract(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> No
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open(info) as stream, target.open("xb") as out:
         shutil.copyfileobj(stream, out)
-        size = out.tell()
-    if size != info.file_size:
-        found = f"{size} bytes found, {info.file_size} declared"
-        raise FetchError(f"{source.filename}: member {info.filename!r}: {found}")
+        if (size := out.tell()) != info.file_size:
+            found = f"{size} bytes found, {info.file_size} declared"
+            raise FetchError(f"{source.filename}: member {info.filename!r}: {found}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agr.data import splits
 from agr.data.image_set import ImageSet
-from agr.data.splits import Indices, Split
+from agr.data.splits import Indices, Labelled, Split
 from agr.errors import CorpusError, SplitError
 
 
@@ -27,15 +27,12 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         return sets[0]
     ordered = sorted(sets, key=lambda data: data.name)
     names, first = [data.name for data in ordered], ordered[0]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"--data: two corpora named {', '.join(twice)}; expected different names of their folders")
     other = next((data for data in ordered if data.recipe != first.recipe), None)
     if other is not None:
-        raise CorpusError(
-            f"--data: {first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}; "
-            "expected one recipe"
-        )
+        found = f"{first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}"
+        raise CorpusError(f"--data: {found}; expected one recipe")
     features = [data.features for data in ordered if data.features is not None]
     return ImageSet(
         name="+".join(names),
@@ -94,13 +91,12 @@ def split(
     return result
 
 
-def _part(data: ImageSet, rows: Indices) -> ImageSet:
-    """The clips `rows`, without pixels, which a split does not read."""
+def _part(data: ImageSet, rows: Indices) -> Labelled:
+    """What a split reads of the clips `rows`."""
     if len(rows) == len(data):
         return data
     named = [data.rows[row] for row in rows] if data.rows else ()
-    labels, speakers, recordings = data.labels[rows], data.speakers[rows], data.recordings[rows]
-    return replace(data, pixels=data.pixels[:0], labels=labels, speakers=speakers, recordings=recordings, rows=named)
+    return Labelled(data.name, data.labels[rows], data.speakers[rows], data.recordings[rows], named)
 
 
 def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:

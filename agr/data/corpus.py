@@ -21,23 +21,25 @@ DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 
 
 def open_corpus(source: str, workspace: Path, allow_outside: bool = False) -> Corpus:
-    """List the clips of a SOURCE.
+    """List the clips of a SOURCE; `demo` and `audiomnist` are made or downloaded on first use below `workspace`.
 
-    Args:
-        workspace: Folder of `demo` and `audiomnist`, which are made or downloaded on first use.
-        allow_outside: Whether a manifest may name files outside its folder, by `..`, a full path or a link.
-
-    Raises:
-        CorpusError: if the source is none of these or inconsistent.
-        FetchError: if AudioMNIST cannot be downloaded.
+    `allow_outside`: a manifest may name files outside its folder, by `..`, a full path or a link.
+    Raises: CorpusError if the source is none of these or inconsistent, FetchError if AudioMNIST cannot be downloaded.
     """
     if source == "demo":
         return _demo(workspace / f"demo-voices-{__version__}")
     if source == "audiomnist":
-        return _fetched(workspace / "audiomnist")
+        from agr.common.progress import terminal_progress
+        from agr.data.audiomnist import fetch_audiomnist
+
+        return audiomnist.read(fetch_audiomnist(workspace / source, progress=terminal_progress), source)
     path = Path(source)
     if path.is_dir():
-        return _folder(path, allow_outside)
+        for layout in LAYOUTS:
+            if layout.recognises(path):
+                return layout.read(path, path.resolve().name, allow_outside)
+        expected = "; or ".join([*(layout.EXPECTED for layout in LAYOUTS), "a folder that agr.prepare made"])
+        raise CorpusError(f"{path}: no known corpus layout; expected {expected}")
     if path.is_file() and path.suffix.lower() == ".csv":
         return manifest.read_manifest(path, allow_outside=allow_outside)
     found = "a file" if path.exists() else "no such file or folder"
@@ -53,18 +55,3 @@ def _demo(root: Path) -> Corpus:
     with show("synthesising demo voices", total, unit="clips") as meter:
         demo.write_demo(root, DEMO_SPEAKERS, DEMO_REPETITIONS, progress=meter.at)
     return audiomnist.read(root, "demo")
-
-
-def _fetched(root: Path) -> Corpus:
-    from agr.common.progress import terminal_progress
-    from agr.data.audiomnist import fetch_audiomnist
-
-    return audiomnist.read(fetch_audiomnist(root, progress=terminal_progress), "audiomnist")
-
-
-def _folder(root: Path, allow_outside: bool) -> Corpus:
-    for layout in LAYOUTS:
-        if layout.recognises(root):
-            return layout.read(root, root.resolve().name, allow_outside)
-    expected = "; or ".join([*(layout.EXPECTED for layout in LAYOUTS), "a folder that agr.prepare made"])
-    raise CorpusError(f"{root}: no known corpus layout; expected {expected}")

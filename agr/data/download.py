@@ -27,8 +27,6 @@ from agr.common.progress import Show
 from agr.errors import FetchError
 
 BLOCK_BYTES = 256 * 1024
-STALL_SECONDS = 30.0
-RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 TEMPORARY_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 log = logging.getLogger(__name__)
@@ -57,40 +55,36 @@ def download(
     *,
     known_hash: str | None = None,
     advice: str = "",
-    waits: tuple[float, ...] = RETRY_WAITS,
-    stall_seconds: float = STALL_SECONDS,
+    waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0),
+    stall_seconds: float = 30.0,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Path:
     """Download `url` to `target`, which appears only when it is complete and its hash is right.
 
-    Args:
-        url: An https URL, or http to this machine.
-        target: The file to write; an existing one with the known hash is kept without a request.
-        progress: Called with the bytes received so far and the total, None if unknown.
-        known_hash: Hex digits, with pooch's prefix (`md5:`) if not SHA-256; None checks nothing.
-        advice: Ends the message if the server is unreachable or refuses.
-        waits: Seconds before each further attempt.
-        stall_seconds: The timeout of a silent connection.
-        sleep: Replaces `time.sleep` in tests.
-
-    Raises:
-        FetchError: for any other URL, an unreachable host, a refusal, a wrong hash (the file is removed), or after the
-            last attempt: `target.part` then stays, and the next call resumes.
-        OSError: if the file cannot be written.
+    `url` is https, or http to this machine; `progress` gets the bytes received so far and the total, None if unknown;
+    `known_hash` is hex digits, with pooch's prefix (`md5:`) if not SHA-256: a file that has it needs no request;
+    `advice` ends the message if the server is unreachable or refuses; `waits` are the seconds before each further
+    attempt, `stall_seconds` the timeout of a silent connection; tests replace `sleep`.
+    Raises: FetchError for any other URL, an unreachable host, a refusal, a wrong hash (the file is removed), or after
+    the last attempt: `target.part` then stays, and the next call resumes; OSError if the file cannot be written.
     """
     import pooch  # slow to import
 
     require_https(url)
-    part = target.with_name(target.name + ".part")
+    part, ending = target.with_name(target.name + ".part"), f"; {advice}" if advice else ""
 
     def receive_all(url: str, output_file: str, _: object) -> None:
         for attempt, wait in enumerate((*waits, None), start=1):
             try:
-                _receive(url, part, progress or (lambda done, total: None), stall_seconds, advice)
+                _receive(url, part, progress or (lambda done, total: None), stall_seconds, ending)
                 break
             except _Interrupted as error:
                 if wait is None or (error.unreachable and attempt == 1):
-                    raise FetchError(_failure(url, part, error, attempt, advice)) from None
+                    kept = part.stat().st_size if part.exists() else 0
+                    resume = f"; {kept} bytes are kept in {part}, run the same command again" if kept else ""
+                    given_up = f"{url}: {error}, given up after {attempt} tries{resume}"
+                    unreachable = f"could not reach {urlsplit(url).hostname} ({error}){resume}{ending}"
+                    raise FetchError(unreachable if error.unreachable else given_up) from None
                 log.warning("%s: %s; trying again in %g s", url, error, wait)
                 sleep(wait)
         os.replace(part, output_file)
@@ -108,28 +102,19 @@ def download(
 def require_https(url: str) -> None:
     """Raise FetchError unless `url` is https, or http to this machine."""
     pieces = urlsplit(url)
-    if pieces.scheme == "https" and pieces.hostname:
-        return
-    if pieces.scheme != "http" or pieces.hostname not in THIS_MACHINE:
+    here = pieces.scheme == "http" and pieces.hostname in THIS_MACHINE
+    if not here and not (pieces.scheme == "https" and pieces.hostname):
         raise FetchError(f"{url}: found a {pieces.scheme or 'relative'} URL, expected https")
 
 
-def _failure(url: str, part: Path, error: _Interrupted, attempts: int, advice: str) -> str:
-    kept = part.stat().st_size if part.exists() else 0
-    resume = f"; {kept} bytes are kept in {part}, run the same command again" if kept else ""
-    if error.unreachable:
-        return f"could not reach {urlsplit(url).hostname} ({error}){resume}" + (f"; {advice}" if advice else "")
-    return f"{url}: {error}, given up after {attempts} tries{resume}"
-
-
-def _receive(url: str, part: Path, progress: Show, stall_seconds: float, advice: str) -> None:
+def _receive(url: str, part: Path, progress: Show, stall_seconds: float, ending: str) -> None:
     """One attempt: request what is missing and append it to `part`."""
     origin = _read_origin(url, part)
     done = part.stat().st_size if origin.validator else 0
     if done and done == origin.total:
         return
     headers = {"Range": f"bytes={done}-", "If-Range": origin.validator} if origin.validator and done else {}
-    with _open(urllib.request.Request(url, headers=headers), part, stall_seconds, advice) as response:
+    with _open(urllib.request.Request(url, headers=headers), part, stall_seconds, ending) as response:
         found = _Origin(url, _validator(response), response.length)
         if response.status == 206:
             found = _resumed(response, origin, part, done)
@@ -152,16 +137,16 @@ class _OnlyHttps(urllib.request.BaseHandler):
     ftp_request = http_request
 
 
-def _open(request: urllib.request.Request, part: Path, timeout: float, advice: str) -> http.client.HTTPResponse:
+def _open(request: urllib.request.Request, part: Path, timeout: float, ending: str) -> http.client.HTTPResponse:
     """Send a request. Raises: _Interrupted if a later one may succeed, else FetchError."""
     try:
-        opener = urllib.request.build_opener(_OnlyHttps)
-        response: http.client.HTTPResponse = opener.open(request, timeout=timeout)
+        response: http.client.HTTPResponse = urllib.request.build_opener(_OnlyHttps).open(request, timeout=timeout)
+        return response
     except HTTPError as error:
         error.close()
         answer = f"the server answered {error.code} {error.reason}"
         if error.code not in TEMPORARY_STATUS:
-            raise FetchError(f"{request.full_url}: {answer}" + (f"; {advice}" if advice else "")) from None
+            raise FetchError(f"{request.full_url}: {answer}{ending}") from None
         if error.code == 416:  # the part is longer than the server's file
             _discard(part)
         raise _Interrupted(answer) from None
@@ -169,7 +154,6 @@ def _open(request: urllib.request.Request, part: Path, timeout: float, advice: s
         raise _Interrupted(getattr(error.reason, "strerror", None) or error.reason, unreachable=True) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"the connection broke ({error})") from None
-    return response
 
 
 def _resumed(response: http.client.HTTPResponse, origin: _Origin, part: Path, done: int) -> _Origin:
@@ -177,8 +161,7 @@ def _resumed(response: http.client.HTTPResponse, origin: _Origin, part: Path, do
     found = response.headers.get("Content-Range", "")
     match = re.fullmatch(rf"bytes {done}-\d+/(\d+|\*)", found)
     total = int(match[1]) if match and match[1] != "*" else origin.total
-    changed = _validator(response) not in (None, origin.validator) or origin.total not in (None, total)
-    if not match or changed:
+    if not match or _validator(response) not in (None, origin.validator) or origin.total not in (None, total):
         _discard(part)
         raise _Interrupted(f"the server sent the range {found!r}, expected the same file from byte {done}")
     return origin._replace(total=total)
@@ -190,9 +173,8 @@ def _append(response: http.client.HTTPResponse, part: Path, total: int | None, p
         while block := _read(response):
             out.write(block)
             progress(out.tell(), total)
-        done = out.tell()
-    if total is not None and done != total:
-        raise _Interrupted(f"the connection was cut at {done} of {total} bytes")
+        if total is not None and out.tell() != total:
+            raise _Interrupted(f"the connection was cut at {out.tell()} of {total} bytes")
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -217,9 +199,9 @@ def _read_origin(url: str, part: Path) -> _Origin:
     """The origin noted by an earlier attempt, or one without a validator."""
     try:
         origin = _Origin(*json.loads(_note(part).read_text(encoding="utf-8")))
+        return origin if origin.url == url and part.exists() else _Origin(url, None, None)
     except (OSError, ValueError, TypeError):
-        origin = _Origin("", None, None)
-    return origin if origin.url == url and part.exists() else _Origin(url, None, None)
+        return _Origin(url, None, None)
 
 
 def _discard(part: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.data.splits import Labelled
 from agr.errors import CorpusError
 from agr.labels import CLASSES
 from agr.recipes.base import IMAGE_SHAPE, Recipe
@@ -26,15 +27,10 @@ FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(Labelled):
     """The images of one corpus."""
 
-    name: str  # the corpus
     pixels: NDArray[np.uint8]  # (n, *IMAGE_SHAPE), uint8
-    labels: NDArray[np.int64]  # indices into CLASSES, (n,), int64
-    speakers: NDArray[np.str_]  # `corpus/speaker`, (n,)
-    recordings: NDArray[np.str_]  # A digest of each recording, or of the image where there is no recording, (n,)
-    rows: Sequence[dict[str, str]]  # the rows of the manifest
     recipe: Recipe  # what made the images
     digest: str  # names pixels (or features), labels and speakers together
     synthetic: bool  # whether these voices are synthetic
@@ -42,9 +38,6 @@ class ImageSet:
     # that keeps none
     features: NDArray[np.uint8] | None = None
     made_up: frozenset[str] = frozenset()  # the corpora in it whose voices are synthetic
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def is_prepared(folder: Path) -> bool:
@@ -60,18 +53,15 @@ def load(folder: Path) -> ImageSet:
             rows = list(csv.DictReader(file))
         recipe = from_dict(description["recipe"])
         pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
-        found = _mapped(_features(folder), (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
+        former = folder / FORMER_FEATURES
+        kept = former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
+        found = _mapped(kept, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
         data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
         if data.digest != description["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
+        return data
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
-    return data
-
-
-def _features(folder: Path) -> Path:
-    former = folder / FORMER_FEATURES
-    return former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -84,7 +74,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def assemble(
     name: str,
     pixels: NDArray[np.uint8],
-    rows: Sequence[dict[str, str]],
+    rows: Sequence[Mapping[str, str]],
     recipe: Recipe,
     synthetic: bool,
     features: NDArray[np.uint8] | None = None,
@@ -95,7 +85,7 @@ def assemble(
     recordings = np.array([row["recording"] for row in rows])
     made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
     digest = _digest(pixels if features is None else features, rows, recipe)
-    return ImageSet(name, pixels, labels, speakers, recordings, rows, recipe, digest, synthetic, features, made_up)
+    return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)
 
 
 def description(data: ImageSet) -> str:
@@ -104,7 +94,7 @@ def description(data: ImageSet) -> str:
     return json.dumps(values | {"images": len(data)}, indent=1)
 
 
-def _digest(pixels: NDArray[np.uint8], rows: Sequence[dict[str, str]], recipe: Recipe) -> str:
+def _digest(pixels: NDArray[np.uint8], rows: Sequence[Mapping[str, str]], recipe: Recipe) -> str:
     identity = [[row[key] for key in ("corpus", "speaker", "gender", "recording")] for row in rows]
     hasher = hashlib.sha256(json.dumps([recipe.digest, identity]).encode())
     hasher.update(np.ascontiguousarray(pixels).data)

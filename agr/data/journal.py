@@ -32,22 +32,17 @@ def stamp(path: Path) -> str:
     """Size and times of a file, by which changes are detected; empty if there is no file."""
     try:
         stat = path.stat()
+        return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     except OSError:
         return ""
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def valid_outcomes(source: Corpus, out: Path, wanted: Recipe) -> dict[str, Outcome]:
     """The outcomes whose recipe and recording are unchanged and whose image exists, by clip name."""
     found = {outcome.name: outcome for outcome in read(out / JOURNAL)}
-    valid = {}
-    for clip in source.clips:
-        outcome = found.get(clip.name)
-        if outcome is None or (outcome.recipe, outcome.stamp) != (wanted.digest, stamp(clip.path)):
-            continue
-        if outcome.stamp and (outcome.reason or (out / outcome.image).is_file()):
-            valid[clip.name] = outcome
-    return valid
+    current = [(found[clip.name], stamp(clip.path)) for clip in source.clips if clip.name in found]
+    same = [one for one, mark in current if mark and (one.recipe, one.stamp) == (wanted.digest, mark)]
+    return {one.name: one for one in same if one.reason or (out / one.image).is_file()}
 
 
 def read(path: Path) -> Iterator[Outcome]:

@@ -53,22 +53,15 @@ class Maker:
         """Write the image of a clip; returns also the bytes of what the file holds. A bad clip does not raise."""
         before = stamp(clip.path)
         try:
-            data = audio.read_bytes(clip.path)
-            file = self._checked(data, clip.path) if self.ready else self._encoded(data, clip.path)
+            data = file = audio.read_bytes(clip.path)
+            if not self.ready:
+                file = self.recipe.encode(audio.load(data, self.recipe.sample_rate, name=str(clip.path)))
+            stored = self.recipe.decode(file, str(clip.path))
         except AgrError as error:
             return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
-        outcome = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data))
-        return outcome, self.recipe.decode(file).tobytes()
-
-    def _encoded(self, data: bytes, path: Path) -> bytes:
-        y = audio.load(data, self.recipe.sample_rate, name=str(path))
-        return self.recipe.encode(y)
-
-    def _checked(self, data: bytes, path: Path) -> bytes:
-        self.recipe.decode(data, str(path))
-        return data
+        return Outcome(clip.name, before, self.recipe.digest, image, content_digest(data)), stored.tobytes()
 
 
 def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
@@ -80,23 +73,17 @@ def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summ
     from filelock import FileLock  # worker processes do not need it
 
     with FileLock(out / LOCK):  # of two searches that start at once, the second one waits
-        return _prepare(source, out, wanted, workers)
-
-
-def _prepare(source: Corpus, out: Path, wanted: Recipe, workers: int) -> Summary:
-    outcomes = valid_outcomes(source, out, wanted)
-    todo = [clip for clip in source.clips if clip.name not in outcomes]
-    pixels: dict[str, bytes] = {}  # of new images, so that they are not read again
-    if todo:
-        (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
-        for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
-            outcomes[outcome.name] = outcome
-            pixels[outcome.name] = data
-    _finish(source, out, wanted, outcomes, pixels)
+        outcomes = valid_outcomes(source, out, wanted)
+        todo = [clip for clip in source.clips if clip.name not in outcomes]
+        pixels: dict[str, bytes] = {}  # of new images, so that they are not read again
+        if todo:
+            (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
+            for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
+                outcomes[outcome.name], pixels[outcome.name] = outcome, data
+        _finish(source, out, wanted, outcomes, pixels)
     made = sum(1 for clip in todo if outcomes[clip.name].image)
     usable = sum(1 for outcome in outcomes.values() if outcome.image)
-    total = len(source.clips) + len(source.skipped)
-    return Summary(made=made, kept=usable - made, skipped=total - usable)
+    return Summary(made, kept=usable - made, skipped=len(source.clips) + len(source.skipped) - usable)
 
 
 def _claim(source: Corpus, out: Path) -> None:
@@ -141,10 +128,9 @@ def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> 
     Raises: RecipeError if it is unknown, cannot have made these ready images, or has no librosa reference.
     """
     wanted = encode.by_name(name or ("mfcc48" if source.ready_images else encode.DEFAULT))
-    if source.ready_images and wanted.keeps_features:
-        raise RecipeError(f"{source.root}: ready images; expected recordings for recipe {name}, or --recipe mfcc48")
-    if source.ready_images and reference:
-        raise RecipeError(f"{source.root}: ready images; expected recordings for --reference")
+    if source.ready_images and (wanted.keeps_features or reference):
+        what = f"recipe {name}, or --recipe mfcc48" if wanted.keeps_features else "--reference"
+        raise RecipeError(f"{source.root}: ready images; expected recordings for {what}")
     if not reference:
         return wanted
     from agr.recipes.mfcc_reference import by_librosa
@@ -185,7 +171,10 @@ def _finish(
     if features is not None:
         _save(out / image_set.FEATURES, features)
     write_atomic(out / image_set.MANIFEST, manifest)
-    _drop_others(out, {row["image"] for row in rows})
+    keep = {row["image"] for row in rows}
+    for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
+        if path.is_file() and path.relative_to(out).as_posix() not in keep:
+            path.unlink()
     write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
     data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, features)
     write_atomic(out / image_set.DESCRIPTION, image_set.description(data).encode())
@@ -224,9 +213,3 @@ def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold bytes that are not text
-
-
-def _drop_others(out: Path, keep: set[str]) -> None:
-    for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
-        if path.is_file() and path.relative_to(out).as_posix() not in keep:
-            path.unlink()

@@ -7,9 +7,8 @@ audit(split, data)                                # raises SplitError if it leak
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from agr.labels import CLASSES
 
 METHODS = ("speakers", "folds", "audiomnist-4fold", "random")
 SIDES = ("train", "val", "test")
-SHARES = {"val": 0.2, "test": 0.2}
+SHARE = 0.2  # of the speakers of a gender, for validation and again for testing
 # AudioMNIST's folds for gender: three women, then three men in each group (Becker et al., 2024).
 AUDIOMNIST_GROUPS = (
     ((36, 47, 56), (2, 44, 50)),
@@ -30,30 +29,18 @@ AUDIOMNIST_GROUPS = (
 Indices = NDArray[np.int64]
 
 
-class Labelled(Protocol):
+@dataclass(frozen=True)
+class Labelled:
     """What a split reads of n clips, images or recordings."""
 
-    @property
-    def name(self) -> str:
-        """The name used in messages."""
+    name: str  # used in messages
+    labels: NDArray[np.int64]  # indices into CLASSES, (n,)
+    speakers: NDArray[np.str_]  # `corpus/speaker`, (n,)
+    recordings: NDArray[np.str_]  # `content_digest` of each recording, or of the image where there is none, (n,)
+    rows: Sequence[Mapping[str, str]]  # the rows of the manifest
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(n,), indices into CLASSES."""
-
-    @property
-    def speakers(self) -> NDArray[np.str_]:
-        """(n,), `corpus/speaker`."""
-
-    @property
-    def recordings(self) -> NDArray[np.str_]:
-        """(n,), `content_digest` of each recording."""
-
-    @property
-    def rows(self) -> Sequence[Mapping[str, str]]:
-        """The manifest's rows."""
-
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -78,19 +65,12 @@ class Split:
 def make(
     data: Labelled, method: str = "speakers", seed: int = 0, folds: int | None = None, fold: int | None = None
 ) -> Split:
-    """Split a corpus and audit the result.
+    """Split a corpus and audit the result; `seed` shuffles the speakers, or the clips of `random`.
 
-    Args:
-        data: The clips.
-        method: `speakers` (60/20/20 % of the speakers of each gender), `folds` (groups of speakers: group `fold` is for
-            testing, the next one for validation, the others for training), `audiomnist-4fold` (AudioMNIST's published
-            groups) or `random` (the paper's, leaky: random clips, or the `train` and `val` folders of its images).
-        seed: Shuffles the speakers, or the clips of `random`.
-        folds: Number of groups, 3 or more; for `folds` only.
-        fold: The test group, from 0.
-
-    Raises:
-        SplitError: if there are too few speakers, `fold` is out of range, or the split leaks.
+    Methods: `speakers` (60/20/20 % of the speakers of each gender), `folds` (3 or more groups of speakers: `fold`, from
+    0, is for testing, the next one for validation, the others for training), `audiomnist-4fold` (AudioMNIST's published
+    groups) or `random` (the paper's, leaky: random clips, or the `train` and `val` folders of its images).
+    Raises: SplitError if there are too few speakers, `fold` is out of range, or the split leaks.
     """
     if method == "random":
         split = _random(data, seed)
@@ -129,7 +109,7 @@ def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Spli
     made = []
     for fold in range(folds):
         name = f"{split.name}-inner{folds}-fold{fold + 1}"
-        made.append(Split(name, rows[groups != fold], rows[groups == fold], test=np.zeros(0, dtype=np.int64)))
+        made.append(Split(name, rows[groups != fold], rows[groups == fold], rows[:0]))
         audit(made[-1], data, ("train", "val"))
     return tuple(made)
 
@@ -155,48 +135,38 @@ def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
 
 def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
     """Numbers of clips and of speakers of each gender, by side."""
-    return {side: _count(data, getattr(split, side)) for side in SIDES}
+    found = {}
+    for side in SIDES:
+        rows = getattr(split, side)
+        people = [data.speakers[rows][data.labels[rows] == label] for label in range(len(CLASSES))]
+        genders = {name: len(np.unique(speakers)) for name, speakers in zip(CLASSES, people, strict=True)}
+        found[side] = {"clips": len(rows)} | genders
+    return found
 
 
-def _count(data: Labelled, side: Indices) -> dict[str, int]:
-    people = {(str(speaker), int(label)) for speaker, label in zip(data.speakers[side], data.labels[side], strict=True)}
-    genders = {name: sum(1 for _, label in people if label == index) for index, name in enumerate(CLASSES)}
-    return {"clips": len(side)} | genders
-
-
-def _speakers(data: Labelled, label: int, seed: int) -> list[str]:
-    """The speakers of one gender, shuffled."""
-    names = np.unique(data.speakers[data.labels == label])
-    return [str(name) for name in np.random.default_rng([seed, label]).permutation(names)]
+def _speakers(data: Labelled, seed: int, least: int) -> Iterator[list[str]]:
+    """The speakers of each gender, shuffled. Raises: SplitError if a gender has fewer than `least`."""
+    for label, gender in enumerate(CLASSES):
+        names = np.unique(data.speakers[data.labels == label])
+        if len(names) < least:
+            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {least} or more")
+        yield np.random.default_rng([seed, label]).permutation(names).tolist()
 
 
 def _by_speaker(data: Labelled, seed: int) -> Split:
     side_of: dict[str, str] = {}
-    for label, gender in enumerate(CLASSES):
-        names = _speakers(data, label, seed)
-        if len(names) < 3:
-            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected 3 or more")
-        at = 0
-        for side, share in SHARES.items():
-            count = max(1, round(share * len(names)))
-            side_of |= dict.fromkeys(names[at : at + count], side)
-            at += count
-        side_of |= dict.fromkeys(names[at:], "train")
+    for names in _speakers(data, seed, least=3):
+        count = max(1, round(SHARE * len(names)))
+        side_of |= dict.fromkeys(names, "train") | dict.fromkeys(names[:count], "val")
+        side_of |= dict.fromkeys(names[count : 2 * count], "test")
     return _of(data, f"speakers-seed{seed}", side_of)
 
 
 def _folds(data: Labelled, seed: int, folds: int, fold: int) -> Split:
-    side_of: dict[str, str] = {}
-    for label, gender in enumerate(CLASSES):
-        names = _speakers(data, label, seed)
-        if len(names) < folds:
-            raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {folds} or more")
-        side_of |= {name: _side(index % folds, fold, folds) for index, name in enumerate(names)}
+    sides = {fold: "test", (fold + 1) % folds: "val"}
+    every = [pair for names in _speakers(data, seed, folds) for pair in enumerate(names)]
+    side_of = {name: sides.get(index % folds, "train") for index, name in every}
     return _of(data, f"folds{folds}-fold{fold}-seed{seed}", side_of)
-
-
-def _side(group: int, fold: int, folds: int) -> str:
-    return {fold: "test", (fold + 1) % folds: "val"}.get(group, "train")
 
 
 def _audiomnist(data: Labelled, fold: int) -> Split:
@@ -232,8 +202,6 @@ def _random(data: Labelled, seed: int) -> Split:
 
 
 def _in_range(fold: int | None, folds: int) -> int:
-    if fold is None:
-        raise SplitError(f"--fold: not given; expected 0 to {folds - 1}")
-    if not 0 <= fold < folds:
-        raise SplitError(f"--fold {fold}: expected 0 to {folds - 1}")
+    if fold is None or not 0 <= fold < folds:
+        raise SplitError(f"--fold{': not given;' if fold is None else f' {fold}:'} expected 0 to {folds - 1}")
     return fold

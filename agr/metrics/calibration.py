@@ -29,7 +29,6 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
     The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
     Support Vector Machines, 1999). Otherwise a model without mistakes would get a temperature of 0.
-
     Logits are (n, 2), n > 0, labels (n,) int64; the temperature is LOWEST to HIGHEST.
     """
     counts = np.bincount(labels, minlength=2)[labels]  # (n,)
@@ -49,34 +48,26 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def fit(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
-    """Fit a temperature to the logits, (n, 2), and labels, (n,), of validation clips.
-
-    Returns `temperature`, `bins`, and the `metrics` of `val_before` and `val_after` scaling.
-    """
+    """`temperature` for logits, (n, 2), and labels, (n,), `bins`, and `metrics` of `val_before` and `val_after` it."""
     found = fit_temperature(logits, labels)
     before, after = metrics(logits, labels, "val_before"), metrics(logits / found, labels, "val_after")
     return {"temperature": found, "bins": BINS} | before | after
 
 
 def metrics(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
-    """Calibration metrics of logits, (n, 2), for labels, (n,).
-
-    Returns `ece_SIDE`, the expected calibration error over BINS bins, 0..1, and `nll_SIDE`, the `balanced_nll`.
-    """
+    """`ece_SIDE`, 0..1, over BINS bins, and `nll_SIDE`, the `balanced_nll`, of logits, (n, 2), for labels, (n,)."""
     return {f"ece_{side}": bins(softmax(logits, axis=1), labels).ece, f"nll_{side}": balanced_nll(logits, labels)}
 
 
 def balanced_nll(logits: Floats, labels: NDArray[np.int64]) -> float:
     """The negative log likelihood, in nats, of labels (n,) under logits (n, 2): the mean of both genders' means."""
     each = -log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-    return _balanced(each[np.arange(len(labels)), labels], labels)
+    own = each[np.arange(len(labels)), labels]
+    return float(np.mean([own[labels == label].mean() for label in np.unique(labels)]))
 
 
 def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> Coverage:
-    """The share of clips answered and their accuracy for every threshold of confidence.
-
-    Probabilities are (n, 2), n > 0, labels (n,) int64.
-    """
+    """Share of clips answered and their accuracy; probabilities are (n, 2), n > 0, labels (n,) int64."""
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = np.cumsum((probabilities.argmax(axis=1) == labels)[order])
@@ -102,10 +93,6 @@ def summarize(found: Mapping[str, float]) -> str:
         f"{v['ece_val_after']} after, test {v['ece_test']}. Negative log likelihood, both genders counting the same: "
         f"validation {v['nll_val_before']} and {v['nll_val_after']}, test {v['nll_test']}."
     )
-
-
-def _balanced(each: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    return float(np.mean([each[labels == label].mean() for label in np.unique(labels)]))
 
 
 @dataclass(frozen=True)
@@ -137,13 +124,10 @@ class Coverage:
 def bins(probabilities: Floats, labels: NDArray[np.int64]) -> Bins:
     """Sort clips into BINS bins of confidence of equal width; each bin includes its upper edge.
 
-    With two classes, confidence is at least 0.5, so that only the upper bins hold clips.
-
-    Probabilities are (n, 2), n > 0, labels (n,) int64.
+    Probabilities are (n, 2), n > 0, labels (n,) int64. Confidence is at least 0.5: only the upper bins hold clips.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    inner = np.linspace(0, 1, BINS + 1)[1:-1]
-    place = np.searchsorted(inner, confidence)
+    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
     counts = np.bincount(place, minlength=BINS)
     there = counts > 0
     sums = (np.bincount(place, weights=values, minlength=BINS)[there] for values in (confidence, right))

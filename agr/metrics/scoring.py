@@ -59,11 +59,11 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], s
     right = answers == labels
     confusion = np.zeros((2, 2), dtype=np.int64)
     np.add.at(confusion, (labels, answers), 1)
-    recall = {
-        name: float(confusion[index, index] / total) if (total := confusion[index].sum()) else None
-        for index, name in enumerate(CLASSES)
-    }
+    hits, totals = confusion.diagonal(), confusion.sum(axis=1)
+    recall = {name: float(hits[i] / totals[i]) if totals[i] else None for i, name in enumerate(CLASSES)}
     (a, b), (c, d) = confusion.tolist()
+    people = ((str(name), speakers == name) for name in np.unique(speakers))
+    by_name = {name: (CLASSES[int(labels[own][0])], int(own.sum()), float(right[own].mean())) for name, own in people}
     return Scores(
         clips=len(labels),
         speakers=len(np.unique(speakers)),
@@ -71,23 +71,20 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], s
         balanced_accuracy=float(np.mean([value for value in recall.values() if value is not None])),
         balanced_accuracy_ci95=interval(labels, right, speakers),
         recall=recall,
-        per_speaker=_per_speaker(labels, right, speakers),
+        per_speaker={name: SpeakerScore(*values) for name, values in by_name.items()},
         confusion=((a, b), (c, d)),
     )
 
 
-def interval(
-    labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_], seed: int = 0
-) -> tuple[float, float]:
+def interval(labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_]) -> tuple[float, float]:
     """The 95 % percentile interval of the balanced accuracy, from RESAMPLES bootstrap samples of speakers.
 
     Speakers are drawn with replacement within each gender, because clips of one person are not independent (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Known limit: with a single speaker of a gender, the
     interval says nothing about differences between the speakers of that gender.
-
     Takes labels (n,), n > 0, whether each answer is right (n,), and speaker names (n,); returns both ends, 0..1.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     recalls = []
     for label in np.unique(labels):
         names, owner = np.unique(speakers[labels == label], return_inverse=True)
@@ -97,17 +94,6 @@ def interval(
         recalls.append(hits[drawn].sum(axis=1) / clips[drawn].sum(axis=1))  # (RESAMPLES,)
     low, high = np.percentile(np.mean(recalls, axis=0), [2.5, 97.5])
     return float(low), float(high)
-
-
-def _per_speaker(
-    labels: NDArray[np.int64], right: NDArray[np.bool_], speakers: NDArray[np.str_]
-) -> dict[str, SpeakerScore]:
-    result = {}
-    for name in np.unique(speakers):
-        own = speakers == name
-        gender = CLASSES[int(labels[own][0])]
-        result[str(name)] = SpeakerScore(gender, int(own.sum()), float(right[own].mean()))
-    return result
 
 
 def by_corpus(per_speaker: Mapping[str, SpeakerScore]) -> dict[str, float]:

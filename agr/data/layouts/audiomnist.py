@@ -31,16 +31,12 @@ def read(folder: Path, name: str, allow_outside: bool = False) -> Corpus:
     """The recordings of a folder in AudioMNIST's layout, which names no file outside. Raises: CorpusError."""
     data = _data(folder)
     people = _metadata(data / METADATA)
-    clips, skipped = [], []
-    for path in audio.find(data):
-        clip_name = path.relative_to(data).as_posix()
-        clip = _labelled(path, clip_name, people)
-        if isinstance(clip, Clip):
-            clips.append(clip)
-        else:
-            skipped.append((clip_name, clip))
+    paths = {path.relative_to(data).as_posix(): path for path in audio.find(data)}
+    found = {clip_name: _labelled(path, clip_name, people) for clip_name, path in paths.items()}
+    clips = tuple(clip for clip in found.values() if isinstance(clip, Clip))
+    skipped = tuple((clip_name, reason) for clip_name, reason in found.items() if isinstance(reason, str))
     synthetic = any(person.get("synthetic") for person in people.values())
-    return verified(Corpus(name, data, tuple(clips), tuple(skipped), synthetic=synthetic), data)
+    return verified(Corpus(name, data, clips, skipped, synthetic=synthetic), data)
 
 
 def _data(folder: Path) -> Path:
@@ -61,15 +57,10 @@ def _labelled(path: Path, name: str, people: Mapping[str, Mapping[str, Any]]) ->
     gender = normalise_gender(person.get("gender", ""))
     if gender is None:
         return f"speaker {speaker} has gender {person.get('gender')!r}; expected female or male"
-    extra = {"digit": match["digit"], "repetition": match["repetition"]}
-    extra |= {"accent": str(person.get("accent", "")).strip(), "age": _age(person.get("age"))}
+    accent, age = str(person.get("accent", "")).strip(), str(person.get("age")).strip()
+    age = age if age.isdecimal() and int(age) in PLAUSIBLE_AGE else ""  # AudioMNIST has one of 1234
+    extra = {"digit": match["digit"], "repetition": match["repetition"], "accent": accent, "age": age}
     return Clip(path, name, speaker, gender, extra)
-
-
-def _age(value: object) -> str:
-    """Years as digits; empty if the number is not a person's age (AudioMNIST has one of 1234)."""
-    text = str(value).strip()
-    return text if text.isdecimal() and int(text) in PLAUSIBLE_AGE else ""
 
 
 def _metadata(path: Path) -> dict[str, dict[str, Any]]:

@@ -5,19 +5,23 @@ Columns of the manifest: image (relative to the file), speaker, gender, and any 
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 from agr.data.clips import Corpus, verified
-from agr.data.layouts.table import has_column, read_clips
+from agr.data.layouts.table import read_clips
 
 MANIFEST = "manifest.csv"
 EXPECTED = f"the study's images with {MANIFEST} (columns image, speaker, gender)"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a folder has a `manifest.csv` with a column `image`."""
-    return has_column(folder / MANIFEST, "image")
+    """Whether a folder has a `manifest.csv`, be it damaged, with a column `image`."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    with (folder / MANIFEST).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return "image" in next(csv.reader(file), [])
 
 
 def read(folder: Path, name: str, allow_outside: bool = False) -> Corpus:

@@ -10,6 +10,7 @@ import functools
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from agr.data.clips import Clip
@@ -50,23 +51,13 @@ def read_rows(table: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
             rows = [{key: value for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{table}: {error}; expected a CSV file in UTF-8") from error
-    missing = [column for column in columns if column not in header]
-    if missing:
-        found = ",".join(header) or "nothing"
-        raise CorpusError(f"{table}: columns {found}; expected also {', '.join(missing)}")
+    if missing := [column for column in columns if column not in header]:
+        raise CorpusError(f"{table}: columns {','.join(header) or 'nothing'}; expected also {', '.join(missing)}")
     if not rows:
         raise CorpusError(f"{table}: no rows; expected one a clip")
     if any("\0" in value for row in rows for value in row.values()):
         raise CorpusError(f"{table}: holds NUL bytes; expected a CSV file in UTF-8")
     return rows
-
-
-def has_column(table: Path, column: str) -> bool:
-    """Whether the first line of a CSV file, which may be absent or damaged, names a column."""
-    if not table.is_file():
-        return False
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return column in next(csv.reader(file), [])
 
 
 def check_files(table: Path, names: Iterable[str], allow_outside: bool = False) -> None:
@@ -84,13 +75,7 @@ def check_files(table: Path, names: Iterable[str], allow_outside: bool = False) 
         if not allow_outside and not found.startswith(root):
             expected = f"expected files below {table.parent}, or agr.prepare with --allow-outside"
             raise CorpusError(f"{table}: {name!r} leads to {found!r}; {expected}")
-        if _is_special(found):
-            raise CorpusError(f"{table}: {name!r} is a pipe or a device; expected a file")
-
-
-def _is_special(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        with suppress(OSError):
+            mode = os.stat(found).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise CorpusError(f"{table}: {name!r} is a pipe or a device; expected a file")
