@@ -1,9 +1,4 @@
-"""Files in a folder, or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...).
-
-storage = Storage("s3://bucket/stages")
-storage.write("ab/x", b"data")
-storage.read("ab/x")
-"""
+"""Files in a folder, or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...)."""
 
 from __future__ import annotations
 
