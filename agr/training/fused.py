@@ -35,14 +35,11 @@ LaneResult = State | TrainingError
 
 @dataclass(frozen=True)
 class Lanes:
-    """Trials after the same number of epochs, each named by its learning rates up to the end of the next epoch.
-
-    weights, exp_avg, exp_avg_sq: (lanes, parameters), float32, on the device; training changes them in place.
-    """
+    """Trials after the same number of epochs, each named by its learning rates up to the end of the next epoch."""
 
     prefixes: tuple[Rates, ...]
     histories: tuple[tuple[Epoch, ...], ...]
-    weights: Tensor
+    weights: Tensor  # this and the following: (lanes, parameters), float32, on the device, changed in place
     exp_avg: Tensor
     exp_avg_sq: Tensor
 

@@ -74,13 +74,7 @@ FORWARDS = {"cnn": cnn}  # the models of agr.training.model.MODELS that can be t
 
 @torch.no_grad()
 def adam(
-    rows: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    gradient: Tensor,
-    rates: Tensor,
-    step: int,
-    weight_decay: float = 0.0,
+    rows: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, gradient: Tensor, rates: Tensor, step: int, weight_decay: float
 ) -> None:
     """Make one step, counted from 1, of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay.
 

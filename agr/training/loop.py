@@ -65,11 +65,8 @@ def fit(
     """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
 
     `report` is called after each epoch with its metrics and a copy of the state. `resume` is the state of a trial with
-    the same settings and learning rates so far, to continue from.
-
-    Raises:
-        SettingsError: If images without voice features are to be augmented.
-        TrainingError: If the loss is no longer finite.
+    the same settings and learning rates so far, to continue from. Raises: SettingsError if images without voice
+    features are to be augmented; TrainingError if the loss is no longer finite.
     """
     model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
     optimizer = AdamW(model, settings.weight_decay)
@@ -107,7 +104,7 @@ def _train_epoch(
     for images, y, weights in train_set.batches(order, index):
         output = model(model_input(model, images), generator)  # (batch, 3, 12, 98) -> (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step(lr)
         logits.append(output.detach())

@@ -22,18 +22,12 @@ class AdamW:
 
     def __init__(self, model: nn.Module, weight_decay: float = 0.0) -> None:
         """`model` is already on its device. A step multiplies every parameter by 1 - lr * weight_decay."""
-        self._parameters = dict(model.named_parameters())
-        self._weight_decay = weight_decay
+        self._parameters, self._weight_decay = dict(model.named_parameters()), weight_decay
         self._steps = {name: torch.zeros((), device=p.device) for name, p in self._parameters.items()}
         self._moments = {
             key: {name: torch.zeros_like(p).detach() for name, p in self._parameters.items()} for key in MOMENTS
         }
         self._fused = next(iter(self._parameters.values())).device.type in ("cpu", "cuda") or None
-
-    def zero_grad(self) -> None:
-        """Delete all gradients."""
-        for parameter in self._parameters.values():
-            parameter.grad = None
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
