@@ -1,8 +1,5 @@
 """Augmentation: change pitch, vocal tract, microphone, room, line and noise of the training clips in every epoch.
 
-    draws = random_numbers(len(data), seed=0, epoch=3)
-    images = augment(features, draws[rows], Augmentation())
-
 The changes of a clip depend on (seed, epoch, clip) alone. Validation and test clips are never changed. Not recordings
 are changed but voice features (`agr.recipes.voice_features`), in which pitch and the resonances of the vocal tract can
 be shifted separately; speed shifts both by one factor, as on a tape. Images do not depend on loudness.
@@ -51,8 +48,7 @@ class Augmentation:
         """Raises: SettingsError if a value is outside its range."""
         highest = {"speed": 0.3, "pitch": 0.6, "formants": 0.3, "colour": 20, "line": 1, "noise": 1, "room": 1}
         for name, high in (highest | {"shift": FRAMES // 2, "pitch_targets": 1}).items():
-            value = getattr(self, name)
-            if not 0 <= value <= high:
+            if not 0 <= (value := getattr(self, name)) <= high:
                 raise SettingsError(f"augmentation {name} {value}: expected 0 to {high}")
 
 
@@ -79,16 +75,9 @@ def random_numbers(clips: int, seed: int, epoch: int) -> Floats:
 
 
 def augment(features: Tensor, draws: Floats, strength: Augmentation, pitch_shift: Floats | float = 0.0) -> Tensor:
-    """Augment clips and draw their images.
+    """Augment voice features, (n, ROWS, FRAMES), and draw their images, (n, 12, FRAMES, 3), uint8, on the same device.
 
-    Args:
-        features: Voice features, (n, ROWS, FRAMES), uint8.
-        draws: Random numbers from `random_numbers`, (n, COLUMNS).
-        strength: The strengths of augmentation.
-        pitch_shift: Added to the logarithm of pitch besides the random changes, (n,).
-
-    Returns:
-        Images, (n, 12, FRAMES, 3), uint8, on the device of `features`.
+    `draws`, (n, COLUMNS), are from `random_numbers`; `pitch_shift`, (n,), is added to the randomly changed log pitch.
     """
     return voice_image.draw(features, change(draws, strength, features.device, pitch_shift))
 
@@ -102,21 +91,22 @@ def change(draws: Floats, strength: Augmentation, device: torch.device, pitch_sh
     gain = _colour(both[:, 3:6], draws[:, 6:8], strength.colour)  # (n, BANDS)
     gain *= _line(draws[:, 9:11], draws[:, 8] < strength.line)
     room, noise = draws[:, 11] < strength.room, draws[:, 14] < strength.noise
-
-    def floats(values: NDArray[np.floating[Any]]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32, copy=False)).to(device)
-
-    def integers(values: Floats) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(device)
-
     return Change(
-        gain=floats(gain),
+        gain=_floats(gain, device),
         noise=_noise(draws[:, 15:18], noise, device) if noise.any() else None,
-        room=floats(_room(draws[:, 12:14], room)) if room.any() else None,
-        formants=integers(np.rint((warp / WARP_RANGE + 1) / 2 * (WARPS - 1))),
-        pitch=integers(pitch),
-        shift=integers(np.rint(strength.shift * both[:, 18])),
+        room=_floats(_room(draws[:, 12:14], room), device) if room.any() else None,
+        formants=_integers(np.rint((warp / WARP_RANGE + 1) / 2 * (WARPS - 1)), device),
+        pitch=_integers(pitch, device),
+        shift=_integers(np.rint(strength.shift * both[:, 18]), device),
     )
+
+
+def _floats(values: NDArray[np.floating[Any]], device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32, copy=False)).to(device)
+
+
+def _integers(values: Floats, device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64)).to(device)
 
 
 def _colour(size: Floats, phase: Floats, strength: float) -> Floats:
@@ -155,17 +145,15 @@ def _room(draws: Floats, on: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 def _noise(draws: Floats, on: NDArray[np.bool_], device: torch.device) -> Tensor:
     """Noise with an even slope over the bands, 0..35 dB below the voice, as power, (n, BANDS, FRAMES), float32."""
-    slope = (15 * draws[:, [1]] - 12) * np.linspace(0, 1, BANDS)  # (n, BANDS), dB; -12..3 at the highest band
-    shape = 10 ** (slope / 10)
+    shape = 10 ** ((15 * draws[:, [1]] - 12) * np.linspace(0, 1, BANDS) / 10)  # (n, BANDS); -12..3 dB at the highest
     power = on[:, None] * 10 ** (-3.5 * draws[:, [0]]) * shape / shape.mean(axis=1, keepdims=True)
-    start = torch.from_numpy((draws[:, 2] * (NOISE_FRAMES - FRAMES)).astype(np.int64)).to(device)
+    start = _integers(draws[:, 2] * (NOISE_FRAMES - FRAMES), device)
     columns = start[:, None] + torch.arange(FRAMES, device=device)  # (n, FRAMES)
     field = _noise_field(device)[:, columns].transpose(0, 1)  # (n, BANDS, FRAMES)
-    return field * torch.from_numpy(power.astype(np.float32)).to(device).unsqueeze(2)
+    return field * _floats(power, device).unsqueeze(2)
 
 
 @functools.cache
 def _noise_field(device: torch.device) -> Tensor:
     """Random power of noise in each band and frame, (BANDS, NOISE_FRAMES), float32, mean 1, always the same."""
-    values = np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, NOISE_FRAMES))
-    return torch.from_numpy(values.astype(np.float32)).to(device)
+    return _floats(np.random.default_rng(0).gamma(3.0, 1 / 3, (BANDS, NOISE_FRAMES)), device)

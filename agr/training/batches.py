@@ -1,8 +1,5 @@
 """Batches of training clips, and the weight of each clip in the loss.
 
-    train_set = TrainingSet.of(data, split, settings, device)
-    for images, labels, weights in train_set.batches(epoch_order(split.train, seed, index), index): ...
-
 Random numbers depend on the seed and the epoch alone, so that training can be resumed after any epoch.
 """
 
@@ -11,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +21,7 @@ from agr.errors import SettingsError
 from agr.labels import CLASSES
 from agr.training import pitch_targets
 from agr.training.augmentation import NONE, augment, random_numbers
-
-if TYPE_CHECKING:
-    from agr.training.settings import Settings
+from agr.training.settings import Settings
 
 SINGLE_GENDER_WEIGHT = 0.01  # of a corpus with a single gender; 1 for the others (docs/experiments.md says why)
 
@@ -76,50 +70,36 @@ class TrainingSet:
         return cls(data, source, clip_weights(data, split.train), pitch_shift, settings, device, device_copy)
 
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The batches of epoch `index` (from 0), with the clips in the order of `order`.
+        """The batches of epoch `index` (from 0), with the clips in the order of `order`, on `device`.
 
-        Yields:
-            Images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; weights, (batch,), float32; on `device`.
+        Each is images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; and weights, (batch,), float32.
         """
-        strength, size = self.settings.augmentation, self.settings.batch_size
+        strength, size, copy = self.settings.augmentation, self.settings.batch_size, self.device_copy
         draws = random_numbers(len(self.data), self.settings.seed, index) if strength != NONE else None
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            images = self._images(rows)
+            images = (
+                torch.from_numpy(self.source[rows]) if copy is None else copy[torch.from_numpy(rows).to(copy.device)]
+            )
             if draws is not None:
                 images = augment(images, draws[rows], strength, self.pitch_shift[rows])
             labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
             yield images, labels, self.weights[rows].to(self.device)
 
-    def _images(self, rows: Indices) -> Tensor:
-        """Rows of `source` on the device."""
-        if self.device_copy is not None:
-            return self.device_copy[torch.from_numpy(rows).to(self.device)]
-        return torch.from_numpy(self.source[rows])
-
 
 def clip_weights(data: ImageSet, train: Indices) -> Tensor:
-    """The weight of each clip in the loss.
+    """The weight of each clip in the loss, (n,), float32, with mean 1 over the clips in `train`, 0 for the others.
 
     Both genders weigh the same, in total and within each corpus that has both, so that the sound of a corpus does not
     predict the gender. A corpus weighs as much as the square root of its number of speakers, or SINGLE_GENDER_WEIGHT
     of that if it has a single gender. The clips of one gender in one corpus weigh the same.
-
-    Args:
-        data: All n images.
-        train: Indices of the training clips.
-
-    Returns:
-        (n,), float32, with mean 1 over the training clips, 0 for the others.
     """
-    corpora, labels = combine.corpora(data)[train], data.labels[train]
+    corpora, labels, speakers = combine.corpora(data)[train], data.labels[train], data.speakers[train]
     shares = np.zeros(len(train))
     for corpus in np.unique(corpora):
         own = corpora == corpus
         genders = np.unique(labels[own])
-        size = math.sqrt(len(np.unique(data.speakers[train][own]))) * (
-            1.0 if len(genders) > 1 else SINGLE_GENDER_WEIGHT
-        )
+        size = math.sqrt(len(np.unique(speakers[own]))) * (1.0 if len(genders) > 1 else SINGLE_GENDER_WEIGHT)
         for label in genders:
             cell = own & (labels == label)
             shares[cell] = size / cell.sum()
@@ -131,13 +111,9 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
 
 
 def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The weighted mean of the cross-entropy, in nats.
+    """The mean cross-entropy, in nats, of logits, (n, 2), and labels, (n,), int64, with `weights`, (n,), float32.
 
-    Args:
-        output: Logits, (n, 2).
-        y: Labels, (n,), int64.
-        weights: (n,), float32.
-        smoothing: Share of each label that is spread over both classes (Szegedy et al., CVPR 2016).
+    `smoothing`: the share of each label that is spread over both classes (Szegedy et al., CVPR 2016).
     """
     each = nn.functional.cross_entropy(output, y, reduction="none", label_smoothing=smoothing)
     return (each * weights).sum() / weights.sum()

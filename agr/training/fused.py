@@ -1,15 +1,9 @@
 """Train many trials as one batch of models; each trial, or common beginning of trials, is a lane of the batch.
 
-    for results in fused_epochs(data, split, [Settings(20, 0.01, 0.3), Settings(20, 0.01, 0.7)], device): ...
-
-Trials with one seed read the same batches in the same order, so trials at the same epoch are one computation with
-different weights. The convolutions of all lanes run as one grouped convolution, the linear layers as one batched
-product (HFTA, Wang et al., MLSys 2021), to fill a GPU that one such CNN leaves nearly idle. Trials with equal learning
-rates so far share a lane; where the rates part, its row is copied. All other settings must be equal, see `check`.
-
-Results agree with `agr.training.loop.fit` to rounding, not to the bit: sums run in another order, which also depends on
-the number of lanes. Either can continue a state of the other. On one CPU core nine lanes take 1.3 to 1.6 times as long
-as nine trials in turn: lanes are for GPUs. CUDA and MPS run the same code, but were not measured.
+One grouped convolution and one batched product for all lanes (HFTA, Wang et al., MLSys 2021) are to fill a GPU that one
+such CNN leaves nearly idle (not measured); on one CPU core nine lanes take 1.3 to 1.6 times as long as nine trials in
+turn. Trials with equal learning rates so far share a lane; where the rates part, its row is copied. Results agree with
+`agr.training.loop.fit` to rounding, not to the bit; either can continue a state of the other.
 """
 
 from __future__ import annotations
@@ -22,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
@@ -41,14 +35,11 @@ LaneResult = State | TrainingError
 
 @dataclass(frozen=True)
 class Lanes:
-    """Trials after the same number of epochs, each named by its learning rates up to the end of the next epoch.
-
-    weights, exp_avg, exp_avg_sq: (lanes, parameters), float32, on the device; training changes them in place.
-    """
+    """Trials after the same number of epochs, each named by its learning rates up to the end of the next epoch."""
 
     prefixes: tuple[Rates, ...]
     histories: tuple[tuple[Epoch, ...], ...]
-    weights: Tensor
+    weights: Tensor  # this and the following: (lanes, parameters), float32, on the device, changed in place
     exp_avg: Tensor
     exp_avg_sq: Tensor
 
@@ -63,7 +54,7 @@ class LaneSetup:
     train: Indices
     val: Tensor  # images, (n, 12, 98, 3), uint8, on the device
     val_labels: NDArray[np.int64]
-    criterion: nn.CrossEntropyLoss
+    class_weight: Tensor  # (2,), float32, on the CPU
 
     def steps(self, epochs: int) -> int:
         """The number of steps of the optimizer in `epochs` epochs."""
@@ -74,12 +65,10 @@ def check(points: Sequence[Settings]) -> None:
     """Raises: SettingsError if points cannot train together: an unsupported model, or settings that differ."""
     if not points:
         raise SettingsError("--lanes fused: no points; expected at least one")
-    models = sorted({point.model for point in points} - FORWARDS.keys())
-    if models:
+    if models := sorted({point.model for point in points} - FORWARDS.keys()):
         raise SettingsError(f"--lanes fused: model {', '.join(models)}; expected {' or '.join(FORWARDS)}")
     for name in (field.name for field in fields(Settings) if field.name not in PLANNED):
-        values = sorted({getattr(point, name) for point in points})
-        if len(values) > 1:
+        if len(values := sorted({getattr(point, name) for point in points})) > 1:
             some = ", ".join(map(str, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")
             raise SettingsError(f"--lanes fused: {name} {some}; expected one value for all points")
 
@@ -93,35 +82,26 @@ def fused_epochs(
 ) -> Iterator[dict[Rates, LaneResult]]:
     """Train all points as `agr.training.loop.fit` does, epoch by epoch; test clips are never read.
 
-    Args:
-        data, split, device: As for `agr.training.loop.fit`.
-        points: The trials.
-        resume: States by learning rates so far; each trial continues from its longest one.
-
-    Yields:
-        For each lane, by its learning rates so far, a copy of its state, or the error that ended it; the other lanes
-        continue. {} for an epoch in which no lane had to train.
-
-    Raises:
-        SettingsError: If `check` refuses the points.
+    `resume` holds states by learning rates so far; each trial continues from its longest one. Yields for each lane, by
+    its learning rates so far, a copy of its state, or the error that ended it; the other lanes continue. {} stands for
+    an epoch in which no lane had to train. Raises: SettingsError if `check` refuses the points.
     """
     check(points)
     settings, rates = points[0], [point.rates() for point in points]
     model = build(settings.model, settings.seed, settings.width)
     known = {**(resume or {}), (): capture(model, AdamW(model), [])}
-    setup = _setup(data, split, settings, Layout.of(model), device)
+    val = torch.from_numpy(np.array(data.pixels[split.val])).to(device)
+    train_set, class_weight = TrainingSet.of(data, split, settings, device), class_weights(data.labels[split.train])
+    setup = LaneSetup(settings, Layout.of(model), train_set, split.train, val, data.labels[split.val], class_weight)
     lanes: Lanes | None = None
     failed: set[Rates] = set()
     for index in range(max(map(len, rates))):
         prefixes = lanes_to_train(index, rates, known, failed)
         lanes = _stack(prefixes, lanes, known, setup) if prefixes else None
-        if lanes is None:
-            yield {}
-            continue
-        results = _epoch(setup, lanes, index)
+        results = _epoch(setup, lanes, index) if lanes else {}
         failed.update(prefix for prefix, result in results.items() if isinstance(result, TrainingError))
         histories = (() if isinstance(result, TrainingError) else result.history for result in results.values())
-        lanes = replace(lanes, histories=tuple(histories))
+        lanes = lanes and replace(lanes, histories=tuple(histories))
         yield results
 
 
@@ -136,14 +116,6 @@ def lanes_to_train(
         return index < len(rates) and not ahead and not any(rates[:count] in failed for count in range(index + 1))
 
     return tuple(dict.fromkeys(rates[: index + 1] for rates in trials if waits(rates)))
-
-
-def _setup(data: ImageSet, split: Split, settings: Settings, layout: Layout, device: torch.device) -> LaneSetup:
-    """Put the training and validation images, and no others, on the device."""
-    val = torch.from_numpy(np.array(data.pixels[split.val])).to(device)
-    criterion = nn.CrossEntropyLoss(weight=class_weights(data.labels[split.train]).to(device))
-    train_set = TrainingSet.of(data, split, settings, device)
-    return LaneSetup(settings, layout, train_set, split.train, val, data.labels[split.val], criterion)
 
 
 def _stack(prefixes: tuple[Rates, ...], before: Lanes | None, known: Mapping[Rates, State], setup: LaneSetup) -> Lanes:
@@ -167,8 +139,8 @@ def _epoch(setup: LaneSetup, lanes: Lanes, index: int) -> dict[Rates, LaneResult
     started = time.perf_counter()
     order = epoch_order(setup.train, setup.settings.seed, index)
     labels = setup.train_set.data.labels[order]
-    trained = [measure(labels, logits, setup.criterion) for logits in _train(setup, lanes, order, index)]
-    validated = [validate(setup.val_labels, logits, setup.criterion) for logits in _validate(setup, lanes)]
+    trained = [measure(labels, logits, setup.class_weight) for logits in _train(setup, lanes, order, index)]
+    validated = [validate(setup.val_labels, logits, setup.class_weight) for logits in _validate(setup, lanes)]
     seconds = (time.perf_counter() - started) / len(lanes.prefixes)
     states = _states(setup, lanes, index + 1)
     results: dict[Rates, LaneResult] = {}
@@ -193,9 +165,8 @@ def _train(setup: LaneSetup, lanes: Lanes, order: Indices, index: int) -> Tensor
         weights = lanes.weights.detach().requires_grad_()
         output = forward(setup.layout.unpack(weights), images, settings.dropout, generator)  # (lanes, batch, 2)
         lanes_y, lanes_weights = y.repeat(len(output)), clip_weights.repeat(len(output))
-        loss = weighted_loss(output.flatten(0, 1), lanes_y, lanes_weights, settings.label_smoothing)
-        loss = loss * len(output)  # the sum of the losses of the lanes
-        (gradient,) = torch.autograd.grad(loss, weights)
+        mean = weighted_loss(output.flatten(0, 1), lanes_y, lanes_weights, settings.label_smoothing)
+        (gradient,) = torch.autograd.grad(mean * len(output), weights)  # of the sum of the losses of the lanes
         adam(lanes.weights, lanes.exp_avg, lanes.exp_avg_sq, gradient, rates, step, settings.weight_decay)
         logits.append(output.detach())
     return torch.cat(logits, dim=1).cpu()

@@ -1,8 +1,5 @@
 """Train several copies of a model at once: one row of parameters for each, one pass and one Adam step for all rows.
 
-    layout = Layout.of(build("cnn", seed=0))
-    logits = FORWARDS["cnn"](layout.unpack(rows), x)  # rows (lanes, parameters) -> (lanes, batch, 2)
-
 A copy is called a lane. Lanes do not influence each other, even if one holds infinities: each gets the results that it
 would get alone, up to rounding.
 """
@@ -46,23 +43,16 @@ class Layout:
 def cnn(
     parameters: Mapping[str, Tensor], images: Tensor, dropout: float = 0.0, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Run `agr.training.model.Cnn` with different weights in each lane on the same images.
+    """Run `agr.training.model.Cnn` with different weights in each lane on the same images, (batch, 12, 98, 3), uint8.
 
-    Args:
-        parameters: (lanes, *shape) by name, float32.
-        images: (batch, 12, 98, 3), uint8.
-        dropout: Probability of dropping a feature before the last layer, the same features in all lanes.
-        generator: Draws the dropped features as in `agr.training.model.apply_dropout`; None drops nothing.
-
-    Returns:
-        Logits, (lanes, batch, 2), float32; the shapes in comments are those of width 1.
+    The parameters are (lanes, *shape) by name, float32, and the logits (lanes, batch, 2), float32. `apply_dropout` of
+    `agr.training.model` drops the same features in all lanes. The shapes in comments are those of width 1.
     """
     lanes = len(parameters["conv1.weight"])
 
     def convolve(name: str, h: Tensor, groups: int) -> Tensor:
         weight, bias = parameters[f"{name}.weight"].flatten(0, 1), parameters[f"{name}.bias"].flatten()
-        h = functional.conv2d(h, weight, bias, padding=1, groups=groups)
-        return relu_pool(h)
+        return relu_pool(functional.conv2d(h, weight, bias, padding=1, groups=groups))
 
     def multiply(name: str, h: Tensor) -> Tensor:
         weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
@@ -84,22 +74,12 @@ FORWARDS = {"cnn": cnn}  # the models of agr.training.model.MODELS that can be t
 
 @torch.no_grad()
 def adam(
-    rows: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    gradient: Tensor,
-    rates: Tensor,
-    step: int,
-    weight_decay: float = 0.0,
+    rows: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, gradient: Tensor, rates: Tensor, step: int, weight_decay: float
 ) -> None:
-    """Make one step of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay, in place.
+    """Make one step, counted from 1, of Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay.
 
-    Args:
-        rows, exp_avg, exp_avg_sq, gradient: Parameters, first and second moments, and gradient, (lanes, parameters),
-            float32; all but the gradient are changed.
-        rates: The learning rate of each row, (lanes, 1), float32.
-        step: Counted from 1.
-        weight_decay: A step multiplies every parameter by 1 - rate * weight_decay.
+    Parameters, moments and gradient are (lanes, parameters), float32; all but the gradient are changed in place. The
+    learning rates are (lanes, 1), float32. A step multiplies every parameter by 1 - rate * weight_decay.
     """
     if weight_decay:
         rows.mul_(1 - rates * weight_decay)

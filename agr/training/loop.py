@@ -1,7 +1,5 @@
 """The epoch loop that trains one model.
 
-    state = fit(data, split, Settings(epochs=5, lr=0.001, gamma=0.7), device, report=print)
-
 The result of epoch k depends on the data, the split, the settings and the learning rates up to epoch k, but not on the
 number of epochs or on what ran before in this process. On a CPU with one thread, results repeat to the bit. Training
 does not depend on Ray or MLflow; it passes each epoch to `report`.
@@ -30,24 +28,17 @@ from agr.training.settings import Settings
 
 @dataclass(frozen=True)
 class Epoch:
-    """The metrics of one epoch, counted from 1.
-
-    Attributes:
-        train_loss, val_loss: Cross-entropy with balanced classes, in nats.
-        train_accuracy, val_accuracy: Share of correct clips, 0..1.
-        train_balanced_accuracy, val_balanced_accuracy: Mean recall of both classes, 0..1.
-        val_ece: Expected calibration error, 0..1 (Guo et al., ICML 2017).
-    """
+    """The metrics of one epoch, counted from 1."""
 
     epoch: int
     lr: float
-    train_loss: float
-    train_accuracy: float
-    train_balanced_accuracy: float
+    train_loss: float  # cross-entropy with balanced classes, in nats
+    train_accuracy: float  # share of correct clips, 0..1
+    train_balanced_accuracy: float  # mean recall of both classes, 0..1
     val_loss: float
     val_accuracy: float
     val_balanced_accuracy: float
-    val_ece: float
+    val_ece: float  # expected calibration error, 0..1 (Guo et al., ICML 2017)
     seconds: float
 
 
@@ -73,29 +64,23 @@ def fit(
 ) -> State:
     """Train on `split.train` and validate on `split.val` after each epoch; test clips are never read.
 
-    Args:
-        data, split, settings, device: What is trained, and where.
-        report: Called after each epoch with its metrics and a copy of the state.
-        resume: The state of a trial with the same settings and learning rates so far, to continue from.
-
-    Raises:
-        SettingsError: If images without voice features are to be augmented.
-        TrainingError: If the loss is no longer finite.
+    `report` is called after each epoch with its metrics and a copy of the state. `resume` is the state of a trial with
+    the same settings and learning rates so far, to continue from. Raises: SettingsError if images without voice
+    features are to be augmented; TrainingError if the loss is no longer finite.
     """
     model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
     optimizer = AdamW(model, settings.weight_decay)
-    history: list[Epoch] = []
-    if resume is not None:
+    history = list(resume.history) if resume else []
+    if resume:
         model.load_state_dict(resume.weights)
         optimizer.load(resume.optimizer)
-        history = list(resume.history)
-    criterion = nn.CrossEntropyLoss(weight=class_weights(data.labels[split.train]).to(device))
+    weight = class_weights(data.labels[split.train])
     train_set = TrainingSet.of(data, split, settings, device)
     for index, lr in enumerate(settings.rates()[len(history) :], start=len(history)):
         started = time.perf_counter()
         order = epoch_order(split.train, settings.seed, index)
-        train = _train_epoch(model, optimizer, lr, criterion, train_set, order, index)
-        val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), criterion)
+        train = measure(data.labels[order], _train_epoch(model, optimizer, lr, train_set, order, index), weight)
+        val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), weight)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
@@ -110,42 +95,33 @@ def check_finite(epoch: int, train_loss: float, val_loss: float) -> None:
 
 
 def _train_epoch(
-    model: nn.Module,
-    optimizer: AdamW,
-    lr: float,
-    criterion: nn.CrossEntropyLoss,
-    train_set: TrainingSet,
-    order: Indices,
-    index: int,
-) -> tuple[float, float, float]:
-    """Train for one epoch, `index` from 0; loss, accuracy and balanced accuracy of the logits computed on the way."""
+    model: nn.Module, optimizer: AdamW, lr: float, train_set: TrainingSet, order: Indices, index: int
+) -> Tensor:
+    """Train for one epoch, `index` from 0; the logits that the steps computed, (clips, 2), on the CPU."""
     model.train()
     settings, logits = train_set.settings, []
     generator = dropout_generator(settings.seed, index)
     for images, y, weights in train_set.batches(order, index):
         output = model(model_input(model, images), generator)  # (batch, 3, 12, 98) -> (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step(lr)
         logits.append(output.detach())
-    return measure(train_set.data.labels[order], torch.cat(logits).cpu(), criterion)
+    return torch.cat(logits).cpu()
 
 
-def measure(labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss) -> tuple[float, float, float]:
-    """Cross-entropy (nats, weighted as in `criterion`), accuracy and balanced accuracy of logits, (n, 2), n > 0."""
-    weight = criterion.weight
-    loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), None if weight is None else weight.cpu())
+def measure(labels: NDArray[np.int64], logits: Tensor, weight: Tensor | None) -> tuple[float, float, float]:
+    """Cross-entropy (nats, with weights of the classes), accuracy and balanced accuracy of logits, (n, 2), n > 0."""
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels), weight)
     right = logits.argmax(dim=1).numpy() == labels
     recalls = [right[labels == label].mean() for label in np.unique(labels)]
     return float(loss), float(right.mean()), float(np.mean(recalls))
 
 
-def validate(
-    labels: NDArray[np.int64], logits: Tensor, criterion: nn.CrossEntropyLoss
-) -> tuple[float, float, float, float]:
+def validate(labels: NDArray[np.int64], logits: Tensor, weight: Tensor) -> tuple[float, float, float, float]:
     """As `measure`, and the expected calibration error of the softmax of the logits."""
-    return *measure(labels, logits, criterion), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
+    return *measure(labels, logits, weight), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 
 def capture(model: nn.Module, optimizer: AdamW, history: list[Epoch]) -> State:

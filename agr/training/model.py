@@ -1,14 +1,7 @@
 """The models: voice images in, logits out.
 
-logits = build("cnn", seed=0)(to_input(torch.from_numpy(images)))
-
-cnn      the paper's: conv 3 -> 32, ReLU, pool, conv 32 -> 64, ReLU, pool, linear to 128, ReLU, linear to 2:
-         609,602 parameters
-pooled   three convolutions with group norm, then mean and maximum over time, so that the position of a sound in
-         time does not matter: 62,882 parameters
-
-`width` multiplies the channels and hidden units of both: pooled has 4,202 parameters at 0.25 and 248,642 at 2, cnn
-38,354 at 0.25 and 975,134 at 1.28; from 1.3 on it would have more than MAX_PARAMETERS.
+`width` multiplies the channels and hidden units: cnn has 38,354 parameters at 0.25, 609,602 at 1 and 975,134 at 1.28;
+from 1.3 on it would have more than MAX_PARAMETERS; pooled has 4,202 parameters at 0.25, 62,882 at 1 and 248,642 at 2.
 Dropout (Srivastava et al., JMLR 2014) comes before the last layer.
 """
 
@@ -65,7 +58,7 @@ class Cnn(nn.Module):
 class Pooled(nn.Module):
     """Three convolutions with group norm (Wu and He, ECCV 2018), and two linear layers after pooling over time.
 
-    Input and output are as in `Cnn`.
+    The position of a sound in time does not matter. Input and output are as in `Cnn`.
     """
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
@@ -105,13 +98,10 @@ def scaled(count: int, width: float) -> int:
 
 
 def apply_dropout(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """Apply dropout: zero features with probability `dropout`, and scale the others by 1 / (1 - dropout).
+    """Zero features, (..., batch, n), with probability `dropout`, and scale the others by 1 / (1 - dropout).
 
-    Args:
-        x: Features, (..., batch, n).
-        dropout: 0 to below 1.
-        generator: Draws the mask, (batch, n), on the CPU, so that it is the same on every device. With None, as in
-            prediction, nothing is zeroed.
+    The mask, (batch, n), is drawn on the CPU, so that it is the same on every device. Without a generator, as in
+    prediction, nothing is zeroed.
     """
     if generator is None or dropout == 0:
         return x
@@ -120,16 +110,10 @@ def apply_dropout(x: Tensor, dropout: float, generator: torch.Generator | None) 
 
 
 def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
-    """Make a model, without changing the state of torch's global generator.
+    """Make a model, without changing the state of torch's global generator. Raises: ModelError as `check_size`.
 
-    Args:
-        name: One of MODELS.
-        seed: Determines the initial weights; with None they come from torch's global generator.
-        width: Multiplies channels and hidden units, MIN_WIDTH to MAX_WIDTH.
-        dropout: Probability of dropping a feature before the last layer, 0 to below 1.
-
-    Raises:
-        ModelError: If the name is unknown, the width out of range, or the model larger than MAX_PARAMETERS.
+    `seed` determines the initial weights; with None they come from torch's global generator. `dropout`, 0 to below 1,
+    is the probability of dropping a feature before the last layer.
     """
     check_size(name, width)
     with torch.random.fork_rng(devices=[]):
@@ -203,16 +187,9 @@ def to_input(images: Tensor) -> Tensor:
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
-    """Run a model on `device` in evaluation mode.
+    """Run a model, which is on `device`, in evaluation mode on rows, (m,), of images, (n, 12, 98, 3), uint8.
 
-    Args:
-        model: On `device`.
-        pixels: All images, (n, 12, 98, 3), uint8.
-        rows: Which of them, (m,).
-        device: Where the logits are computed.
-
-    Returns:
-        Logits, (m, 2), float32, on the CPU.
+    The logits, (m, 2), float32, are on the CPU.
     """
     model.eval()
     logits = []

@@ -1,14 +1,8 @@
 """Pitch targets: shift the mean pitch of each training corpus towards that of the general population.
 
-    shifts = pitch_shifts(data, split.train)  # (n,), added to the logarithm of pitch
-
 The pitch of a corpus may not be typical: a model trained where women speak at 220 to 280 Hz takes women of another
-corpus, at 170 Hz, for men. The mean pitch of women and men in general is 210 and 120 Hz in speech (Traunmueller and
-Eriksson, 1995, "The frequency range of the voice fundamental in the speech of male and female adults"), 220 and 131 Hz
-in single words (Hillenbrand et al., 1995, JASA 97(5), 3099-3111). A second of speech is a few words, so the targets lie
-between the two. If several corpora are used for training, the pitch of the women and of the men of each is multiplied
-by a factor that brings their mean to the target; differences between speakers stay. A single corpus is not changed:
-new speakers are expected to resemble it. Only training clips are measured and shifted.
+corpus, at 170 Hz, for men. If there are several, the pitch of the women and of the men of each is multiplied by a
+factor that brings their mean to the target. A single corpus is not changed: new speakers are expected to resemble it.
 """
 
 from __future__ import annotations
@@ -22,21 +16,18 @@ from agr.data.splits import Indices
 from agr.labels import CLASSES
 from agr.recipes import voice_features
 
+# A second of speech is a few words. The means are 210 and 120 Hz in speech (Traunmueller and Eriksson, 1995, "The
+# frequency range of the voice fundamental in the speech of male and female adults"), and 220 and 131 Hz in single words
+# (Hillenbrand et al., 1995, JASA 97(5), 3099-3111).
 TYPICAL_HZ = {"female": 215.0, "male": 125.0}
 MAX_CLIPS_PER_SPEAKER = 10  # from which a speaker's pitch is measured
 
 
 def pitch_shifts(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArray[np.float64]:
-    """The shift of each clip's pitch towards the target of its gender.
+    """What is added to the natural logarithm of each clip's pitch, (n,), float64; `strength` 1 reaches the targets.
 
-    Args:
-        data: All n images.
-        train: Indices of the training clips.
-        strength: The share of the way to the target, 0..1.
-
-    Returns:
-        (n,), float64, added to the natural logarithm of pitch; the same for all training clips of a gender in a
-        corpus. 0 outside the training set, and everywhere without voice features or with a single corpus.
+    It is the same for all clips of a gender in a corpus, 0 outside `train`, and 0 everywhere without voice features or
+    with a single corpus.
     """
     shifts = np.zeros(len(data))
     corpora = combine.corpora(data)[train]
@@ -45,8 +36,7 @@ def pitch_shifts(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArr
     for corpus in np.unique(corpora):
         for label, gender in enumerate(CLASSES):
             cell = train[(corpora == corpus) & (data.labels[train] == label)]
-            hz = mean_pitch(data, cell)
-            if np.isfinite(hz):
+            if np.isfinite(hz := mean_pitch(data, cell)):
                 shifts[cell] = strength * np.log(TYPICAL_HZ[gender] / hz)
     return shifts
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from agr.errors import ModelError, SettingsError
 from agr.training.augmentation import NONE, Augmentation
@@ -14,44 +13,29 @@ OPTIMIZER = "adam"
 VERSION = 5  # raise it whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
-Value = TypeVar("Value")
+# names under which earlier versions of AGR stored settings, and their current names
 FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in asdict(NONE) if name != "pitch_targets"}
 FORMER_NAMES |= {"vary_population": "augment_pitch_targets"}
 
 
-def current_names(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename settings that an earlier version of AGR stored to their current names."""
-    return {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
-
-
 @dataclass(frozen=True)
 class Settings:
-    """The hyperparameters of one trial.
-
-    Attributes:
-        lr: Adam's learning rate in the first STEP_SIZE epochs.
-        gamma: Multiplies the learning rate every STEP_SIZE epochs.
-        seed: Determines the initial weights, the order of the clips, their augmentation and dropout.
-        weight_decay: A step multiplies every weight and bias by 1 - lr * weight_decay (AdamW, Loshchilov and Hutter,
-            ICLR 2019).
-        dropout: Probability of dropping a feature before the last layer.
-        label_smoothing: Share of each label that is spread over both classes in the training steps (Szegedy et al.,
-            CVPR 2016); reported losses are computed without it.
-        width: Multiplies the channels and hidden units of the model.
-        augment_NAME: The strength NAME of `agr.training.augmentation.Augmentation`.
-    """
+    """The hyperparameters of one trial."""
 
     epochs: int
-    lr: float
-    gamma: float
+    lr: float  # Adam's learning rate in the first STEP_SIZE epochs
+    gamma: float  # multiplies the learning rate every STEP_SIZE epochs
     batch_size: int = 32
-    seed: int = 0
+    seed: int = 0  # determines the initial weights, the order of the clips, their augmentation and dropout
     model: str = "cnn"
+    # a step multiplies every weight and bias by 1 - lr * weight_decay (AdamW, Loshchilov and Hutter, ICLR 2019)
     weight_decay: float = 0.0
-    dropout: float = 0.0
+    dropout: float = 0.0  # the probability of dropping a feature before the last layer
+    # the share of each label that is spread over both classes in the training steps (Szegedy et al., CVPR 2016);
+    # reported losses are computed without it
     label_smoothing: float = 0.0
-    width: float = 1.0
-    augment_speed: float = 0.0
+    width: float = 1.0  # multiplies the channels and hidden units of the model
+    augment_speed: float = 0.0  # this and the following: the strengths of `agr.training.augmentation.Augmentation`
     augment_pitch: float = 0.0
     augment_formants: float = 0.0
     augment_colour: float = 0.0
@@ -69,17 +53,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Raises: SettingsError if a value is outside its range, or the model is too large at this width."""
         self.augmentation  # noqa: B018  checks its own ranges
-        for name, value, low, high in (
-            ("epochs", self.epochs, 1, 10_000),
-            ("lr", self.lr, 0.0, 10.0),
-            ("gamma", self.gamma, 0.0, 1.0),
-            ("batch_size", self.batch_size, 1, 65_536),
-            ("seed", self.seed, 0, 2**32 - 1),
-            ("weight_decay", self.weight_decay, 0.0, 1.0),
-            ("dropout", self.dropout, 0.0, 0.9),
-            ("label_smoothing", self.label_smoothing, 0.0, 0.5),
-            ("width", self.width, MIN_WIDTH, MAX_WIDTH),
-        ):
+        ranges: dict[str, tuple[float, float]] = {"epochs": (1, 10_000), "lr": (0.0, 10.0), "gamma": (0.0, 1.0)}
+        ranges |= {"batch_size": (1, 65_536), "seed": (0, 2**32 - 1), "weight_decay": (0.0, 1.0)}
+        ranges |= {"dropout": (0.0, 0.9), "label_smoothing": (0.0, 0.5), "width": (MIN_WIDTH, MAX_WIDTH)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
         if self.model in MODELS:

@@ -32,11 +32,8 @@ def parse_size(text: str) -> int:
 def _row(store: StageStore, stage: StoredStage) -> str:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stage.used))
     about = store.about(stage.key)
-    what = "damaged: will be computed again"
-    if about is not None:
-        what = "  ".join(f"{key} {value}" for key, value in about.items())
-    mark = "  in use" if stage.needed else ""
-    return f"{stage.key[:12]}  {stage.file.size / 1e6:7.1f} MB  {used}  {what}{mark}"
+    what = "damaged: will be computed again" if about is None else "  ".join(f"{key} {about[key]}" for key in about)
+    return f"{stage.key[:12]}  {stage.file.size / 1e6:7.1f} MB  {used}  {what}{'  in use' if stage.needed else ''}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,14 +1,8 @@
 """Leases: which stages a running search may still read or write, so that pruning keeps them.
 
-    holder = Leaseholder(store, "a-search", [])
-    holder.extend(keys)  # whenever the search needs more stages
-    holder.renew()       # at least every few minutes
-    holder.end()
-
 A lease consists of small files in the folder `leases` of the store. `SEARCH.lease` names the driver and is rewritten
 by every renewal. `SEARCH.00001.lease` and so on name the stages: a file grows to BLOCK_KEYS stages and is then left
-alone, so that the bytes written grow in proportion to the stages. Files are never appended to, because object stores
-cannot do that.
+alone, so that the bytes written grow in proportion to the stages; object stores cannot append to files.
 """
 
 from __future__ import annotations
@@ -90,14 +84,16 @@ class Leaseholder:
             self._save()
 
     def end(self) -> None:
-        """Record that the search has ended, and delete what dead processes have left in the store."""
+        """Record that the search has ended, and delete what dead processes and forgotten searches left in the store."""
         with suppress(OSError):
             self._save()
             self._write("", replace(self._head, running=False))
         with suppress(OSError):
             for name in list(self._storage.abandoned()):
                 self._storage.delete(name)
-            delete_forgotten(self._storage)
+            for lease in read_leases(self._storage, time.time() - FORGET_SECONDS):
+                if not lease.alive:
+                    lease.delete(self._storage)
 
     def _add(self, keys: Iterable[str]) -> None:
         new = set(keys) - self._claimed
@@ -138,13 +134,6 @@ def read_leases(storage: Storage, untouched_since: float = float("inf")) -> Iter
             yield Lease(tuple(names), keys, renewed, alive, bool(contents))
 
 
-def delete_forgotten(storage: Storage) -> None:
-    """Delete the leases that were last written more than FORGET_SECONDS ago and whose searches no longer run."""
-    for lease in read_leases(storage, time.time() - FORGET_SECONDS):
-        if not lease.alive:
-            lease.delete(storage)
-
-
 def read_lease_file(storage: Storage, name: str) -> LeaseFile | None:
     """One file of a lease; None if it is gone or damaged."""
     try:
@@ -160,13 +149,7 @@ def read_lease_file(storage: Storage, name: str) -> LeaseFile | None:
 
 
 def may_run(content: LeaseFile, renewed: float) -> bool:
-    """Whether the search of a lease may still be running.
-
-    A search of this machine runs as long as its driver does. One of another machine is taken to have ended when its
-    lease has not been renewed for EXPIRE_SECONDS.
-    """
-    if not content.running:
-        return False
+    """Whether a search may still run: its driver does, or on another machine renewed within EXPIRE_SECONDS."""
     if content.driver.partition(":")[0] != socket.gethostname():
-        return time.time() - renewed < EXPIRE_SECONDS
-    return not is_dead(content.driver)
+        return content.running and time.time() - renewed < EXPIRE_SECONDS
+    return content.running and not is_dead(content.driver)

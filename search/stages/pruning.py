@@ -6,6 +6,7 @@ deleted, bytes_left = prune(store, max_bytes=2 * 10**9)
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.stages.leases import FORGET_SECONDS, Lease, read_leases
@@ -23,22 +24,28 @@ class StoredStage:
     needed: bool  # whether a running search may need it
 
 
-def stages(store: StageStore) -> list[StoredStage]:
-    """Every stage, the least recently used first."""
-    return _stages(store, list(read_leases(store.storage)))
+def stages(store: StageStore, leases: Sequence[Lease] | None = None) -> list[StoredStage]:
+    """Every stage, the least recently used first; `leases` are those of the store, if they were read before."""
+    leases = list(read_leases(store.storage)) if leases is None else leases
+    used: dict[str, float] = {}
+    for lease in leases:
+        used |= {key: max(used.get(key, 0.0), lease.renewed) for key in lease.keys}
+    needed = frozenset[str]().union(*(lease.keys for lease in leases if lease.alive))
+    found = []
+    for file in store.storage.files(SUFFIX):
+        key = file.name.rpartition("/")[2].removesuffix(SUFFIX)
+        found.append(StoredStage(key, file, max(file.changed, used.get(key, 0.0)), key in needed))
+    return sorted(found, key=lambda stage: (stage.used, stage.key))
 
 
 def prune(store: StageStore, max_bytes: int) -> tuple[list[StoredStage], int]:
-    """Delete the least recently used stages until the others fit.
+    """Delete the least recently used stages until the others fit; those deleted, and the bytes that the others take.
 
     What a running search may need is never deleted, even if it does not fit. The lease of an ended search is deleted
     when it no longer determines when a stage was last used, or after FORGET_SECONDS.
-
-    Returns:
-        The deleted stages, and the bytes that the others take.
     """
     leases = list(read_leases(store.storage))
-    found = _stages(store, leases)
+    found = stages(store, leases)
     size, deleted, left = sum(stage.file.size for stage in found), [], []
     for stage in found:
         if size > max_bytes and not stage.needed:
@@ -53,15 +60,3 @@ def prune(store: StageStore, max_bytes: int) -> tuple[list[StoredStage], int]:
         if not lease.alive and (expired or (lease.readable and lease.renewed not in determining)):
             lease.delete(store.storage)
     return deleted, size
-
-
-def _stages(store: StageStore, leases: list[Lease]) -> list[StoredStage]:
-    used: dict[str, float] = {}
-    for lease in leases:
-        used |= {key: max(used.get(key, 0.0), lease.renewed) for key in lease.keys}
-    needed = frozenset[str]().union(*(lease.keys for lease in leases if lease.alive))
-    found = []
-    for file in store.storage.files(SUFFIX):
-        key = file.name.rpartition("/")[2].removesuffix(SUFFIX)
-        found.append(StoredStage(key, file, max(file.changed, used.get(key, 0.0)), key in needed))
-    return sorted(found, key=lambda stage: (stage.used, stage.key))

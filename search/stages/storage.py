@@ -1,9 +1,4 @@
-"""Files in a folder, or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...).
-
-storage = Storage("s3://bucket/stages")
-storage.write("ab/x", b"data")
-storage.read("ab/x")
-"""
+"""Files in a folder, or behind any URI that pyarrow.fs or fsspec can open (s3://..., gs://...)."""
 
 from __future__ import annotations
 
@@ -124,22 +119,16 @@ def below(uri: str, name: str) -> str:
 def _open(uri: str) -> tuple[arrow.FileSystem, str]:
     if "://" not in uri:
         return arrow.LocalFileSystem(), os.path.abspath(uri)
+    wanted = "a folder or bucket that can be reached"
     try:
-        system, root = arrow.FileSystem.from_uri(uri)
-    except (ArrowInvalid, ArrowNotImplementedError):
-        system, root = _open_fsspec(uri)
-    except OSError as error:
-        why = f"{uri}: {error}; expected a folder or bucket that can be reached"
-        raise SettingsError(hide(why, uri)) from None
-    return system, root.rstrip("/")
+        try:
+            system, root = arrow.FileSystem.from_uri(uri)
+        except (ArrowInvalid, ArrowNotImplementedError):
+            import fsspec
 
-
-def _open_fsspec(uri: str) -> tuple[arrow.FileSystem, str]:
-    import fsspec
-
-    try:
-        system, root = fsspec.core.url_to_fs(uri)
+            wanted = "a path, or a URI of pyarrow.fs or fsspec"
+            found, root = fsspec.core.url_to_fs(uri)
+            system = arrow.PyFileSystem(arrow.FSSpecHandler(found))
     except (ValueError, ImportError, OSError) as error:
-        why = f"{uri}: {error}; expected a path, or a URI of pyarrow.fs or fsspec"
-        raise SettingsError(hide(why, uri)) from None
-    return arrow.PyFileSystem(arrow.FSSpecHandler(system)), str(root)
+        raise SettingsError(hide(f"{uri}: {error}; expected {wanted}", uri)) from None
+    return system, str(root).rstrip("/")

@@ -63,15 +63,8 @@ class Lineage:
         """The lineage of a trial: data, split, recipe, settings, version of the training code and of torch, device."""
         former = {name: old for old, name in FORMER_NAMES.items()}  # so that stages of earlier versions are found
         own = {former.get(name, name): value for name, value in asdict(settings).items() if name not in PLANNED}
-        content = own | {
-            "data": data.digest,
-            "recipe": data.recipe.digest,
-            "split": split.digest,
-            "optimizer": OPTIMIZER,
-            "training": VERSION,
-            "torch": torch.__version__,
-            "device": device,
-        }
+        content = own | {"data": data.digest, "recipe": data.recipe.digest, "split": split.digest, "device": device}
+        content |= {"optimizer": OPTIMIZER, "training": VERSION, "torch": torch.__version__}
         return cls(tuple((key, str(value)) for key, value in sorted(content.items())))
 
     def key(self, rates: Sequence[object]) -> str:
@@ -89,9 +82,7 @@ class StageStore:
 
     def __init__(self, uri: str, epoch: EpochMaker = Epoch) -> None:
         """Open a path or URI; the first write makes its folder. Raises: SettingsError if the URI cannot be opened."""
-        self.uri = uri
-        self._epoch = epoch
-        self.storage = Storage(uri)
+        self.uri, self.storage, self._epoch = uri, Storage(uri), epoch
 
     @staticmethod
     def name(key: str) -> str:

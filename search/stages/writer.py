@@ -13,17 +13,12 @@ from search.stages.store import Stage, StageStore
 
 
 class StageWriter:
-    """Writes the stages of one trial.
-
-    Attributes:
-        trouble: Why the last stage could not be stored, or "".
-    """
+    """Writes the stages of one trial."""
 
     def __init__(self, store: StageStore, elsewhere: str) -> None:
         """`elsewhere` is the URI of a second store, for a stage that the driver needs while the first one fails."""
-        self.trouble = ""
-        self._store = store
-        self._elsewhere = elsewhere
+        self.trouble = ""  # why the last stage could not be stored
+        self._store, self._elsewhere = store, elsewhere
         self._waiting: dict[str, Stage] = {}
 
     def keep(self, key: str, stage: Stage, obsolete: Iterable[str]) -> None:
@@ -43,11 +38,7 @@ class StageWriter:
                 self._store.drop(other)
 
     def home(self, key: str) -> str:
-        """The URI of the store that holds a stage. A stage that waits is written to the second store first.
-
-        Raises:
-            OSError: If neither store accepts the stage.
-        """
+        """The URI of the store that takes a stage, the second one if it waits. Raises: OSError if neither does."""
         if key not in self._waiting:
             return self._store.uri
         StageStore(self._elsewhere).put(key, self._waiting[key])

@@ -292,9 +292,6 @@ def test_without_weight_decay_training_is_adam_to_the_bit(monkeypatch: pytest.Mo
             assert weight_decay == 0
             self.plain, self.model = torch.optim.Adam(model.parameters(), fused=True), model
 
-        def zero_grad(self) -> None:
-            self.plain.zero_grad()
-
         def step(self, lr: float) -> None:
             self.plain.param_groups[0]["lr"] = lr
             self.plain.step()

@@ -71,14 +71,6 @@ def test_an_incomplete_state_is_refused() -> None:
         optimizer.load(state)
 
 
-def test_zero_grad_deletes_all_gradients() -> None:
-    model = build("pooled", seed=3)
-    optimizer = AdamW(model)
-    set_gradients(model, 0)
-    optimizer.zero_grad()
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
 def test_a_step_does_not_import_torchs_compiler() -> None:
     code = """
 import sys, torch
