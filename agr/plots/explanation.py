@@ -22,7 +22,6 @@ from agr.plots.model_input import title
 
 MOSTLY = 0.5  # a part with a greater share than this is introduced by "Mostly"
 LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no more parts than this
-STRONGEST = 99.0  # the percentile of the cells' shares that gets full colour
 TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
 COLOURS = LinearSegmentedColormap.from_list("contributions", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
 ABOUT = {
@@ -76,7 +75,7 @@ def draw(found: Attribution) -> Figure:
     shares = np.moveaxis(found.shares, 2, 0) if voice else found.shares.sum(axis=2)[None]  # as each
     figure, (top, *below), (_, *bars) = panels.sheet([0.9, *[panels.ROWS * (1 if voice else 2)] * len(each)])
     panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
-    strongest = max(float(np.percentile(np.abs(shares), STRONGEST)), 1e-9)
+    strongest = max(float(np.percentile(np.abs(shares), 99)), 1e-9)  # and above: full colour
     for panel, bar, grey, own in zip(below, bars, each, shares, strict=True):
         panels.cells(panel, shown.span, grey, cmap="Greys", vmin=0, vmax=2)
         panels.cells(panel, shown.span, tinted(own / strongest))
@@ -123,12 +122,7 @@ def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
-    """Explain the answer to one clip, `-` from standard input, and draw it.
-
-    Raises:
-        AudioError: The clip cannot be read.
-        OSError: The drawing cannot be written.
-    """
+    """Explain the answer to one clip, `-` from standard input, and draw it. Raises: AudioError; OSError."""
     found = attribute(section.read(str(clip), model.info.recipe), model)
     panels.save(draw(found), png)
     return found
