@@ -104,7 +104,7 @@ def colour_bar(bar: Axes, drawn: ScalarMappable, label: str = "", ends: Sequence
     scale = bar.figure.colorbar(drawn, cax=bar, label=label)
     bar.tick_params(labelsize=8)
     if ends:
-        scale.set_ticks(np.linspace(0, 1, len(ends)), labels=list(ends))
+        scale.set_ticks(list(np.linspace(0, 1, len(ends))), labels=list(ends))
 
 
 def in_hz(panel: Axes, hz: NDArray[np.float64]) -> None:
