@@ -4,11 +4,9 @@
         for y in decoder.load_all([Clip("a.wav"), Clip("standard input", data)], 16_000):
             ...                                       # samples, or the AudioError that says why there are none
 
-The process knows NumPy, soundfile, soxr and `agr.audio.read`, not torch, and works ahead while its caller is busy. If
-it dies, takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is
-replaced, and the clip it was at is refused. Where no process can be started, clips are decoded in the caller's.
-It replies in text and raw float32, never in anything that could run code in the caller.
-
+It works ahead, without torch, and replies in text and raw float32, which cannot run code in the caller. If it dies,
+takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is replaced, and
+the clip it was at is refused. Where no process can be started, clips are decoded in the caller's.
 Known limits: on macOS the memory, on Windows neither memory nor time is bounded.
 """
 

@@ -1,8 +1,5 @@
 """A sound file as libsndfile is given it, and what libsndfile does not notice about it.
 
-    stream = SoundStream(open("clip.wav", "rb"), size)
-    check_structure(stream, "clip.wav")               # TruncatedAudio, or nothing
-
 libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked. Only headers are read for it.
 """
 

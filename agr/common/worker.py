@@ -93,11 +93,10 @@ class WorkerProcess:
     def receive(self) -> bytearray:
         """Wait for the next reply. Raises: WorkerDied if there is none; `restart` is up to the caller."""
         try:
-            if self._process is None or self._process.stdout is None:
-                raise WorkerDied(f"{self._name} {'was closed' if self._closed else 'could not be started'}")
-            self.ready = self.ready or _read(self._process.stdout) == READY
-            if self.ready:
-                return _read(self._process.stdout)
+            if self._process is not None and self._process.stdout is not None:
+                self.ready = self.ready or _read(self._process.stdout) == READY
+                if self.ready:
+                    return _read(self._process.stdout)
         except (EOFError, OSError, ValueError, MemoryError):
             pass
         raise self._death()
@@ -122,7 +121,7 @@ class WorkerProcess:
     def _death(self) -> WorkerDied:
         process = self._process
         if process is None:
-            return WorkerDied(f"{self._name} was closed")
+            return WorkerDied(f"{self._name} {'was closed' if self._closed else 'could not be started'}")
         with suppress(OSError, AttributeError):
             process.stdin.close()  # type: ignore[union-attr]
         try:

@@ -1,9 +1,4 @@
-"""What the drawings of one clip share: a sheet of panels over the same second, waveform, spectrogram, cells and axes.
-
-figure, panels, bars = sheet([1.0, 1.7])          # two panels, 1.0 and 1.7 inches high
-cells(panels[1], (230.0, 1210.0), values)         # (12, 98), from 230 to 1,210 ms
-save(figure, Path("clip.png"))
-"""
+"""What the drawings of one clip share: panels over the same second, waveform, spectrogram, cells and axes."""
 
 from __future__ import annotations
 
@@ -120,18 +115,17 @@ def in_coefficients(panel: Axes) -> None:
     panel.set_ylabel("coefficient")
 
 
-def in_ms(panel: Axes) -> None:
+def in_ms(panel: Axes, label: str = "time in the clip, ms") -> None:
     """Write the time below a panel."""
     panel.tick_params(labelbottom=True)
-    panel.set_xlabel("time in the clip, ms")
+    panel.set_xlabel(label)
 
 
 def in_frames(panel: Axes, span: Span) -> None:
     """Number the frames below a panel, from 0."""
     frames = np.arange(0, FRAMES, 10)
     panel.set_xticks(span[0] + (frames + 0.5) * (span[1] - span[0]) / FRAMES, [str(frame) for frame in frames])
-    panel.tick_params(labelbottom=True)
-    panel.set_xlabel("frame, one every 10 ms")
+    in_ms(panel, "frame, one every 10 ms")
 
 
 def shorter(name: str) -> str:

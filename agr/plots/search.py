@@ -192,11 +192,11 @@ def coverage(curve: Coverage, path: Path, title: str) -> None:
 def save(figure: Figure, path: Path, title: str) -> None:
     """Write a picture with its title above it, every line of it broken to fit the width."""
     letters = int(figure.get_figwidth() * TITLE_LETTERS)
-    figure.suptitle("\n".join(_wrapped(line, letters) for line in title.splitlines()), fontsize=11)
+    figure.suptitle("\n".join(wrapped(line, letters) for line in title.splitlines()), fontsize=11)
     figure.savefig(path, dpi=DPI)
 
 
-def _wrapped(line: str, letters: int) -> str:
+def wrapped(line: str, letters: int) -> str:
     """A line broken into as few as fit in `letters`, all about as long."""
     lines = len(textwrap.wrap(line, letters)) or 1
     return textwrap.fill(line, min(letters, len(line) // lines + 8))

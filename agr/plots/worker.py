@@ -2,7 +2,6 @@
 
     with PlottingProcess() as plotting:
         plotting.draw(search.heat_map, curves, folder / "grid.png", title)     # of agr.plots, returns at once
-        ...
         plotting.finish()
 
 That process imports matplotlib as soon as it starts, and neither torch nor MLflow; this one imports none of them.

@@ -72,9 +72,8 @@ def _caption(session: Session, total_epochs: int | None) -> str:
     ended = sum(1 for record in records if record.status != RUNNING)
     trained = sum(record.trained for record in records)
     elapsed = time.monotonic() - session.began
-    left = "starting"
-    if trained and total_epochs:
-        left = f"about {clock(elapsed / trained * max(0, total_epochs - trained))} left"
+    ahead = max(0, total_epochs - trained) if total_epochs else 0
+    left = f"about {clock(elapsed / trained * ahead)} left" if trained and total_epochs else "starting"
     epochs = f"{trained} of {total_epochs} epochs trained" if total_epochs else f"{trained} epochs trained"
     planned = f"{ended} of {session.planned}" if session.planned else str(ended)
     return f"{planned} trials ended, {epochs}, {clock(elapsed)}, {left}"
