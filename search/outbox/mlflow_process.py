@@ -15,7 +15,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Concatenate
+from typing import Concatenate, Self
 
 from agr.common.function_worker import FunctionWorker
 from agr.common.worker import WorkerDied
@@ -26,17 +26,29 @@ from search.outbox.store_client import P, StoreClient, T
 
 Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
+REASON_LENGTH = 160
 SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
-class MlflowProcess(FunctionWorker):
+class MlflowProcess:
     """The process. It makes calls one after the other, in their order."""
 
     def __init__(self) -> None:
         """Start it; it imports MLflow at once."""
-        super().__init__("agr.registry.tracker")
+        self._worker = FunctionWorker("agr.registry.tracker")
         self._target: Target | None = None
         self._opened = False
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while there is no process."""
+        return self._worker.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
 
     def open(self, uri: str | None, experiment: str, model: str) -> StoreClient:
         """A store; None is `StoreUri.default`. Returns at once, the first call opens it.
@@ -50,7 +62,7 @@ class MlflowProcess(FunctionWorker):
     def _call(self, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
         assert self._target is not None
         try:
-            answer, error, opened = self.submit(_call, self._target, method, *values, **named).result()
+            answer, error, opened = self._worker.submit(_call, self._target, method, *values, **named).result()
         except (WorkerDied, CancelledError):
             raise StoreError(ENDED, passing=True) from None
         if self._opened and not opened:  # a new process met an outage
@@ -66,10 +78,12 @@ def _call(
     target: Target, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs
 ) -> tuple[T | None, AgrError | None, bool]:
     """In MLflow's process: make a call. Returns: its answer, or its error, and whether the store is open."""
+    answer, refusal = None, None
     try:
-        return make(_open(*target), method, *values, **named), None, True
+        answer = make(_open(*target), method, *values, **named)
     except AgrError as error:
-        return None, error, _open.cache_info().currsize > 0
+        refusal = error
+    return answer, refusal, _open.cache_info().currsize > 0
 
 
 @functools.cache  # an error is raised again by the next call, which tries anew
@@ -104,4 +118,4 @@ def reason(error: Exception, uri: StoreUri) -> str:
     """An error in a few words, without what the store's URI hides."""
     text = uri.hide(str(error) or type(error).__name__)
     found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
-    return textwrap.shorten(found[1] if found else text, 160, placeholder=" ...")
+    return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")
