@@ -177,8 +177,8 @@ def mlflow_costs(scratch: Path) -> dict[str, float]:
 
 def driver_costs(scratch: Path) -> dict[str, float]:
     """What the driver's own thread does for a reported epoch; one picture of the live table with 10,000 trials."""
-    with MlflowProcess() as clerk:
-        store = clerk.open(f"sqlite:///{scratch / 'mlflow.db'}", EXPERIMENT, REGISTERED_MODEL)
+    with MlflowProcess() as mlflow:
+        store = mlflow.open(f"sqlite:///{scratch / 'mlflow.db'}", EXPERIMENT, REGISTERED_MODEL)
         outbox = Outbox(store, scratch / "outbox")
         session = Session("bench", outbox, outbox.start_run("bench", {}, {}), {}, TRIALS)
         began, spent = time.thread_time(), 0

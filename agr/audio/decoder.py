@@ -4,11 +4,9 @@
         for y in decoder.load_all([Clip("a.wav"), Clip("standard input", data)], 16_000):
             ...                                       # samples, or the AudioError that says why there are none
 
-The process knows NumPy, soundfile, soxr and `agr.audio.read`, not torch, and works ahead while its caller is busy. If
-it dies, takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is
-replaced, and the clip it was at is refused. Where no process can be started, clips are decoded in the caller's.
-It replies in text and raw float32, never in anything that could run code in the caller.
-
+It works ahead, without torch, and replies in text and raw float32, which cannot run code in the caller. If it dies,
+takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is replaced, and
+the clip it was at is refused. Where no process can be started, clips are decoded in the caller's.
 Known limits: on macOS the memory, on Windows neither memory nor time is bounded.
 """
 
@@ -21,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from agr import errors
 from agr.common import worker
@@ -69,27 +67,17 @@ def in_process(clips: Iterable[Clip | AudioError], sample_rate: int) -> Iterator
             yield error
 
 
-class Decoder:
+class Decoder(WorkerProcess):
     """A process that decodes. It is to be closed, or used as a context."""
 
     def __init__(self, program: str | None = None) -> None:
         """Start it. program: Python source that ends in a call of `serve`, PROGRAM unless given."""
-        self._worker = WorkerProcess("the decoder", program or PROGRAM, ONE_THREAD, quiet=True)
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id; None while there is no process."""
-        return self._worker.pid
+        super().__init__("the decoder", program or PROGRAM, ONE_THREAD, quiet=True)
 
     def load_all(self, clips: Iterable[Clip | AudioError], sample_rate: int) -> Iterator[Samples | AudioError]:
-        """Decode clips in order, up to AHEAD of them before their turn.
+        """Decode clips in order, up to AHEAD of them before their turn; an error among them is passed on in its place.
 
-        Args:
-            clips: an error among them is passed on in its place.
-            sample_rate: in Hz.
-
-        Yields:
-            The samples, (n,), float32, or the error that says why there are none.
+        Yields: the samples at `sample_rate` Hz, (n,), float32, or the error that says why there are none.
         """
         waiting: deque[tuple[Clip | AudioError, bytes]] = deque()
         try:
@@ -100,10 +88,10 @@ class Decoder:
                     alone or len(waiting) == AHEAD or sum(len(r) for _, r in waiting) + len(request) > AHEAD_BYTES
                 ):
                     yield self._answer(waiting, sample_rate)
-                if not waiting and self._worker.has_died:
-                    self._worker.restart()
+                if not waiting and self.has_died:
+                    self.restart()
                 if request:
-                    self._worker.send(request)
+                    self.send(request)
                 waiting.append((clip, request))
                 if alone:
                     yield self._answer(waiting, sample_rate)
@@ -111,17 +99,7 @@ class Decoder:
                 yield self._answer(waiting, sample_rate)
         finally:
             if waiting and self.pid is not None:  # the caller stopped early: nobody else may get these answers
-                self._worker.restart()
-
-    def close(self) -> None:
-        """End the process."""
-        self._worker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+                self.restart()
 
     def _answer(self, waiting: deque[tuple[Clip | AudioError, bytes]], sample_rate: int) -> Samples | AudioError:
         """Wait for the first answer; if its clip killed the process, send the other requests to a new one."""
@@ -135,19 +113,19 @@ class Decoder:
             return found
         except WorkerDied as death:
             waiting.popleft()
-            if not self._worker.ready:  # it never came up: no use in trying again
-                self._worker.close()
+            if not self.ready:  # it never came up: no use in trying again
+                self.close()
                 return next(in_process([clip], sample_rate))
-            self._worker.restart()
+            self.restart()
             for _, request in waiting:
                 if request:
-                    self._worker.send(request)
+                    self.send(request)
             cause = f"the decoder found no further samples in {SECONDS:g} s" if death.timed_out else death
             return UnreadableAudio(f"{clip.name}: {cause}; expected WAV, FLAC, OGG or MP3")
 
     def _receive(self) -> Samples | AudioError:
         """The next answer, which is never more than text and numbers. Raises: WorkerDied."""
-        header, body = self._worker.receive(), self._worker.receive()
+        header, body = self.receive(), self.receive()
         if header:
             known = getattr(errors, header.decode(errors="replace"), None)
             error = known if isinstance(known, type) and issubclass(known, AudioError) else AudioError

@@ -38,11 +38,7 @@ AT_ONCE_BYTES = 2**20  # a file up to this size is read at once
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes.
-
-    Raises: EmptyAudio for a file of no bytes, UnreadableAudio for one that cannot be opened, AudioError for one of more
-    than MAX_BYTES, before it is read.
-    """
+    """The file's bytes. Raises: UnreadableAudio if it cannot be opened; EmptyAudio; AudioError if over MAX_BYTES."""
     with _file(path, str(path)) as file:
         return read_stream(file, str(path))
 
@@ -59,9 +55,8 @@ def read_stream(file: BinaryIO, name: str) -> bytes:
 
 
 def decode(source: Path | bytes, name: str | None = None) -> tuple[NDArray[np.float32], int]:
-    """Decode one recording to mono.
+    """Decode a file, or a file's bytes, which messages call `name`, to mono.
 
-    Args: source: a file, or a file's bytes; name: what messages call it (the path by default).
     Returns: samples, shape (n,), float32, full scale -1..1; and their rate in Hz.
     Raises: a subclass of AudioError that names the file, what was found and what was expected.
     """
@@ -88,8 +83,7 @@ def load(
     """
     name = _name(source, name)
     with _sound(source, name) as sound:
-        blocks = _watched(_resampled(_blocks(sound, name), int(sound.samplerate), sample_rate), alive)
-        return _joined(blocks)
+        return _joined(_resampled(_blocks(sound, name), int(sound.samplerate), sample_rate), alive)
 
 
 def find(folder: Path) -> list[Path]:
@@ -121,31 +115,22 @@ def _size(file: BinaryIO) -> int:
 @contextmanager
 def _sound(source: Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     """An open sound file whose header and structure hold; errors of libsndfile inside become UnreadableAudio."""
-    if isinstance(source, bytes):
-        with _opened(SoundStream(io.BytesIO(source), len(source)), name) as sound:
-            yield sound
-        return
-    with _file(source, name) as file:
-        size = _size(file)
-        whole = size <= AT_ONCE_BYTES  # or a pipe
-        data = read_stream(file, name) if whole else b""
-        stream = SoundStream(io.BytesIO(data), len(data)) if whole else SoundStream(file, size)
-        with _opened(stream, name) as sound:
-            yield sound
-
-
-@contextmanager
-def _opened(stream: SoundStream, name: str) -> Iterator[soundfile.SoundFile]:
-    if not stream.size:
-        raise EmptyAudio(f"{name}: 0 bytes; expected a sound file")
-    check_structure(stream, name)
-    try:
-        with _Forwards(stream) as sound:
-            _check_header(sound, name)
-            yield sound
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
-        reason = str(error).split(": ", 1)[-1].rstrip(".") or "no memory left"
-        raise UnreadableAudio(f"{name}: {reason}; expected WAV, FLAC, OGG or MP3") from error
+    with _file(source, name) if isinstance(source, Path) else io.BytesIO(source) as file:
+        size = _size(file) if isinstance(source, Path) else len(source)
+        if isinstance(source, Path) and size <= AT_ONCE_BYTES:  # or a pipe
+            data = read_stream(file, name)
+            file, size = io.BytesIO(data), len(data)
+        if not size:
+            raise EmptyAudio(f"{name}: 0 bytes; expected a sound file")
+        stream = SoundStream(file, size)
+        check_structure(stream, name)
+        try:
+            with _Forwards(stream) as sound:
+                _check_header(sound, name)
+                yield sound
+        except (soundfile.LibsndfileError, RuntimeError, ValueError, MemoryError) as error:
+            reason = str(error).split(": ", 1)[-1].rstrip(".") or "no memory left"
+            raise UnreadableAudio(f"{name}: {reason}; expected WAV, FLAC, OGG or MP3") from error
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
@@ -157,11 +142,10 @@ class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
 
 def _check_header(sound: soundfile.SoundFile, name: str) -> None:
     """What the header claims, before any sample is read; the length of an MP3 is an estimate, and is let off."""
-    rate, promised, channels = sound.samplerate, sound.frames, sound.channels
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"{name}: sampled at {rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz")
+    if not MIN_RATE <= sound.samplerate <= MAX_RATE:
+        raise AudioError(f"{name}: sampled at {sound.samplerate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz")
     if sound.format != "MP3":
-        _check_length(promised, channels, rate, name)
+        _check_length(sound.frames, sound.channels, sound.samplerate, name)
 
 
 def _check_length(frames: int, channels: int, rate: int, name: str) -> None:
@@ -202,15 +186,6 @@ def _check_samples(frames: int, bad: int, bounds: tuple[float, float], rate: int
         raise SilentAudio(f"{name}: pure silence, every sample is {bounds[0]:g}; expected a voice")
 
 
-def _watched(
-    blocks: Iterator[NDArray[np.float32]], alive: Callable[[], object] | None
-) -> Iterator[NDArray[np.float32]]:
-    for block in blocks:
-        if alive is not None:
-            alive()
-        yield block
-
-
 def _resampled(blocks: Iterator[NDArray[np.float32]], rate: int, target: int) -> Iterator[NDArray[np.float32]]:
     """What `resample` gives of the whole, to the bit, block by block."""
     if rate == target:
@@ -226,12 +201,11 @@ def _resampled(blocks: Iterator[NDArray[np.float32]], rate: int, target: int) ->
     yield stream.resample_chunk(held, last=True)
 
 
-def _joined(blocks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _joined(blocks: Iterator[NDArray[np.float32]], alive: Callable[[], object] | None = None) -> NDArray[np.float32]:
     """All blocks in one array, (n,), float32, without holding them twice."""
-    first, second = next(blocks), next(blocks, None)
-    if second is None:
-        return first
-    whole = bytearray(first.tobytes() + second.tobytes())
+    whole = bytearray()
     for block in blocks:
+        if alive is not None:
+            alive()
         whole += block.tobytes()
     return np.frombuffer(whole, dtype=np.float32)

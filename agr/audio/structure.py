@@ -1,8 +1,5 @@
 """A sound file as libsndfile is given it, and what libsndfile does not notice about it.
 
-    stream = SoundStream(open("clip.wav", "rb"), size)
-    check_structure(stream, "clip.wav")               # TruncatedAudio, or nothing
-
 libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked. Only headers are read for it.
 """
 
@@ -22,17 +19,13 @@ OGG_TAIL = 2**17  # bytes that hold the last page of an Ogg file: one has 65,307
 class SoundStream:
     """A seekable file whose errors end a read or a seek, as libsndfile's callbacks cannot raise.
 
-    Four bytes of it may read as others: see `overlay`.
+    overlay: a place, and the bytes that are read there.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         """Give `file`, of `size` bytes, to libsndfile."""
         self._file, self.size = file, size
-        self._at, self._field = 0, b""
-
-    def overlay(self, at: int, field: bytes) -> None:
-        """From now on the bytes at `at` read as `field`."""
-        self._at, self._field = at, field
+        self.overlay = 0, b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move; where that is impossible, stay."""
@@ -52,7 +45,8 @@ class SoundStream:
             count = int(self._file.readinto(buffer))  # type: ignore[attr-defined]
         except OSError:
             return 0
-        for position, value in enumerate(self._field, self._at - start):
+        at, field = self.overlay
+        for position, value in enumerate(field, at - start):
             if 0 <= position < count:
                 buffer[position] = value.to_bytes(1, "big")
         return count
@@ -72,7 +66,7 @@ def check_structure(stream: SoundStream, name: str) -> None:
         start, promised = _wav_samples(stream)
         found = stream.size - start
         if _was_piped(stream, start, promised):
-            stream.overlay(start - 4, struct.pack("<I", found))
+            stream.overlay = start - 4, struct.pack("<I", found)
         elif found < promised:
             raise TruncatedAudio(f"{name}: {found} bytes of samples; expected the {promised} its header promises")
     elif head[:4] == b"OggS" and not _ogg_has_end(stream):

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from agr.errors import AgrError
@@ -78,7 +77,7 @@ def complain(message: str) -> None:
 def end_on_sigterm() -> None:
     """Let SIGTERM end this command as Ctrl-C does; to be said again after a library took the signal for itself."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextmanager
@@ -92,7 +91,3 @@ def quick_imports() -> Iterator[None]:
         gc.freeze()
         if collects:
             gc.enable()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

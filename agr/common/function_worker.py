@@ -22,46 +22,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class FunctionWorker:
+class FunctionWorker(WorkerProcess):
     """A process that calls functions, one after the other; replaced when it dies."""
 
     def __init__(self, *modules: str) -> None:
         """Start it. modules: what it imports at once."""
-        self._worker = WorkerProcess(
-            "the worker process", f"from {__name__} import call_functions; call_functions({modules!r})"
-        )
+        super().__init__("the worker process", f"from {__name__} import call_functions; call_functions({modules!r})")
         self._thread = ThreadPoolExecutor(1, "worker")  # Ctrl-C interrupts who waits for a result, not its transfer
 
-    @property
-    def pid(self) -> int | None:
-        """Its process id; None while there is no process."""
-        return self._worker.pid
-
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a function of a module called.
+        """Have a function of a module called. Raises: WorkerDied if this was closed.
 
         The future raises what the function raised, or WorkerDied if the process ended meanwhile; `close` cancels it.
-
-        Raises:
-            WorkerDied: this was closed.
         """
         try:
-            return self._thread.submit(self._call, functools.partial(function, *args, **kwargs))
+            return self._thread.submit(self._answer_to, functools.partial(function, *args, **kwargs))
         except RuntimeError:
             raise WorkerDied("the worker process was closed") from None
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._worker.close()
+        super().close()
 
-    def _call(self, call: functools.partial[T]) -> T:
+    def _answer_to(self, call: functools.partial[T]) -> T:
         request = bytes(ForkingPickler.dumps(call))
         try:
-            self._worker.send(request)
-            good, value = ForkingPickler.loads(self._worker.receive())
+            self.send(request)
+            good, value = ForkingPickler.loads(self.receive())
         except WorkerDied:
-            self._worker.restart()
+            self.restart()
             raise
         if not good:
             raise value

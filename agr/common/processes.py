@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -44,15 +44,13 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
         return
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     context = multiprocessing.get_context("spawn")
-    workers = min(workers, len(chunks))
-    with worker_environment(), ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+    processes = min(workers, len(chunks))
+    with worker_environment(), ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         with ctrl_c_ignored():  # submitting starts the processes
-            waiting: set[Future[list[Result]]] = {pool.submit(_each, work, chunk) for chunk in chunks}
+            done = as_completed([pool.submit(_each, work, chunk) for chunk in chunks])
         try:
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    yield from future.result()
+            for future in done:
+                yield from future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -64,24 +62,20 @@ def _each(work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]
 @contextmanager
 def worker_environment() -> Iterator[None]:
     """Processes started inside find WORKER_ENVIRONMENT."""
-    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    before = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in WORKER_ENVIRONMENT:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever; this ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_after, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
 def _exit_after(process: BaseProcess) -> None:

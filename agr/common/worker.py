@@ -36,20 +36,15 @@ class WorkerDied(AgrError):
 class WorkerProcess:
     """A process that answers bytes with bytes. It is to be closed, or used as a context.
 
-    Attributes:
-        ready: whether it came up, as far as `receive` knows.
+    ready: whether it came up, as far as `receive` knows.
     """
 
     def __init__(
         self, name: str, program: str, environment: Mapping[str, str] | None = None, quiet: bool = False
     ) -> None:
-        """Start the process.
+        """Start the process, which messages call `name`. program: Python source that ends in a call of `serve`.
 
-        Args:
-            name: what messages call it.
-            program: Python source that ends in a call of `serve`.
-            environment: variables that it finds besides those of this process.
-            quiet: whether what it writes to stderr is thrown away.
+        environment: variables besides those of this process; quiet: whether what it writes to stderr is thrown away.
         """
         self._command = [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]\n{program}", *sys.path]
         self._name, self._environment, self._quiet = name, dict(environment or {}), quiet
@@ -83,7 +78,10 @@ class WorkerProcess:
                     env=os.environ | self._environment,
                 )
                 self._end = weakref.finalize(self, _end, process)
-                _widen(process)
+                with suppress(ImportError, AttributeError):
+                    import fcntl
+
+                    fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[union-attr]
 
     def send(self, request: bytes) -> None:
         """Send a request. If the process is gone, `receive` says so."""
@@ -95,11 +93,10 @@ class WorkerProcess:
     def receive(self) -> bytearray:
         """Wait for the next reply. Raises: WorkerDied if there is none; `restart` is up to the caller."""
         try:
-            if self._process is None or self._process.stdout is None:
-                raise WorkerDied(f"{self._name} {'was closed' if self._closed else 'could not be started'}")
-            self.ready = self.ready or _read(self._process.stdout) == READY
-            if self.ready:
-                return _read(self._process.stdout)
+            if self._process is not None and self._process.stdout is not None:
+                self.ready = self.ready or _read(self._process.stdout) == READY
+                if self.ready:
+                    return _read(self._process.stdout)
         except (EOFError, OSError, ValueError, MemoryError):
             pass
         raise self._death()
@@ -117,14 +114,14 @@ class WorkerProcess:
         self.close()
 
     def _stop(self) -> None:
-        process, self._process, self.ready = self._process, None, False
-        if process is not None:
+        if self._process is not None:
+            self._process, self.ready = None, False
             self._end()
 
     def _death(self) -> WorkerDied:
         process = self._process
         if process is None:
-            return WorkerDied(f"{self._name} was closed")
+            return WorkerDied(f"{self._name} {'was closed' if self._closed else 'could not be started'}")
         with suppress(OSError, AttributeError):
             process.stdin.close()  # type: ignore[union-attr]
         try:
@@ -140,8 +137,7 @@ class WorkerProcess:
 def serve(prepare: Callable[[], Callable[[bytearray], Iterable[bytes | memoryview]]]) -> None:
     """Be a worker process: answer the requests on standard input until there are no more, then exit.
 
-    Args:
-        prepare: makes the function that yields the replies to one request.
+    prepare: makes the function that yields the replies to one request.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -178,13 +174,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _widen(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[union-attr]
-
-
 def _write(pipe: IO[bytes], message: bytes | memoryview) -> None:
     pipe.write(len(message).to_bytes(8, "big"))
     pipe.write(message)
@@ -193,11 +182,9 @@ def _write(pipe: IO[bytes], message: bytes | memoryview) -> None:
 def _read(pipe: IO[bytes]) -> bytearray:
     """The next message. Raises: EOFError at the end; ValueError for a length that makes no sense."""
     size = int.from_bytes(head := pipe.read(8), "big")
-    if len(head) < 8:
-        raise EOFError
     if size > MAX_BYTES:
         raise ValueError(size)
     message = bytearray(size)
-    if pipe.readinto(message) != size:  # type: ignore[attr-defined]
+    if len(head) < 8 or pipe.readinto(message) != size:  # type: ignore[attr-defined]
         raise EOFError
     return message

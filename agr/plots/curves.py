@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from agr.training.loop import Epoch
     from agr.training.settings import Settings
 
+NOTES = {
+    "leaky": "LEAKY split: the same people train and validate",
+    "synthetic": "SYNTHETIC voices: proves nothing about people",
+}
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -28,12 +33,7 @@ class Curve:
 
 def notice(tags: Mapping[str, object]) -> str:
     """What a picture's title must not leave out: a leaky split, synthetic voices."""
-    notes = []
-    if tags.get("leaky"):
-        notes.append("LEAKY split: the same people train and validate")
-    if tags.get("synthetic"):
-        notes.append("SYNTHETIC voices: proves nothing about people")
-    return "; ".join(notes)
+    return "; ".join(note for tag, note in NOTES.items() if tags.get(tag))
 
 
 def titled(name: str, tags: Mapping[str, object]) -> str:

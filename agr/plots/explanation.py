@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from agr.inference.bundle import Bundle
 from agr.inference.section import Section
 from agr.plots import model_input, panels
 from agr.plots.model_input import title
+from agr.plots.search import wrapped
 
 MOSTLY = 0.5  # a part with a greater share than this is introduced by "Mostly"
 LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no more parts than this
-STRONGEST = 99.0  # the percentile of the cells' shares that gets full colour
 TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
+TOGETHER = " %", "\N{NO-BREAK SPACE}%"  # no line ends between them
 COLOURS = LinearSegmentedColormap.from_list("contributions", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
 ABOUT = {
     "vocal tract": "how loud each band of frequencies is",
@@ -76,23 +76,17 @@ def draw(found: Attribution) -> Figure:
     shares = np.moveaxis(found.shares, 2, 0) if voice else found.shares.sum(axis=2)[None]  # as each
     figure, (top, *below), (_, *bars) = panels.sheet([0.9, *[panels.ROWS * (1 if voice else 2)] * len(each)])
     panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
-    strongest = max(float(np.percentile(np.abs(shares), STRONGEST)), 1e-9)
+    strongest = max(float(np.percentile(np.abs(shares), 99)), 1e-9)  # and above: full colour
     for panel, bar, grey, own in zip(below, bars, each, shares, strict=True):
         panels.cells(panel, shown.span, grey, cmap="Greys", vmin=0, vmax=2)
         panels.cells(panel, shown.span, tinted(own / strongest))
         panels.colour_bar(bar, ScalarMappable(cmap=COLOURS), ends=[found.other, "neither", found.answer])
     _name(below, found)
     panels.in_ms(below[-1])
-    figure.suptitle(f"{title(shown)}\n{_wrapped(reading(found), TITLE_LETTERS)}", parse_math=False)
-    figure.supxlabel(_wrapped(footnote(found), LETTERS), x=0.01, ha="left", fontsize=9)
+    words = wrapped(reading(found).replace(*TOGETHER), TITLE_LETTERS)
+    figure.suptitle(f"{title(shown)}\n{words}", parse_math=False)
+    figure.supxlabel(wrapped(footnote(found).replace(*TOGETHER), LETTERS), x=0.01, ha="left", fontsize=9)
     return figure
-
-
-def _wrapped(words: str, letters: int) -> str:
-    """Wrap words into as few lines of at most `letters` as possible, all about equally long; `5 %` stays together."""
-    together = words.replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = len(textwrap.wrap(together, letters))
-    return textwrap.fill(together, min(letters, len(together) // lines + 8))
 
 
 def _name(below: Sequence[Axes], found: Attribution) -> None:
@@ -123,12 +117,7 @@ def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
-    """Explain the answer to one clip, `-` from standard input, and draw it.
-
-    Raises:
-        AudioError: The clip cannot be read.
-        OSError: The drawing cannot be written.
-    """
+    """Explain the answer to one clip, `-` from standard input, and draw it. Raises: AudioError; OSError."""
     found = attribute(section.read(str(clip), model.info.recipe), model)
     panels.save(draw(found), png)
     return found

@@ -16,7 +16,6 @@ from agr.recipes import voice_image
 from agr.recipes.base import COEFFICIENTS
 
 SPECTROGRAM = "Mel spectrogram: how strong each frequency is; the lines are the voice's harmonics, a pitch apart"
-PICTURE = "What the model reads: red is the envelope, green the motion, blue the periodicity"
 ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
 MOTION = "how fast each band grows louder (+) or softer (-)"
 PERIODICITY = "how exactly the sound repeats at each pitch"
@@ -75,7 +74,7 @@ def _draw_voice(shown: Section) -> Figure:
     figure, (top, sound, colours, *each), (_, level, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 5])
     _draw_sound(shown, top, sound, level)
     panels.cells(colours, shown.span, shown.image)
-    panels.titled(colours, PICTURE)
+    panels.titled(colours, "What the model reads: red is the envelope, green the motion, blue the periodicity")
     colours.set_yticks([0, 5, 11], ["1", "6", "12"])
     colours.set_ylabel("row")
     for index, (channel, panel, bar) in enumerate(zip(channels(), each, bars, strict=True)):
@@ -100,10 +99,8 @@ def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
 
 def _mark_pitch(panel: Axes, hz: float) -> None:
     """Mark the row of the median pitch and say how high it is."""
-    if np.isnan(hz):
-        panels.titled(panel, f"{panel.get_title(loc='left')}; no steady pitch found")
-        return
-    panels.titled(panel, f"{panel.get_title(loc='left')}: about {hz:.0f} Hz (dashed), so at its half and third too")
+    said = "; no steady pitch found" if np.isnan(hz) else f": about {hz:.0f} Hz (dashed), so at its half and third too"
+    panels.titled(panel, panel.get_title(loc="left") + said)
     top, bottom = voice_image.PITCH_HZ
     row = COEFFICIENTS * np.log(top / hz) / np.log(top / bottom) - 0.5
     if -0.5 <= row <= COEFFICIENTS - 0.5:

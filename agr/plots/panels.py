@@ -1,9 +1,4 @@
-"""What the drawings of one clip share: a sheet of panels over the same second, waveform, spectrogram, cells and axes.
-
-figure, panels, bars = sheet([1.0, 1.7])          # two panels, 1.0 and 1.7 inches high
-cells(panels[1], (230.0, 1210.0), values)         # (12, 98), from 230 to 1,210 ms
-save(figure, Path("clip.png"))
-"""
+"""What the drawings of one clip share: panels over the same second, waveform, spectrogram, cells and axes."""
 
 from __future__ import annotations
 
@@ -28,7 +23,7 @@ WIDTH, DPI = 12.0, 100  # inches, and pixels in each: 1,200 pixels wide
 ROWS = 1.7  # inches of a panel of COEFFICIENTS rows
 NAME_LETTERS = 60  # of a clip's name in a title; longer ones lose their middle
 OUTSIDE = "#dddddd"  # what lies before and after the clip
-WINDOW_SECONDS, STEP_SECONDS, N_FFT, N_MELS, TOP_DB = 0.035, 0.002, 4096, 160, 60.0  # of the spectrogram
+WINDOW_SECONDS, STEP_SECONDS, N_FFT, N_MELS, TOP_DB = 0.035, 0.002, 4096, 160, 60.0  # resolve a voice's harmonics
 NAMED_HZ = (100, 500, 1000, 2000, 4000, 8000)
 LOWEST_HZ, HIGHEST_HZ = 60, NAMED_HZ[-1]
 Span = tuple[float, float]  # from where to where a panel reaches, in milliseconds of the clip
@@ -64,27 +59,25 @@ def waveform(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: int) 
 
 
 def spectrogram(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: int) -> ScalarMappable:
-    """A mel spectrogram of the sound by librosa over the same time as the image, in dB below its loudest value.
+    """A mel spectrogram of the whole clip y, (n,), over the same time as the image, in dB below its loudest value.
 
-    What lies outside the clip is grey.
-
-    Args:
-        panel: Where to draw.
-        span: From where to where, in milliseconds of the clip.
-        y: The whole clip, (n,).
-        sample_rate: In Hz; the panel reaches up to half of it, at most to HIGHEST_HZ.
-
-    Returns:
-        What a colour bar is made for.
+    What lies outside the clip is grey. Returns: what a colour bar is made for.
     """
-    from librosa.display import specshow  # takes a second to import, so only when something is drawn
+    import librosa  # takes a second to import, so only when something is drawn
+    from librosa.display import specshow
 
     margin, end = 1000 * WINDOW_SECONDS, len(y)
     first, last = (round(min(max(ms / 1000 * sample_rate, 0), end)) for ms in (span[0] - margin, span[1] + margin))
+    hop, window = round(STEP_SECONDS * sample_rate), round(WINDOW_SECONDS * sample_rate)
+    steps, missing = 1 + (last - first) // hop, max(N_FFT - (last - first), 0)
+    padded = np.pad(y[first:last] - np.mean(y[first:last]), (0, missing))
     highest = min(sample_rate // 2, HIGHEST_HZ)
-    decibels, seconds, hz = _mel_spectrogram(y[first:last], sample_rate, highest)
-    ms = first / sample_rate * 1000 + 1000 * seconds
-    drawn: ScalarMappable = specshow(decibels, x_coords=ms, y_coords=hz, y_axis="mel", cmap="magma", ax=panel)
+    lengths = {"n_fft": N_FFT, "win_length": window, "hop_length": hop, "n_mels": N_MELS}
+    power = librosa.feature.melspectrogram(y=padded, sr=sample_rate, fmin=LOWEST_HZ, fmax=highest, **lengths)
+    decibels = librosa.power_to_db(power[:, :steps], ref=np.max, top_db=TOP_DB)
+    centres = librosa.mel_frequencies(N_MELS + 2, fmin=LOWEST_HZ, fmax=highest)[1:-1]
+    ms = first / sample_rate * 1000 + 1000 * (hop * np.arange(steps) / sample_rate)
+    drawn: ScalarMappable = specshow(decibels, x_coords=ms, y_coords=centres, y_axis="mel", cmap="magma", ax=panel)
     panel.set_facecolor(OUTSIDE)
     panel.xaxis.set_major_locator(AutoLocator())
     panel.xaxis.set_major_formatter(ScalarFormatter())
@@ -92,26 +85,6 @@ def spectrogram(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: in
     panel.set_yticks(ticks, [f"{hz:,}" for hz in ticks])
     panel.set(xlim=span, ylim=(LOWEST_HZ, highest), xlabel=None, ylabel="Hz")
     return drawn
-
-
-def _mel_spectrogram(
-    y: NDArray[np.float32], sample_rate: int, highest: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Decibels, (N_MELS, steps), the time of each step in seconds and the centre of each band in Hz; y: (n,).
-
-    The window is long enough to resolve the harmonics of a voice.
-    """
-    import librosa
-
-    hop, window = round(STEP_SECONDS * sample_rate), round(WINDOW_SECONDS * sample_rate)
-    steps, padded = 1 + len(y) // hop, np.pad(y - np.mean(y), (0, max(N_FFT - len(y), 0)))
-    bands = {"n_mels": N_MELS, "fmin": LOWEST_HZ, "fmax": highest}
-    power = librosa.feature.melspectrogram(
-        y=padded, sr=sample_rate, n_fft=N_FFT, win_length=window, hop_length=hop, **bands
-    )
-    decibels = librosa.power_to_db(power[:, :steps], ref=np.max, top_db=TOP_DB)
-    edges = librosa.mel_frequencies(N_MELS + 2, fmin=LOWEST_HZ, fmax=highest)
-    return decibels, hop * np.arange(steps) / sample_rate, edges[1:-1]
 
 
 def cells(panel: Axes, span: Span, values: NDArray[Any], **options: Any) -> AxesImage:
@@ -123,17 +96,15 @@ def cells(panel: Axes, span: Span, values: NDArray[Any], **options: Any) -> Axes
 def colour_bar(bar: Axes, drawn: ScalarMappable, label: str = "", ends: Sequence[str] = ()) -> None:
     """A colour bar in the room kept for it; its ticks are numbers, or words evenly spread over a scale of 0 to 1."""
     bar.set_axis_on()
-    ticks = list(np.linspace(0, 1, len(ends))) if ends else None
-    scale = bar.figure.colorbar(drawn, cax=bar, label=label, ticks=ticks)
+    scale = bar.figure.colorbar(drawn, cax=bar, label=label)
     bar.tick_params(labelsize=8)
     if ends:
-        scale.set_ticklabels(list(ends))
+        scale.set_ticks(list(np.linspace(0, 1, len(ends))), labels=list(ends))
 
 
 def in_hz(panel: Axes, hz: NDArray[np.float64]) -> None:
     """Name every other row by its frequency, hz: (COEFFICIENTS,), and put the high ones on top."""
-    rows = range(0, COEFFICIENTS, 2)
-    panel.set_yticks(rows, [f"{hz[row]:,.0f}" for row in rows])
+    panel.set_yticks(range(0, COEFFICIENTS, 2), [f"{each:,.0f}" for each in hz[::2]])
     panel.set_ylabel("Hz")
     panel.set_ylim((-0.5, COEFFICIENTS - 0.5) if hz[0] < hz[-1] else (COEFFICIENTS - 0.5, -0.5))
 
@@ -144,18 +115,17 @@ def in_coefficients(panel: Axes) -> None:
     panel.set_ylabel("coefficient")
 
 
-def in_ms(panel: Axes) -> None:
+def in_ms(panel: Axes, label: str = "time in the clip, ms") -> None:
     """Write the time below a panel."""
     panel.tick_params(labelbottom=True)
-    panel.set_xlabel("time in the clip, ms")
+    panel.set_xlabel(label)
 
 
 def in_frames(panel: Axes, span: Span) -> None:
     """Number the frames below a panel, from 0."""
     frames = np.arange(0, FRAMES, 10)
     panel.set_xticks(span[0] + (frames + 0.5) * (span[1] - span[0]) / FRAMES, [str(frame) for frame in frames])
-    panel.tick_params(labelbottom=True)
-    panel.set_xlabel("frame, one every 10 ms")
+    in_ms(panel, "frame, one every 10 ms")
 
 
 def shorter(name: str) -> str:

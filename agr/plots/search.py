@@ -39,19 +39,15 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def heat_map(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Validation balanced accuracy of every point: one panel an epoch count, lr down, gamma across.
-
-    Of more than NUMBERED_CELLS points the colours alone tell.
-    """
+    """Validation balanced accuracy of every point, also as text if they are few: a panel for each number of epochs."""
     epochs = sorted({curve.settings.epochs for curve in curves})
     rates = sorted({curve.settings.lr for curve in curves}, reverse=True)
     gammas = sorted({curve.settings.gamma for curve in curves})
     cells = np.full((len(epochs), len(rates), len(gammas)), np.nan)
-    for curve in curves:
-        s = curve.settings
-        if len(curve.history) == s.epochs:
-            value = curve.history[-1].val_balanced_accuracy
-            cells[epochs.index(s.epochs), rates.index(s.lr), gammas.index(s.gamma)] = value
+    for s, history in ((curve.settings, curve.history) for curve in curves):
+        if len(history) == s.epochs:
+            place = epochs.index(s.epochs), rates.index(s.lr), gammas.index(s.gamma)
+            cells[place] = history[-1].val_balanced_accuracy
     width, height = 2.2 + 0.95 * len(gammas) * len(epochs), 2.4 + 0.62 * len(rates)
     numbered = cells.size <= NUMBERED_CELLS
     size = (max(width, 6), height) if numbered else (min(width, WIDEST), min(height, TALLEST))
@@ -83,10 +79,7 @@ def _write_cells(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 
 def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: int) -> None:
-    """Validation balanced accuracy and loss by epoch: colour tells the learning rate, line style gamma.
-
-    step_size: epochs between two multiplications by gamma.
-    """
+    """Validation balanced accuracy and loss by epoch; gamma, which line styles tell, acts every `step_size` epochs."""
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -96,7 +89,8 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: 
     which, every = "the longest trial of each lr and gamma", len(longest)
     if every > MOST_CURVES:
         which = f"the best {MOST_CURVES} of {every} pairs of lr and gamma, each by its longest trial"
-        longest = dict(sorted(longest.items(), key=lambda pair: _last_accuracy(pair[1]))[-MOST_CURVES:])
+        ends = {key: [0.0, *(epoch.val_balanced_accuracy for epoch in longest[key].history)][-1] for key in longest}
+        longest = {key: longest[key] for key in sorted(ends, key=ends.__getitem__)[-MOST_CURVES:]}
     rates, gammas = (sorted({key[index] for key in longest}) for index in (0, 1))
     colours = {lr: COLOURS[index % len(COLOURS)] for index, lr in enumerate(rates)}
     styles = {gamma: STYLES[index % len(STYLES)] for index, gamma in enumerate(gammas)}
@@ -122,10 +116,6 @@ def learning_curves(curves: Sequence[Curve], path: Path, title: str, step_size: 
     save(figure, path, f"{title}\n{which}; gamma acts from epoch {step_size + 1} on")
 
 
-def _last_accuracy(curve: Curve) -> float:
-    return curve.history[-1].val_balanced_accuracy if curve.history else 0.0
-
-
 def confusion(scores: Scores, path: Path, title: str) -> None:
     """Who was taken for whom, on test speakers."""
     counts = np.array(scores.confusion)
@@ -134,8 +124,7 @@ def confusion(scores: Scores, path: Path, title: str) -> None:
     panel = figure.subplots()
     panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.62 else "black"
-        text = f"{counts[row, column]} clips\n{100 * share:.1f} %"
+        text, colour = f"{counts[row, column]} clips\n{100 * share:.1f} %", "white" if share > 0.62 else "black"
         panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
     panel.set_xticks(range(len(CLASSES)), CLASSES)
     panel.set_yticks(range(len(CLASSES)), CLASSES)
@@ -203,11 +192,11 @@ def coverage(curve: Coverage, path: Path, title: str) -> None:
 def save(figure: Figure, path: Path, title: str) -> None:
     """Write a picture with its title above it, every line of it broken to fit the width."""
     letters = int(figure.get_figwidth() * TITLE_LETTERS)
-    figure.suptitle("\n".join(_wrapped(line, letters) for line in title.splitlines()), fontsize=11)
+    figure.suptitle("\n".join(wrapped(line, letters) for line in title.splitlines()), fontsize=11)
     figure.savefig(path, dpi=DPI)
 
 
-def _wrapped(line: str, letters: int) -> str:
+def wrapped(line: str, letters: int) -> str:
     """A line broken into as few as fit in `letters`, all about as long."""
     lines = len(textwrap.wrap(line, letters)) or 1
     return textwrap.fill(line, min(letters, len(line) // lines + 8))

@@ -2,7 +2,6 @@
 
     with PlottingProcess() as plotting:
         plotting.draw(search.heat_map, curves, folder / "grid.png", title)     # of agr.plots, returns at once
-        ...
         plotting.finish()
 
 That process imports matplotlib as soon as it starts, and neither torch nor MLflow; this one imports none of them.
@@ -13,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, Self
+from typing import ParamSpec
 
 from agr.common.function_worker import FunctionWorker
 from agr.common.worker import WorkerDied
@@ -21,33 +20,18 @@ from agr.common.worker import WorkerDied
 P = ParamSpec("P")
 
 
-class PlottingProcess:
+class PlottingProcess(FunctionWorker):
     """One process that draws, in the order of the calls. It is to be closed, or used as a context."""
 
     def __init__(self) -> None:
         """Start it."""
-        self._worker = FunctionWorker("agr.plots.search", "matplotlib.figure")
+        super().__init__("agr.plots.search", "matplotlib.figure")
         self._drawings: list[tuple[Future[None], Callable[[], None]]] = []
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id; None while there is no process."""
-        return self._worker.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process, whatever it draws."""
-        self._worker.close()
 
     def draw(self, function: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have a function of a module called, which writes a picture."""
-        future = self._worker.submit(function, *args, **kwargs)
-        self._drawings.append((future, functools.partial(function, *args, **kwargs)))
+        drawing = self.submit(function, *args, **kwargs), functools.partial(function, *args, **kwargs)
+        self._drawings.append(drawing)
 
     def finish(self) -> None:
         """Wait for all pictures; draw here what a process that died did not. Raises: what drawing raised."""

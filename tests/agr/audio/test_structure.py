@@ -44,7 +44,7 @@ def test_a_read_that_fails_is_an_end() -> None:
 def test_an_overlay_is_read_wherever_a_read_begins(step: int, at: int) -> None:
     data = bytes(range(20))
     given = stream(data)
-    given.overlay(at, b"WXYZ")
+    given.overlay = at, b"WXYZ"
     read = b""
     buffer = bytearray(step)
     while count := given.readinto(memoryview(buffer).cast("c")):
