@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agr.common.cli import run
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -81,6 +82,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

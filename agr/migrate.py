@@ -17,7 +17,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from agr.common.cli import complain
+from agr.common.cli import complain, run
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
@@ -68,6 +68,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

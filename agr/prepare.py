@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.common.cli import run
 from agr.data import corpus
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
@@ -48,6 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

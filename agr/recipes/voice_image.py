@@ -87,7 +87,8 @@ def draw(features: Tensor, change: Change | None = None) -> Tensor:
     blue = _pool_lags(periodic, lags, tables.lags_per_row) * loud.unsqueeze(1)
     image = torch.stack([red, _slope(red), blue], dim=3)  # (n, 12, FRAMES, 3)
     if change is not None:
-        image = _shifted(image, change.shift)
+        columns = (torch.arange(FRAMES, device=image.device) - change.shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
+        image = image.gather(2, columns[:, None, :, None].expand_as(image))  # each rotated in time
     return (image * 255).round().to(torch.uint8)
 
 
@@ -125,12 +126,6 @@ def _slope(red: Tensor) -> Tensor:
     return (slope * (HIGHEST_DB - LOWEST_DB) / (2 * SLOPE_DB) + 0.5).clamp(0, 1)
 
 
-def _shifted(image: Tensor, shift: Tensor) -> Tensor:
-    """Rotate each image in time by its own number of frames, (n,)."""
-    columns = (torch.arange(FRAMES, device=image.device) - shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
-    return image.gather(2, columns[:, None, :, None].expand_as(image))
-
-
 @dataclass(frozen=True)
 class _Tables:
     """Constants on one device."""
@@ -145,7 +140,9 @@ class _Tables:
 def _tables(device: torch.device) -> _Tables:
     power = 10 ** ((np.arange(256) / 255 - 1 + HEADROOM) * RANGE_DB / 10)
     power[0] = 0.0
-    warps = np.stack([_row_weights(factor) for factor in np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))])
+    factors = np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))  # of resonances
+    warps = np.stack([triangles(envelope_edges() / factor, voice_features.band_hz()) for factor in factors])
+    warps /= np.maximum(warps.sum(axis=2, keepdims=True), 1e-6)
     edges = np.rint(np.log(TOP_HZ / pitch_edges()) / LAG_STEP).astype(int)
     return _Tables(
         power=torch.tensor(power, dtype=torch.float32, device=device),
@@ -153,9 +150,3 @@ def _tables(device: torch.device) -> _Tables:
         lags=torch.arange(int(edges[0]), int(edges[-1]), device=device),
         lags_per_row=np.diff(edges).tolist(),
     )
-
-
-def _row_weights(factor: float) -> NDArray[np.float64]:
-    """Weights of the mel bands in each envelope row, (COEFFICIENTS, BANDS), for resonances `factor` times as high."""
-    weights = triangles(envelope_edges() / factor, voice_features.band_hz())
-    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6))
