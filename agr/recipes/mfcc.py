@@ -104,13 +104,16 @@ MFCC48 = replace(MFCC, name="mfcc48", sample_rate=48_000)
 def place(y: NDArray[np.float32], recipe: MfccRecipe) -> NDArray[np.float32]:
     """Bring a clip to exactly one window: (n,) to (n_samples,), both float32.
 
-    A short clip is padded with zeros on both sides. How many come first follows from a hash of its 16-bit samples, so
-    that the same clip always has the same image. Of a long clip, the window with most energy around the clip's mean
-    is kept; it starts at a multiple of the hop.
+    A short clip is padded with zeros, as many of them before it as a hash of its 16-bit samples says, so that the same
+    clip always has the same image. Of a long clip, the window with most energy around the clip's mean is kept.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
-        start = min(excess, _loudest_hop(y, recipe) * recipe.hop_length)
+        blocks = np.pad(y - y.mean(), (0, -len(y) % recipe.hop_length)).reshape(-1, recipe.hop_length)
+        energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # of each hop
+        hops = -(-recipe.n_samples // recipe.hop_length)  # of a window
+        loudest = int(np.convolve(energy, np.ones(hops), mode="valid").argmax())
+        start = min(excess, loudest * recipe.hop_length)
         return y[start : start + recipe.n_samples]
     pcm = np.round(np.clip(y, -1, 1) * 32767).astype("<i2")
     before = int.from_bytes(hashlib.blake2b(pcm.tobytes(), digest_size=8).digest(), "big") % (1 - excess)
@@ -158,14 +161,6 @@ def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def jpegs(y: NDArray[np.float32], recipe: MfccRecipe) -> list[bytes]:
     """The JPEG files of a batch of windows, (batch, n_samples)."""
     return [recipe.write(image, quality=recipe.jpeg_quality) for image in colour(mfcc(y, recipe))]
-
-
-def _loudest_hop(y: NDArray[np.float32], recipe: MfccRecipe) -> int:
-    """The hop at which the window with the most energy begins; y: (n,), n > n_samples."""
-    blocks = np.pad(y - y.mean(), (0, -len(y) % recipe.hop_length)).reshape(-1, recipe.hop_length)
-    energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # (hops,)
-    run = -(-recipe.n_samples // recipe.hop_length)
-    return int(np.convolve(energy, np.ones(run), mode="valid").argmax())
 
 
 @functools.cache

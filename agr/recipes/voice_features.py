@@ -3,11 +3,10 @@
     features = extract(y, VOICE)                      # (112, frames) uint8, y: mono float32 at 8 kHz
     window = best_window(features)                    # (112, 98): the second with most speech in it
 
-Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
-the vocal tract, and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
-A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz
-are removed first, because many microphones add a constant. Nothing above 4 kHz is used, so that telephone and studio
-recordings look alike.
+Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, and the
+strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz. A higher pitch shifts the
+periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz are removed first, because
+many microphones add a constant. Nothing above 4 kHz is used: telephone and studio recordings look alike.
 """
 
 from __future__ import annotations
@@ -113,8 +112,10 @@ def _measure(y: Clip, part: slice, recipe: Recipe, measure: Measure) -> tuple[ND
     first = max(part.start - CONTEXT_FRAMES, 0)
     around = y[first * recipe.hop_length : (part.stop + CONTEXT_FRAMES) * recipe.hop_length]
     filtered = _filtered(around - np.mean(around, dtype=np.float64), recipe.sample_rate, _high_pass)
+    length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
+    power = _power(_frames(filtered, length, recipe) * hann(length).astype(np.float32), length)
     own = slice(part.start - first, part.stop - first)
-    return _bands(filtered, recipe)[own], measure(filtered, recipe)[own]
+    return (power @ _mel_filters(recipe.sample_rate, length).T)[own], measure(filtered, recipe)[own]
 
 
 def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -163,13 +164,6 @@ def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     medians = np.full(len(features), np.nan)
     medians[known] = np.exp(np.nanmedian(values[known], axis=1))
     return medians
-
-
-def _bands(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
-    length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    power = _power(_frames(y, length, recipe) * hann(length).astype(np.float32), length)
-    return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
 
 def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:

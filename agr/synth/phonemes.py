@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Formants = tuple[float, float, float, float]
+Formants = tuple[float, ...]  # F1 to F4 in Hz
 FRAME_SECONDS = 0.005
-VOWELS: dict[str, tuple[Formants, Formants]] = {  # F1 to F4 in Hz at the steady state, of men and of women
+VOWELS: dict[str, tuple[Formants, Formants]] = {  # of men and of women, at the steady state
     "iy": ((342, 2322, 3000, 3657), (437, 2761, 3372, 4352)),
     "ih": ((427, 2034, 2684, 3618), (483, 2365, 3053, 4334)),
     "ey": ((476, 2089, 2691, 3649), (536, 2530, 3047, 4319)),
@@ -45,13 +45,14 @@ LOCI: dict[str, Formants] = {
     "k": (300, 1990, 2850, 3500),
 }
 WOMEN_TO_MEN = float(np.exp(np.mean([np.log(WOMEN[vowel]) - np.log(MEN[vowel]) for vowel in MEN])))
+PLACES = VOWELS | {place: (locus, tuple(hz * WOMEN_TO_MEN for hz in locus)) for place, locus in LOCI.items()}
 
 
 @dataclass(frozen=True)
 class Phoneme:
     """One stretch of steady articulation; amplitudes are 0..1."""
 
-    place: str  # a row of the formant tables
+    place: str  # a key of PLACES
     seconds: float  # at tempo 1
     voicing: float = 0.0  # amplitude of glottal pulses
     aspiration: float = 0.0  # amplitude of noise at the glottis
@@ -118,26 +119,11 @@ class Tracks:
     noises: tuple[Noise, ...]
 
 
-def targets(place: str, gender: str) -> Formants:
-    """F1 to F4 in Hz of one row of the tables, for `"female"` or `"male"`."""
-    woman = gender == "female"
-    if place in VOWELS:
-        return VOWELS[place][woman]
-    f1, f2, f3, f4 = LOCI[place]
-    scale = WOMEN_TO_MEN if woman else 1.0
-    return f1 * scale, f2 * scale, f3 * scale, f4 * scale
-
-
 def smooth(track: Floats, seconds: float) -> Floats:
     """Average `track`, (frames,), over a Hann window of `seconds`; its ends are extended."""
     half = round(seconds / FRAME_SECONDS / 2)
     window = np.hanning(2 * half + 3)[1:-1]  # (2 * half + 1,), without the zeros at both ends
     return np.convolve(np.pad(track, half, mode="edge"), window / window.sum(), mode="valid")
-
-
-def seconds_of(word: tuple[str, ...]) -> float:
-    """The duration of a word at tempo 1."""
-    return sum(PHONEMES[name].seconds for name in word)
 
 
 def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, noise_scale: float) -> Tracks:
@@ -148,8 +134,8 @@ def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, 
     """
     phonemes = [PHONEMES[name] for name in word]
     frames = [max(1, round(phoneme.seconds * stretch / FRAME_SECONDS)) for phoneme in phonemes]
-    held = np.array([targets(phoneme.place, gender) for phoneme in phonemes]) * shifts  # (phonemes, 4)
-    formants = np.repeat(held, frames, axis=0)  # (frames, 4)
+    held = np.array([PLACES[phoneme.place][gender == "female"] for phoneme in phonemes])  # (phonemes, 4)
+    formants = np.repeat(held * shifts, frames, axis=0)  # (frames, 4)
 
     def track(values: list[float], seconds: float) -> Floats:
         return smooth(np.repeat(np.array(values), frames), seconds)
