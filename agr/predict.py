@@ -64,8 +64,8 @@ def _print_answers(
     """Print answers as they come; returns the exit status."""
     failed = False
     for result in answers:
-        failed |= result.error is not None
         if result.error is not None:
+            failed = True
             print(f"agr: {result.error}", file=sys.stderr)
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)

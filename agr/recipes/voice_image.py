@@ -113,8 +113,7 @@ def _apply(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, Ten
 
 def _pool_lags(periodic: Tensor, lags: Tensor, lags_per_row: list[int]) -> Tensor:
     """The greatest periodicity in each row's lags, rescaled above NOISE_FLOOR: (n, COEFFICIENTS, FRAMES), 0..1."""
-    own = lags.expand(len(periodic), -1).unsqueeze(2)  # (n, rows, 1)
-    chosen = periodic.gather(1, own.expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
+    chosen = periodic.gather(1, lags.expand(len(periodic), -1).unsqueeze(2).expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
     rows = [part.amax(dim=1) for part in torch.split(chosen, lags_per_row, dim=1)]
     return ((torch.stack(rows, dim=1) - NOISE_FLOOR) / (1 - NOISE_FLOOR)).clamp(0, 1)
 

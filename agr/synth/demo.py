@@ -151,10 +151,8 @@ def write_demo(
 def _claim(out: Path, settings: str) -> None:
     """Write SYNTHETIC.txt, or check that the existing one names the same settings."""
     note = out / NOTE
-    text = (
-        "Every voice in this folder is synthetic; results on it prove nothing about people.\n"
-        f"Made by python -m agr.synth ({settings}).\n"
-    )
+    text = "Every voice in this folder is synthetic; results on it prove nothing about people.\n"
+    text += f"Made by python -m agr.synth ({settings}).\n"
     if not note.exists():
         write_atomic(note, text.encode())
     elif (found := note.read_text(encoding="utf-8")) != text:

@@ -57,7 +57,9 @@ def speak(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
 
 def _source(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
     """Glottal pulses and breath, (samples,)."""
-    phase = _phase(_pitch(voice, tracks.voicing, rng), voice.jitter, rng)
+    phase = np.cumsum(_pitch(voice, tracks.voicing, rng)) / SAMPLE_RATE  # cycles since the start
+    moved = voice.jitter / 1.95 * rng.standard_normal(int(phase[-1]) + 2)  # E|d0 - 2 d1 + d2| = 1.95 sd
+    phase = np.maximum(phase + np.interp(phase, np.arange(moved.size), moved), 0.0)  # the ends of cycles are moved
     cycle = phase.astype(np.int64)
     x = (phase - cycle) / voice.open_quotient
     # KLGLOTT88 flow; differences between samples average its derivative, which aliases less
@@ -84,13 +86,6 @@ def _pitch(voice: Voice, voicing: Floats, rng: np.random.Generator) -> Floats:
     semitones -= np.average(semitones, weights=voicing)
     semitones += 0.5 * rng.standard_normal()  # shifts this repetition as a whole
     return voice.f0 * np.exp2(_per_sample(semitones) / 12)
-
-
-def _phase(f0: Floats, jitter: float, rng: np.random.Generator) -> Floats:
-    """Cycles since the start, (samples,), 0 or more; the ends of each cycle are moved at random."""
-    phase = np.cumsum(f0) / SAMPLE_RATE
-    moved = jitter / 1.95 * rng.standard_normal(int(phase[-1]) + 2)  # E|d0 - 2 d1 + d2| = 1.95 sd
-    return np.maximum(phase + np.interp(phase, np.arange(moved.size), moved), 0.0)
 
 
 def _vocal_tract(voice: Voice, tracks: Tracks, source: Floats) -> Floats:
