@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from agr.common.cli import run
 from agr.common.credentials import harmless
 from agr.errors import ModelError
 from agr.inference import bundle
@@ -18,9 +19,8 @@ from agr.registry import resolve
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print a model card in Markdown.")
-    parser.add_argument(
-        "--model-uri", default="models:/agr/best", help="a model of the store (default: models:/agr/best), or a folder"
-    )
+    model = "a model of the store (default: models:/agr/best), or a folder"
+    parser.add_argument("--model-uri", default="models:/agr/best", help=model)
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
     options = parser.parse_args(arguments)
@@ -32,6 +32,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

@@ -2,14 +2,11 @@
 
     python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--json]
 
-Recordings are answered as `agr.predict` answers them. Of ready images, and of a folder that `agr.prepare` made, the
-images are scored. All scores are over all clips: a clip answered `no speech` counts as wrong. --abstain-below P only
-adds `answered`, the share of clips with speech and an answer of probability P or more, and `accuracy_answered`, the
-accuracy among them. --json prints one object: clips, speakers, accuracy, balanced_accuracy, balanced_accuracy_ci95
-(from resampling speakers), recall {female, male}, per_speaker, and more.
-
-A result on clips that the model was trained or chosen on is marked LEAKY. Speakers are recognised by name and by the
-content of their recordings, which also finds them in a renamed folder.
+Ready images, also those of `agr.prepare`, are scored as they are; recordings are answered as by `agr.predict`. Scores
+are over all clips; one answered `no speech` counts as wrong. --abstain-below P adds `answered`, the share of clips with
+an answer of probability P or more, and `accuracy_answered`, the accuracy among them. --json prints one object: clips,
+speakers, accuracy, balanced_accuracy, balanced_accuracy_ci95 (from resampling speakers), recall {female, male},
+per_speaker, and more. LEAKY: the model was trained or chosen on these speakers, found by name or by their recordings.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agr.common.cli import run
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -81,6 +79,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from agr.common.cli import complain, png_path, run
 from agr.errors import AudioError
 from agr.inference import bundle
-from agr.inference.attribution import Attribution
 from agr.inference.options import add_model_arguments
 from agr.plots.explanation import explain_clip, reading
 from agr.registry import resolve
@@ -36,14 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AudioError as error:
         complain(str(error))
         return 1
-    print(_json(options, found) if options.json else reading(found))
-    return 0
-
-
-def _json(options: argparse.Namespace, found: Attribution) -> str:
     values = {"path": options.clip, "label": found.answer, "probability": found.probability}
     more = {"contributions": found.contributions, "compared_with": found.baseline.description, "png": str(options.png)}
-    return json.dumps(values | more)
+    print(json.dumps(values | more) if options.json else reading(found))
+    return 0
 
 
 if __name__ == "__main__":

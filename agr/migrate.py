@@ -2,13 +2,11 @@
 
     python -m agr.migrate --from mlflow_store --to https://mlflow.example.org
 
-The command may be stopped at any time and repeated: runs and versions that have arrived are recognised by the tag
-`agr.migrated_from` and left as they are; a run that arrived in part is sent again. The source is only read. A server's
-user and password are read from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, a PostgreSQL password from
-PGPASSWORD; none is ever shown.
-
-Not moved are deleted runs, traces, prompts, models of MLflow's own `log_model`, and versions whose files belong to no
-run that is moved; such versions are listed, and the exit status is 1. Run one migration into a store at a time.
+It may be stopped and repeated: runs and versions that have arrived are recognised by the tag `agr.migrated_from`; a run
+that arrived in part is sent again. The source is only read. A server's user and password are read from
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, a PostgreSQL password from PGPASSWORD; none is ever shown. Not
+moved are deleted runs, traces, prompts, models of MLflow's own `log_model`, and versions whose files belong to no run
+that is moved; such versions are listed, and the exit status is 1. Run one migration into a store at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from agr.common.cli import complain
+from agr.common.cli import complain, run
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
@@ -68,6 +66,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

@@ -20,18 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder
-from agr.common.cli import complain, png_path, quick_imports
-from agr.errors import AudioError
+from agr.common.cli import complain, png_path, quick_imports, run
 from agr.inference.answers import STDIN, Answer, answer, expand
 from agr.inference.options import add_abstain_argument, add_model_arguments
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from agr.inference.bundle import Bundle
-
-    Loaded = NDArray[np.float32] | AudioError
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,8 +64,8 @@ def _print_answers(
     """Print answers as they come; returns the exit status."""
     failed = False
     for result in answers:
-        failed |= result.error is not None
         if result.error is not None:
+            failed = True
             print(f"agr: {result.error}", file=sys.stderr)
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
@@ -95,6 +89,4 @@ def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

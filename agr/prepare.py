@@ -5,11 +5,9 @@
 SOURCE is demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest. DIR gets
 `images/` (with recipe `voice`, the voice features from which images are drawn), `manifest.csv`, `skipped.csv` (clips
 left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`. A run that
-was killed continues where it stopped: `journal.jsonl` holds a line for each finished image. An image is made again only
-when the recipe or the recording changed.
-
---reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of AGR's own
-faster code; they are the same pixel by pixel.
+was killed continues where it stopped (`journal.jsonl`); an image is made again only when the recipe or the recording
+changed. --reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of
+AGR's own faster code; they are the same pixel by pixel.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.common.cli import run
 from agr.data import corpus
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
@@ -48,6 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

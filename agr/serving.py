@@ -38,16 +38,14 @@ class Served:
         self._bundle = loaded
 
     def predict(self, table: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Answer sound files, given in column `audio` as bytes, or as base64 text as in JSON.
+        """Columns label, female, male and error for sound files in column `audio`: bytes, or base64 text as in JSON.
 
-        Returns columns label, female, male and error. A clip without speech has only a label, one that cannot be read
-        only an error.
+        A clip without speech has only a label, one that cannot be read only an error.
         """
         import pandas
 
         values = list(table[COLUMN])
-        batches = [values[start : start + BATCH] for start in range(0, len(values), BATCH)]
-        rows = [row for batch in batches for row in self._answer(batch)]
+        rows = [row for at in range(0, len(values), BATCH) for row in self._answer(values[at : at + BATCH])]
         answers = pandas.DataFrame(rows, columns=["label", *CLASSES, "error"])
         if any(len(row) < len(answers.columns) for row in rows):  # None, not NaN: a server must answer in valid JSON
             answers = answers.astype(object).where(answers.notna(), None)

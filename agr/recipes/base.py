@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from agr.errors import RecipeError
 
 FRAMES, COEFFICIENTS, CHANNELS = 98, 12, 3
 IMAGE_SHAPE = (COEFFICIENTS, FRAMES, CHANNELS)  # rows, columns, RGB: the image is 98 wide and 12 high
@@ -38,12 +42,11 @@ class Placed(NamedTuple):
 class Recipe(ABC):
     """A way to turn clips into images; its fields, not the class variables, are in the digest and in JSON."""
 
-    suffix: ClassVar[str]  # file extension of what is stored of a clip
-    stored_shape: ClassVar[tuple[int, ...]]  # shape of what is stored
-    # whether features are stored, which training can augment; otherwise images are
-    keeps_features: ClassVar[bool] = False
-    # what red, green and blue stand for; empty where all three together colour one quantity
-    channels: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[str]  # JPEG or PNG: the file that is stored of a clip
+    suffix: ClassVar[str]  # its extension
+    stored_shape: ClassVar[tuple[int, ...]]  # shape of what is in it
+    keeps_features: ClassVar[bool] = False  # whether features are stored, which training can augment, or images
+    channels: ClassVar[tuple[str, ...]] = ()  # what red, green and blue stand for; empty where they colour one quantity
     chosen_for: ClassVar[str]  # what the shown second of a longer clip has most of
     silence: ClassVar[tuple[int, int, int]]  # the RGB colour of silence
 
@@ -72,9 +75,24 @@ class Recipe(ABC):
     def encode(self, y: Clip) -> bytes:
         """What is stored of one clip of any length, as an image file."""
 
-    @abstractmethod
+    def write(self, pixels: Bytes, **options: int) -> bytes:
+        """A file of this recipe's kind, of (height, width) grey or (height, width, 3) RGB pixels."""
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format=self.kind, **options)
+        return buffer.getvalue()
+
     def decode(self, data: bytes, name: str = "image") -> Bytes:
         """Read a file that `encode` made: `stored_shape`, uint8. Raises RecipeError, naming `name`, for any other."""
+        rows, columns = self.stored_shape[:2]
+        expected = f"{columns}x{rows} {'RGB' if len(self.stored_shape) == 3 else 'L'}"
+        try:
+            with Image.open(io.BytesIO(data), formats=[self.kind]) as image:
+                found = f"{image.width}x{image.height} {image.mode}"
+                if found != expected:
+                    raise RecipeError(f"{name}: {found}; expected a {self.kind} of {expected}")
+                return np.asarray(image)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise RecipeError(f"{name}: no whole {self.kind}; expected a {self.kind} of {expected}") from error
 
     @abstractmethod
     def images(self, stored: Bytes) -> Bytes:
@@ -86,11 +104,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
-        """Cut clips of any length into windows that overlap by half.
-
-        Yields:
-            For each clip, its images, (n, *IMAGE_SHAPE) uint8, and their weights, (n,), which sum to 1.
-        """
+        """Cut clips into windows that overlap by half; of each clip, images, (n, *IMAGE_SHAPE), and weights, (n,)."""
 
     def pitch(self, stored: Bytes) -> float:
         """The median pitch of a stored clip in Hz; NaN where it is unknown."""
@@ -98,10 +112,9 @@ class Recipe(ABC):
 
 
 def offset(whole: NDArray[np.generic], part: NDArray[np.generic]) -> int:
-    """Where a part first begins in the whole, both (..., n), along the last axis.
+    """Where a part first begins in the whole, both (..., n), along the last axis; negative where the part is longer.
 
-    The result is negative where the whole is the shorter one and lies inside the part. Raises ValueError if neither
-    contains the other.
+    Raises ValueError if neither contains the other.
     """
     if part.shape[-1] > whole.shape[-1]:
         return -offset(part, whole)

@@ -52,9 +52,8 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     if wrong:
         raise RecipeError(f"recipe {recipe.name!r}: keys {sorted(wrong)} are missing or unknown")
     if asdict(recipe) != dict(values):
-        raise RecipeError(
-            f"recipe {recipe.name!r}: version {values['version']}, other settings; expected version {recipe.version}"
-        )
+        found = f"version {values['version']}, other settings"
+        raise RecipeError(f"recipe {recipe.name!r}: {found}; expected version {recipe.version}")
     return recipe
 
 

@@ -14,13 +14,12 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agr.recipes.base import COEFFICIENTS, IMAGE_SHAPE, Bytes, Clip, Placed, Recipe, Weights, hann, offset, triangles
-from agr.recipes.image_file import read_image, write_image
 
 _HEX = """
 44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f6247116347126547146647156747166947186a48196b481a6c
@@ -46,10 +45,10 @@ BATCH = 32  # images computed at once, in about 60 MB
 class MfccRecipe(Recipe):
     """Mel-frequency cepstral coefficients (MFCCs) of one window."""
 
-    suffix: ClassVar[str] = ".jpg"
-    stored_shape: ClassVar[tuple[int, ...]] = IMAGE_SHAPE
-    chosen_for: ClassVar[str] = "sound"
-    silence: ClassVar[tuple[int, int, int]] = (68, 1, 84)  # the lowest colour of viridis
+    kind, suffix = "JPEG", ".jpg"
+    stored_shape = IMAGE_SHAPE
+    chosen_for = "sound"
+    silence = (68, 1, 84)  # the lowest colour of viridis
 
     seconds: float = 0.9999583
     pre_emphasis: float = 0.97  # coefficient of the first-order filter
@@ -79,10 +78,6 @@ class MfccRecipe(Recipe):
         """A colour JPEG, 98 x 12 pixels, of the loudest second."""
         return jpegs(place(y, self)[None], self)[0]
 
-    def decode(self, data: bytes, name: str = "image") -> Bytes:
-        """The image in a JPEG: IMAGE_SHAPE, uint8. Raises RecipeError for any other file."""
-        return read_image(data, name, "JPEG", IMAGE_SHAPE)
-
     def images(self, stored: Bytes) -> Bytes:
         """The stored images as they are: (n, *IMAGE_SHAPE), uint8."""
         return stored.reshape(-1, *IMAGE_SHAPE)
@@ -98,8 +93,7 @@ class MfccRecipe(Recipe):
         every = [window for cut in cuts for window in cut]
         batches = (np.stack(every[at : at + BATCH]) for at in range(0, len(every), BATCH))
         images = np.stack([self.decode(data) for batch in batches for data in jpegs(batch, self)])
-        ends = np.cumsum([len(cut) for cut in cuts])[:-1]
-        for own in np.split(images, ends):
+        for own in np.split(images, np.cumsum([len(cut) for cut in cuts])[:-1]):
             yield own, np.full(len(own), 1 / len(own))
 
 
@@ -110,23 +104,26 @@ MFCC48 = replace(MFCC, name="mfcc48", sample_rate=48_000)
 def place(y: NDArray[np.float32], recipe: MfccRecipe) -> NDArray[np.float32]:
     """Bring a clip to exactly one window: (n,) to (n_samples,), both float32.
 
-    A short clip is padded with zeros on both sides. How many come first follows from a hash of its 16-bit samples, so
-    that the same clip always has the same image. Of a long clip, the window with most energy around the clip's mean
-    is kept; it starts at a multiple of the hop.
+    A short clip is padded with zeros, as many of them before it as a hash of its 16-bit samples says, so that the same
+    clip always has the same image. Of a long clip, the window with most energy around the clip's mean is kept.
     """
     excess = len(y) - recipe.n_samples
     if excess > 0:
-        start = min(excess, _loudest_hop(y, recipe) * recipe.hop_length)
+        blocks = np.pad(y - y.mean(), (0, -len(y) % recipe.hop_length)).reshape(-1, recipe.hop_length)
+        energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # of each hop
+        hops = -(-recipe.n_samples // recipe.hop_length)  # of a window
+        loudest = int(np.convolve(energy, np.ones(hops), mode="valid").argmax())
+        start = min(excess, loudest * recipe.hop_length)
         return y[start : start + recipe.n_samples]
-    before = _content_hash(y) % (1 - excess)
+    pcm = np.round(np.clip(y, -1, 1) * 32767).astype("<i2")
+    before = int.from_bytes(hashlib.blake2b(pcm.tobytes(), digest_size=8).digest(), "big") % (1 - excess)
     return np.pad(y, (before, -excess - before))
 
 
 def windows(y: NDArray[np.float32], recipe: MfccRecipe) -> list[NDArray[np.float32]]:
-    """Cut a clip of any length into windows that overlap by half; the last one ends with the clip.
+    """Cut a clip into one or more windows, (n_samples,), that overlap by half; the last one ends with the clip.
 
-    Returns:
-        At least one array of shape (n_samples,), float32. Windows of constant samples are left out.
+    Windows of constant samples are left out.
     """
     if len(y) <= recipe.n_samples:
         return [place(y, recipe)]
@@ -138,23 +135,22 @@ def windows(y: NDArray[np.float32], recipe: MfccRecipe) -> list[NDArray[np.float
 
 def mfcc(y: NDArray[np.floating[Any]], recipe: MfccRecipe) -> NDArray[np.float64]:
     """Mel-frequency cepstral coefficients of windows: (batch, n_samples) to (batch, n_mfcc, frames), float64."""
-    emphasised = _pre_emphasis(np.asarray(y, dtype=np.float64), recipe.pre_emphasis)
-    frames = np.lib.stride_tricks.sliding_window_view(emphasised, recipe.win_length, axis=-1)
+    y = np.asarray(y, dtype=np.float64)
+    before = np.concatenate([2 * y[:, :1] - y[:, 1:2], y[:, :-1]], axis=1)  # the first one is extrapolated linearly
+    frames = np.lib.stride_tricks.sliding_window_view(y - recipe.pre_emphasis * before, recipe.win_length, axis=-1)
     frames = frames[:, :: recipe.hop_length]  # (batch, frames, win_length)
     spectrum = np.fft.rfft(frames * hann(recipe.win_length))
     power = spectrum.real**2 + spectrum.imag**2  # (batch, frames, bins)
     mel = power @ mel_filters(recipe.sample_rate, recipe.win_length, recipe.n_mels).T  # (batch, frames, n_mels)
-    return (_decibels(mel, recipe.top_db) @ _cepstrum(recipe)).transpose(0, 2, 1)  # (batch, n_mfcc, frames)
+    db = 10.0 * np.log10(np.maximum(mel, 1e-10))
+    db = np.maximum(db, db.max(axis=(1, 2), keepdims=True) - recipe.top_db)
+    return np.asarray((db @ _cepstrum(recipe)).transpose(0, 2, 1))
 
 
 def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale each matrix by its own minimum and maximum and look the result up in viridis.
+    """Colour each matrix from its minimum to its maximum by viridis: (batch, rows, columns) to (..., 3), uint8.
 
-    Args:
-        values: (batch, rows, columns).
-
-    Returns:
-        (batch, rows, columns, 3), uint8. A constant matrix gets the lowest colour.
+    A constant matrix gets the lowest colour.
     """
     low = values.min(axis=(1, 2), keepdims=True)
     span = values.max(axis=(1, 2), keepdims=True) - low
@@ -164,57 +160,18 @@ def colour(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 def jpegs(y: NDArray[np.float32], recipe: MfccRecipe) -> list[bytes]:
     """The JPEG files of a batch of windows, (batch, n_samples)."""
-    return [write_image(image, "JPEG", quality=recipe.jpeg_quality) for image in colour(mfcc(y, recipe))]
-
-
-def _loudest_hop(y: NDArray[np.float32], recipe: MfccRecipe) -> int:
-    """The hop at which the window with the most energy begins; y: (n,), n > n_samples."""
-    hops = -(-len(y) // recipe.hop_length)
-    centred = np.zeros(hops * recipe.hop_length, dtype=np.float32)
-    np.subtract(y, y.mean(), out=centred[: len(y)])
-    blocks = centred.reshape(hops, recipe.hop_length)
-    energy = np.einsum("ij,ij->i", blocks, blocks).astype(np.float64)  # (hops,)
-    run = -(-recipe.n_samples // recipe.hop_length)
-    return int(np.convolve(energy, np.ones(run), mode="valid").argmax())
-
-
-def _content_hash(y: NDArray[np.float32]) -> int:
-    pcm = np.round(np.clip(y, -1, 1) * 32767).astype("<i2")
-    return int.from_bytes(hashlib.blake2b(pcm.tobytes(), digest_size=8).digest(), "big")
-
-
-def _pre_emphasis(y: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:
-    """y[n] - coefficient * y[n-1]; the sample before the first is extrapolated linearly."""
-    before = np.concatenate([2 * y[:, :1] - y[:, 1:2], y[:, :-1]], axis=1)
-    return y - coefficient * before
+    return [recipe.write(image, quality=recipe.jpeg_quality) for image in colour(mfcc(y, recipe))]
 
 
 @functools.cache
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
     """Triangular filters of equal area on Slaney's mel scale: shape (n_mels, n_fft // 2 + 1), float64."""
-    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
-    edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(sample_rate / 2))), n_mels + 2))
-    return np.asarray(triangles(edges, bins) * (2.0 / (edges[2:] - edges[:-2]))[:, None])
-
-
-# Slaney's scale: linear below 1 kHz (15 mel), then 27 steps for every factor of 6.4.
-_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
-
-
-def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    curved = _KNEE_HZ / _LINEAR_HZ + np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ) / _LOG_STEP
-    return np.asarray(np.where(hz < _KNEE_HZ, hz / _LINEAR_HZ, curved))
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    curved = _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_HZ / _LINEAR_HZ))
-    return np.where(mel < _KNEE_HZ / _LINEAR_HZ, mel * _LINEAR_HZ, curved)
-
-
-def _decibels(power: NDArray[np.float64], top_db: float) -> NDArray[np.float64]:
-    """10 log10, floored at 1e-10 and at `top_db` below each clip's loudest value; (batch, frames, mels)."""
-    db = 10.0 * np.log10(np.maximum(power, 1e-10))
-    return np.asarray(np.maximum(db, db.max(axis=(1, 2), keepdims=True) - top_db))
+    linear_hz, knee_hz, log_step = 200 / 3, 1000.0, np.log(6.4) / 27  # linear below 1 kHz, then 27 steps for x 6.4
+    knee = knee_hz / linear_hz
+    mel = np.linspace(0.0, knee + np.log(sample_rate / 2 / knee_hz) / log_step, n_mels + 2)
+    edges = np.where(mel < knee, mel * linear_hz, knee_hz * np.exp(log_step * (mel - knee)))
+    heights = 2.0 / (edges[2:] - edges[:-2])
+    return np.asarray(triangles(edges, np.fft.rfftfreq(n_fft, 1 / sample_rate)) * heights[:, None])
 
 
 @functools.cache

@@ -42,17 +42,10 @@ def cepstra(window: NDArray[np.floating[Any]], recipe: MfccRecipe) -> NDArray[np
     from librosa.effects import preemphasis
     from librosa.feature import mfcc
 
-    values = mfcc(
-        y=preemphasis(window, coef=recipe.pre_emphasis),
-        sr=recipe.sample_rate,
-        n_mfcc=recipe.n_mfcc,
-        lifter=recipe.lifter,
-        n_mels=recipe.n_mels,
-        n_fft=recipe.win_length,
-        hop_length=recipe.hop_length,
-        center=False,
-    )
-    return np.asarray(values)
+    y = preemphasis(window, coef=recipe.pre_emphasis)
+    sizes: dict[str, Any] = {"n_mels": recipe.n_mels, "n_fft": recipe.win_length, "hop_length": recipe.hop_length}
+    own: dict[str, Any] = {"n_mfcc": recipe.n_mfcc, "lifter": recipe.lifter}
+    return np.asarray(mfcc(y=y, sr=recipe.sample_rate, center=False, **own, **sizes))
 
 
 def jpeg(window: NDArray[np.floating[Any]], recipe: MfccRecipe) -> bytes:

@@ -40,7 +40,6 @@ SHAPE_FLOOR_DB = 30.0  # spectral shapes are cut off this far below the stronges
 CEPSTRAL_ORDERS, SMOOTHING_FRAMES = 8, 5  # of spectral shapes
 SHORT_SPANS, LONG_SPANS = (2, 1), (6, 4, 2)  # frames before and after: 40 ms and 120 ms, less in short clips
 Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 
@@ -86,9 +85,8 @@ def measure_cues(features: NDArray[np.uint8]) -> Cues:
     """The cues in a clip's voice features, (ROWS, frames) uint8, extracted with `yin_periodicity`."""
     starts = range(0, features.shape[1], CHUNK_FRAMES)
     chunks = [_measure_frames(features[:, start : start + CHUNK_FRAMES]) for start in starts]
-    top, loudest, width, level, shape, strength, pitch = (
-        np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True)
-    )
+    measured = (np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True))
+    top, loudest, width, level, shape, strength, pitch = measured
     background = _background_level(features)[loudest]
     foreground = (top > top.max() - FOREGROUND_DB) & (top - background >= ABOVE_BACKGROUND_DB)
     run = _number_runs((strength > VOICED_PERIODICITY) & foreground, pitch)
@@ -108,12 +106,9 @@ def measure_cues(features: NDArray[np.uint8]) -> Cues:
 
 
 def _measure_frames(features: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
-    """Measure each frame by itself.
-
-    Returns:
-        The level of its loudest band in dB, that band's index, the number of bands within BANDWIDTH_DB of it, the mean
-        level in dB, the spectral shape in dB, (CEPSTRAL_ORDERS, frames), the strength of its pitch and the pitch's
-        logarithm. All but the shape are (frames,).
+    """Of each frame, (frames,): the level of its loudest band in dB, that band's index, the number of bands within
+    BANDWIDTH_DB of it, the mean level in dB, the spectral shape in dB, (CEPSTRAL_ORDERS, frames), and the strength and
+    the logarithm of its pitch.
     """
     bands = _decibels(features[:BANDS])  # (BANDS, frames)
     top = bands.max(axis=0)  # (frames,)
@@ -156,7 +151,7 @@ def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
     return strength, np.log(lag_hz())[at] - np.clip((before - after) / (2 * bend), -1, 1) * step
 
 
-def _number_runs(voiced: Bools, pitch: Floats) -> Indices:
+def _number_runs(voiced: NDArray[np.bool_], pitch: Floats) -> Indices:
     """Number the runs of voiced frames whose pitch is continuous from 1, (frames,); 0 for all other frames."""
     joined = np.zeros(len(voiced), dtype=np.bool_)
     joined[1:] = voiced[1:] & voiced[:-1] & (np.abs(np.diff(pitch)) < MAX_PITCH_STEP)
@@ -170,9 +165,8 @@ def _pairs(group: NDArray[Any], spans: tuple[int, ...]) -> tuple[Indices, Indice
     The first of `spans` is used for which there are any.
     """
     for span in spans:
-        early, late = group[: -2 * span], group[2 * span :]
         middle = group[span:-span]
-        (found,) = np.nonzero((middle != 0) & (early == middle) & (late == middle))
+        (found,) = np.nonzero((middle != 0) & (group[: -2 * span] == middle) & (group[2 * span :] == middle))
         if len(found):
             return found, found + 2 * span
     nothing = np.zeros(0, dtype=np.int64)
@@ -187,7 +181,7 @@ def _slow_spectral_change(shape: Floats, top: Floats) -> float:
     return _percentile(_distance(np.asarray(smooth), *_pairs(loud, LONG_SPANS)), 50)
 
 
-def _steadiness(features: NDArray[np.uint8], foreground: Bools) -> float:
+def _steadiness(features: NDArray[np.uint8], foreground: NDArray[np.bool_]) -> float:
     """The share of foreground frames 40 ms apart whose periodicity correlates by SAME_CORRELATION or more."""
     early, late = _pairs(foreground, SHORT_SPANS)
     same = 0

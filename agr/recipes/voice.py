@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from agr.recipes import voice_features
 from agr.recipes.base import FRAMES, IMAGE_SHAPE, Bytes, Clip, Placed, Recipe, Weights, offset
-from agr.recipes.image_file import read_image, write_image
 
 BATCH = 256  # images drawn at once, in about 60 MB
 
@@ -24,22 +22,18 @@ BATCH = 256  # images drawn at once, in about 60 MB
 class VoiceRecipe(Recipe):
     """Voice features; constants of `voice_features` and `voice_image` are its other settings."""
 
-    suffix: ClassVar[str] = ".png"
-    stored_shape: ClassVar[tuple[int, ...]] = (voice_features.ROWS, FRAMES)
-    keeps_features: ClassVar[bool] = True
-    channels: ClassVar[tuple[str, ...]] = ("vocal tract", "motion", "pitch")
-    chosen_for: ClassVar[str] = "speech"
-    silence: ClassVar[tuple[int, int, int]] = (0, 128, 0)  # nothing loud, nothing moving, nothing periodic
+    kind, suffix = "PNG", ".png"
+    stored_shape = (voice_features.ROWS, FRAMES)
+    keeps_features = True
+    channels = ("vocal tract", "motion", "pitch")
+    chosen_for = "speech"
+    silence = (0, 128, 0)  # nothing loud, nothing moving, nothing periodic
 
     sample_rate: int = 8_000
 
     def encode(self, y: Clip) -> bytes:
         """A lossless grey PNG, 98 x 112 pixels, of the second with most speech."""
-        return write_image(voice_features.best_window(voice_features.extract(y, self)), "PNG", compress_level=3)
-
-    def decode(self, data: bytes, name: str = "image") -> Bytes:
-        """The features in a PNG: (ROWS, FRAMES), uint8. Raises RecipeError for any other file."""
-        return read_image(data, name, "PNG", self.stored_shape)
+        return self.write(voice_features.best_window(voice_features.extract(y, self)), compress_level=3)
 
     def images(self, stored: Bytes) -> Bytes:
         """Draw features, (n, ROWS, FRAMES), BATCH at a time: (n, *IMAGE_SHAPE), uint8."""

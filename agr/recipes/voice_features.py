@@ -3,11 +3,10 @@
     features = extract(y, VOICE)                      # (112, frames) uint8, y: mono float32 at 8 kHz
     window = best_window(features)                    # (112, 98): the second with most speech in it
 
-Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, which shows
-the vocal tract, and the strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz.
-A higher pitch shifts the periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz
-are removed first, because many microphones add a constant. Nothing above 4 kHz is used, so that telephone and studio
-recordings look alike.
+Each 10 ms frame has the power in 40 mel bands up to 3.9 kHz, in decibels below the clip's loudest frame, and the
+strength of periodicity at 72 logarithmically spaced lags, for pitches from 520 down to 48 Hz. A higher pitch shifts the
+periodicity rows, a shorter vocal tract the band rows. The mean and everything below 60 Hz are removed first, because
+many microphones add a constant. Nothing above 4 kHz is used: telephone and studio recordings look alike.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipes.base import FRAMES, Recipe, hann, triangles
+from agr.recipes.base import FRAMES, Clip, Recipe, hann, triangles
 
 BANDS, LAGS = 40, 72
 ROWS = BANDS + LAGS
@@ -81,11 +80,10 @@ def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float6
 
 
 def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
-    """Voice features of a whole clip, (n,), measured in chunks of CHUNK_FRAMES.
+    """Voice features of a whole clip, measured in chunks: (n,) to (ROWS, n / hop rounded up), uint8.
 
-    Returns:
-        (ROWS, frames), uint8, with frames = n / hop rounded up. The first BANDS rows are decibels, 255 for the loudest
-        and 0 for RANGE_DB below it; the others are periodicity as `measure` finds it, 255 for 1.
+    The first BANDS rows are decibels, 255 for the loudest and 0 for RANGE_DB below it; the others are periodicity as
+    `measure` finds it, 255 for 1.
     """
     frames = -(-len(y) // recipe.hop_length)
     found = np.empty((frames, ROWS), dtype=np.uint8)
@@ -109,16 +107,15 @@ def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
-def _measure(
-    y: NDArray[np.float32], part: slice, recipe: Recipe, measure: Measure
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _measure(y: Clip, part: slice, recipe: Recipe, measure: Measure) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Power in bands and periodicity of some frames of a clip: (frames, BANDS) and (frames, LAGS)."""
     first = max(part.start - CONTEXT_FRAMES, 0)
     around = y[first * recipe.hop_length : (part.stop + CONTEXT_FRAMES) * recipe.hop_length]
-    centred = np.asarray(around - np.mean(around, dtype=np.float64))
-    filtered = _filtered(centred, recipe.sample_rate, _high_pass)
+    filtered = _filtered(around - np.mean(around, dtype=np.float64), recipe.sample_rate, _high_pass)
+    length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
+    power = _power(_frames(filtered, length, recipe) * hann(length).astype(np.float32), length)
     own = slice(part.start - first, part.stop - first)
-    return _bands(filtered, recipe)[own], measure(filtered, recipe)[own]
+    return (power @ _mel_filters(recipe.sample_rate, length).T)[own], measure(filtered, recipe)[own]
 
 
 def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -165,16 +162,8 @@ def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     values = np.where(voiced, (logs[first] + logs[last]) / 2, np.nan)
     known = voiced.sum(axis=1) >= MIN_VOICED_FRAMES
     medians = np.full(len(features), np.nan)
-    if known.any():
-        medians[known] = np.exp(np.nanmedian(values[known], axis=1))
+    medians[known] = np.exp(np.nanmedian(values[known], axis=1))
     return medians
-
-
-def _bands(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Power in each mel band of each frame: (n,) to (frames, BANDS)."""
-    length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    power = _power(_frames(y, length, recipe) * hann(length).astype(np.float32), length)
-    return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
 
 def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:
@@ -228,9 +217,7 @@ def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _filtered(
-    y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]]
-) -> NDArray[np.float32]:
+def _filtered(y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float32]:
     """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay."""
     least = len(y) + sample_rate // 10  # silence is appended, so that the end does not wrap around to the start
     power_of_two = 1 << (least - 1).bit_length()

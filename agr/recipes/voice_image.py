@@ -87,7 +87,8 @@ def draw(features: Tensor, change: Change | None = None) -> Tensor:
     blue = _pool_lags(periodic, lags, tables.lags_per_row) * loud.unsqueeze(1)
     image = torch.stack([red, _slope(red), blue], dim=3)  # (n, 12, FRAMES, 3)
     if change is not None:
-        image = _shifted(image, change.shift)
+        columns = (torch.arange(FRAMES, device=image.device) - change.shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
+        image = image.gather(2, columns[:, None, :, None].expand_as(image))  # each rotated in time
     return (image * 255).round().to(torch.uint8)
 
 
@@ -112,8 +113,7 @@ def _apply(power: Tensor, periodic: Tensor, change: Change) -> tuple[Tensor, Ten
 
 def _pool_lags(periodic: Tensor, lags: Tensor, lags_per_row: list[int]) -> Tensor:
     """The greatest periodicity in each row's lags, rescaled above NOISE_FLOOR: (n, COEFFICIENTS, FRAMES), 0..1."""
-    own = lags.expand(len(periodic), -1).unsqueeze(2)  # (n, rows, 1)
-    chosen = periodic.gather(1, own.expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
+    chosen = periodic.gather(1, lags.expand(len(periodic), -1).unsqueeze(2).expand(-1, -1, FRAMES))  # (n, rows, FRAMES)
     rows = [part.amax(dim=1) for part in torch.split(chosen, lags_per_row, dim=1)]
     return ((torch.stack(rows, dim=1) - NOISE_FLOOR) / (1 - NOISE_FLOOR)).clamp(0, 1)
 
@@ -123,12 +123,6 @@ def _slope(red: Tensor) -> Tensor:
     held = functional.pad(red, (2, 2), mode="replicate")
     slope = (2 * (held[..., 4:] - held[..., :-4]) + held[..., 3:-1] - held[..., 1:-3]) / 10  # of the scale, a frame
     return (slope * (HIGHEST_DB - LOWEST_DB) / (2 * SLOPE_DB) + 0.5).clamp(0, 1)
-
-
-def _shifted(image: Tensor, shift: Tensor) -> Tensor:
-    """Rotate each image in time by its own number of frames, (n,)."""
-    columns = (torch.arange(FRAMES, device=image.device) - shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
-    return image.gather(2, columns[:, None, :, None].expand_as(image))
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,9 @@ class _Tables:
 def _tables(device: torch.device) -> _Tables:
     power = 10 ** ((np.arange(256) / 255 - 1 + HEADROOM) * RANGE_DB / 10)
     power[0] = 0.0
-    warps = np.stack([_row_weights(factor) for factor in np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))])
+    factors = np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))  # of resonances
+    warps = np.stack([triangles(envelope_edges() / factor, voice_features.band_hz()) for factor in factors])
+    warps /= np.maximum(warps.sum(axis=2, keepdims=True), 1e-6)
     edges = np.rint(np.log(TOP_HZ / pitch_edges()) / LAG_STEP).astype(int)
     return _Tables(
         power=torch.tensor(power, dtype=torch.float32, device=device),
@@ -153,9 +149,3 @@ def _tables(device: torch.device) -> _Tables:
         lags=torch.arange(int(edges[0]), int(edges[-1]), device=device),
         lags_per_row=np.diff(edges).tolist(),
     )
-
-
-def _row_weights(factor: float) -> NDArray[np.float64]:
-    """Weights of the mel bands in each envelope row, (COEFFICIENTS, BANDS), for resonances `factor` times as high."""
-    weights = triangles(envelope_edges() / factor, voice_features.band_hz())
-    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-6))

@@ -9,22 +9,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.common.cli import run
 from agr.synth.demo import write_demo
 from agr.synth.phonemes import WORDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agr.synth", description="Write the demo corpus of synthetic voices."
-    )
+    what = "Write the demo corpus of synthetic voices."
+    parser = argparse.ArgumentParser(prog="python -m agr.synth", description=what)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
-    parser.add_argument(
-        "--speakers", type=int, default=24, help="number of speakers, half women, half men (default: 24)"
-    )
-    parser.add_argument(
-        "--repetitions", type=int, default=5, help="recordings of each digit by each speaker (default: 5)"
-    )
+    speakers = "number of speakers, half women, half men (default: 24)"
+    parser.add_argument("--speakers", type=int, default=24, help=speakers)
+    repetitions = "recordings of each digit by each speaker (default: 5)"
+    parser.add_argument("--repetitions", type=int, default=5, help=repetitions)
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other voices (default: 0)")
     options = parser.parse_args(arguments)
     write_demo(options.out, options.speakers, options.repetitions, options.seed)
@@ -33,6 +31,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from agr.common.cli import run
-
     run(main)

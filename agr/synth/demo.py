@@ -5,15 +5,13 @@ No person spoke any of it, so a score on it shows that the pipeline runs and say
 Each voice is a source-filter synthesiser: glottal pulses and breath noise through a cascade of formant resonators,
 noise for fricatives and bursts beside it, then a room and a microphone. The sources of the numbers:
 
-    formants       per vowel and gender: Hillenbrand, Getty, Clark & Wheeler (1995), JASA 97(5), 3099-3111, Table V
-    pitch          the same paper: 131 Hz (men) and 220 Hz (women). Between speakers the standard deviation is near
-                   16 % for men and 10 % for women; here 15.5 % and 12 %, so that the groups overlap. Traunmueller &
-                   Eriksson (1995) give 120 and 210 Hz as typical of speech
-    tract length   one factor per speaker, standard deviation 4 %, and 2.5 % more per formant; together near the 5 to
-                   7 % by which F3 of one vowel varies between speakers in Hillenbrand et al.
-    voice quality  pulse, open quotient and tilt after Klatt & Klatt (1990), JASA 87(2), 820-857: women have the longer
-                   open phase, the steeper spectrum and more breath; the amounts were chosen here
-    cascade        Klatt (1980), JASA 67(3), 971-995
+    formants  per vowel and gender: Hillenbrand, Getty, Clark & Wheeler (1995), JASA 97(5), 3099-3111, Table V
+    pitch     the same paper: 131 Hz (men) and 220 Hz (women), with a standard deviation between speakers near 16 % and
+              10 %; here 15.5 % and 12 %, so that the groups overlap. Traunmueller & Eriksson (1995): 120 and 210 Hz
+    tract     a factor per speaker and one per formant (4 % and 2.5 %); F3 of one vowel varies by 5 to 7 % there
+    quality   Klatt & Klatt (1990), JASA 87(2), 820-857: women have the longer open phase, the steeper spectrum and more
+              breath; the amounts were chosen here
+    cascade   Klatt (1980), JASA 67(3), 971-995
 
 Limits: traits are independent of each other apart from gender, every speaker pronounces alike, and the room has no
 reverberation. Real recordings are harder.
@@ -36,12 +34,13 @@ from numpy.typing import NDArray
 from agr import __version__
 from agr.common.files import write_atomic
 from agr.errors import SettingsError
+from agr.synth.phonemes import PHONEMES, Tracks, lay_out
 from agr.synth.phonemes import WORDS as WORDS
-from agr.synth.phonemes import Tracks, lay_out, seconds_of
 from agr.synth.speaker import SAMPLE_RATE as SAMPLE_RATE
 from agr.synth.speaker import Voice as Voice
 from agr.synth.speaker import record, speak, tract_scale
 
+Progress = Callable[[int, int], None]  # is called with the number of finished clips and of all clips
 METADATA = "audioMNIST_meta.txt"
 NOTE = "SYNTHETIC.txt"
 MEAN_F0 = {"female": 220.0, "male": 131.0}  # Hz
@@ -60,11 +59,10 @@ def voices(speakers: int = 24, seed: int = 0) -> list[Voice]:
     _require("speakers", speakers, 2)
     _require("seed", seed, 0)
     rng = np.random.default_rng([seed, speakers, 1])
-    women = speakers // 2
-    drawn = [("female", z) for z in _sliced_normal(women, rng)]
-    drawn += [("male", z) for z in _sliced_normal(speakers - women, rng)]
-    order = rng.permutation(speakers)
-    return [_draw_voice(f"{i + 1:02d}", drawn[k][0], drawn[k][1], rng) for i, k in enumerate(order)]
+    groups = {"female": speakers // 2, "male": speakers - speakers // 2}
+    drawn = [(gender, z) for gender, count in groups.items() for z in _sliced_normal(count, rng)]
+    people = [drawn[k] for k in rng.permutation(speakers)]
+    return [_draw_voice(f"{i:02d}", gender, z, rng) for i, (gender, z) in enumerate(people, start=1)]
 
 
 def _sliced_normal(count: int, rng: np.random.Generator) -> list[float]:
@@ -119,24 +117,19 @@ def utterance(voice: Voice, word: int, repetition: int, seed: int) -> NDArray[np
 def _articulate(voice: Voice, word: tuple[str, ...], rng: np.random.Generator) -> Tracks:
     own = np.array([voice.f1, voice.f2, voice.f3, voice.f4]) * voice.tract  # (4,)
     shifts = own * (1 + 0.02 * rng.standard_normal((len(word), 4)))  # (phonemes, 4)
-    plain = seconds_of(word)
+    plain = sum(PHONEMES[name].seconds for name in word)  # at tempo 1
     seconds = np.clip(SLOWDOWN * plain / voice.tempo * np.exp(0.05 * rng.standard_normal()), *SPEECH_SECONDS)
     return lay_out(word, voice.gender, float(seconds) / plain, shifts, tract_scale(voice))
 
 
 def write_demo(
-    out: Path,
-    speakers: int = 24,
-    repetitions: int = 5,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    out: Path, speakers: int = 24, repetitions: int = 5, seed: int = 0, progress: Progress | None = None
 ) -> None:
     """Write out/data/NN/DIGIT_NN_REP.wav, out/data/audioMNIST_meta.txt and out/SYNTHETIC.txt.
 
     WAV files are 16-bit PCM, mono, 16 kHz. The same settings, machine and versions give the same bytes. The same call
-    completes a run that was stopped: finished files are kept, and the metadata is written last. `progress` is called
-    with the number of finished clips and of all clips. Raises SettingsError for fewer than 2 speakers or 1 repetition,
-    a negative seed, or an `out` with other settings.
+    completes a run that was stopped: finished files are kept, and the metadata is written last. Raises SettingsError
+    for fewer than 2 speakers or 1 repetition, a negative seed, or an `out` with other settings.
     """
     _require("repetitions", repetitions, 1)
     people = voices(speakers, seed)
@@ -145,20 +138,21 @@ def write_demo(
     for done, (voice, word, repetition) in enumerate(clips, start=1):
         path = out / "data" / voice.speaker / f"{word}_{voice.speaker}_{repetition}.wav"
         if not path.exists():
-            write_atomic(path, _wav(utterance(voice, word, repetition, seed)))
+            buffer = io.BytesIO()
+            samples = utterance(voice, word, repetition, seed)
+            sf.write(buffer, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            write_atomic(path, buffer.getvalue())
         if progress is not None:
             progress(done, len(clips))
-    metadata = {voice.speaker: _describe(voice) for voice in people}
-    write_atomic(out / "data" / METADATA, json.dumps(metadata, indent=1).encode())
+    metadata = json.dumps({voice.speaker: _describe(voice) for voice in people}, indent=1)
+    write_atomic(out / "data" / METADATA, metadata.encode())
 
 
 def _claim(out: Path, settings: str) -> None:
     """Write SYNTHETIC.txt, or check that the existing one names the same settings."""
     note = out / NOTE
-    text = (
-        "Every voice in this folder is synthetic; results on it prove nothing about people.\n"
-        f"Made by python -m agr.synth ({settings}).\n"
-    )
+    text = "Every voice in this folder is synthetic; results on it prove nothing about people.\n"
+    text += f"Made by python -m agr.synth ({settings}).\n"
     if not note.exists():
         write_atomic(note, text.encode())
     elif (found := note.read_text(encoding="utf-8")) != text:
@@ -171,13 +165,6 @@ def _describe(voice: Voice) -> dict[str, object]:
     unknown = dict.fromkeys(("age", "native speaker", "origin", "recordingdate", "recordingroom"), "-")
     known = {"accent": "synthetic", "gender": voice.gender, "synthetic": True, "voice": asdict(voice)}
     return dict(sorted((unknown | known).items()))
-
-
-def _wav(samples: NDArray[np.float32]) -> bytes:
-    """A 16-bit PCM WAV file of `samples` (samples,)."""
-    buffer = io.BytesIO()
-    sf.write(buffer, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    return buffer.getvalue()
 
 
 def _require(name: str, value: int, least: int) -> None:

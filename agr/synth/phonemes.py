@@ -15,37 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Formants = tuple[float, float, float, float]
+Formants = tuple[float, ...]  # F1 to F4 in Hz
 FRAME_SECONDS = 0.005
-# F1 to F4 in Hz at the steady state of each vowel
-MEN: dict[str, Formants] = {
-    "iy": (342, 2322, 3000, 3657),
-    "ih": (427, 2034, 2684, 3618),
-    "ey": (476, 2089, 2691, 3649),
-    "eh": (580, 1799, 2605, 3677),
-    "ae": (588, 1952, 2601, 3624),
-    "aa": (768, 1333, 2522, 3687),
-    "ao": (652, 997, 2538, 3486),
-    "ow": (497, 910, 2459, 3384),
-    "uh": (469, 1122, 2434, 3400),
-    "uw": (378, 997, 2343, 3357),
-    "ah": (623, 1200, 2550, 3557),
-    "er": (474, 1379, 1710, 3334),
+VOWELS: dict[str, tuple[Formants, Formants]] = {  # of men and of women, at the steady state
+    "iy": ((342, 2322, 3000, 3657), (437, 2761, 3372, 4352)),
+    "ih": ((427, 2034, 2684, 3618), (483, 2365, 3053, 4334)),
+    "ey": ((476, 2089, 2691, 3649), (536, 2530, 3047, 4319)),
+    "eh": ((580, 1799, 2605, 3677), (731, 2058, 2979, 4294)),
+    "ae": ((588, 1952, 2601, 3624), (669, 2349, 2972, 4290)),
+    "aa": ((768, 1333, 2522, 3687), (936, 1551, 2815, 4299)),
+    "ao": ((652, 997, 2538, 3486), (781, 1136, 2824, 3923)),
+    "ow": ((497, 910, 2459, 3384), (555, 1035, 2828, 3927)),
+    "uh": ((469, 1122, 2434, 3400), (519, 1225, 2827, 4052)),
+    "uw": ((378, 997, 2343, 3357), (459, 1105, 2735, 4115)),
+    "ah": ((623, 1200, 2550, 3557), (753, 1426, 2933, 4092)),
+    "er": ((474, 1379, 1710, 3334), (523, 1588, 1929, 3914)),
 }
-WOMEN: dict[str, Formants] = {
-    "iy": (437, 2761, 3372, 4352),
-    "ih": (483, 2365, 3053, 4334),
-    "ey": (536, 2530, 3047, 4319),
-    "eh": (731, 2058, 2979, 4294),
-    "ae": (669, 2349, 2972, 4290),
-    "aa": (936, 1551, 2815, 4299),
-    "ao": (781, 1136, 2824, 3923),
-    "ow": (555, 1035, 2828, 3927),
-    "uh": (519, 1225, 2827, 4052),
-    "uw": (459, 1105, 2735, 4115),
-    "ah": (753, 1426, 2933, 4092),
-    "er": (523, 1588, 1929, 3914),
-}
+MEN, WOMEN = ({vowel: both[i] for vowel, both in VOWELS.items()} for i in (0, 1))
 LOCI: dict[str, Formants] = {
     "w": (290, 610, 2150, 3300),
     "r": (310, 1060, 1380, 3300),
@@ -59,13 +45,14 @@ LOCI: dict[str, Formants] = {
     "k": (300, 1990, 2850, 3500),
 }
 WOMEN_TO_MEN = float(np.exp(np.mean([np.log(WOMEN[vowel]) - np.log(MEN[vowel]) for vowel in MEN])))
+PLACES = VOWELS | {place: (locus, tuple(hz * WOMEN_TO_MEN for hz in locus)) for place, locus in LOCI.items()}
 
 
 @dataclass(frozen=True)
 class Phoneme:
     """One stretch of steady articulation; amplitudes are 0..1."""
 
-    place: str  # a row of the formant tables
+    place: str  # a key of PLACES
     seconds: float  # at tempo 1
     voicing: float = 0.0  # amplitude of glottal pulses
     aspiration: float = 0.0  # amplitude of noise at the glottis
@@ -75,19 +62,15 @@ class Phoneme:
     nasal: float = 0.0  # 1 with the velum open
 
 
-def _vowel(place: str, seconds: float, voicing: float = 1.0) -> Phoneme:
-    return Phoneme(place, seconds, voicing=voicing)
-
-
 PHONEMES: dict[str, Phoneme] = {
-    **{vowel: _vowel(vowel, 0.13) for vowel in MEN},
-    "ax": _vowel("ah", 0.06, 0.7),
-    "iy-off": _vowel("iy", 0.09, 0.8),
-    "ih-off": _vowel("ih", 0.09, 0.8),
-    "uw-off": _vowel("uw", 0.10, 0.7),
-    "er-off": _vowel("er", 0.11, 0.7),
-    "w": _vowel("w", 0.08, 0.5),
-    "r": _vowel("r", 0.08, 0.6),
+    **{vowel: Phoneme(vowel, 0.13, voicing=1.0) for vowel in MEN},
+    "ax": Phoneme("ah", 0.06, voicing=0.7),
+    "iy-off": Phoneme("iy", 0.09, voicing=0.8),
+    "ih-off": Phoneme("ih", 0.09, voicing=0.8),
+    "uw-off": Phoneme("uw", 0.10, voicing=0.7),
+    "er-off": Phoneme("er", 0.11, voicing=0.7),
+    "w": Phoneme("w", 0.08, voicing=0.5),
+    "r": Phoneme("r", 0.08, voicing=0.6),
     "n": Phoneme("n", 0.09, voicing=0.5, nasal=1.0),
     "f": Phoneme("f", 0.10, noise=0.10, noise_hz=4800, noise_width=5000),
     "th": Phoneme("th", 0.10, noise=0.08, noise_hz=5600, noise_width=5000),
@@ -136,27 +119,11 @@ class Tracks:
     noises: tuple[Noise, ...]
 
 
-def targets(place: str, gender: str) -> Formants:
-    """F1 to F4 in Hz of one row of the tables, for `"female"` or `"male"`."""
-    table = WOMEN if gender == "female" else MEN
-    if place in table:
-        return table[place]
-    scale = WOMEN_TO_MEN if gender == "female" else 1.0
-    f1, f2, f3, f4 = LOCI[place]
-    return f1 * scale, f2 * scale, f3 * scale, f4 * scale
-
-
 def smooth(track: Floats, seconds: float) -> Floats:
     """Average `track`, (frames,), over a Hann window of `seconds`; its ends are extended."""
     half = round(seconds / FRAME_SECONDS / 2)
     window = np.hanning(2 * half + 3)[1:-1]  # (2 * half + 1,), without the zeros at both ends
-    padded = np.pad(track, half, mode="edge")
-    return np.convolve(padded, window / window.sum(), mode="valid")
-
-
-def seconds_of(word: tuple[str, ...]) -> float:
-    """The duration of a word at tempo 1."""
-    return sum(PHONEMES[name].seconds for name in word)
+    return np.convolve(np.pad(track, half, mode="edge"), window / window.sum(), mode="valid")
 
 
 def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, noise_scale: float) -> Tracks:
@@ -167,8 +134,8 @@ def lay_out(word: tuple[str, ...], gender: str, stretch: float, shifts: Floats, 
     """
     phonemes = [PHONEMES[name] for name in word]
     frames = [max(1, round(phoneme.seconds * stretch / FRAME_SECONDS)) for phoneme in phonemes]
-    held = np.array([targets(phoneme.place, gender) for phoneme in phonemes]) * shifts  # (phonemes, 4)
-    formants = np.repeat(held, frames, axis=0)  # (frames, 4)
+    held = np.array([PLACES[phoneme.place][gender == "female"] for phoneme in phonemes])  # (phonemes, 4)
+    formants = np.repeat(held * shifts, frames, axis=0)  # (frames, 4)
 
     def track(values: list[float], seconds: float) -> Floats:
         return smooth(np.repeat(np.array(values), frames), seconds)

@@ -57,15 +57,18 @@ def speak(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
 
 def _source(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Floats:
     """Glottal pulses and breath, (samples,)."""
-    phase = _phase(_pitch(voice, tracks.voicing, rng), voice.jitter, rng)
+    phase = np.cumsum(_pitch(voice, tracks.voicing, rng)) / SAMPLE_RATE  # cycles since the start
+    moved = voice.jitter / 1.95 * rng.standard_normal(int(phase[-1]) + 2)  # E|d0 - 2 d1 + d2| = 1.95 sd
+    phase = np.maximum(phase + np.interp(phase, np.arange(moved.size), moved), 0.0)  # the ends of cycles are moved
     cycle = phase.astype(np.int64)
     x = (phase - cycle) / voice.open_quotient
     # KLGLOTT88 flow; differences between samples average its derivative, which aliases less
     loud = 1 + voice.shimmer / 1.13 * rng.standard_normal(int(cycle[-1]) + 1)  # E|a - b| = 1.13 sd
     flow = np.where(x < 1, x**2 - x**3, 0.0) * loud[cycle]
-    pulses = np.diff(flow, prepend=0.0)
-    keep = _one_pole(voice.tilt)
-    pulses = lfilter([1 - keep], [1, -keep], pulses)
+    gain = 10 ** (-max(voice.tilt, 1e-3) / 10)
+    b = (1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)) / (1 - gain)
+    keep = float(b - np.sqrt(b**2 - 1))  # the pole of a low-pass that loses `tilt` dB at 3 kHz
+    pulses = lfilter([1 - keep], [1, -keep], np.diff(flow, prepend=0.0))
     pulses /= np.sqrt(np.mean(pulses**2))
     breath = rng.standard_normal(phase.size)
     voiced = _per_sample(tracks.voicing)
@@ -85,23 +88,6 @@ def _pitch(voice: Voice, voicing: Floats, rng: np.random.Generator) -> Floats:
     return voice.f0 * np.exp2(_per_sample(semitones) / 12)
 
 
-def _phase(f0: Floats, jitter: float, rng: np.random.Generator) -> Floats:
-    """Cycles since the start, (samples,), 0 or more; the ends of each cycle are moved at random."""
-    phase = np.cumsum(f0) / SAMPLE_RATE
-    moved = jitter / 1.95 * rng.standard_normal(int(phase[-1]) + 2)  # E|d0 - 2 d1 + d2| = 1.95 sd
-    shifted = phase + np.interp(phase, np.arange(moved.size), moved)
-    return np.maximum(shifted, 0.0)
-
-
-def _one_pole(loss: float) -> float:
-    """Pole of a one-pole low-pass that loses `loss` dB at 3 kHz; 0 for no loss."""
-    gain = 10 ** (-max(loss, 0.0) / 10)
-    if gain >= 1:
-        return 0.0
-    b = (1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)) / (1 - gain)
-    return float(b - np.sqrt(b**2 - 1))
-
-
 def _vocal_tract(voice: Voice, tracks: Tracks, source: Floats) -> Floats:
     """`source` (samples,) through the nose and a cascade of F7 to F1.
 
@@ -111,9 +97,8 @@ def _vocal_tract(voice: Voice, tracks: Tracks, source: Floats) -> Floats:
     scale = tract_scale(voice)
     out = _nose(source, tracks.nasal, scale)
     upper = np.minimum(np.array([6500.0, 5500.0, 4500.0]) * scale, 7700.0)
-    out = np.asarray(sosfilt(_sections(upper, _widths(upper, voice)), out))
-    formants = tracks.formants[:, ::-1]  # (frames, 4), F4 first
-    return _moving(_sections(formants, _widths(formants, voice)), out)
+    out = np.asarray(sosfilt(_sections(upper, voice), out))
+    return _moving(_sections(tracks.formants[:, ::-1], voice), out)  # F4 first
 
 
 def _nose(source: Floats, nasal: Floats, scale: float) -> Floats:
@@ -147,13 +132,9 @@ def _moving(sections: Floats, source: Floats) -> Floats:
     return out
 
 
-def _widths(hz: Floats, voice: Voice) -> Floats:
-    """Bandwidths in Hz of resonances at `hz`: about 60 Hz at F1, 200 and more above F4, wider for women."""
-    return (1.5 if voice.gender == "female" else 1.2) * 50 * (1 + hz**2 / 6e6)
-
-
-def _sections(hz: Floats, width: Floats) -> Floats:
-    """Resonators as second-order sections (..., 6) with gain 1 at 0 Hz."""
+def _sections(hz: Floats, voice: Voice) -> Floats:
+    """Resonators at `hz` as second-order sections (..., 6) with gain 1 at 0 Hz."""
+    width = (1.5 if voice.gender == "female" else 1.2) * 50 * (1 + hz**2 / 6e6)  # 60 Hz at F1, 200 and more above F4
     poles = _resonators(hz, width)
     zeros = np.zeros_like(poles)
     zeros[..., 0] = poles.sum(axis=-1)
