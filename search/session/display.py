@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,10 +47,8 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
     for name in (*session.schema.axes, "epoch", *session.schema.columns.values(), "trained", "status"):
         drawn.add_column(escape(name.replace("_", " ")), justify="left" if name == "status" else "right")
     records = list(session.records.values())
-    running = [record for record in records if record.status == RUNNING]
-    failed = [record for record in records if record.status == FAILED]
-    finished = [record for record in records if record.status == FINISHED]
-    for record in [*running, *failed, *ranked(finished)][:rows]:
+    first = [record for status in (RUNNING, FAILED) for record in records if record.status == status]
+    for record in [*first, *ranked([record for record in records if record.status == FINISHED])][:rows]:
         drawn.add_row(*map(escape, _cells(record)), style=STYLES.get(record.status, ""))
     return drawn
 
@@ -59,7 +56,7 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
 def _cells(record: Record) -> tuple[str, ...]:
     config, last = record.settings.config(), record.last
     scores = (f"{getattr(last, name):.4f}" if last else "" for name in record.schema.columns)
-    status = state(record) if not record.reason else f"{state(record)}: {record.reason[:40]}"
+    status = f"{state(record)}: {record.reason[:40]}" if record.reason else state(record)
     done = f"{len(record.history)}/{record.settings.epochs}"
     return (*(format_setting(config[name]) for name in record.schema.axes), done, *scores, str(record.trained), status)
 
@@ -94,16 +91,9 @@ def _print_line(session: Session, record: Record) -> None:
     ended = sum(1 for other in list(session.records.values()) if other.status != RUNNING)
     config, last = record.settings.config(), record.last
     axes = " ".join(f"{name} {format_setting(config[name]):{WIDTHS.get(name, '')}}" for name in record.schema.axes)
-    score = (
-        f"{record.schema.objective.label} {getattr(last, record.schema.objective.metric):.4f}"
-        if last
-        else "no epoch finished"
-    )
+    aim = record.schema.objective
+    score = f"{aim.label} {getattr(last, aim.metric):.4f}" if last else "no epoch finished"
     reason = f" ({record.reason})" if record.reason else ""
     count = f"{ended:3}/{session.planned}" if session.planned else f"{ended:3}"
-    print(
-        f"[{count}] {axes} {state(record)}: "
-        f"{score}, {record.trained} epochs trained, {len(record.history) - record.trained} read{reason}",
-        file=sys.stdout,
-        flush=True,
-    )
+    epochs = f"{record.trained} epochs trained, {len(record.history) - record.trained} read"
+    print(f"[{count}] {axes} {state(record)}: {score}, {epochs}{reason}", flush=True)
