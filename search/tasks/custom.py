@@ -1,23 +1,8 @@
-"""Search over your own model: a module with `fit(config, report, resume)`.
+"""Search over your own model: a module with `fit(config, report, resume)`; docs/trainables.md lists its contents.
 
     python search/run_grid.py --trainable my_project.train:fit
 
-The module contains:
-
-    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each one.
-                                    metrics: numbers by name. state: numpy arrays by name, everything that the next
-                                    epoch needs. resume: None, or an object with `epoch`, `state` and `history`.
-    OBJECTIVE = "val_accuracy"            The metric to maximise; "-val_loss" minimises val_loss.
-    GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
-    prefix(config)                  Optional: a tuple with one entry per epoch. The first k entries must determine the
-                                    first k epochs: configurations with equal first entries share those epochs.
-                                    Without it nothing is shared.
-    SPACE = "..."                   Optional: the space of run_optuna.py, in the format of --print-space.
-    test(config, state)             Optional: metrics of the champion on unseen data; called once.
-    MODEL = "name"                  Optional: the name in the registry; default: the module's name.
-
-Stored epochs are identified by the source of the module and their prefix, but not by other modules that it imports or
-data that it reads: include those in `prefix` if they may change. The registry gets safetensors and JSON, no code.
+Stored epochs are identified by the source of the module and their prefix, not by what it imports or the data it reads.
 """
 
 from __future__ import annotations
