@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,11 +38,7 @@ class Strategy(Protocol):
         """Whether some epoch is known to be missing from the store, so that Ray can be started at once."""
 
     def train(self, context: SearchContext) -> Sequence[Record] | None:
-        """Run the trials; returns a ranking, best first, or None for `Session.ranking`'s.
-
-        Raises:
-            KeyboardInterrupt: After Ctrl-C.
-        """
+        """Run the trials; returns a ranking, best first, or None for `Session.ranking`'s. Raises: KeyboardInterrupt."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,7 @@ class SearchContext:
     def job(self, ends: Iterable[int]) -> tuple[Job, Allocation]:
         """Wait for Ray; returns what it needs to train trials that end after these numbers of epochs.
 
-        Raises:
-            ModelError: If MLflow cannot be reached.
+        Raises: ModelError if MLflow cannot be reached.
         """
         self.session.tracker.wait_until_open()
         with quick_imports():
@@ -70,9 +66,8 @@ class SearchContext:
         if allocation.notice:
             print(allocation.notice)
         store, scratch = self.store.uri if self.store else None, scratch_uri(self.plan, self.session)
-        return Job(
-            self.session.id, self.problem.task.for_workers(), allocation.device, store, frozenset(ends), scratch
-        ), allocation
+        task = self.problem.task.for_workers()
+        return Job(self.session.id, task, allocation.device, store, frozenset(ends), scratch), allocation
 
     def claim(self, points: Sequence[Point]) -> None:
         """Protect the stages of these points from `prune` while the search runs."""
@@ -86,13 +81,10 @@ class SearchContext:
 
     def stored_epochs(self, points: Sequence[Point]) -> list[int]:
         """The number of stored epochs of each point; zeros if the store cannot be read."""
-        nothing = [0] * len(points)
-        if self.store is None:
-            return nothing
-        try:
-            return [self.store.known(self.lineage(point), point.rates()) for point in points]
-        except OSError:
-            return nothing
+        with suppress(OSError):
+            if self.store:
+                return [self.store.known(self.lineage(point), point.rates()) for point in points]
+        return [0] * len(points)
 
     def replay_cached(self, points: Sequence[Point], prefix: str = "read") -> tuple[Point, ...]:
         """Replay the points whose last stage is in the store; returns the other points.

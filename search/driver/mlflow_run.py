@@ -29,8 +29,7 @@ def open_session(
     """Start the run of the search without waiting until the store is open. axes: shown as parameters of the run."""
     store = mlflow_process.open(tracking_uri, problem.experiment, problem.model)
     tracker = Outbox(store, STORE / "outbox", close_abandoned)
-    params = dict(axes) | dict(problem.params)
-    parent = tracker.start_run(name, params, dict(tags) | {"driver": driver()})
+    parent = tracker.start_run(name, dict(axes) | dict(problem.params), dict(tags) | {"driver": driver()})
     tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)
     return Session(name, tracker, parent, tags, 0, problem.task.schema)
 
@@ -41,9 +40,8 @@ def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in names:
         values = sorted({config[name] for config in configs}, key=_order)
-        found[name] = " ".join(map(format_setting, values[:SHOWN_VALUES])) + (
-            " ..." if len(values) > SHOWN_VALUES else ""
-        )
+        shown = [format_setting(value) for value in values[:SHOWN_VALUES]]
+        found[name] = " ".join([*shown, "..."] if len(values) > SHOWN_VALUES else shown)
     return found | {"trials": len(points)}
 
 
@@ -70,9 +68,8 @@ def common_tags(name: str, script: str, device: str) -> dict[str, object]:
 
 def commit() -> str:
     """The git commit of this code, or `unknown`."""
-    here = Path(__file__).parent
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     except FileNotFoundError:
         return "unknown"
     return done.stdout.strip() or "unknown"

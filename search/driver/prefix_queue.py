@@ -1,17 +1,9 @@
 """The queue of points that wait for a worker; finding the next one does not visit all of them.
 
-    queue = PrefixQueue(points)
-    point = queue.take("trial 1")                   # None if all remaining points have to wait
-    queue.reached("trial 1", 5)
-    queue.end("trial 1")
-
-The epochs of all points form a tree, in which the epochs that points share are the same nodes. A point is filed under
-its first epoch that is not done. If that epoch is on the path of a running trial, the point waits. A point is filed
-again at most once per epoch, however many points there are.
-
-Points on the longest remaining path run first, as in critical-path scheduling. Any point on this path may run: the
-longest one trains the epochs of all others, which then only read them; the shortest one lets another worker continue
-the path, so that several workers end at the same time. `balanced_queue` tries when to change from longest to shortest.
+The epochs of all points form a tree, in which shared epochs are the same nodes. A point is filed under its first epoch
+that is not done, and waits if that epoch is on the path of a running trial. Points on the longest remaining path run
+first, as in critical-path scheduling. Its longest point trains the epochs of all others, which then only read them; its
+shortest one lets another worker continue the path. `balanced_queue` tries when to change from longest to shortest.
 """
 
 from __future__ import annotations
@@ -25,24 +17,22 @@ from search.tasks.base import Point
 
 NOTHING_LEFT = -1  # points are filed here when all of their epochs are done
 FEW_EPOCHS = 10_000  # up to this many epochs of all points, `balanced_queue` tries
-_Filed = tuple[
-    int, int, int, int
-]  # negative path length; remaining epochs, of either sign; point; its epoch when queued
+_Filed = tuple[int, int, int, int]  # negative path length; epochs left, of either sign; point; its epoch when queued
 
 
 class PrefixQueue:
     """Points in the order in which they should run: longest remaining path first, ties in the given order."""
 
     def __init__(self, points: Sequence[Point], share: bool = True, long: int | None = None) -> None:
-        """share: whether trials read each other's epochs; otherwise no point waits.
-
-        long: how many times the longest point on a path is taken before the shortest ones; None for always.
-        """
+        """long: how many times the longest point on a path is taken before the shortest ones; None for always."""
         self.running = 0
         self._long = len(points) if long is None else long
         self._points = list(points)
         self._paths = epoch_paths([point.prefix() for point in points], share)
-        self._length = _path_lengths(self._paths)
+        self._length: dict[int, int] = {}  # of the longest path from each epoch to an end, itself included
+        for path in self._paths:
+            for left, epoch in enumerate(reversed(path), start=1):
+                self._length[epoch] = max(self._length.get(epoch, 0), left)
         self._done: set[int] = set()
         self._taken: dict[str, int] = {}  # the point of each running trial
         self._busy: Counter[int] = Counter()  # the number of running trials with an epoch on their path
@@ -87,8 +77,7 @@ class PrefixQueue:
 
     def end(self, trial: str) -> None:
         """Remove a trial, whether it finished or not, and file the points again that waited for it."""
-        number = self._taken.pop(trial, None)
-        if number is None:
+        if (number := self._taken.pop(trial, None)) is None:
             return
         self.running -= 1
         self._busy.subtract(self._paths[number])
@@ -151,12 +140,3 @@ def _end_if_done(queue: PrefixQueue, running: dict[str, Point], trial: str) -> N
     if queue.done(trial) == running[trial].epochs:
         queue.end(trial)
         del running[trial]
-
-
-def _path_lengths(paths: Sequence[Sequence[int]]) -> dict[int, int]:
-    """For every epoch, the length of the longest path from it to an end, itself included."""
-    found: dict[int, int] = {}
-    for path in paths:
-        for left, epoch in enumerate(reversed(path), start=1):
-            found[epoch] = max(found.get(epoch, 0), left)
-    return found

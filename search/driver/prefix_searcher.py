@@ -48,5 +48,4 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: trained epochs are in the stage store."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing."""
+    restore = save

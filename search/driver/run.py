@@ -1,9 +1,4 @@
-"""A search from its plan to its champion.
-
-    run(plan, problem, GridStrategy(points), mlflow_process)
-
-A strategy chooses the trials: `GridStrategy` runs given points, `OptunaStrategy` asks Optuna for them.
-"""
+"""A search from its plan to its champion: run(plan, problem, GridStrategy(points), mlflow_process)."""
 
 from __future__ import annotations
 
@@ -36,10 +31,7 @@ if TYPE_CHECKING:
 
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
-    """Run a whole search; returns the exit status.
-
-    The strategy trains its trials, `problem.conclude` tests and registers the best one, and the results are printed.
-    """
+    """Run the trials, test and register the best one, and print the results; returns the exit status."""
     began = time.monotonic()
     name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(problem)
@@ -65,7 +57,10 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
         finally:
             session.close(status)
             session.tracker.close()
-            _tidy(plan, session)
+            shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
+            if plan.stage_store is None or plan.storage != str(STORE):
+                with suppress(AgrError, OSError):
+                    Storage(scratch_uri(plan, session)).clear()
         if status == KILLED:
             report.print_interrupted(session, kept=plan.stage_store is not None)
     return code
@@ -116,14 +111,6 @@ def _private(plan: Plan, problem: Problem, soon: bool) -> Iterator[Callable[[], 
             yield lambda: thread.submit(enter).result()
         finally:
             thread.submit(stack.close).result()
-
-
-def _tidy(plan: Plan, session: Session) -> None:
-    """Remove Ray's files of this search and the final stages outside of the stage store."""
-    shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)
-    if plan.stage_store is None or plan.storage != str(STORE):
-        with suppress(AgrError, OSError):
-            Storage(scratch_uri(plan, session)).clear()
 
 
 @contextmanager

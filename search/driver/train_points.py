@@ -11,11 +11,7 @@ from search.tasks.base import Config, Point, distinct_epochs, pluralize
 
 
 def train_points(context: SearchContext, points: Sequence[Point], prefix: str = "read") -> None:
-    """Replay stored points and train the others; `prefix` begins the ids of replayed trials.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C.
-    """
+    """Replay stored points, whose trials' ids begin with `prefix`, and train the others. Raises: KeyboardInterrupt."""
     context.claim(points)
     left = context.replay_cached(points, prefix)
     if not left:

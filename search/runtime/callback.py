@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 
 from agr.common.cli import complain
 from agr.common.credentials import hide
+from search.runtime.shared_storage import last_line
 from search.session.session import Session
 from search.stages.store import final_weights
 from search.tasks.base import TrialReport
@@ -49,10 +50,4 @@ class SessionCallback(Callback):  # type: ignore[misc]
         """End a trial that failed and is not restarted; its worker may have died before the trial began."""
         if trial.trial_id not in _SESSIONS[self._id].records:
             _SESSIONS[self._id].start(trial.trial_id, trial.config)
-        _SESSIONS[self._id].end(trial.trial_id, None, _reason(trial))
-
-
-def _reason(trial: Trial) -> str:
-    """The last line of Ray's error message."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "its worker died"
+        _SESSIONS[self._id].end(trial.trial_id, None, last_line(trial.get_error() or "", "its worker died"))

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -56,17 +56,11 @@ class Allocation:
 def cluster(
     address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
 ) -> Iterator[Allocation]:
-    """Start or join Ray without its messages, and leave it afterwards.
+    """Start Ray, or join the cluster at `address`, without its messages, and leave it afterwards.
 
-    Args:
-        address: Of a running cluster; None starts one on this machine.
-        wanted: Concurrent trials; None for as many as fit.
-        gpus_per_trial: A share of one GPU, or a whole number of GPUs.
-        cuda, mps: Whether NVIDIA and Apple GPUs may be used.
-        store_bytes: The size of the data in Ray's object store.
-
-    Raises:
-        SettingsError: If the address does not answer, or no trial fits.
+    `wanted` trials run at once, for None as many as fit, each on a share of one GPU or a whole number of GPUs.
+    `store_bytes` is the size of the data in Ray's object store. Raises: SettingsError if the address does not answer,
+    or no trial fits.
     """
     if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
@@ -81,7 +75,16 @@ def cluster(
             ray.init(address=address, **quiet)
             device = cluster_device(cuda, mps)
         else:
-            _start(device, store_bytes, quiet)
+            with worker_environment(), _alone():  # Ray passes this environment to every worker
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    resources={MPS: 1.0} if device == "mps" else None,
+                    object_store_memory=max(128 * 2**20, 2 * store_bytes),
+                    _system_config=NO_SPARE_WORKERS,
+                    **quiet,
+                )
+                end_spare_processes()
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
@@ -90,20 +93,6 @@ def cluster(
         yield allocate(device, wanted, gpus_per_trial)
     finally:
         ray.shutdown()
-
-
-def _start(device: str, store_bytes: int, quiet: Mapping[str, object]) -> None:
-    """Start Ray on this machine."""
-    with worker_environment(), _alone():  # Ray passes this environment to every worker
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            resources={MPS: 1.0} if device == "mps" else None,
-            object_store_memory=max(128 * 2**20, 2 * store_bytes),
-            _system_config=NO_SPARE_WORKERS,
-            **quiet,
-        )
-        end_spare_processes()
 
 
 def end_spare_processes() -> None:
@@ -123,8 +112,7 @@ def end_spare_processes() -> None:
 def _alone() -> Iterator[None]:
     """Let no other search of this user start Ray meanwhile: Ray gives up a node that takes more than 30 s to start.
 
-    Raises:
-        RuntimeError: For errors that Ray raises as a bare Exception.
+    Raises: RuntimeError for errors that Ray raises as a bare Exception.
     """
     with FileLock(os.path.join(tempfile.gettempdir(), f"agr-ray-{getpass.getuser()}.lock")):
         try:
@@ -172,13 +160,11 @@ def allocate(device: str, wanted: int | None, gpus_per_trial: float) -> Allocati
     if fit < 1:
         found = f"{total:g} {resource} on this cluster, {max(amounts, default=0.0):g} on one node"
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial:g}: {found}; expected room for one trial")
-    workers = min(wanted or fit, fit)
     notices = []
     if wanted and wanted > fit:
-        asked = f"{wanted} workers asked for, {fit} fit"
-        notices.append(f"{asked} ({total:g} {resource}, {share:g} a trial): going on with {fit}")
-    idle = sum(1 for has in every if not has.get(resource) and has.get("CPU", 0.0) > 0)
-    if idle:
+        room = f"{total:g} {resource}, {share:g} a trial"
+        notices.append(f"{wanted} workers asked for, {fit} fit ({room}): going on with {fit}")
+    if idle := sum(1 for has in every if not has.get(resource) and has.get("CPU", 0.0) > 0):
         notices.append(f"all trials go to {device}: {idle} of {len(every)} nodes have none and train nothing")
     resources = {"CPU": 1.0} if device == "cpu" else {"CPU": 0.0, resource: share}
-    return Allocation(device, resources, workers, "\n".join(notices))
+    return Allocation(device, resources, min(wanted or fit, fit), "\n".join(notices))

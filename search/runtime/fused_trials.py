@@ -1,11 +1,8 @@
 """`--lanes fused`: trains the epochs of a search in batches of models, before its trials run.
 
-    train_fused(session, points, job, allocation)
-
-Each worker gets a group of points as one Ray task, trains them together (`agr.training.fused`) and writes their stages
-to the stage store, where the trials of Ray Tune read them. These stages have a separate lineage, since they equal those
-of separate training only up to rounding. If a worker dies, Ray starts another one that continues from the store; if a
-group is given up, its trials train the missing epochs.
+Each worker trains a group of points together, as one Ray task, and writes their stages to the stage store, where the
+trials of Ray Tune read them. These stages have a separate lineage, since they equal those of separate training only up
+to rounding. Another worker takes over from one that dies; if a group is given up, its trials train what is missing.
 """
 
 from __future__ import annotations
@@ -35,10 +32,9 @@ WRITERS = 4  # threads that write stages while the next epoch trains
 def train_fused(session: Session, points: Sequence[Settings], job: Job, allocation: Allocation) -> None:
     """Train the points in batches and wait; prints a line for each epoch of a batch."""
     parts = balanced_groups(points, allocation.workers)
-    cpus, gpus = allocation.resources.get("CPU", 0.0), allocation.resources.get("GPU", 0.0)
-    custom = {name: amount for name, amount in allocation.resources.items() if name not in ("CPU", "GPU")}
-    options = {"num_cpus": cpus, "num_gpus": gpus, "resources": custom, "max_retries": CRASHES}
-    task, shared = ray.remote(train_group).options(**options), ray.put(job)
+    custom = dict(allocation.resources)
+    options = {"num_cpus": custom.pop("CPU", 0.0), "num_gpus": custom.pop("GPU", 0.0), "resources": custom}
+    task, shared = ray.remote(train_group).options(**options, max_retries=CRASHES), ray.put(job)
     running = {task.remote(shared, part): f"lanes {number}/{len(parts)}" for number, part in enumerate(parts, start=1)}
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
@@ -71,8 +67,7 @@ def train_group(job: Job, points: Sequence[Settings]) -> Iterator[str]:
 
     A restarted worker must yield as many lines as the first one; those of stored epochs are empty.
     """
-    device = prepare_device(job.device)
-    task = job.task
+    device, task = prepare_device(job.device), job.task
     if not isinstance(task, AgrTask):
         raise SettingsError("--lanes fused: found a trainable; expected AGR's own models, without --trainable")
     store, lineage = StageStore(job.stages or ""), task.lineage(points[0], job.device)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from agr.common.cli import quick_imports
 from agr.errors import TrainingError
@@ -17,16 +18,7 @@ with quick_imports():  # a new worker imports torch here
     from agr.training.settings import STEP_SIZE
     from search.stages.store import Stage, StageStore
     from search.stages.writer import StageWriter
-    from search.tasks.base import (
-        AnyTask,
-        Config,
-        EpochMetrics,
-        Point,
-        TrialReport,
-        TrialSchema,
-        lineage_of,
-        trial_report,
-    )
+    from search.tasks.base import Config, EpochMetrics, Point, Task, TrialReport, TrialSchema, lineage_of, trial_report
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Job:
     """What all trials of a search share. Every node of the cluster must see both URIs."""
 
     search: str  # the id of the search
-    task: AnyTask
+    task: Task[Any]
     device: str  # as `device_name` returns it
     stages: str | None  # the URI of the stage store; None if epochs are neither shared nor kept
     ends: frozenset[int]  # the numbers of epochs after which trials of the search end
@@ -51,8 +43,7 @@ def run_trial(config: Config, job: Job) -> None:
 
     The last report, or every one if the best epoch counts, has the key of the stage with the chosen epoch.
     """
-    task = job.task
-    point = task.schema.point(config)
+    task, point = job.task, job.task.schema.point(config)
     lineage, rates = lineage_of(task, point, job.device, job.search), point.rates()
     store = StageStore(job.stages, task.schema.epoch) if job.stages else None
     writer = StageWriter(store, job.scratch) if store else None

@@ -38,16 +38,9 @@ def tune_points(
     """Train the points that a searcher suggests, show the progress, and pass every report to the session.
 
     Only the driver needs to see Ray's folder: workers get data from Ray's object store and write to the job's store.
-
-    Args:
-        title: Shown above the progress, before the number of workers and the device.
-        epochs: How many epochs will be trained or read; None if unknown.
-        trials: The maximum number of trials; -1 for all that the searcher suggests.
-        scheduler: Stops trials early.
-        stop: Called with a trial's id and latest report; returns whether to stop the trial.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, on which Ray Tune stops the trials and returns.
+    `epochs` is the number of epochs to be trained or read, None if unknown; `trials` the maximum number of trials, -1
+    for all that the searcher suggests. `stop` gets a trial's id and latest report and returns whether to stop it.
+    Raises: KeyboardInterrupt after Ctrl-C, on which Ray Tune stops the trials and returns.
     """
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), allocation.resources),

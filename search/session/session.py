@@ -1,7 +1,4 @@
-"""The state of a running search: all of its trials, in memory and in MLflow.
-
-Runs in the driver, which passes it the reports of Ray Tune and the stages that it replays from the store.
-"""
+"""The state of a running search in the driver: all of its trials, in memory and in MLflow."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+ORIGINS = ("trained", "shared", "earlier")  # of the epochs of a `Record`
 Weights = Callable[[], Mapping[str, Tensor]]  # reads the weights of a trial
 
 
@@ -45,14 +43,7 @@ class Record:
     @property
     def counts(self) -> dict[str, int]:
         """The numbers of epochs by origin, as MLflow metrics."""
-        return {"epochs_trained": self.trained, "epochs_shared": self.shared, "epochs_earlier": self.earlier}
-
-    @property
-    def chosen_metrics(self) -> dict[str, float]:
-        """The chosen epoch as MLflow metrics; empty if it is always the last one."""
-        if not (self.schema.best_epoch and self.history):
-            return {}
-        return {f"chosen_{name}": getattr(self.chosen, name) for name in ("epoch", *self.schema.columns)}
+        return {f"epochs_{origin}": getattr(self, origin) for origin in ORIGINS}
 
     @property
     def last(self) -> EpochMetrics | None:
@@ -67,8 +58,7 @@ class Record:
     @property
     def named(self) -> dict[str, object]:
         """The settings that distinguish the trial; `epochs` of a finished trial is its chosen epoch."""
-        known = self.settings.config()
-        known |= {"epochs": self.chosen.epoch} if self.status == FINISHED else {}
+        known = self.settings.config() | ({"epochs": self.chosen.epoch} if self.status == FINISHED else {})
         return {name: known[name] for name in self.schema.axes}
 
     @property
@@ -82,39 +72,35 @@ class Record:
         return self.status == FINISHED and len(self.history) < self.settings.epochs
 
 
+@dataclass(eq=False)
 class Session:
     """All trials of a search by Ray's trial id, in order of their start."""
 
-    def __init__(
-        self,
-        name: str,
-        tracker: Outbox,
-        parent: str,
-        tags: Mapping[str, object],
-        planned: int,
-        schema: TrialSchema[Point] = AGR_SCHEMA,
-    ) -> None:
-        """parent: MLflow run of the search. tags: of every trial's run. planned: number of trials, 0 if unknown."""
-        self.name = name
-        self.tracker = tracker
-        self.parent = self.id = parent  # unique, unlike `name`; identifies the search in stages, leases and Ray's files
-        self.planned = planned
-        self.schema = schema
-        self.records: dict[str, Record] = {}
-        self.listeners: list[Callable[[Record], None]] = []
-        self.heartbeats: list[Callable[[], None]] = []
-        self.began = time.monotonic()
-        self.tracks_best = True  # whether finished trials update `best`
-        self.best: list[tuple[int, float]] = []  # number of trained epochs and score at every improvement
-        self._counted: set[tuple[Hashable, ...]] = set()  # prefixes of the epochs that are counted as trained
-        self._tags = tags
+    name: str
+    tracker: Outbox
+    parent: str  # the MLflow run of the search
+    tags: Mapping[str, object]  # of every trial's run
+    planned: int  # the number of trials, 0 if unknown
+    schema: TrialSchema[Point] = AGR_SCHEMA
+    records: dict[str, Record] = field(default_factory=dict)
+    listeners: list[Callable[[Record], None]] = field(default_factory=list)
+    heartbeats: list[Callable[[], None]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    tracks_best: bool = True  # whether finished trials update `best`
+    best: list[tuple[int, float]] = field(default_factory=list)  # trained epochs and score at every improvement
+    counted: set[tuple[Hashable, ...]] = field(default_factory=set)  # prefixes of the epochs counted as trained
+
+    @property
+    def id(self) -> str:
+        """Unique, unlike `name`; identifies the search in stages, leases and Ray's files."""
+        return self.parent
 
     def start(self, trial_id: str, config: Config) -> None:
         """Add a trial, unless it restarts after its worker died."""
         if trial_id not in self.records:
             point = self.schema.point(config)
             params = point.config()
-            run_id = self.tracker.start_run(self.schema.title(params), params, self._tags, self.parent)
+            run_id = self.tracker.start_run(self.schema.title(params), params, self.tags, self.parent)
             self.records[trial_id] = Record(point, run_id, self.schema)
         self._notify(self.records[trial_id])
 
@@ -128,7 +114,13 @@ class Session:
                 continue
             record.history.append(epoch)
             record.unsent.append(epoch)
-            self._count(record, epoch.epoch, origin, read=result["read"])
+            if result["read"] and origin != self.id:
+                record.earlier += 1
+            elif (prefix := record.settings.prefix()[: epoch.epoch]) in self.counted and result["read"]:
+                record.shared += 1
+            else:
+                record.trained += 1
+                self.counted.add(prefix)
         if len(record.history) < record.settings.epochs:  # the last epochs are sent with the totals in `end`
             self._send(record)
         if record.schema.best_epoch and record.history:
@@ -146,8 +138,7 @@ class Session:
         record.reason = record.reason or error
         record.weights = weights
         reached = len(record.history) >= (1 if self.schema.prunes else record.settings.epochs)
-        done = reached and not record.reason
-        self._close(record, FINISHED if done else FAILED)
+        self._close(record, FINISHED if reached and not record.reason else FAILED)
 
     def close(self, status: str) -> None:
         """End the runs of trials that are still running, then the run of the search."""
@@ -198,20 +189,9 @@ class Session:
         """One line: the number of trials, and of epochs by origin."""
         records = list(self.records.values())
         total = sum(len(record.history) for record in records)
-        trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ("trained", "shared", "earlier"))
+        trained, shared, earlier = (sum(getattr(r, key) for r in records) for key in ORIGINS)
         whole = f"{pluralize(len(records), 'trial')}, {pluralize(total, 'epoch')}"
         return f"{whole}, {trained} trained, {shared} shared, {earlier} from earlier runs"
-
-    def _count(self, record: Record, epoch: int, origin: str, read: bool) -> None:
-        if read and origin != self.id:
-            record.earlier += 1
-            return
-        prefix = record.settings.prefix()[:epoch]
-        if read and prefix in self._counted:
-            record.shared += 1
-        else:
-            record.trained += 1
-            self._counted.add(prefix)
 
     def _notify(self, record: Record) -> None:
         for listener in self.listeners:
@@ -219,8 +199,7 @@ class Session:
         self.beat()
 
     def _log_best(self) -> None:
-        aim = self.schema.objective
-        value = {f"best_{aim.metric}": aim.value(self.best[-1][1])}
+        value = {f"best_{self.schema.objective.metric}": self.schema.objective.value(self.best[-1][1])}
         self.tracker.log_epochs(self.parent, [SimpleNamespace(epoch=self.trained, **value)])
 
     def _send(self, record: Record, totals: Mapping[str, float] | None = None) -> None:
@@ -231,7 +210,8 @@ class Session:
         record.status = status
         if status == FINISHED:
             self.update_best(record)
-        self._send(record, record.counts | record.chosen_metrics)
+        names = ("epoch", *record.schema.columns) if record.schema.best_epoch and record.history else ()
+        self._send(record, record.counts | {f"chosen_{name}": getattr(record.chosen, name) for name in names})
         if record.reason:
             self.tracker.set_tags(record.run_id, {"reason": record.reason[:5000]})
         self.tracker.end_run(record.run_id, status)

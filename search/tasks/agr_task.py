@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,11 @@ AgrPoint = Settings | FoldPoint
 
 def agr_point(config: Mapping[str, Any]) -> AgrPoint:
     """Build the point of a configuration; `fold`, unless 0, selects a fold of `--score-folds`."""
-    values = dict(config)
-    fold = values.pop("fold", 0)
-    settings = Settings(**values)
-    return FoldPoint(settings, fold) if fold else settings
+    settings = Settings(**{name: value for name, value in config.items() if name != "fold"})
+    return FoldPoint(settings, config["fold"]) if config.get("fold") else settings
 
 
 AGR_SCHEMA: TrialSchema[AgrPoint] = TrialSchema(agr_point)
-DEFAULTS = {item.name: item.default for item in fields(Settings)}
 DESCRIBED = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # unless they have their defaults
 
 
@@ -92,7 +89,9 @@ class AgrTask:
         settings = settings_of(point)
         known = {"data": self.name, "split": self._split(point).name, "seed": settings.seed}
         known |= {"recipe": self.data.recipe.name, "model": settings.model}
-        return known | {name: value for name in DESCRIBED if (value := getattr(settings, name)) != DEFAULTS[name]}
+        return known | {
+            name: value for name in DESCRIBED if (value := getattr(settings, name)) != getattr(Settings, name)
+        }
 
     def with_schema(self, schema: TrialSchema[AgrPoint]) -> AgrTask:
         """A copy with another schema."""

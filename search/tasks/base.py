@@ -79,6 +79,7 @@ class Objective:
 
 
 ACCURACY = Objective("val_balanced_accuracy", True, "val balanced accuracy")
+COLUMNS = {"val_balanced_accuracy": "val bal. acc.", "val_accuracy": "val acc.", "val_loss": "val loss"}
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,7 @@ class TrialSchema(Generic[P_co]):
     epoch: Callable[..., EpochMetrics] = Epoch  # builds an epoch from its metrics
     objective: Objective = ACCURACY
     tie: str = "val_loss"  # the metric, lower is better, that orders trials with equal scores
-    columns: Mapping[str, str] = field(  # displayed metrics and their headings
-        default_factory=lambda: {
-            "val_balanced_accuracy": "val bal. acc.",
-            "val_accuracy": "val acc.",
-            "val_loss": "val loss",
-        }
-    )
+    columns: Mapping[str, str] = field(default_factory=COLUMNS.copy)  # displayed metrics and their headings
     axes: tuple[str, ...] = ("epochs", "lr", "gamma")  # the settings that distinguish trials
     best_epoch: bool = False  # whether the best epoch of a trial is ranked and registered, instead of the last
     prunes: bool = False  # whether trials that were stopped early are ranked too
@@ -117,10 +112,9 @@ def trial_report(
     epochs: Sequence[EpochMetrics], origins: Sequence[str], read: bool, schema: TrialSchema[Point]
 ) -> TrialReport:
     """Build the report of one or more new epochs."""
-    last = epochs[-1]
     return {
-        "epoch": last.epoch,
-        "score": schema.objective.score(last),
+        "epoch": epochs[-1].epoch,
+        "score": schema.objective.score(epochs[-1]),
         "epochs": [dict(vars(epoch)) for epoch in epochs],
         "origins": list(origins),
         "read": read,
@@ -173,14 +167,11 @@ AnyTask = Task[Any]  # for code that gets its points from the task itself
 
 def lineage_of(task: Task[P], point: P, device: str, search: str) -> Lineage:
     """The task's lineage of a point; if unknown, one of the point and the search alone, which shares no stages."""
-    alone = Lineage(tuple((key, str(value)) for key, value in (point.config() | {"search": search}).items()))
-    return task.lineage(point, device) or alone
+    alone = point.config() | {"search": search}
+    return task.lineage(point, device) or Lineage(tuple((key, str(value)) for key, value in alone.items()))
 
 
 def distinct_epochs(points: Iterable[Point]) -> int:
     """The number of epochs of all points; a shared epoch counts once."""
-    prefixes: set[tuple[Hashable, ...]] = set()
-    for point in points:
-        prefix = point.prefix()
-        prefixes.update(prefix[: count + 1] for count in range(len(prefix)))
-    return len(prefixes)
+    prefixes = (point.prefix() for point in points)
+    return len({prefix[: count + 1] for prefix in prefixes for count in range(len(prefix))})

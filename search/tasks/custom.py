@@ -1,23 +1,8 @@
-"""Search over your own model: a module with `fit(config, report, resume)`.
+"""Search over your own model: a module with `fit(config, report, resume)`; docs/trainables.md lists its contents.
 
     python search/run_grid.py --trainable my_project.train:fit
 
-The module contains:
-
-    fit(config, report, resume)     Trains config["epochs"] epochs and calls report(metrics, state) after each one.
-                                    metrics: numbers by name. state: numpy arrays by name, everything that the next
-                                    epoch needs. resume: None, or an object with `epoch`, `state` and `history`.
-    OBJECTIVE = "val_accuracy"            The metric to maximise; "-val_loss" minimises val_loss.
-    GRID = {"epochs": [5, 10], ...} The axes of run_grid.py.
-    prefix(config)                  Optional: a tuple with one entry per epoch. The first k entries must determine the
-                                    first k epochs: configurations with equal first entries share those epochs.
-                                    Without it nothing is shared.
-    SPACE = "..."                   Optional: the space of run_optuna.py, in the format of --print-space.
-    test(config, state)             Optional: metrics of the champion on unseen data; called once.
-    MODEL = "name"                  Optional: the name in the registry; default: the module's name.
-
-Stored epochs are identified by the source of the module and their prefix, but not by other modules that it imports or
-data that it reads: include those in `prefix` if they may change. The registry gets safetensors and JSON, no code.
+Stored epochs are identified by the source of the module and their prefix, not by what it imports or the data it reads.
 """
 
 from __future__ import annotations
@@ -96,16 +81,12 @@ class CustomTask:
 
     path: str
     schema: TrialSchema[CustomPoint] = field(compare=False)
+    nbytes = 0  # the task contains no data
 
     @property
     def name(self) -> str:
         """The last part of the module's name."""
         return self.path.partition(":")[0].rpartition(".")[2]
-
-    @property
-    def nbytes(self) -> int:
-        """Zero: the task contains no data."""
-        return 0
 
     def lineage(self, point: CustomPoint, device: str) -> Lineage | None:
         """Device and source of the module; None without `prefix`."""
@@ -122,12 +103,17 @@ class CustomTask:
         def tell(metrics: Mapping[str, float], state: Arrays) -> None:
             if len(history) == point.epochs:
                 raise TrainingError(f"{self.path}: more than {point.epochs} epochs reported; expected {point.epochs}")
-            numbers = self._checked(metrics, len(history) + 1)
+            number = len(history) + 1
+            numbers = self._checked(metrics, f"{self.path}, epoch {number}")
             seconds, clock[0] = time.perf_counter() - clock[0], time.perf_counter()
-            history.append(CustomEpoch(epoch=len(history) + 1, **numbers, seconds=seconds))
+            history.append(CustomEpoch(epoch=number, **numbers, seconds=seconds))
             report(history[-1], State(self._tensors(state), {}, tuple(history)))
 
-        function_of(self.path)(point.config(), tell, _resume(resume))
+        start = None
+        if resume:
+            arrays = {name: tensor.numpy().copy() for name, tensor in resume.weights.items()}
+            start = Resume(len(history), arrays, tuple(dict(vars(epoch)) for epoch in history))
+        function_of(self.path)(point.config(), tell, start)
         if len(history) != point.epochs:
             raise TrainingError(f"{self.path}: {len(history)} epochs reported; expected {point.epochs}")
 
@@ -143,21 +129,18 @@ class CustomTask:
         """The same task: it contains no data."""
         return self
 
-    def _checked(self, metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
+    def _checked(self, metrics: Mapping[str, float], where: str) -> dict[str, float]:
         try:
             numbers = {str(name): float(value) for name, value in metrics.items()}
         except (TypeError, ValueError, AttributeError) as error:
-            raise TrainingError(f"{self.path}, epoch {epoch}: metrics {metrics!r}; expected numbers by name") from error
-        if self.schema.objective.metric not in numbers:
-            found = ", ".join(numbers) or "none"
-            raise TrainingError(
-                f"{self.path}, epoch {epoch}: metrics {found}; expected {self.schema.objective.metric} too"
-            )
+            raise TrainingError(f"{where}: metrics {metrics!r}; expected numbers by name") from error
+        if (wanted := self.schema.objective.metric) not in numbers:
+            raise TrainingError(f"{where}: metrics {', '.join(numbers) or 'none'}; expected {wanted} too")
         for name, value in numbers.items():
             if name in RESERVED:
-                raise TrainingError(f"{self.path}, epoch {epoch}: metric {name}: a name of AGR's; expected another")
+                raise TrainingError(f"{where}: metric {name}: a name of AGR's; expected another")
             if not math.isfinite(value):
-                raise TrainingError(f"{self.path}, epoch {epoch}: {name} {value}; diverged")
+                raise TrainingError(f"{where}: {name} {value}; diverged")
         return numbers
 
     def _tensors(self, state: Arrays) -> dict[str, torch.Tensor]:
@@ -165,13 +148,6 @@ class CustomTask:
             return {str(name): torch.from_numpy(np.array(value)) for name, value in state.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise TrainingError(f"{self.path}: state: {error}; expected numpy arrays of numbers by name") from error
-
-
-def _resume(state: State | None) -> Resume | None:
-    if state is None:
-        return None
-    arrays = {name: tensor.numpy().copy() for name, tensor in state.weights.items()}
-    return Resume(len(state.history), arrays, tuple(dict(vars(epoch)) for epoch in state.history))
 
 
 def module_of(path: str) -> ModuleType:
@@ -228,7 +204,6 @@ def objective_of(path: str) -> Objective:
     """The objective that OBJECTIVE names. Raises: SettingsError if it is missing or not a name."""
     aim = getattr(module_of(path), "OBJECTIVE", None)
     if not isinstance(aim, str) or not aim.lstrip("-"):
-        raise SettingsError(
-            f'--trainable {path}: OBJECTIVE {aim!r}; expected a metric, such as OBJECTIVE = "val_accuracy"'
-        )
+        expected = 'expected a metric, such as OBJECTIVE = "val_accuracy"'
+        raise SettingsError(f"--trainable {path}: OBJECTIVE {aim!r}; {expected}")
     return Objective(aim.removeprefix("-"), not aim.startswith("-"), aim.removeprefix("-").replace("_", " "))

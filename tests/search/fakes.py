@@ -14,7 +14,9 @@ from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import Split, make
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
+from agr.registry.uri import StoreUri
 from agr.training.loop import Epoch, State
+from search.outbox.outbox import Outbox
 from search.stages.store import Stage
 from search.tasks.base import TrialReport
 
@@ -91,10 +93,10 @@ def without_seconds(history: Sequence[Epoch]) -> list[Epoch]:
 
 
 @dataclass
-class FakeTracker:
-    """Stands in for `search.outbox.outbox.Outbox`: keeps what it is told, by run."""
+class FakeTracker(Outbox):
+    """Keeps what it is told, by run, and sends nothing."""
 
-    uri: str = "fake"
+    uri: StoreUri = StoreUri("fake")  # noqa: RUF009  it is frozen
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str, int]] = field(default_factory=list)  # run and number of epochs of each call
     open_error: str = ""
@@ -131,7 +133,7 @@ class FakeTracker:
     def wait_until_open(self) -> None:
         pass
 
-    def flush(self) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         pass
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +16,6 @@ from agr.training.settings import Settings
 from search import run_grid
 from search.driver.context import SearchContext
 from search.options import plan_of
-from search.outbox.outbox import Outbox
 from search.plan import Plan
 from search.problems.problem import Problem
 from search.session.session import FAILED, FINISHED, Session, ranked
@@ -66,7 +65,7 @@ def stand(folder: str, schema: TrialSchema[AgrPoint] = AGR_SCHEMA) -> Stand:
     data, split = small_split()
     task = AgrTask(data, split, inner(data, split, 2), schema)
     tracker, store = FakeTracker(), StageStore(folder)
-    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1, schema)
+    session = Session("grid", tracker, tracker.start_run("grid", {}, {}), {}, 1, schema)
 
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("neither Ray nor an ending is wanted here")

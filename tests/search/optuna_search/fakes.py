@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from agr.data.splits import inner
 from agr.registry.records import FinishedTrial
@@ -16,7 +16,6 @@ from search.optuna_search.ask_tell import AskTell, Budget
 from search.optuna_search.ranges import Range
 from search.optuna_search.space import Space, known_settings
 from search.optuna_search.strategy import OptunaStrategy
-from search.outbox.outbox import Outbox
 from search.problems.problem import Problem
 from search.session.session import Session
 from search.stages.leases import Leaseholder
@@ -50,7 +49,7 @@ def context(folder: Path, kind: TrialSchema[AgrPoint] = OPTUNA_SCHEMA) -> Search
     """An context of which nothing may be trained. Its tracker is a `FakeTrackerWithTrials`."""
     data, split = small_split()
     tracker, store = FakeTrackerWithTrials(), StageStore(str(folder))
-    session = Session("search", cast(Outbox, tracker), tracker.start_run("search", {}, {}), {}, 0, kind)
+    session = Session("search", tracker, tracker.start_run("search", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
     task = AgrTask(data, split, inner(data, split, 2), kind)
     problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ class Registry(FakeTracker):
 def finished(tracker: FakeTracker | Outbox, points: Mapping[int, float], weights: bool = True) -> Session:
     """A session of trials that all ended: seeds of their weights, and their validation accuracy."""
     parent = tracker.start_run("a search", {}, {})
-    session = Session("a search", cast(Outbox, tracker), parent, TAGS, planned=len(points))
+    session = Session("a search", tracker, parent, TAGS, planned=len(points))
     for seed, accuracy in points.items():
         session.start(str(seed), asdict(replace(POINT, seed=seed)))
         last = epoch(2, val_balanced_accuracy=accuracy)

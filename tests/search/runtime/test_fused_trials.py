@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
 from search import run_grid
 from search.grid import grid
-from search.outbox.outbox import Outbox
 from search.runtime.fused_trials import balanced_groups, train_group
 from search.runtime.trial import Job
 from search.session.session import Session
@@ -183,7 +181,7 @@ def test_the_name_of_a_fused_device_selects_the_device(device: str) -> None:
 
 def test_fused_epochs_count_as_trained_once_and_then_as_shared(job: Job) -> None:
     tracker = FakeTracker()
-    session = Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, len(POINTS))
+    session = Session("grid", tracker, tracker.start_run("grid", {}, {}), {}, len(POINTS))
     list(train_group(replace(job, search=session.id), POINTS))
     found = stages_of(job, POINTS)
     for number, point in enumerate(POINTS):

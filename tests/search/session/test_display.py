@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, replace
-from typing import cast
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from agr.training.settings import Settings
-from search.outbox.outbox import Outbox
 from search.session.display import clock, shown, table
 from search.session.session import FINISHED, Record, Session
 from search.tasks.agr_task import AGR_SCHEMA
@@ -31,7 +29,7 @@ OTHER = replace(
 
 def session_of(schema: TrialSchema[Point], planned: int) -> Session:
     tracker = FakeTracker()
-    return Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, planned, schema)
+    return Session("s", tracker, tracker.start_run("s", {}, {}), {}, planned, schema)
 
 
 def go(

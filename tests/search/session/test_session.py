@@ -14,7 +14,6 @@ import pytest
 from agr.errors import AgrError
 from agr.training.loop import Epoch
 from agr.training.settings import Settings
-from search.outbox.outbox import Outbox
 from search.runtime.callback import SessionCallback
 from search.session.session import FAILED, FINISHED, KILLED, RUNNING, Record, Session, ranked
 from search.stages.store import StageStore
@@ -33,7 +32,7 @@ def tracker() -> FakeTracker:
 @pytest.fixture
 def session(tracker: FakeTracker) -> Session:
     parent = tracker.start_run("grid", {}, {})
-    return Session("grid", cast(Outbox, tracker), parent, {"seed": 0, "split": "s"}, planned=2)
+    return Session("grid", tracker, parent, {"seed": 0, "split": "s"}, planned=2)
 
 
 def result(
@@ -282,7 +281,7 @@ def test_the_last_line_of_an_error_is_kept(session: Session, error: str, reason:
 
 
 def test_two_searches_with_the_same_name_are_separate(tracker: FakeTracker) -> None:
-    a, b = (Session("grid", cast(Outbox, tracker), tracker.start_run("grid", {}, {}), {}, 1) for _ in range(2))
+    a, b = (Session("grid", tracker, tracker.start_run("grid", {}, {}), {}, 1) for _ in range(2))
     first, _ = SessionCallback(a, ""), SessionCallback(b, "")
     first.on_trial_start(0, [], fake_trial())
     assert (list(a.records), list(b.records)) == (["t"], [])
@@ -358,7 +357,7 @@ def test_a_single_fold_does_not_update_the_best_but_a_mean_does(session: Session
 def test_the_best_curve_of_a_minimised_metric_falls(tracker: FakeTracker) -> None:
     schema = replace(AGR_SCHEMA, objective=Objective("val_loss", False, "val loss"))
     parent = tracker.start_run("grid", {}, {})
-    session = Session("grid", cast(Outbox, tracker), parent, {}, 3, schema)
+    session = Session("grid", tracker, parent, {}, 3, schema)
     for trial, loss in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
         session.start(trial, asdict(replace(POINT, epochs=1)))
         session.add_report(trial, made_report([epoch(1, val_loss=loss)], [session.id]))
@@ -373,7 +372,7 @@ def test_the_best_curve_of_a_minimised_metric_falls(tracker: FakeTracker) -> Non
 @pytest.fixture
 def hunt(tracker: FakeTracker) -> Session:
     schema = replace(AGR_SCHEMA, best_epoch=True, prunes=True)
-    return Session("hunt", cast(Outbox, tracker), tracker.start_run("hunt", {}, {}), {}, 0, schema)
+    return Session("hunt", tracker, tracker.start_run("hunt", {}, {}), {}, 0, schema)
 
 
 def test_any_epoch_may_update_the_best_if_the_best_epoch_counts(hunt: Session, tracker: FakeTracker) -> None:

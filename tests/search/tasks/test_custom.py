@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from agr.training.loop import State
 from search import run_optuna
 from search.driver.prefix_searcher import PrefixSearcher
 from search.optuna_search import options as optuna_options
-from search.outbox.outbox import Outbox
 from search.problems import custom
 from search.session.session import Session
 from search.tasks.agr_task import fusible_settings
@@ -341,7 +340,7 @@ class Registry(FakeTracker):
 def conclude(path: str, tracker: Registry) -> Mapping[str, float]:
     """Register the champion of one trial, whose weights are ones; returns what `test` found."""
     about = custom.problem(path)
-    session = Session("s", cast(Outbox, tracker), tracker.start_run("s", {}, {}), {}, 1, about.task.schema)
+    session = Session("s", tracker, tracker.start_run("s", {}, {}), {}, 1, about.task.schema)
     session.start("t", CONFIG)
     epochs = [{"epoch": number, "val_accuracy": 0.5, "seconds": 0.1} for number in (1, 2, 3)]
     origins = [session.id] * 3
