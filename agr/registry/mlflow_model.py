@@ -20,19 +20,9 @@ from agr.registry.uri import BUNDLE, COLUMN
 
 CONDA, VIRTUALENV, REQUIREMENTS = "conda.yaml", "python_env.yaml", "requirements.txt"
 _FILES = {
-    REQUIREMENTS: """\
-mlflow=={mlflow}
-agr=={agr}
-""",
-    VIRTUALENV: """\
-python: {python}
-build_dependencies:
-- pip
-- setuptools
-- wheel
-dependencies:
-- -r requirements.txt
-""",
+    REQUIREMENTS: "mlflow=={mlflow}\nagr=={agr}\n",
+    VIRTUALENV: "python: {python}\nbuild_dependencies:\n- pip\n- setuptools\n- wheel\n"
+    "dependencies:\n- -r requirements.txt\n",
     CONDA: """\
 name: mlflow-env
 channels:

@@ -30,13 +30,7 @@ class Deliverer:
     """Delivers a journal while it is being written, and makes calls whose answer is needed."""
 
     def __init__(self, store: Store, journal: Journal, first: Callable[[Store], None] | None = None) -> None:
-        """Start the thread.
-
-        Args:
-            store: raises StoreError for a call that fails.
-            journal: of this search. Journals that other searches left in its folder are delivered first.
-            first: called after that and before this journal is delivered.
-        """
+        """Start the thread. Journals that other searches left beside this one come first, then the call of `first`."""
         self.ids: dict[str, str] = {}  # local run ids to MLflow's
         self.open_error = ""  # why the store could not be opened
         self.outage = Outage(store.uri)
@@ -54,10 +48,8 @@ class Deliverer:
     def flush(self, seconds: float | None = None) -> None:
         """Wait until MLflow has everything.
 
-        Args:
-            seconds: how long the store may leave calls unanswered; None: `grace_seconds`.
-
-        Raises: ModelError if the store could not be opened; OutageError if it does not answer for longer.
+        Raises: ModelError if the store could not be opened; OutageError if it does not answer for longer than
+            `seconds`, by default `grace_seconds`.
         """
         self._drain(grace_seconds() if seconds is None else seconds)
         while self._doubtful:
@@ -66,13 +58,9 @@ class Deliverer:
             self._doubtful.discard(run)
 
     def query(self, call: Callable[[Store, bool], T], seconds: float | None = None) -> T:
-        """Make a call whose answer is needed, after everything that was logged before.
+        """Make a call whose answer is needed, of the store and whether it may have been made before, after all logging.
 
-        Args:
-            call: its arguments are the store and whether the call may have been made before.
-            seconds: as for `flush`.
-
-        Raises: ModelError if the store refuses the call or could not be opened; OutageError if it does not answer.
+        Raises: ModelError if the store refuses the call or could not be opened; OutageError as `flush`.
         """
         seconds = grace_seconds() if seconds is None else seconds
         self._drain(seconds)
@@ -89,8 +77,8 @@ class Deliverer:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 self.outage.answered(0)
-                break
-        return answer
+                return answer
+        raise AssertionError
 
     def _drain(self, seconds: float) -> None:
         self.wait_until_open()
@@ -138,9 +126,7 @@ class Deliverer:
 
 
 def deliver_file(store: Store, path: Path) -> Undelivered:
-    """Deliver the journal of a search that has ended, and delete it; returns what it contained.
-
-    An entry that MLflow refuses is named on stderr.
+    """Deliver the journal of a search that has ended, and delete it; names entries that MLflow refuses on stderr.
 
     Raises: SettingsError if the search still runs or the file is no journal; StoreError if the store does not answer:
         the file then stays as it was.
@@ -168,20 +154,12 @@ def delete_duplicates(store: Store, run: str, ids: Mapping[str, str]) -> None:
 
 
 def deliver(store: Store, entry: Entry, ids: dict[str, str], again: bool) -> None:
-    """Make the call of an entry.
-
-    Args:
-        store: receives the call.
-        entry: what to deliver.
-        ids: local run ids to MLflow's; a run that the entry starts is added.
-        again: whether the call may have been made before.
-    """
+    """Make the call of an entry, perhaps again; a run that it starts is added to `ids`, local run ids to MLflow's."""
     values: dict[str, Any] = dict(entry.values)
     run = ids.get(entry.run, entry.run)
     match entry.call:
         case "start_run":
-            found = store.find_runs(LOCAL_ID, entry.run) if again else []
-            if found:
+            if found := store.find_runs(LOCAL_ID, entry.run) if again else []:
                 store.set_params(found[0], values["params"])
             else:
                 tags, parent = values["tags"] | {LOCAL_ID: entry.run}, ids.get(values["parent"], values["parent"])

@@ -2,8 +2,8 @@
 
 1. A trial reports an epoch; the driver calls `Outbox.log_epochs`, which returns at once.
 2. `Journal.append` (entries.py) writes it as one line of JSON, an `Entry`, into mlflow_store/outbox/FILE.jsonl.
-3. The thread of the `Deliverer` (deliverer.py) takes the oldest entry and calls the `Store` (store_client.py).
-4. The MLflow process (mlflow_process.py) makes the call; while MLflow does not answer, step 3 is repeated.
+3. The thread of the `Deliverer` (deliverer.py) takes the oldest entry and calls the `Store` (mlflow_process.py).
+4. The MLflow process makes the call; while MLflow does not answer, step 3 is repeated.
 5. `Journal.done` notes the entry as delivered. What a search left, the next one in the folder delivers before its own.
 """
 

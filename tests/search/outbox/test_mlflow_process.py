@@ -24,7 +24,6 @@ from search.driver.mlflow_run import close_abandoned
 from search.outbox import mlflow_process
 from search.outbox.mlflow_process import ENDED, MlflowProcess
 from search.outbox.outbox import Outbox
-from search.outbox.store_client import StoreClient
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,7 @@ def failing(error: Exception, context: Exception | None = None) -> Store:
 
     uri = StoreUri("http://ann:secret@host:5000")
     tracker = SimpleNamespace(uri=uri, unfinished_runs=call)
-    return StoreClient(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
+    return mlflow_process.client(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
 
 
 @pytest.mark.parametrize(

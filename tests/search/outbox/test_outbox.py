@@ -27,13 +27,12 @@ from search.outbox import __main__ as outbox_main
 from search.outbox import deliverer, mlflow_process, outage
 from search.outbox.entries import LOCAL_ID, Journal, read
 from search.outbox.outbox import Outbox
-from search.outbox.store_client import StoreClient
 from tests.search.fakes import epoch
 
 
-def client_of(tracker: Any) -> StoreClient:
+def client_of(tracker: Any) -> Store:
     """A tracker of this process, as MLflow's own process would offer it."""
-    return StoreClient(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
+    return mlflow_process.client(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
 
 
 UP, DOWN, LOST = "up", "down", "lost"  # lost: the answer, after the call was carried out
@@ -325,13 +324,13 @@ import sys, time
 from pathlib import Path
 from agr.errors import StoreError
 from agr.registry.uri import StoreUri
+from search.outbox.mlflow_process import client
 from search.outbox.outbox import Outbox
-from search.outbox.store_client import StoreClient
 
 def down(*values, **named):
     raise StoreError("down", passing=True)
 
-box = Outbox(StoreClient(down, StoreUri(sys.argv[1]), "agr"), Path(sys.argv[2]))
+box = Outbox(client(down, StoreUri(sys.argv[1]), "agr"), Path(sys.argv[2]))
 run = box.start_run("killed", {}, {})
 box.log_metrics(run, {"loss": 0.1})
 print(run, flush=True)
