@@ -63,7 +63,7 @@ def test_many_windows_are_encoded_in_batches(
     y = np.concatenate([audio.load(path, loaded.info.recipe.sample_rate) for path in voices[:9]])
     clips = [y[:9_000], y, y[::-1].copy()]
     expected = predict_proba(clips, loaded)
-    monkeypatch.setattr(mfcc, "AT_ONCE", 4)
+    monkeypatch.setattr(mfcc, "BATCH", 4)
     assert predict_proba(clips, loaded) == pytest.approx(expected, abs=1e-6)
     assert expected.sum(axis=1) == pytest.approx(1)
 
