@@ -83,14 +83,7 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
 def answer(
     clips: Iterator[str | Answer], bundle: Bundle, abstain_below: float = 0.0, decoder: Decoder | None = None
 ) -> Iterator[Answer]:
-    """Answer clips in batches, in their order.
-
-    Args:
-        clips: as `expand` yields them.
-        bundle: the model.
-        abstain_below: the probability below which an answer is `unsure`.
-        decoder: the process that decodes recordings; None decodes them in this process.
-    """
+    """Answer clips of `expand` in batches, in their order; without a decoder they are decoded in this process."""
     names, sources = itertools.tee(clips)
     load = in_process if decoder is None else decoder.load_all
     batch: list[tuple[str | Answer, Loaded]] = []
@@ -131,14 +124,12 @@ def _source(clip: str | Answer) -> Clip | AudioError:
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     try:
-        if clip == STDIN:
+        if clip == STDIN or _is_special(clip):
             from agr.audio import read as audio
 
+            if clip != STDIN:
+                return Clip(clip, audio.read_bytes(Path(clip)))
             return Clip("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
-        if _is_special(clip):
-            from agr.audio import read as audio
-
-            return Clip(clip, audio.read_bytes(Path(clip)))
     except AudioError as error:
         return error
     return Clip(clip)

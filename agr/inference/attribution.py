@@ -1,15 +1,10 @@
 """How much each cell of a clip's image added to the model's answer.
 
-    found = attribute(section, bundle)                # section: of agr.inference.section
-    found.parts                                       # {"vocal tract": 0.6, "motion": 0.1, "pitch": 2.7}, log odds
+    attribute(section, bundle).parts                  # {"vocal tract": 0.6, "motion": 0.1, "pitch": 2.7}, log odds
 
 Integrated gradients (Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017) split the
-difference between the log odds of an image and those of a baseline among the cells. The paper asks for a baseline on
-which the model is neutral: here the same clip with pitch and resonances moved, towards a typical woman's voice or a
-typical man's, until the model is undecided. Silence is used only if no moved voice changes the answer, or if the
-recipe stores no voice features: models lean one way on it, which would look like a contribution of the clip.
-
-Known limit: this shows what the model reads, not what makes a voice a woman's or a man's.
+difference between the log odds of an image and those of a baseline, on which the model should be neutral. Known limit:
+this shows what the model reads, not what makes a voice a woman's or a man's.
 """
 
 from __future__ import annotations
@@ -95,27 +90,20 @@ def attribute(section: Section, model: Bundle) -> Attribution:
         return logits[:, answer] - logits[:, 1 - answer]
 
     x = to_input(torch.tensor(section.image)[None])
-    baseline = choose_baseline(section, log_odds, CLASSES[answer])
-    shares = integrated_gradients(log_odds, x, baseline.image)[0].permute(1, 2, 0)  # (12, 98, 3)
+    # Silence only if nothing else is left: models lean one way on it, which would look like a contribution of the clip.
+    found = undecided_voice(section.stored, log_odds, CLASSES[answer]) if section.recipe.keeps_features else None
+    baseline = found or Baseline(to_input(torch.tensor(silence(section.recipe))[None]), "silence", undecided=False)
+    shares = integrated_gradients(log_odds, x, baseline.image)[0].permute(1, 2, 0).numpy().astype(np.float64)
     at_image, at_baseline = (float(_evaluate(log_odds, image)) for image in (x, baseline.image))
-    values = shares.numpy().astype(np.float64)
     probability = float(probabilities[answer])
-    return Attribution(section, CLASSES[answer], probability, at_image, at_baseline, baseline, values)
+    return Attribution(section, CLASSES[answer], probability, at_image, at_baseline, baseline, shares)
 
 
 def integrated_gradients(log_odds: LogOdds, x: Tensor, base: Tensor) -> Tensor:
-    """Each value's share of log_odds(x) - log_odds(base).
+    """Each value's share of log_odds(x) - log_odds(base); x, base and the shares: (1, ...), float32.
 
     The gradient is integrated along the straight line from the baseline to the image by Gauss-Legendre quadrature of
     STEPS points, more of them until the shares add up to within TOLERANCE.
-
-    Args:
-        log_odds: A differentiable function, (n, ...) to (n,).
-        x: One input, (1, ...), float32.
-        base: Its baseline, of the same shape.
-
-    Returns:
-        Shares, of the shape of x.
     """
     expected = float(_evaluate(log_odds, x) - _evaluate(log_odds, base))
     for steps in STEPS:
@@ -139,26 +127,15 @@ def _mean_gradient(log_odds: LogOdds, x: Tensor, base: Tensor, steps: int) -> Te
     return total
 
 
-def choose_baseline(section: Section, log_odds: LogOdds, answer: str) -> Baseline:
-    """What to compare the section's image with: a voice on which the model is undecided, else silence."""
-    found = undecided_voice(section.stored, log_odds, answer) if section.recipe.keeps_features else None
-    return found or Baseline(to_input(torch.tensor(silence(section.recipe))[None]), "silence", undecided=False)
-
-
 def silence(recipe: Recipe) -> NDArray[np.uint8]:
     """The image of no sound: IMAGE_SHAPE, uint8."""
     return np.broadcast_to(np.array(recipe.silence, dtype=np.uint8), IMAGE_SHAPE)
 
 
 def undecided_voice(stored: NDArray[np.uint8], log_odds: LogOdds, answer: str) -> Baseline | None:
-    """The voice nearest to this one on which the model is undecided; None if there is none within FARTHEST.
+    """The voice nearest to voice features, (ROWS, FRAMES) uint8, on which the model is undecided; None beyond FARTHEST.
 
     The voice is moved away from those of `answer`, or towards them if this second alone is answered otherwise.
-
-    Args:
-        stored: Voice features, (ROWS, FRAMES), uint8.
-        log_odds: Those of `answer`.
-        answer: One of CLASSES.
     """
     features = torch.tensor(stored)[None]
     for_answer = bool(_evaluate(log_odds, to_input(voice_image.draw(features))) > 0)
@@ -171,7 +148,10 @@ def undecided_voice(stored: NDArray[np.uint8], log_odds: LogOdds, answer: str) -
     part = torch.linspace(0, 1, PLACES)[:, None, None, None]
     between = images[flipped[0] - 1] * (1 - part) + images[flipped[0]] * part
     best = int(_evaluate(log_odds, between).abs().argmin())
-    return Baseline(between[[best]], _describe(float(shifts[flipped[0]])), undecided=True)
+    shift = float(shifts[flipped[0]])
+    pitch, tract = (abs(100 * np.expm1(shift * size)) for size in (PITCH, TRACT))
+    moved = f"pitch {pitch:.0f} % and resonances {tract:.0f} % {'higher' if shift > 0 else 'lower'}"
+    return Baseline(between[[best]], f"the same clip with {moved}", undecided=True)
 
 
 def _shifted(shifts: NDArray[np.float64]) -> voice_image.Change:
@@ -182,11 +162,6 @@ def _shifted(shifts: NDArray[np.float64]) -> voice_image.Change:
         formants=torch.from_numpy(np.rint(warps).astype(np.int64)),
         pitch=torch.from_numpy(np.rint(shifts * PITCH / voice_image.LAG_STEP).astype(np.int64)),
     )
-
-
-def _describe(shift: float) -> str:
-    pitch, tract = (abs(100 * np.expm1(shift * size)) for size in (PITCH, TRACT))
-    return f"the same clip with pitch {pitch:.0f} % and resonances {tract:.0f} % {'higher' if shift > 0 else 'lower'}"
 
 
 @torch.no_grad()

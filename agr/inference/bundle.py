@@ -132,7 +132,12 @@ def read_info(folder: Path) -> BundleInfo:
             raise ModelError(f"{path}: keys {sorted(wrong)} are missing or unknown; expected those of format {FORMAT}")
         if tuple(values["classes"]) != CLASSES:
             raise ModelError(f"{path}: classes {values['classes']}; expected {list(CLASSES)}")
-        _check_types(path, values)
+        for name in ("settings", "data", "split", "val", "test", "environment", "calibration"):
+            if not isinstance(values[name], dict):
+                raise ModelError(f"{path}: {name} is {values[name]!r:.40}; expected an object")
+        temperature = values["temperature"]
+        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise ModelError(f"{path}: temperature {temperature!r:.40}; expected a number above 0")
         return BundleInfo(**(values | {"recipe": from_dict(values["recipe"]), "classes": CLASSES}))
     except RecipeError as error:
         raise ModelError(f"{path}: {error}") from error
@@ -157,13 +162,3 @@ def _read(path: Path) -> bytes:
         what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "not a regular file"
         raise ModelError(f"{path}: {what}; expected a file of at most {LARGEST[path.name]} bytes")
     return path.read_bytes()
-
-
-def _check_types(path: Path, values: Mapping[str, Any]) -> None:
-    """Raises: ModelError if a value has the wrong type."""
-    for name in ("settings", "data", "split", "val", "test", "environment", "calibration"):
-        if not isinstance(values[name], dict):
-            raise ModelError(f"{path}: {name} is {values[name]!r:.40}; expected an object")
-    temperature = values["temperature"]
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise ModelError(f"{path}: temperature {temperature!r:.40}; expected a number above 0")

@@ -91,7 +91,7 @@ def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSe
 
 def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
     """Answer the clips of a corpus; unreadable ones are left out, each with a line on stderr."""
-    labels, speakers, recordings, probabilities, has_speech = [], [], [], [], []
+    rows = []
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
         answers = answer((str(clip.path) for clip in found.clips), loaded)
         for clip, result in zip(found.clips, answers, strict=True):
@@ -99,14 +99,13 @@ def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
             if result.error is not None:
                 complain(result.error)
                 continue
-            labels.append(CLASSES.index(clip.gender))
-            speakers.append(f"{found.name}/{clip.speaker}")
-            recordings.append(content_digest(audio.read_bytes(clip.path)))
             wrong = [float(name != clip.gender) for name in CLASSES]
-            probabilities.append(list(result.probability.values()) if result.probability else wrong)
-            has_speech.append(result.probability is not None)
-    if not labels:
+            given = list(result.probability.values()) if result.probability else wrong
+            recording, speech = content_digest(audio.read_bytes(clip.path)), result.probability is not None
+            rows.append((CLASSES.index(clip.gender), given, f"{found.name}/{clip.speaker}", recording, speech))
+    if not rows:
         raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
+    labels, probabilities, speakers, recordings, has_speech = zip(*rows, strict=True)
     return Answered(np.array(labels), np.array(probabilities), speakers, recordings, np.array(has_speech))
 
 

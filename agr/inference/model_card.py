@@ -71,11 +71,7 @@ Tables = dict[str, list[Row]]  # by title
 def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mapping[str, Floats]) -> Tables:
     """Score clips by corpus, language, gender and pitch, and all of them with noise and in a telephone's band.
 
-    Args:
-        data: the images.
-        rows: which of them to score.
-        probabilities: (len(rows), 2), in the order of CLASSES.
-        degraded: as `degraded_answers` returns it.
+    probabilities: (len(rows), 2), in the order of CLASSES. degraded: of `degraded_answers`.
     """
     labels, speakers = data.labels[rows], data.speakers[rows]
     genders = np.array(CLASSES)[labels]
@@ -188,10 +184,9 @@ def _people(counts: Sequence[int]) -> str:
 
 
 def _scores(heading: str, rows: Sequence[Row]) -> str:
-    ends = [f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else "none" for row in rows]
-    cells = [(r.name, r.clips, _people(r.speakers), r.measure, f"{r.value:.3f}") for r in rows]
-    header = (heading, "clips", "speakers", "measure", "value", "95 % interval")
-    return _markdown(header, [(*cell, end) for cell, end in zip(cells, ends, strict=True)])
+    ends = (f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else "none" for row in rows)
+    cells = [(r.name, r.clips, _people(r.speakers), r.measure, f"{r.value:.3f}", next(ends)) for r in rows]
+    return _markdown((heading, "clips", "speakers", "measure", "value", "95 % interval"), cells)
 
 
 def _failures(found: Tables) -> str:
@@ -205,12 +200,10 @@ def _failures(found: Tables) -> str:
 def _hardest(data: ImageSet, rows: Indices, probabilities: Floats) -> str:
     people = score(data.labels[rows], probabilities, data.speakers[rows]).per_speaker.items()
     worst = sorted((item for item in people if item[1].accuracy < 1), key=lambda item: item[1].accuracy)[:HARDEST]
+    if not worst:
+        return "Every clip of every test speaker was answered correctly."
     cells = [(name, who.gender, who.clips, f"{who.accuracy:.3f}") for name, who in worst]
-    return (
-        _markdown(("speaker", "recorded as", "clips", "accuracy"), cells)
-        if cells
-        else "Every clip of every test speaker was answered correctly."
-    )
+    return _markdown(("speaker", "recorded as", "clips", "accuracy"), cells)
 
 
 def _calibration(info: bundle.BundleInfo, probabilities: Floats, labels: NDArray[np.int64]) -> str:

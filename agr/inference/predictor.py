@@ -5,8 +5,7 @@ probabilities = predict_proba([y], bundle)        # y: mono float32 at bundle.in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 from agr.inference.bundle import Bundle
 from agr.recipes import encode
 from agr.training.model import predict_logits
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -35,38 +32,27 @@ def predict_proba(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArr
 
 
 def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions:
-    """Probabilities and seconds of speech of clips of any length.
+    """Probabilities and seconds of speech of clips of any length: mono float32, each (n,), at the recipe's rate.
 
     A clip longer than a second is read in windows. Its logits are the mean of the windows' logits, weighted by how
     much of the clip's speech each window holds.
-
-    Args:
-        clips: Mono float32, each (n,), at the recipe's rate.
-        bundle: The model.
     """
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # idle threads of torch busy-wait and make numpy several times slower on small batches
+    try:
         encoded = list(encode.cut_clips(clips, bundle.info.recipe))
         logits = logits_of_images(np.concatenate([windows.images for windows in encoded]), bundle)  # (windows, 2)
+    finally:
+        torch.set_num_threads(threads)
     ends = np.cumsum([len(windows.images) for windows in encoded])[:-1]
     by_clip = zip(encoded, np.split(logits, ends), strict=True)
     means = np.stack([windows.weights @ each for windows, each in by_clip])  # (len(clips), 2)
     return Predictions(softmax(means), np.array([windows.speech for windows in encoded]))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: its idle threads busy-wait and make numpy several times slower on small batches."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
     """Calibrated logits of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
-    logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), CPU)
+    logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), torch.device("cpu"))
     return logits.numpy().astype(np.float64) / bundle.info.temperature
 
 

@@ -2,21 +2,18 @@
 
     moved = compare_and_set(client, "agr", "best", expected=3, version=4)
 
-MLflow sets an alias without any check, but every store creates a registered model of a given name only once. So a
-registered model `agr.best.moving` is the lock: its creator reads the alias, moves it and deletes the lock. A tag of the
-lock names its owner. A lock with the same owner for LEASE_SECONDS was left by a process that died, and whoever waits
-deletes it; each process measures that with its own clock.
-
-Known limit: a process that is suspended for that long between its last check of the lock and its next request still
-moves the alias, and so may two processes that delete an abandoned lock at the same instant.
+Every store creates a registered model of a given name only once, so a model `agr.best.moving` is the lock and a tag of
+it names the owner. Who waits deletes a lock that had one owner for LEASE_SECONDS. Known limit: a process suspended for
+that long before its last request still moves the alias; so may two that delete an abandoned lock at the same instant.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from agr.registry.mlflow_env import ALREADY_EXISTS, DOES_NOT_EXIST, NOT_FOUND  # before MLflow
 
@@ -30,12 +27,8 @@ OWNER = "owner"
 
 def version_of_alias(client: MlflowClient, model: str, alias: str) -> int | None:
     """The number of the version that an alias points at; None if there is no such alias."""
-    try:
-        return int(client.get_model_version_by_alias(model, alias).version)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
-        return None
+    found = _if_there(client.get_model_version_by_alias, model, alias)
+    return int(found.version) if found else None
 
 
 def compare_and_set(client: MlflowClient, model: str, alias: str, expected: int | None, version: int) -> bool:
@@ -59,13 +52,13 @@ def _locked(client: MlflowClient, lock: str) -> Iterator[str]:
         if (found := _owner(client, lock)) != other:
             other, since = found, time.monotonic()
         elif found and time.monotonic() - since > LEASE_SECONDS:
-            _delete(client, lock)
+            _if_there(client.delete_registered_model, lock)
         time.sleep(POLL_SECONDS)
     try:
         yield own
     finally:
         if _owner(client, lock) == own:
-            _delete(client, lock)
+            _if_there(client.delete_registered_model, lock)
 
 
 def _create(client: MlflowClient, lock: str, own: str) -> bool:
@@ -79,17 +72,15 @@ def _create(client: MlflowClient, lock: str, own: str) -> bool:
 
 
 def _owner(client: MlflowClient, lock: str) -> str:
+    found = _if_there(client.get_registered_model, lock)
+    return str(found.tags.get(OWNER, "?")) if found else ""
+
+
+def _if_there(call: Callable[..., Any], *values: str) -> Any:
+    """Make a call of MLflow's client; None if what it is about does not exist."""
     try:
-        return str(client.get_registered_model(lock).tags.get(OWNER, "?"))
+        return call(*values)
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise
-        return ""
-
-
-def _delete(client: MlflowClient, lock: str) -> None:
-    try:
-        client.delete_registered_model(lock)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
+        return None

@@ -20,30 +20,11 @@ from agr.registry.uri import BUNDLE, COLUMN
 
 CONDA, VIRTUALENV, REQUIREMENTS = "conda.yaml", "python_env.yaml", "requirements.txt"
 _FILES = {
-    REQUIREMENTS: """\
-mlflow=={mlflow}
-agr=={agr}
-""",
-    VIRTUALENV: """\
-python: {python}
-build_dependencies:
-- pip
-- setuptools
-- wheel
-dependencies:
-- -r requirements.txt
-""",
-    CONDA: """\
-name: mlflow-env
-channels:
-- conda-forge
-dependencies:
-- python={python}
-- pip
-- pip:
-  - mlflow=={mlflow}
-  - agr=={agr}
-""",
+    REQUIREMENTS: "mlflow=={mlflow}\nagr=={agr}\n",
+    VIRTUALENV: "python: {python}\nbuild_dependencies:\n- pip\n- setuptools\n- wheel\n"
+    "dependencies:\n- -r requirements.txt\n",
+    CONDA: "name: mlflow-env\nchannels:\n- conda-forge\ndependencies:\n- python={python}\n- pip\n"
+    "- pip:\n  - mlflow=={mlflow}\n  - agr=={agr}\n",
 }
 
 

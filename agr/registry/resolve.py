@@ -2,9 +2,8 @@
 
     found = resolve("models:/agr/best")               # a folder, the model's name and version
 
-MLflow takes longer to import than torch. A prediction needs only two rows of the registry, which are read directly from
-SQLite, read-only; any other store, and anything unexpected, is left to MLflow's client. A version is registered with
-a digest of its bundle's files; it is refused if the files have changed.
+A prediction needs only two rows of the registry, which are read directly from SQLite; any other store, and anything
+unexpected, is left to MLflow's client, which takes longer to import than torch.
 """
 
 from __future__ import annotations
@@ -53,20 +52,15 @@ def _from_sqlite(uri: str, store: StoreUri) -> ModelLocation | None:
     if match is None or store.database is None:
         return None
     path = store.database.resolve()
+    file = f"file:{urllib.parse.quote(str(path))}?mode=ro"
+    source = "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'"
+    digest = "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?"
     try:
-        with closing(
-            sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=20)
-        ) as database:
+        with closing(sqlite3.connect(file, uri=True, timeout=20)) as database:
             version = _version(database, match)
-            row = database.execute(
-                "SELECT source FROM model_versions WHERE name = ? AND version = ? AND status = 'READY'",
-                (match["name"], version),
-            ).fetchone()
-            folder = row and (_folder_beside(path, row[0]) or _noted_folder(database, row[0]))
-            tag = database.execute(
-                "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?",
-                (match["name"], version, DIGEST_TAG),
-            ).fetchone()
+            row = database.execute(source, (match["name"], version)).fetchone()
+            folder = row and _folder(path, database, row[0])
+            tag = database.execute(digest, (match["name"], version, DIGEST_TAG)).fetchone()
     except sqlite3.Error:
         return None
     return ModelLocation(folder, match["name"], version, tag[0] if tag else None) if folder and version else None
@@ -83,17 +77,12 @@ def _version(database: sqlite3.Connection, match: re.Match[str]) -> int | None:
     return int(row[0]) if row and row[0] is not None else None
 
 
-def _folder_beside(database: Path, source: str) -> Path | None:
-    """The folder of a version beside the database, which is right even after both were moved."""
-    run, _, rest = source.removeprefix("runs:/").partition("/")
-    folder = database.parent / ARTIFACTS / run / ARTIFACTS / rest
-    return folder if source.startswith("runs:/") and folder.is_dir() else None
-
-
-def _noted_folder(database: sqlite3.Connection, source: str) -> Path | None:
-    """The folder that the store has noted for a version, if it is on this machine."""
+def _folder(path: Path, database: sqlite3.Connection, source: str) -> Path | None:
+    """The folder of a version: beside the database, right even after both were moved, or as the store has noted it."""
     if source.startswith("runs:/"):
         run, _, rest = source.removeprefix("runs:/").partition("/")
+        if (beside := path.parent / ARTIFACTS / run / ARTIFACTS / rest).is_dir():
+            return beside
         row = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run,)).fetchone()
         source = f"{row[0]}/{rest}" if row else ""
     parts = urllib.parse.urlsplit(source)

@@ -1,7 +1,5 @@
 """MLflow stores in a SQLite file: created completely or not at all, and usable after the folder was moved.
 
-    create(StoreUri("sqlite:///mlflow_store/mlflow.db"))
-
 MLflow creates the tables of a new file in some forty steps. Two processes that do so at once, or one that is killed
 halfway, leave a file that MLflow cannot open again. So one process creates them, under a temporary name.
 """
@@ -25,8 +23,6 @@ from mlflow import MlflowClient
 from agr.common.cli import complain
 from agr.registry.uri import ARTIFACTS, SQLITE, StoreUri
 
-FILE = "file://"
-
 
 def create(uri: StoreUri) -> None:
     """Create the store if the URI names a SQLite file that does not exist. Raises: OSError, MlflowException."""
@@ -46,7 +42,7 @@ def create(uri: StoreUri) -> None:
 
 def artifact_location(store: StoreUri) -> str | None:
     """The URI of the folder for artifacts: beside a SQLite file; None for a server, which has its own."""
-    return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database is not None else None
+    return (store.database.resolve().parent / ARTIFACTS).as_uri() if store.database else None
 
 
 def relocate_artifacts(store: StoreUri, experiment: str) -> None:
@@ -68,9 +64,9 @@ def _replace_locations(connection: sqlite3.Connection, experiment: str, new: str
     """Replace the old artifact folder by the new one; returns the old one, None if there is nothing to do."""
     query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
     number, old = connection.execute(query, (experiment,)).fetchone() or (None, "")
-    if not old.startswith(FILE) or not old.endswith(f"/{ARTIFACTS}") or old == new:
+    if not old.startswith("file://") or not old.endswith(f"/{ARTIFACTS}") or old == new:
         return None
-    before, here = _path(old), _path(new)
+    before, here = (Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path)) for uri in (old, new))
     if before.is_dir() and here.is_dir() and before.samefile(here):  # one folder under two names
         return None
     runs = connection.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (number,))
@@ -81,7 +77,3 @@ def _replace_locations(connection: sqlite3.Connection, experiment: str, new: str
     inside = " AND substr(artifact_uri, 1, ?) = ?"
     connection.execute(update + inside, (new, len(old) + 1, number, len(old) + 1, f"{old}/"))
     return before
-
-
-def _path(uri: str) -> Path:
-    return Path(urllib.request.url2pathname(urllib.parse.urlsplit(uri).path))

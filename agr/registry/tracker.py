@@ -26,7 +26,7 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.registry import aliases, sqlite_store
 from agr.registry.mlflow_model import save_model
-from agr.registry.records import FinishedTrial, MetricPoint, Version, as_text
+from agr.registry.records import FinishedTrial, MetricPoint, Texts, Version, as_text
 from agr.registry.resolve import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri
 
@@ -42,10 +42,7 @@ class Tracker:
     """An experiment of a tracking store, created if it does not exist."""
 
     def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
-        """Open the store. model: the name under which versions are registered.
-
-        Raises: ModelError if the store cannot be opened.
-        """
+        """Open the store. model: the name under which versions are registered. Raises: ModelError."""
         self.model = model
         self.uri = store = StoreUri.of(uri).log_in()
         try:
@@ -56,36 +53,26 @@ class Tracker:
             self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
         except STORE_ERRORS as error:
-            why = store.hide(one_line(error))
-            raise ModelError(f"{store}: {why}; expected an MLflow tracking store") from None
+            raise ModelError(f"{store}: {store.hide(one_line(error))}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
+        if found := self._client.get_experiment_by_name(name):
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(name, artifact_location=sqlite_store.artifact_location(self.uri)))
         except MlflowException:  # another process has just created it
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+            if found := self._client.get_experiment_by_name(name):
+                return str(found.experiment_id)
+            raise
 
-    def start_run(
-        self,
-        name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, object],
-        parent: str | None = None,
-        at: int | None = None,
-    ) -> str:
+    def start_run(self, name: str, params: Texts, tags: Texts, parent: str | None = None, at: int | None = None) -> str:
         """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""
         texts = as_text(tags) | ({} if parent is None else {"mlflow.parentRunId": parent})
         run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
 
-    def set_params(self, run_id: str, params: Mapping[str, object]) -> None:
+    def set_params(self, run_id: str, params: Texts) -> None:
         """Set parameters of a run; MLflow lets nobody change them afterwards."""
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
@@ -100,7 +87,7 @@ class Tracker:
         for start in range(0, len(metrics), BATCH_POINTS):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
 
-    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+    def set_tags(self, run_id: str, tags: Texts) -> None:
         """Add or change tags of a run."""
         self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
@@ -134,11 +121,8 @@ class Tracker:
         trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
         return [FinishedTrial(str(r.info.run_id), dict(r.data.params), dict(r.data.metrics)) for r in trials[::-1]]
 
-    def register(self, run_id: str, folder: Path, tags: Mapping[str, object], description: str = "") -> int:
-        """Log a bundle as the MLflow model of a run and register it as a new version; returns its number.
-
-        Raises: ModelError if its files did not arrive undamaged.
-        """
+    def register(self, run_id: str, folder: Path, tags: Texts, description: str = "") -> int:
+        """Register a bundle as a new version; returns its number. Raises: ModelError if it did not arrive undamaged."""
         texts = as_text(tags)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model"
@@ -159,7 +143,7 @@ class Tracker:
         version = self._client.create_model_version(self.model, source, run_id, dict(tags), None, description or None)
         return int(version.version)
 
-    def register_files(self, run_id: str, folder: Path, tags: Mapping[str, object]) -> int:
+    def register_files(self, run_id: str, folder: Path, tags: Texts) -> int:
         """Log a folder unchanged as the model of a run and register it as a new version; returns its number."""
         self._client.log_artifacts(run_id, str(folder), "model")
         return self._create_version(run_id, as_text(tags), "", "Safetensors and JSON of a custom trainable.")
@@ -194,10 +178,7 @@ class Tracker:
 
 
 def _probe(store: StoreUri) -> None:
-    """Make one request with MLflow's settings but without its silent retries, which take minutes.
-
-    Raises: ModelError if the server does not answer.
-    """
+    """Make one request without MLflow's silent retries, which take minutes. Raises: ModelError without an answer."""
     creds = get_default_host_creds(store.whole)
     try:
         http_request(creds, "/health", "GET", max_retries=0, timeout=PROBE_SECONDS, raise_on_status=False)

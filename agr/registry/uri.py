@@ -62,14 +62,9 @@ class StoreUri:
         return uri
 
     def __str__(self) -> str:
-        return self.shown
+        return self.hide(self.whole)
 
     __repr__ = __str__
-
-    @property
-    def shown(self) -> str:
-        """The URI without its secrets."""
-        return self.hide(self.whole)
 
     @property
     def is_server(self) -> bool:
@@ -95,6 +90,4 @@ class StoreUri:
 def normalise(uri: str) -> str:
     """`models:/agr/best` to `models:/agr@best`: MLflow reads the first as one of its old stages."""
     match = ALIAS_AS_STAGE.fullmatch(uri)
-    if match is None or match[2] == "latest":
-        return uri
-    return f"models:/{match[1]}@{match[2]}"
+    return f"models:/{match[1]}@{match[2]}" if match and match[2] != "latest" else uri

@@ -4,8 +4,7 @@
     {"number": 0, "call": "start_run", "run": "5c3...", ...}    one entry
     {"done": 0, "id": "9f1..."}                                 it is delivered; the id that MLflow gave the run
 
-The folder FILE beside FILE.jsonl contains copies of logged files. FILE.jsonl.lock is locked while the search lives; the
-operating system releases the lock however the process ends.
+The folder FILE contains copies of logged files. FILE.jsonl.lock is locked until the process ends, however it does.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ LOCAL_ID = "local_id"  # tag of a run: the id that the search gave it
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the outbox: a call of a `Store`."""
+    """One line of the outbox: a call of a `Tracker`."""
 
     number: int
     call: str  # the method's name
@@ -51,10 +50,7 @@ class Entry:
 
 
 class Journal:
-    """What a running search has logged and MLflow does not have yet, in memory and in a file; thread-safe.
-
-    A full disk stops no search: what cannot be written is still in memory.
-    """
+    """What a search has logged and MLflow lacks; thread-safe. What cannot be written to the file is still in memory."""
 
     def __init__(self, path: Path, uri: StoreUri) -> None:
         """Create the file and lock it."""

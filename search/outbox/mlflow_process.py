@@ -1,8 +1,7 @@
 """MLflow in another process: imported there while this one imports torch, and never in this one's way.
 
     with MlflowProcess() as mlflow:
-        ...
-        store = mlflow.open(tracking_uri, "agr", "agr")    # a `Store`, as `agr.registry.tracker.Tracker` is
+        store = mlflow.open(tracking_uri, "agr", "agr")    # an `agr.registry.tracker.Tracker`
 
 A call that MLflow does not take raises StoreError. If the process dies, the next call has another one.
 """
@@ -15,18 +14,19 @@ import re
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Concatenate, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from agr.common.function_worker import FunctionWorker
 from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
-from agr.registry.records import Store
 from agr.registry.uri import StoreUri
-from search.outbox.store_client import P, StoreClient, T
+
+if TYPE_CHECKING:
+    from agr.registry.tracker import Tracker
+
 
 Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
-REASON_LENGTH = 160
 SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
@@ -50,16 +50,16 @@ class MlflowProcess:
     def __exit__(self, *_: object) -> None:
         self._worker.close()
 
-    def open(self, uri: str | None, experiment: str, model: str) -> StoreClient:
+    def open(self, uri: str | None, experiment: str, model: str) -> Tracker:
         """A store; None is `StoreUri.default`. Returns at once, the first call opens it.
 
         Calls raise ModelError if it could not be opened, until the first that was answered.
         """
         named = StoreUri(uri) if uri else None
         self._target = named, experiment, model
-        return StoreClient(self._call, named.log_in() if named else StoreUri.default(), model)
+        return client(self._call, named.log_in() if named else StoreUri.default(), model)
 
-    def _call(self, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+    def _call(self, method: str, /, *values: Any, **named: Any) -> Any:
         assert self._target is not None
         try:
             answer, error, opened = self._worker.submit(_call, self._target, method, *values, **named).result()
@@ -70,13 +70,23 @@ class MlflowProcess:
         self._opened |= opened
         if error is not None:
             raise error
-        result: T = answer  # type: ignore[assignment]
-        return result
+        return answer
 
 
-def _call(
-    target: Target, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs
-) -> tuple[T | None, AgrError | None, bool]:
+class _Client:
+    def __init__(self, call: Callable[..., Any], uri: StoreUri, model: str) -> None:
+        self._call, self.uri, self.model = call, uri, model
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return functools.partial(self._call, method)
+
+
+def client(call: Callable[..., Any], uri: StoreUri, model: str) -> Tracker:
+    """A store whose methods are carried out by `call`, which gets the method's name and its arguments."""
+    return cast("Tracker", _Client(call, uri, model))
+
+
+def _call(target: Target, method: str, /, *values: Any, **named: Any) -> tuple[Any, AgrError | None, bool]:
     """In MLflow's process: make a call. Returns: its answer, or its error, and whether the store is open."""
     answer, refusal = None, None
     try:
@@ -87,7 +97,7 @@ def _call(
 
 
 @functools.cache  # an error is raised again by the next call, which tries anew
-def _open(uri: StoreUri | None, experiment: str, model: str) -> Store:
+def _open(uri: StoreUri | None, experiment: str, model: str) -> Tracker:
     from agr.registry.tracker import Tracker
 
     tracker = Tracker(uri or StoreUri.default(), experiment, model)
@@ -95,13 +105,12 @@ def _open(uri: StoreUri | None, experiment: str, model: str) -> Store:
     return tracker
 
 
-def make(store: Store, method: Callable[Concatenate[Store, P], T], /, *values: P.args, **named: P.kwargs) -> T:
+def make(store: Tracker, method: str, /, *values: Any, **named: Any) -> Any:
     """Make a call of a store. Raises: StoreError, or ModelError that no failing call is behind."""
     from agr.registry.mlflow_env import STORE_ERRORS, is_outage
 
     try:
-        answer: T = getattr(store, method.__name__)(*values, **named)
-        return answer
+        return getattr(store, method)(*values, **named)
     except ModelError as error:
         first = error.__context__
         if isinstance(first, STORE_ERRORS) and is_outage(first):
@@ -118,4 +127,4 @@ def reason(error: Exception, uri: StoreUri) -> str:
     """An error in a few words, without what the store's URI hides."""
     text = uri.hide(str(error) or type(error).__name__)
     found = SYSTEM_ERROR.search(text)  # deep in what MLflow, requests and urllib3 say of it
-    return textwrap.shorten(found[1] if found else text, REASON_LENGTH, placeholder=" ...")
+    return textwrap.shorten(found[1] if found else text, 160, placeholder=" ...")

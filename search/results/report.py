@@ -98,7 +98,7 @@ def _named(record: Record) -> str:
 
 def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
     """The commands that show the runs and use the model, without passwords."""
-    store = shlex.quote(uri.whole if is_harmless(uri.whole) else uri.shown)
+    store = shlex.quote(uri.whole if is_harmless(uri.whole) else str(uri))
     if uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:

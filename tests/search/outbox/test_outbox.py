@@ -20,20 +20,18 @@ import pytest
 from mlflow import MlflowClient
 
 from agr.errors import ModelError, OutageError, SettingsError
-from agr.registry.records import Store
 from agr.registry.tracker import Tracker
 from agr.registry.uri import StoreUri
 from search.outbox import __main__ as outbox_main
 from search.outbox import deliverer, mlflow_process, outage
 from search.outbox.entries import LOCAL_ID, Journal, read
 from search.outbox.outbox import Outbox
-from search.outbox.store_client import StoreClient
 from tests.search.fakes import epoch
 
 
-def client_of(tracker: Any) -> StoreClient:
+def client_of(tracker: Any) -> Tracker:
     """A tracker of this process, as MLflow's own process would offer it."""
-    return StoreClient(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
+    return mlflow_process.client(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
 
 
 UP, DOWN, LOST = "up", "down", "lost"  # lost: the answer, after the call was carried out
@@ -296,7 +294,7 @@ def test_a_journal_that_another_search_has_just_delivered_is_skipped(
 ) -> None:
     abandoned(flaky, tmp_path)
 
-    def gone(store: Store, path: Path) -> None:
+    def gone(store: Tracker, path: Path) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(deliverer, "deliver_file", gone)
@@ -306,7 +304,7 @@ def test_a_journal_that_another_search_has_just_delivered_is_skipped(
 
 
 def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_path: Path) -> None:
-    def first(store: Store) -> None:
+    def first(store: Tracker) -> None:
         raise KeyError("a mistake of ours")
 
     box = Outbox(client_of(store), tmp_path / "outbox", first)
@@ -325,13 +323,13 @@ import sys, time
 from pathlib import Path
 from agr.errors import StoreError
 from agr.registry.uri import StoreUri
+from search.outbox.mlflow_process import client
 from search.outbox.outbox import Outbox
-from search.outbox.store_client import StoreClient
 
 def down(*values, **named):
     raise StoreError("down", passing=True)
 
-box = Outbox(StoreClient(down, StoreUri(sys.argv[1]), "agr"), Path(sys.argv[2]))
+box = Outbox(client(down, StoreUri(sys.argv[1]), "agr"), Path(sys.argv[2]))
 run = box.start_run("killed", {}, {})
 box.log_metrics(run, {"loss": 0.1})
 print(run, flush=True)
@@ -403,7 +401,7 @@ def test_a_lost_answer_registers_no_second_version(
     assert [int(found.version) for found in client.search_model_versions(f"run_id = '{box.run_id(run)}'")] == [version]
 
 
-def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Path) -> None:
+def test_a_journal_of_an_earlier_version_is_delivered(store: Tracker, tmp_path: Path) -> None:
     """It has no lock file, and its files lie in a folder of its name."""
     folder = tmp_path / "outbox" / "old" / "1"
     entries = [
@@ -422,7 +420,7 @@ def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Pa
     assert left_files(tmp_path) == []
 
 
-def test_the_lock_file_is_deleted_with_its_journal(store: Store, tmp_path: Path) -> None:
+def test_the_lock_file_is_deleted_with_its_journal(store: Tracker, tmp_path: Path) -> None:
     box = Outbox(client_of(store), tmp_path / "outbox")
     box.wait_until_open()
     assert len(left_files(tmp_path)) == 2, "the journal and its lock"
