@@ -23,8 +23,17 @@ _FILES = {
     REQUIREMENTS: "mlflow=={mlflow}\nagr=={agr}\n",
     VIRTUALENV: "python: {python}\nbuild_dependencies:\n- pip\n- setuptools\n- wheel\n"
     "dependencies:\n- -r requirements.txt\n",
-    CONDA: "name: mlflow-env\nchannels:\n- conda-forge\ndependencies:\n- python={python}\n- pip\n"
-    "- pip:\n  - mlflow=={mlflow}\n  - agr=={agr}\n",
+    CONDA: """\
+name: mlflow-env
+channels:
+- conda-forge
+dependencies:
+- python={python}
+- pip
+- pip:
+  - mlflow=={mlflow}
+  - agr=={agr}
+""",
 }
 
 

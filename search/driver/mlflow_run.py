@@ -5,19 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agr.common.processes import driver, is_dead
+from agr.registry.records import Store
 from agr.registry.uri import STORE
 from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
 from search.problems.problem import Problem
 from search.session.session import KILLED, Session
 from search.tasks.base import Point, format_setting
-
-if TYPE_CHECKING:
-    from agr.registry.tracker import Tracker
-
 
 SHOWN_VALUES = 10  # values of an axis that the search's run shows
 
@@ -54,7 +50,7 @@ def _order(value: object) -> tuple[str, float | str]:
     return ("", value) if isinstance(value, int | float) else (str(type(value)), str(value))
 
 
-def close_abandoned(store: Tracker) -> None:
+def close_abandoned(store: Store) -> None:
     """End runs that a killed driver of this machine left open."""
     open_runs = store.unfinished_runs()
     dead = {run for run, tags in open_runs if is_dead(tags.get("driver", ""))}

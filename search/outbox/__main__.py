@@ -22,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
     parser.add_argument("file", type=Path, help=f"left by a search in {STORE / 'outbox'}")
-    default = "default: the store that the search logged to, else MLFLOW_TRACKING_URI"
-    parser.add_argument("--tracking-uri", type=harmless, help=default)
+    parser.add_argument(
+        "--tracking-uri", type=harmless, help="default: the store that the search logged to, else MLFLOW_TRACKING_URI"
+    )
     options = parser.parse_args(arguments)
     uri = options.tracking_uri or read(options.file).uri
     with MlflowProcess() as mlflow:

@@ -8,21 +8,19 @@ created although the answer was lost; and metrics carry the time at which they w
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from agr.common.cli import complain
 from agr.errors import ModelError, SettingsError, StoreError
+from agr.registry.records import Store
 from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, read
 from search.outbox.outage import Outage, grace_seconds
-
-if TYPE_CHECKING:
-    from agr.registry.tracker import Tracker
-
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
 T = TypeVar("T")
@@ -31,7 +29,7 @@ T = TypeVar("T")
 class Deliverer:
     """Delivers a journal while it is being written, and makes calls whose answer is needed."""
 
-    def __init__(self, store: Tracker, journal: Journal, first: Callable[[Tracker], None] | None = None) -> None:
+    def __init__(self, store: Store, journal: Journal, first: Callable[[Store], None] | None = None) -> None:
         """Start the thread. Journals that other searches left beside this one come first, then the call of `first`."""
         self.ids: dict[str, str] = {}  # local run ids to MLflow's
         self.open_error = ""  # why the store could not be opened
@@ -59,27 +57,28 @@ class Deliverer:
             self.query(lambda store, again: delete_duplicates(store, run, self.ids), seconds)  # noqa: B023
             self._doubtful.discard(run)
 
-    def query(self, call: Callable[[Tracker, bool], T], seconds: float | None = None) -> T:
+    def query(self, call: Callable[[Store, bool], T], seconds: float | None = None) -> T:
         """Make a call whose answer is needed, of the store and whether it may have been made before, after all logging.
 
         Raises: ModelError if the store refuses the call or could not be opened; OutageError as `flush`.
         """
         seconds = grace_seconds() if seconds is None else seconds
         self._drain(seconds)
-        began, pause, again = time.monotonic(), FIRST_PAUSE, False
-        while True:
+        began, pause = time.monotonic(), FIRST_PAUSE
+        for attempt in itertools.count():
             try:
-                answer = call(self._store, again)
+                answer = call(self._store, attempt > 0)
             except StoreError as error:
                 if not error.passing:
                     raise ModelError(self._refused(error)) from None
                 self.outage.unanswered(error.reason)
                 self.outage.check(began, seconds)
                 time.sleep(pause)
-                pause, again = min(2 * pause, LONGEST_PAUSE), True
+                pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 self.outage.answered(0)
                 return answer
+        raise AssertionError
 
     def _drain(self, seconds: float) -> None:
         self.wait_until_open()
@@ -126,7 +125,7 @@ class Deliverer:
         return f"{self._store.uri}: refused: {error}"
 
 
-def deliver_file(store: Tracker, path: Path) -> Undelivered:
+def deliver_file(store: Store, path: Path) -> Undelivered:
     """Deliver the journal of a search that has ended, and delete it; names entries that MLflow refuses on stderr.
 
     Raises: SettingsError if the search still runs or the file is no journal; StoreError if the store does not answer:
@@ -146,7 +145,7 @@ def deliver_file(store: Tracker, path: Path) -> Undelivered:
     return undelivered
 
 
-def delete_duplicates(store: Tracker, run: str, ids: Mapping[str, str]) -> None:
+def delete_duplicates(store: Store, run: str, ids: Mapping[str, str]) -> None:
     """Delete the duplicates of a run, which arise if an answer is lost and the call is repeated."""
     found = store.find_runs(LOCAL_ID, run)
     for duplicate in found:
@@ -154,7 +153,7 @@ def delete_duplicates(store: Tracker, run: str, ids: Mapping[str, str]) -> None:
             store.delete_run(duplicate)
 
 
-def deliver(store: Tracker, entry: Entry, ids: dict[str, str], again: bool) -> None:
+def deliver(store: Store, entry: Entry, ids: dict[str, str], again: bool) -> None:
     """Make the call of an entry, perhaps again; a run that it starts is added to `ids`, local run ids to MLflow's."""
     values: dict[str, Any] = dict(entry.values)
     run = ids.get(entry.run, entry.run)

@@ -34,7 +34,7 @@ LOCAL_ID = "local_id"  # tag of a run: the id that the search gave it
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the outbox: a call of a `Tracker`."""
+    """One line of the outbox: a call of a `Store`."""
 
     number: int
     call: str  # the method's name

@@ -1,7 +1,7 @@
 """MLflow in another process: imported there while this one imports torch, and never in this one's way.
 
     with MlflowProcess() as mlflow:
-        store = mlflow.open(tracking_uri, "agr", "agr")    # an `agr.registry.tracker.Tracker`
+        store = mlflow.open(tracking_uri, "agr", "agr")    # a `Store`, as `agr.registry.tracker.Tracker` is
 
 A call that MLflow does not take raises StoreError. If the process dies, the next call has another one.
 """
@@ -14,16 +14,13 @@ import re
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from agr.common.function_worker import FunctionWorker
 from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
+from agr.registry.records import Store
 from agr.registry.uri import StoreUri
-
-if TYPE_CHECKING:
-    from agr.registry.tracker import Tracker
-
 
 Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
@@ -50,7 +47,7 @@ class MlflowProcess:
     def __exit__(self, *_: object) -> None:
         self._worker.close()
 
-    def open(self, uri: str | None, experiment: str, model: str) -> Tracker:
+    def open(self, uri: str | None, experiment: str, model: str) -> Store:
         """A store; None is `StoreUri.default`. Returns at once, the first call opens it.
 
         Calls raise ModelError if it could not be opened, until the first that was answered.
@@ -81,9 +78,9 @@ class _Client:
         return functools.partial(self._call, method)
 
 
-def client(call: Callable[..., Any], uri: StoreUri, model: str) -> Tracker:
+def client(call: Callable[..., Any], uri: StoreUri, model: str) -> Store:
     """A store whose methods are carried out by `call`, which gets the method's name and its arguments."""
-    return cast("Tracker", _Client(call, uri, model))
+    return cast(Store, _Client(call, uri, model))
 
 
 def _call(target: Target, method: str, /, *values: Any, **named: Any) -> tuple[Any, AgrError | None, bool]:
@@ -97,7 +94,7 @@ def _call(target: Target, method: str, /, *values: Any, **named: Any) -> tuple[A
 
 
 @functools.cache  # an error is raised again by the next call, which tries anew
-def _open(uri: StoreUri | None, experiment: str, model: str) -> Tracker:
+def _open(uri: StoreUri | None, experiment: str, model: str) -> Store:
     from agr.registry.tracker import Tracker
 
     tracker = Tracker(uri or StoreUri.default(), experiment, model)
@@ -105,7 +102,7 @@ def _open(uri: StoreUri | None, experiment: str, model: str) -> Tracker:
     return tracker
 
 
-def make(store: Tracker, method: str, /, *values: Any, **named: Any) -> Any:
+def make(store: Store, method: str, /, *values: Any, **named: Any) -> Any:
     """Make a call of a store. Raises: StoreError, or ModelError that no failing call is behind."""
     from agr.registry.mlflow_env import STORE_ERRORS, is_outage
 

@@ -2,7 +2,7 @@
 
 1. A trial reports an epoch; the driver calls `Outbox.log_epochs`, which returns at once.
 2. `Journal.append` (entries.py) writes it as one line of JSON, an `Entry`, into mlflow_store/outbox/FILE.jsonl.
-3. The thread of the `Deliverer` (deliverer.py) takes the oldest entry and calls the `Tracker` (mlflow_process.py).
+3. The thread of the `Deliverer` (deliverer.py) takes the oldest entry and calls the `Store` (mlflow_process.py).
 4. The MLflow process makes the call; while MLflow does not answer, step 3 is repeated.
 5. `Journal.done` notes the entry as delivered. What a search left, the next one in the folder delivers before its own.
 """
@@ -14,18 +14,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
 from agr.errors import AgrError
-from agr.registry.records import FinishedTrial, Version, as_text, metric_points
+from agr.registry.records import FinishedTrial, Store, Version, as_text, metric_points
 from search.outbox.deliverer import Deliverer
 from search.outbox.entries import SUFFIX, Journal
 from search.outbox.outage import grace_seconds
-
-if TYPE_CHECKING:
-    from agr.registry.tracker import Tracker
-
 
 CLOSING_SECONDS = 5.0
 
@@ -33,7 +28,7 @@ CLOSING_SECONDS = 5.0
 class Outbox:
     """Logs runs and queries the registry. Its run ids are local; `run_id` translates them to MLflow's."""
 
-    def __init__(self, store: Tracker, folder: Path, first: Callable[[Tracker], None] | None = None) -> None:
+    def __init__(self, store: Store, folder: Path, first: Callable[[Store], None] | None = None) -> None:
         """Start to deliver. folder: of the journal. store, first: as for `Deliverer`."""
         self.uri, self.model = store.uri, store.model
         self._id = uuid.uuid4().hex
@@ -94,7 +89,7 @@ class Outbox:
     def move_alias(self, alias: str, expected: int | None, version: int) -> bool:
         """Point an alias at a version if it points at the expected one; returns whether it does now."""
 
-        def move(store: Tracker, again: bool) -> bool:
+        def move(store: Store, again: bool) -> bool:
             now = store.version_by_alias(alias) if again else None
             return (now is not None and now.version == version) or store.move_alias(alias, expected, version)
 
@@ -108,8 +103,8 @@ class Outbox:
         """Register a folder; a repeated call registers it once. Raises: OutageError."""
         return self._register(run_id, lambda store, run: store.register_files(run, folder, tags))
 
-    def _register(self, run_id: str, call: Callable[[Tracker, str], int]) -> int:
-        def register(store: Tracker, again: bool) -> int:
+    def _register(self, run_id: str, call: Callable[[Store, str], int]) -> int:
+        def register(store: Store, again: bool) -> int:
             run = self.run_id(run_id)
             known = store.version_of_run(run) if again else None
             return call(store, run) if known is None else known

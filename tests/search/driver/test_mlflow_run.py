@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from agr.common.processes import driver, is_dead
-from agr.registry.tracker import Tracker
+from agr.registry.records import Store
 from agr.training.settings import Settings
 from search.driver import mlflow_run
 from search.driver.mlflow_run import SHOWN_VALUES, axes_of, close_abandoned
@@ -137,7 +137,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
 
 
 def test_only_open_runs_of_dead_drivers_of_this_machine_are_ended(tracker: FakeTracker) -> None:
-    close_abandoned(cast(Tracker, tracker))
+    close_abandoned(cast(Store, tracker))
     killed = {run_id for run_id, run in tracker.runs.items() if run["status"] == "KILLED"}
     assert killed == {"run0", "run1"}
     assert all(tracker.runs[run_id]["tags"]["reason"] == "its driver was killed" for run_id in killed)

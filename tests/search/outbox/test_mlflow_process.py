@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from agr.common.processes import driver
 from agr.errors import ModelError, OutageError, StoreError
-from agr.registry.tracker import Tracker
+from agr.registry.records import Store
 from agr.registry.uri import StoreUri
 from search.driver.mlflow_run import close_abandoned
 from search.outbox import mlflow_process
@@ -33,11 +33,11 @@ def busy() -> Iterator[MlflowProcess]:
 
 
 @pytest.fixture(scope="module")
-def store(busy: MlflowProcess, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def store(busy: MlflowProcess, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return busy.open(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "agr", "voices")
 
 
-def test_a_store_takes_the_calls_of_a_tracker(store: Tracker) -> None:
+def test_a_store_takes_the_calls_of_a_tracker(store: Store) -> None:
     parent = store.start_run("grid", {"lr": "0.1"}, {"driver": "here:1"})
     run = store.start_run("trial", {"epochs": 3}, {"kind": "test"}, parent)
     store.log_dataset(run, name="made", digest="0123", source="somewhere", profile="{}")
@@ -50,7 +50,7 @@ def test_a_store_takes_the_calls_of_a_tracker(store: Tracker) -> None:
     assert store.model == "voices"
 
 
-def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Tracker) -> None:
+def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         store.end_run("0" * 32, "FINISHED")
     assert not caught.value.passing
@@ -118,7 +118,7 @@ def kill(process: MlflowProcess) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def failing(error: Exception, context: Exception | None = None) -> Tracker:
+def failing(error: Exception, context: Exception | None = None) -> Store:
     """A store whose one call raises."""
 
     def call() -> None:
@@ -130,7 +130,7 @@ def failing(error: Exception, context: Exception | None = None) -> Tracker:
 
     uri = StoreUri("http://ann:secret@host:5000")
     tracker = SimpleNamespace(uri=uri, unfinished_runs=call)
-    return mlflow_process.client(functools.partial(mlflow_process.make, cast(Tracker, tracker)), uri, "agr")
+    return mlflow_process.client(functools.partial(mlflow_process.make, cast(Store, tracker)), uri, "agr")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from mlflow import MlflowClient
 
 from agr.errors import ModelError, OutageError, SettingsError
+from agr.registry.records import Store
 from agr.registry.tracker import Tracker
 from agr.registry.uri import StoreUri
 from search.outbox import __main__ as outbox_main
@@ -29,7 +30,7 @@ from search.outbox.outbox import Outbox
 from tests.search.fakes import epoch
 
 
-def client_of(tracker: Any) -> Tracker:
+def client_of(tracker: Any) -> Store:
     """A tracker of this process, as MLflow's own process would offer it."""
     return mlflow_process.client(functools.partial(mlflow_process.make, tracker), tracker.uri, "agr")
 
@@ -294,7 +295,7 @@ def test_a_journal_that_another_search_has_just_delivered_is_skipped(
 ) -> None:
     abandoned(flaky, tmp_path)
 
-    def gone(store: Tracker, path: Path) -> None:
+    def gone(store: Store, path: Path) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(deliverer, "deliver_file", gone)
@@ -304,7 +305,7 @@ def test_a_journal_that_another_search_has_just_delivered_is_skipped(
 
 
 def test_an_error_while_opening_reaches_everyone_who_waits(store: Tracker, tmp_path: Path) -> None:
-    def first(store: Tracker) -> None:
+    def first(store: Store) -> None:
         raise KeyError("a mistake of ours")
 
     box = Outbox(client_of(store), tmp_path / "outbox", first)
@@ -401,7 +402,7 @@ def test_a_lost_answer_registers_no_second_version(
     assert [int(found.version) for found in client.search_model_versions(f"run_id = '{box.run_id(run)}'")] == [version]
 
 
-def test_a_journal_of_an_earlier_version_is_delivered(store: Tracker, tmp_path: Path) -> None:
+def test_a_journal_of_an_earlier_version_is_delivered(store: Store, tmp_path: Path) -> None:
     """It has no lock file, and its files lie in a folder of its name."""
     folder = tmp_path / "outbox" / "old" / "1"
     entries = [
@@ -420,7 +421,7 @@ def test_a_journal_of_an_earlier_version_is_delivered(store: Tracker, tmp_path: 
     assert left_files(tmp_path) == []
 
 
-def test_the_lock_file_is_deleted_with_its_journal(store: Tracker, tmp_path: Path) -> None:
+def test_the_lock_file_is_deleted_with_its_journal(store: Store, tmp_path: Path) -> None:
     box = Outbox(client_of(store), tmp_path / "outbox")
     box.wait_until_open()
     assert len(left_files(tmp_path)) == 2, "the journal and its lock"
