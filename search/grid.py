@@ -33,10 +33,9 @@ def grid(
     model: str = "cnn",
     others: Mapping[str, Sequence[Value]] | None = None,
 ) -> list[Settings]:
-    """Every combination of the values, once; `others` are further axes by name of the setting.
+    """Every combination of the values, once. Raises: SettingsError if a value or a name is not allowed.
 
-    Raises:
-        SettingsError: A value is out of range, an axis has no values, or a name is unknown.
+    others: Further axes by name of the setting.
     """
     for name, values in (("epochs", epochs), ("lr", lr), ("gamma", gamma)):
         if not values:

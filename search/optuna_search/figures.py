@@ -34,22 +34,14 @@ from search.optuna_search.study_view import View, evaluator, importances, own_tr
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
-    """Write every plot that can be drawn into `folder`. Sets Matplotlib's backend to agg.
+    """Write every plot that can be drawn into `folder`, which exists. Sets Matplotlib's backend to agg.
 
-    Args:
-        study: The study.
-        folder: An existing folder.
-        title: The first line of every plot.
-        spent: Pairs of the number of epochs trained so far and the score at that time, in order.
-        objectives: The names of the study's values.
-
-    Raises:
-        AgrError: The study has another number of objectives.
+    title: The first line of every plot. objectives: The names of the study's values.
+    spent: Pairs of the number of epochs trained so far and the score at that time, in order.
+    Raises: AgrError if the study has another number of objectives.
     """
-    if len(objectives) != len(study.directions):
-        raise AgrError(
-            f"objectives {', '.join(objectives)}: expected {len(study.directions)}, as many as the study has"
-        )
+    if len(objectives) != (wanted := len(study.directions)):
+        raise AgrError(f"objectives {', '.join(objectives)}: expected {wanted}, as many as the study has")
     with _quiet():
         view = view_of(study, objectives[0], title)
         if spent:

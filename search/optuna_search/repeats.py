@@ -50,10 +50,8 @@ class Repeats:
 def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
     """Train the first `count` points of a ranking with other seeds, each up to its chosen epoch.
 
-    The model of a point stays that of its first seed, so that no lucky seed is chosen.
-
-    Returns:
-        The repeats, best first, and the ranking with the repeated points in their new order at the top.
+    Returns the repeats, best first, and the ranking with the repeated points in their new order at the top. The model
+    of a point stays that of its first seed, so that no lucky seed is chosen.
     """
     top = distinct(ranking)[:count]
     tests = [(record, with_seed(record, turn)) for record in top for turn in range(1, SEEDS)]

@@ -149,7 +149,6 @@ def scheduler(name: str, most_epochs: int) -> TrialScheduler:
     """The scheduler `asha`, `hyperband` (asynchronous: ASHA in several brackets) or `none`."""
     if name == "none" or most_epochs < GRACE:
         return FIFOScheduler()
-    brackets = BRACKETS if name == "hyperband" else 1
     return AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="score",
@@ -157,5 +156,5 @@ def scheduler(name: str, most_epochs: int) -> TrialScheduler:
         max_t=most_epochs + 1,  # more than a trial has, so that finished trials do not count as pruned
         grace_period=most_epochs // GRACE,
         reduction_factor=REDUCTION,
-        brackets=brackets,
+        brackets=BRACKETS if name == "hyperband" else 1,
     )

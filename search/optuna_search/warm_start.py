@@ -52,12 +52,9 @@ def _replay(context: SearchContext, trial: optuna.trial.FrozenTrial, points: Seq
 def add_finished(
     study: optuna.Study, space: Space, base: Config, found: Sequence[FinishedTrial], objective: Objective, types: Types
 ) -> list[dict[str, Value]]:
-    """Add the finished trials of other searches to a study.
+    """Add the finished trials of other searches to a study; returns their hyperparameters, best first.
 
     Trials outside the space, or with other values of the settings in `base`, are left out.
-
-    Returns:
-        The hyperparameters of the added trials, best first.
     """
     distributions = space.distributions()
     trials = study.get_trials(deepcopy=False)

@@ -76,14 +76,8 @@ def with_augmentation(
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
-    tags: dict[str, object] = {
-        "recipe": data.recipe.name,
-        "split": split.name,
-        "split_digest": split.digest,
-        "seed": seed,
-        "data": data.name,
-        "data_digest": data.digest,
-    }
+    tags: dict[str, object] = {"recipe": data.recipe.name, "split": split.name, "split_digest": split.digest}
+    tags |= {"seed": seed, "data": data.name, "data_digest": data.digest}
     tags |= {"scored_on_folds": len(inner)} if inner else {}
     flags = {"leaky": split.leaky, "synthetic": data.synthetic}
     return tags | {name: "true" for name, found in flags.items() if found}
