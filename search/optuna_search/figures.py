@@ -1,17 +1,8 @@
 """The plots of a search with Optuna: Optuna's own in this project's style, and the best score against epochs.
 
-best_so_far.png      if `spent` is not empty
-history.png          if a trial has a score
-slice.png, parallel.png   if a hyperparameter differs between such trials
-contour.png          if two differ, and the scores do
-importances.png      as contour.png, for the study's own trials, if the best can be told from the others
-pareto.png           if a trial finished, and there are two or three objectives
-pareto.csv           if a trial finished, and there are two or more objectives
-
 A pruned trial counts with the best score that it reported; Optuna's own plots leave pruned trials out. With several
 objectives, all plots but pareto.png show the first. Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023):
-how far the density of a hyperparameter among the best trials differs from that among all. They need fewer trials than
-fANOVA, and do not count what separates bad trials from worse ones.
+they need fewer trials than fANOVA, and do not count what separates bad trials from worse ones.
 """
 
 from __future__ import annotations

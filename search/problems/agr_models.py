@@ -41,11 +41,13 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
 
         return champion.conclude(session, data, split, tags, promote, ranking, plotting)
 
+    described = splits.describe(split, data).items()
+    sides: dict[str, object] = {f"{side}_{key}": n for side, counts in described for key, n in counts.items()}
     about = Problem(
         task=AgrTask(data, split, inner, schema),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
-        params=_params(data, split),
+        params=sides | {"step_size": STEP_SIZE},
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
@@ -81,12 +83,6 @@ def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> di
     tags |= {"scored_on_folds": len(inner)} if inner else {}
     flags = {"leaky": split.leaky, "synthetic": data.synthetic}
     return tags | {name: "true" for name, found in flags.items() if found}
-
-
-def _params(data: ImageSet, split: Split) -> dict[str, object]:
-    sides = splits.describe(split, data)
-    own: dict[str, object] = {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
-    return own | {"step_size": STEP_SIZE}
 
 
 def _lines(data: ImageSet, split: Split) -> tuple[str, ...]:
