@@ -49,9 +49,8 @@ def grid(
         columns[name] = [_converted(name, value, known[name]) for value in column]
     axes: dict[str, Sequence[Value]] = {"epochs": epochs, "lr": lr, "gamma": gamma, **columns}
     every = itertools.product(*(dict.fromkeys(values) for values in axes.values()))
-    return [
-        settings_of(agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every
-    ]
+    points = (agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True))) for each in every)
+    return [settings_of(point) for point in points]
 
 
 def parse_axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:

@@ -99,15 +99,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return fold_trial.point.config()
 
     def _next(self) -> FoldTrial | None:
-        waiting = (each for each in self._waiting if not self._running.computes(each.point.prefix()))
-        free = next(waiting, None)
-        if free is not None:
-            self._waiting.remove(free)
-            return free
-        if self._waiting:
-            return None
-        trial = self._ask_tell.ask()
-        if trial is None:
+        for each in self._waiting:
+            if not self._running.computes(each.point.prefix()):
+                self._waiting.remove(each)
+                return each
+        if self._waiting or (trial := self._ask_tell.ask()) is None:
             return None
         self._claim(trial.points)
         self._waiting = [FoldTrial(trial, fold) for fold in range(len(trial.points))]

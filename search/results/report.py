@@ -30,8 +30,7 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     """Print the result of a search to stdout."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(_ranking(result.ranking, leaky))
-    failed = [record for record in session.records.values() if record.status == FAILED]
-    for record in failed:
+    for record in (record for record in session.records.values() if record.status == FAILED):
         console.print("failed", style="red", end="")
         console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
