@@ -33,10 +33,9 @@ def grid(
     model: str = "cnn",
     others: Mapping[str, Sequence[Value]] | None = None,
 ) -> list[Settings]:
-    """Every combination of the values, once; `others` are further axes by name of the setting.
+    """Every combination of the values, once. Raises: SettingsError if a value or a name is not allowed.
 
-    Raises:
-        SettingsError: A value is out of range, an axis has no values, or a name is unknown.
+    others: Further axes by name of the setting.
     """
     for name, values in (("epochs", epochs), ("lr", lr), ("gamma", gamma)):
         if not values:
@@ -50,9 +49,8 @@ def grid(
         columns[name] = [_converted(name, value, known[name]) for value in column]
     axes: dict[str, Sequence[Value]] = {"epochs": epochs, "lr": lr, "gamma": gamma, **columns}
     every = itertools.product(*(dict.fromkeys(values) for values in axes.values()))
-    return [
-        settings_of(agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True)))) for each in every
-    ]
+    points = (agr_point({"seed": seed, "model": model} | dict(zip(axes, each, strict=True))) for each in every)
+    return [settings_of(point) for point in points]
 
 
 def parse_axes(given: Sequence[Sequence[str]]) -> dict[str, list[Value]]:

@@ -72,9 +72,8 @@ def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrate
     strengths = None if options.no_augmentation else augmentation.parse(options.augment)
     problem, data = agr_models.problem(plan, agr_models.schema_with(others))
     if options.augment and data.features is None:
-        raise SettingsError(
-            f"--augment {' '.join(options.augment)}: these images cannot be augmented; expected recipe voice"
-        )
+        given_text = " ".join(options.augment)
+        raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
     dropout = None if "dropout" in others else agr_models.DROPOUT
     return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
 

@@ -30,10 +30,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     search = parser.add_argument_group("the search")
     add = search.add_argument
     add(
-        "--budget",
-        type=count,
-        metavar="EPOCHS",
-        help="train at most this many epochs (default: 150; none with --time)",
+        "--budget", type=count, metavar="EPOCHS", help="train at most this many epochs (default: 150; none with --time)"
     )
     add("--time", type=seconds, metavar="TIME", help="stop after this time: 90s, 20m, 2h (default: no limit)")
     samplers = "how Optuna proposes trials (default: tpe)"

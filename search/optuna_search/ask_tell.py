@@ -103,10 +103,9 @@ class AskTell:
     ) -> None:
         """A study whose budget is untouched.
 
-        Args:
-            expand: Makes the points of a configuration, one for each fold.
-            values: From a configuration and the chosen epoch of each fold, one value for each objective.
-            free: The number of epochs of each point that need no training; by default 0.
+        expand: Makes the points of a configuration, one for each fold.
+        values: From a configuration and the chosen epoch of each fold, one value for each objective.
+        free: The number of epochs of each point that need no training; by default 0.
         """
         self.study, self.budget, self.spent = study, budget, 0
         self.trials: list[StudyTrial] = []
@@ -176,8 +175,8 @@ class AskTell:
         optuna_trial = trial.optuna_trial
         self._known = 0 if trial.spent else self._known + 1
         self._failed = 0 if any(trial.histories) else self._failed + 1
-        for name, value in {"reached": trial.reached, "reason": trial.failed}.items():
-            optuna_trial.set_user_attr(name, value)
+        optuna_trial.set_user_attr("reached", trial.reached)
+        optuna_trial.set_user_attr("reason", trial.failed)
         if trial.failed or not trial.reached:
             self.study.tell(optuna_trial, state=TrialState.FAIL)
             return

@@ -1,17 +1,8 @@
 """The plots of a search with Optuna: Optuna's own in this project's style, and the best score against epochs.
 
-best_so_far.png      if `spent` is not empty
-history.png          if a trial has a score
-slice.png, parallel.png   if a hyperparameter differs between such trials
-contour.png          if two differ, and the scores do
-importances.png      as contour.png, for the study's own trials, if the best can be told from the others
-pareto.png           if a trial finished, and there are two or three objectives
-pareto.csv           if a trial finished, and there are two or more objectives
-
 A pruned trial counts with the best score that it reported; Optuna's own plots leave pruned trials out. With several
 objectives, all plots but pareto.png show the first. Importances are PED-ANOVA's (Watanabe, Bansal and Hutter, 2023):
-how far the density of a hyperparameter among the best trials differs from that among all. They need fewer trials than
-fANOVA, and do not count what separates bad trials from worse ones.
+they need fewer trials than fANOVA, and do not count what separates bad trials from worse ones.
 """
 
 from __future__ import annotations
@@ -34,22 +25,14 @@ from search.optuna_search.study_view import View, evaluator, importances, own_tr
 
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
-    """Write every plot that can be drawn into `folder`. Sets Matplotlib's backend to agg.
+    """Write every plot that can be drawn into `folder`, which exists. Sets Matplotlib's backend to agg.
 
-    Args:
-        study: The study.
-        folder: An existing folder.
-        title: The first line of every plot.
-        spent: Pairs of the number of epochs trained so far and the score at that time, in order.
-        objectives: The names of the study's values.
-
-    Raises:
-        AgrError: The study has another number of objectives.
+    title: The first line of every plot. objectives: The names of the study's values.
+    spent: Pairs of the number of epochs trained so far and the score at that time, in order.
+    Raises: AgrError if the study has another number of objectives.
     """
-    if len(objectives) != len(study.directions):
-        raise AgrError(
-            f"objectives {', '.join(objectives)}: expected {len(study.directions)}, as many as the study has"
-        )
+    if len(objectives) != (wanted := len(study.directions)):
+        raise AgrError(f"objectives {', '.join(objectives)}: expected {wanted}, as many as the study has")
     with _quiet():
         view = view_of(study, objectives[0], title)
         if spent:

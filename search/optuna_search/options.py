@@ -92,17 +92,15 @@ def strategy_of(
     usual: Config,
     kinds: Mapping[str, type],
 ) -> OptunaStrategy:
-    """The strategy of a command line; `usual` and `kinds` are the default and the type of every setting.
+    """The strategy of a command line. Raises: SettingsError if the space allows values that the models do not.
 
-    Raises:
-        SettingsError: The space allows values that the clips or the models do not.
+    usual, kinds: The default and the type of every setting.
     """
-    base = {name: value for name, value in usual.items() if name not in space.varied and name not in space.fixed}
     epochs = options.budget if options.budget or options.time else EPOCHS
     several = len(wanted) > 1 or options.score_folds
     strategy = OptunaStrategy(
         space=space,
-        base=base,
+        base={name: value for name, value in usual.items() if name not in {*space.varied, *space.fixed}},
         first={name: nearest(item, usual.get(name)) for name, item in space.varied.items()},
         budget=Budget(epochs, options.time),
         sampler=options.sampler,
@@ -145,8 +143,7 @@ def _for_clips(space: Space, data: ImageSet, given: bool) -> Space:
         return space
     augmented = [name for name in (*space.varied, *space.fixed) if name.startswith(AUGMENT)]
     if augmented and given:
-        raise SettingsError(
-            f"--space: found {augmented[0]} on images of recipe {data.recipe.name}; expected recipe voice"
-        )
+        found = f"found {augmented[0]} on images of recipe {data.recipe.name}"
+        raise SettingsError(f"--space: {found}; expected recipe voice")
     varied = {name: item for name, item in space.varied.items() if name not in augmented}
     return Space(varied, {name: value for name, value in space.fixed.items() if name not in augmented})

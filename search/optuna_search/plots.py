@@ -5,8 +5,8 @@ Each function takes a `View` and the file to write, and leaves Matplotlib's sett
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
@@ -136,11 +136,9 @@ def pareto(study: Study, objectives: Sequence[str], title: str, path: Path) -> N
         _finish([panel], path, f"{title}\nPareto front of {', '.join(objectives)}: {len(study.best_trials)} trials")
 
 
-@contextmanager
-def _style() -> Iterator[None]:
+def _style() -> AbstractContextManager[None]:
     """Restore pyplot's settings after Optuna has changed them."""
-    with matplotlib.rc_context({"figure.constrained_layout.use": True, "figure.figsize": SIZE}):
-        yield
+    return matplotlib.rc_context({"figure.constrained_layout.use": True, "figure.figsize": SIZE})
 
 
 def _finish(panels: Sequence[Axes], path: Path, title: str) -> None:

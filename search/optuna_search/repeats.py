@@ -41,19 +41,12 @@ class Repeats:
         score = f"{objective.label} {objective.value(self.mean):.4f} +- {self.error:.4f}, {len(self.scores)} seeds"
         return f"repeated: {config}: {score}"
 
-    @property
-    def lower_bound(self) -> float:
-        """Mean minus standard error, by which points are ranked."""
-        return self.mean - self.error
-
 
 def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tuple[list[Repeats], list[Record]]:
     """Train the first `count` points of a ranking with other seeds, each up to its chosen epoch.
 
-    The model of a point stays that of its first seed, so that no lucky seed is chosen.
-
-    Returns:
-        The repeats, best first, and the ranking with the repeated points in their new order at the top.
+    Returns the repeats, best first, and the ranking with the repeated points in their new order at the top. The model
+    of a point stays that of its first seed, so that no lucky seed is chosen.
     """
     top = distinct(ranking)[:count]
     tests = [(record, with_seed(record, turn)) for record in top for turn in range(1, SEEDS)]
@@ -67,7 +60,7 @@ def repeat(context: SearchContext, ranking: Sequence[Record], count: int) -> tup
         others = [_score(each, epochs) for each in new if each.settings in mine and len(each.history) >= epochs]
         if others:
             found.append(Repeats(record, epochs, (_score(record, epochs), *others)))
-    found.sort(key=lambda each: -each.lower_bound)
+    found.sort(key=lambda each: each.error - each.mean)
     first = [each.record for each in found]
     return found, first + [record for record in ranking if all(record is not each for each in first)]
 

@@ -99,15 +99,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return fold_trial.point.config()
 
     def _next(self) -> FoldTrial | None:
-        waiting = (each for each in self._waiting if not self._running.computes(each.point.prefix()))
-        free = next(waiting, None)
-        if free is not None:
-            self._waiting.remove(free)
-            return free
-        if self._waiting:
-            return None
-        trial = self._ask_tell.ask()
-        if trial is None:
+        for each in self._waiting:
+            if not self._running.computes(each.point.prefix()):
+                self._waiting.remove(each)
+                return each
+        if self._waiting or (trial := self._ask_tell.ask()) is None:
             return None
         self._claim(trial.points)
         self._waiting = [FoldTrial(trial, fold) for fold in range(len(trial.points))]
@@ -149,7 +145,6 @@ def scheduler(name: str, most_epochs: int) -> TrialScheduler:
     """The scheduler `asha`, `hyperband` (asynchronous: ASHA in several brackets) or `none`."""
     if name == "none" or most_epochs < GRACE:
         return FIFOScheduler()
-    brackets = BRACKETS if name == "hyperband" else 1
     return AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="score",
@@ -157,5 +152,5 @@ def scheduler(name: str, most_epochs: int) -> TrialScheduler:
         max_t=most_epochs + 1,  # more than a trial has, so that finished trials do not count as pruned
         grace_period=most_epochs // GRACE,
         reduction_factor=REDUCTION,
-        brackets=brackets,
+        brackets=BRACKETS if name == "hyperband" else 1,
     )

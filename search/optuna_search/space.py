@@ -103,12 +103,9 @@ def known_settings() -> dict[str, type[Value]]:
 
 
 def parse(text: str, source: str, known: Mapping[str, object]) -> Space:
-    """A space from TOML. Raises: SettingsError if the text is not TOML, or a line is not allowed.
+    """A space from the TOML of a source, a name for messages. Raises: SettingsError if a line is not allowed.
 
-    Args:
-        text: The TOML.
-        source: The name of the file, for error messages.
-        known: The allowed names, each with its type or a value of that type; None allows any type.
+    known: The allowed names, each with its type or a value of that type; None allows any type.
     """
     from agr.training.settings import FORMER_NAMES
 

@@ -50,16 +50,13 @@ class OptunaStrategy:
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""
-        if len(self.objectives) > 1 and self.scheduler != "none":
-            raise SettingsError(
-                f"--scheduler {self.scheduler}: found {len(self.objectives)} objectives; expected none with several"
-            )
+        several = len(self.objectives) if len(self.objectives) > 1 else 0
+        if several and self.scheduler != "none":
+            raise SettingsError(f"--scheduler {self.scheduler}: found {several} objectives; expected none with several")
         if self.folds and self.scheduler != "none":
             raise SettingsError(f"--scheduler {self.scheduler}: expected none with --score-folds")
-        if len(self.objectives) > 1 and self.sampler == "cmaes":
-            raise SettingsError(
-                f"--sampler cmaes: found {len(self.objectives)} objectives; expected tpe, random or nsga2"
-            )
+        if several and self.sampler == "cmaes":
+            raise SettingsError(f"--sampler cmaes: found {several} objectives; expected tpe, random or nsga2")
         if self.budget.epochs is not None and self.budget.epochs < self.folds:
             raise SettingsError(f"--budget {self.budget.epochs}: expected --score-folds {self.folds} or more")
         if "epochs" not in self.space.varied and "epochs" not in self.space.fixed:
@@ -67,11 +64,8 @@ class OptunaStrategy:
 
     def axes(self, problem: Problem) -> Mapping[str, object]:
         """The MLflow parameters: sampler, scheduler, objectives, budget and space."""
-        names = {
-            "sampler": self.sampler,
-            "scheduler": self.scheduler,
-            "objectives": " ".join(a.metric for a in self.objectives),
-        }
+        objectives = " ".join(each.metric for each in self.objectives)
+        names = {"sampler": self.sampler, "scheduler": self.scheduler, "objectives": objectives}
         spans = {f"space_{name}": str(item) for name, item in self.space.varied.items()}
         return names | {"budget": self.budget.epochs or "none", "scored_on_folds": self.folds or "none"} | spans
 
@@ -144,9 +138,8 @@ class OptunaStrategy:
             found = context.session.tracker.finished_trials(tags)
             best = warm_start.add_finished(study, self.space, self.base, found, self.objectives[0], self.kinds)
             if best:
-                first = ", ".join(
-                    f"{n} {format_setting(best[0][n])}" for n in context.problem.task.schema.axes if n in best[0]
-                )
+                axes = context.problem.task.schema.axes
+                first = ", ".join(f"{name} {format_setting(best[0][name])}" for name in axes if name in best[0])
                 print(f"known: {pluralize(len(best), 'finished trial')} of earlier searches on this data and split")
                 if not known:
                     print(f"first: the best of them, {first}")
@@ -182,19 +175,18 @@ class OptunaStrategy:
 
     def _draw(self, context: SearchContext, study: optuna.Study, repeats: Sequence[Repeats]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            names = [each.label for each in self.objectives]
             session, objective = context.session, self.objectives[0]
             curve = [*session.best, (session.trained, session.best[-1][1])] if session.best else []
             spent = [(trained, objective.value(score)) for trained, score in curve]
             title = titled(session.name, context.problem.tags)
-            figures.draw(study, Path(folder), title, spent, names)
+            figures.draw(study, Path(folder), title, spent, [each.label for each in self.objectives])
             if repeats:
                 lines = ["epochs,mean,standard_error,scores"]
                 lines += [
                     f"{r.epochs},{r.mean:.6f},{r.error:.6f},{' '.join(f'{s:.6f}' for s in r.scores)}" for r in repeats
                 ]
                 (Path(folder) / "repeats.csv").write_text("\n".join(lines) + "\n")
-            context.session.tracker.log_folder(context.session.parent, Path(folder))
+            session.tracker.log_folder(context.session.parent, Path(folder))
 
 
 def with_stored_champion(context: SearchContext, ranking: Sequence[Record]) -> list[Record]:

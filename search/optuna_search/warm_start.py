@@ -52,12 +52,9 @@ def _replay(context: SearchContext, trial: optuna.trial.FrozenTrial, points: Seq
 def add_finished(
     study: optuna.Study, space: Space, base: Config, found: Sequence[FinishedTrial], objective: Objective, types: Types
 ) -> list[dict[str, Value]]:
-    """Add the finished trials of other searches to a study.
+    """Add the finished trials of other searches to a study; returns their hyperparameters, best first.
 
     Trials outside the space, or with other values of the settings in `base`, are left out.
-
-    Returns:
-        The hyperparameters of the added trials, best first.
     """
     distributions = space.distributions()
     trials = study.get_trials(deepcopy=False)
@@ -88,7 +85,8 @@ def _besides_epochs(params: Config) -> frozenset[tuple[str, object]]:
 def _read(run: FinishedTrial, objective: Objective, types: Types) -> tuple[dict[str, Value] | None, float | None]:
     """The settings of a run and its value of the objective; None for what cannot be read."""
     try:
-        config = {name: _typed(text, types[name]) for name, text in run.params.items() if name in types}
+        found = ((name, text, types[name]) for name, text in run.params.items() if name in types)
+        config = {name: text == "True" if kind is bool else kind(text) for name, text, kind in found}
     except ValueError:
         return None, None
     if "fold" in run.params:
@@ -96,10 +94,6 @@ def _read(run: FinishedTrial, objective: Objective, types: Types) -> tuple[dict[
     if "chosen_epoch" in run.metrics:
         config["epochs"] = int(run.metrics["chosen_epoch"])
     return config, run.metrics.get(f"chosen_{objective.metric}", run.metrics.get(objective.metric))
-
-
-def _typed(text: str, kind: type[Value]) -> Value:
-    return text == "True" if kind is bool else kind(text)
 
 
 def mismatches(config: Config, space: Space, base: Config) -> list[str]:

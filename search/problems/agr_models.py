@@ -41,11 +41,13 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
 
         return champion.conclude(session, data, split, tags, promote, ranking, plotting)
 
+    described = splits.describe(split, data).items()
+    sides: dict[str, object] = {f"{side}_{key}": n for side, counts in described for key, n in counts.items()}
     about = Problem(
         task=AgrTask(data, split, inner, schema),
         name=f"{data.name}-{split.name}",
         tags=_tags(data, split, inner, plan.seed),
-        params=_params(data, split),
+        params=sides | {"step_size": STEP_SIZE},
         digest=data.digest,
         source=" ".join(plan.data),
         lines=_lines(data, split),
@@ -76,23 +78,11 @@ def with_augmentation(
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
-    tags: dict[str, object] = {
-        "recipe": data.recipe.name,
-        "split": split.name,
-        "split_digest": split.digest,
-        "seed": seed,
-        "data": data.name,
-        "data_digest": data.digest,
-    }
+    tags: dict[str, object] = {"recipe": data.recipe.name, "split": split.name, "split_digest": split.digest}
+    tags |= {"seed": seed, "data": data.name, "data_digest": data.digest}
     tags |= {"scored_on_folds": len(inner)} if inner else {}
     flags = {"leaky": split.leaky, "synthetic": data.synthetic}
     return tags | {name: "true" for name, found in flags.items() if found}
-
-
-def _params(data: ImageSet, split: Split) -> dict[str, object]:
-    sides = splits.describe(split, data)
-    own: dict[str, object] = {f"{side}_{key}": value for side, counts in sides.items() for key, value in counts.items()}
-    return own | {"step_size": STEP_SIZE}
 
 
 def _lines(data: ImageSet, split: Split) -> tuple[str, ...]:

@@ -42,15 +42,10 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def problem(path: str, axes: Sequence[str] | None = None, optuna: bool = False) -> Problem:
-    """The problem of a trainable, `module:function`.
+    """The problem of a trainable, `module:function`. Raises: SettingsError if the module lacks something.
 
-    Args:
-        path: The trainable.
-        axes: The settings that name trials; by default those of GRID.
-        optuna: Whether Optuna proposes the trials, and may prune them.
-
-    Raises:
-        SettingsError: The module lacks something that `search.tasks.custom` requires.
+    axes: The settings that name trials; by default those of GRID.
+    optuna: Whether Optuna proposes the trials, and may prune them.
     """
     function_of(path)
     objective = objective_of(path)
@@ -95,9 +90,8 @@ def grid_of(path: str, given: Mapping[str, Sequence[object] | None] | None = Non
 
 def points_of(path: str, grid: Mapping[str, Sequence[object]]) -> tuple[CustomPoint, ...]:
     """Every combination of the values, once."""
-    names = tuple(grid)
     every = itertools.product(*(dict.fromkeys(values) for values in grid.values()))
-    return tuple(custom_point(path, dict(zip(names, values, strict=True))) for values in every)
+    return tuple(custom_point(path, dict(zip(grid, values, strict=True))) for values in every)
 
 
 def conclude(

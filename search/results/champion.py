@@ -72,24 +72,18 @@ def conclude(
     ranking: Sequence[Record] | None = None,
     plotting: PlottingProcess | None = None,
 ) -> SearchResult:
-    """Choose the champion on validation speakers, test it once, log plots and tables, register it.
+    """Choose the champion on validation speakers, test it once, log and register it. Raises: AgrError without trials.
 
-    Args:
-        promote: Whether `best` moves to the champion in any case.
-        ranking: Records, best first; by default all finished trials.
-        plotting: The process that draws; by default a new one.
-
-    Raises:
-        AgrError: No trial finished.
+    promote: Whether `best` moves in any case. ranking: Best first; by default all finished trials.
     """
-    ranking = session.ranking(ranking)
+    ranking, title = session.ranking(ranking), titled(session.name, tags)
     with tempfile.TemporaryDirectory() as scratch, plotting or PlottingProcess() as plotting:
         folder, plots = Path(scratch) / "bundle", Path(scratch) / "plots"
         plots.mkdir()
-        _draw_trials(session, plots, tags, plotting)
+        _draw_trials(session, plots, title, plotting)
         tested = None if split.leaky else _test(ranking[0], folder, data, split, tags, session.name)
         if tested is not None:
-            _draw_test(session, tested, plots, tags, plotting)
+            _draw_test(tested, plots, title, plotting)
         session.settle()
         _write_ranking(session, ranking, plots, tags)
         _log_scores(session, ranking[0], tested)
@@ -114,10 +108,8 @@ def _test(
     val = predictor.logits_of_images(data.pixels[split.val], bundle.Bundle(model.eval(), about))
     found = calibration.fit(val, data.labels[split.val])
     about = replace(about, temperature=found["temperature"])
-    test, labels = (
-        predictor.logits_of_images(data.pixels[split.test], bundle.Bundle(model, about)),
-        data.labels[split.test],
-    )
+    test = predictor.logits_of_images(data.pixels[split.test], bundle.Bundle(model, about))
+    labels = data.labels[split.test]
     probabilities = predictor.softmax(test)
     scores = score(labels, probabilities, data.speakers[split.test])
     without_names = {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
@@ -137,43 +129,29 @@ def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperat
 
 
 def _card(record: Record, data: ImageSet, split: Split, tags: Mapping[str, object]) -> bundle.BundleInfo:
-    settings = settings_of(record.settings)
+    settings, digest = settings_of(record.settings), promotion.test_digest(data, split)
     return bundle.BundleInfo(
         model=settings.model,
         recipe=data.recipe,
         settings=asdict(settings) | {"epochs": record.chosen.epoch},
         data={"name": data.name, "digest": data.digest, "synthetic": data.synthetic, "clips": len(data)},
-        split={
-            "name": split.name,
-            "digest": split.digest,
-            "leaky": split.leaky,
-            "test_digest": promotion.test_digest(data, split),
-        },
+        split={"name": split.name, "digest": split.digest, "leaky": split.leaky, "test_digest": digest},
         val=dict(vars(record.chosen)),
         test={},
-        environment={
-            "agr": __version__,
-            "torch": torch.__version__,
-            "device": tags["device"],
-            "commit": tags["commit"],
-        },
+        environment={"agr": __version__, "torch": torch.__version__} | {key: tags[key] for key in ("device", "commit")},
     )
 
 
-def _draw_trials(session: Session, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess) -> None:
+def _draw_trials(session: Session, folder: Path, title: str, plotting: PlottingProcess) -> None:
     if session.schema.prunes:  # no grid, whose points stand in rows and columns
         return
     records = session.records.values()
     curves = [Curve.plain(settings_of(each.settings), agr_epochs(each.history)) for each in records]
-    title = titled(session.name, tags)
     plotting.draw(plots.heat_map, curves, folder / "grid.png", title)
     plotting.draw(plots.learning_curves, curves, folder / "learning_curves.png", title, STEP_SIZE)
 
 
-def _draw_test(
-    session: Session, tested: Tested, folder: Path, tags: Mapping[str, object], plotting: PlottingProcess
-) -> None:
-    title = titled(session.name, tags)
+def _draw_test(tested: Tested, folder: Path, title: str, plotting: PlottingProcess) -> None:
     plotting.draw(plots.confusion, tested.scores, folder / "confusion.png", title)
     plotting.draw(plots.speakers, tested.scores, folder / "speakers.png", title)
     plotting.draw(plots.reliability, tested.sides, folder / "reliability.png", title)
@@ -193,8 +171,7 @@ def _write_ranking(session: Session, ranking: Sequence[Record], folder: Path, ta
 
 
 def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
-    last = best.chosen
-    metrics = {key: getattr(last, key) for key in ("val_balanced_accuracy", "val_accuracy", "val_loss")}
+    metrics = {key: getattr(best.chosen, key) for key in RANKED_BY}
     for record in session.records.values():
         for key, count in record.counts.items():
             metrics[key] = metrics.get(key, 0) + count

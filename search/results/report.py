@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from agr import __version__
 from agr.common.credentials import is_harmless
 from agr.metrics.scoring import by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
@@ -29,8 +30,7 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     """Print the result of a search to stdout."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(_ranking(result.ranking, leaky))
-    failed = [record for record in session.records.values() if record.status == FAILED]
-    for record in failed:
+    for record in (record for record in session.records.values() if record.status == FAILED):
         console.print("failed", style="red", end="")
         console.print(f"  {_named(record)}: {record.reason}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
@@ -72,10 +72,8 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
 
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
-    table = Table(
-        title=f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
-        + (", LEAKY split" if leaky else "")
-    )
+    title = f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
+    table = Table(title=title + (", LEAKY split" if leaky else ""))
     schema = records[0].schema
     for name in ("rank", *schema.axes, *schema.columns.values()):
         table.add_column(name.replace("_", " "), justify="right")
@@ -106,7 +104,9 @@ def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
     if result.version is None or result.model != REGISTERED_MODEL:
         return [show]
     where = "" if uri == StoreUri.default() else f" --tracking-uri {store}"
-    return [show, f"python -m agr.predict --model-uri models:/agr/{result.alias}{where} clip.wav"]
+    demo = f"data/demo-voices-{__version__}/data/01/0_01_0.wav"
+    clip = demo if os.path.exists(demo) else "CLIP"
+    return [show, f"python -m agr.predict --model-uri models:/agr/{result.alias}{where} {clip}"]
 
 
 def print_interrupted(session: Session, kept: bool) -> None:

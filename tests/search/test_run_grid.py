@@ -194,7 +194,7 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
         "SYNTHETIC   made-up voices: these numbers prove nothing about people",
         "registered  agr version 1 as best: the first registered version",
         f"mlflow ui --backend-store-uri sqlite:///{first.folder / 'mlflow_store' / 'mlflow.db'}",
-        "python -m agr.predict --model-uri models:/agr/best clip.wav",
+        "python -m agr.predict --model-uri models:/agr/best ",
     ):
         assert expected in first.out
     assert sum(" finished: val balanced accuracy " in line for line in first.out.splitlines()) == 8

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agr import __version__
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
 from search.results.champion import SearchResult
@@ -41,7 +42,7 @@ def test_a_server_is_opened_and_shows_no_password(store: StoreUri) -> None:
 
 
 def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUri) -> None:
-    assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best clip.wav"]
+    assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best CLIP"]
     assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"))[1:] == []
 
 
@@ -54,7 +55,7 @@ def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUr
     ],
 )
 def test_the_predict_command_names_the_store_that_the_search_used(store: StoreUri, uri: str, option: str) -> None:
-    expected = f"python -m agr.predict --model-uri models:/agr/best {option}clip.wav"
+    expected = f"python -m agr.predict --model-uri models:/agr/best {option}CLIP"
     assert next_commands(StoreUri(uri), BEST)[1] == expected
 
 
@@ -63,7 +64,7 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
 ) -> None:
     uri = "postgresql://ann:secret@db/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert next_commands(StoreUri(uri), BEST)[1] == "python -m agr.predict --model-uri models:/agr/best clip.wav"
+    assert next_commands(StoreUri(uri), BEST)[1] == "python -m agr.predict --model-uri models:/agr/best CLIP"
     assert "--tracking-uri" in next_commands(store, BEST)[1]
 
 
@@ -73,3 +74,10 @@ def test_champion_line_names_other_settings_that_differ() -> None:
     ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
     assert _others(ranking) == "batch_size 64, dropout 0.25"
     assert _others(ranking[:1]) == ""
+
+
+def test_the_predict_command_reads_a_demo_voice_that_is_there(store: StoreUri) -> None:
+    clip = Path(f"data/demo-voices-{__version__}/data/01/0_01_0.wav")
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    assert next_commands(store, BEST)[1] == f"python -m agr.predict --model-uri models:/agr/best {clip}"
