@@ -1,4 +1,25 @@
-"""All errors that AGR raises on purpose. Messages name the file, what was found and what was expected."""
+"""All errors that AGR raises on purpose.
+
+    AgrError                  one line for the person at the terminal; no traceback
+    ├── AudioError            a recording that cannot be used
+    │   ├── EmptyAudio        the file or the signal holds nothing
+    │   ├── UnreadableAudio   not a sound file that libsndfile can decode
+    │   ├── TruncatedAudio    the file ends before its header says it should
+    │   ├── SilentAudio       every sample is the same value
+    │   ├── NonFiniteAudio    NaN or infinity among the samples
+    │   └── ShortAudio        shorter than MIN_SECONDS
+    ├── CorpusError           a source, manifest or metadata file that cannot be used
+    │   └── FetchError        a corpus that could not be downloaded or that arrived damaged
+    ├── RecipeError           an unknown recipe, or images made by another one
+    ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
+    ├── ModelError            a model folder or URI that cannot be used
+    ├── StoreError            a call that an MLflow store rejected
+    ├── OutageError           an MLflow store that stopped answering
+    ├── TrainingError         a trial that diverged
+    └── SettingsError         a flag or setting outside its range
+
+Messages name the file, what was found and what was expected.
+"""
 
 from __future__ import annotations
 
