@@ -24,7 +24,7 @@ DEFAULTS: dict[str, object] = {  # not argparse's, which would hide whether a fl
     "score_folds": 0,
     "repeat_best": 0,
 }
-AGR_ONLY = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # flags that trainables ignore
+AGR_ONLY = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # refused with a trainable
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     sources = "one or more of: demo (synthetic voices), audiomnist, a folder, a CSV manifest (default: demo)"
     add("--data", nargs="+", metavar="SOURCE", help=sources)
     add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
-    add("--recipe", help="how clips become images: voice or mfcc (default: voice; prepared images keep theirs)")
+    add("--recipe", help="how clips become images: voice, mfcc or mfcc48 (default: voice; prepared images keep theirs)")
     splits = "how clips are divided into training, validation and test (default: speakers, each in one part only)"
     add("--split", choices=("speakers", "audiomnist-4fold", "random"), help=splits)
     groups = "cross-validation: divide the speakers into N groups and test on group --fold (default: one split)"
