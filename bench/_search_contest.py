@@ -3,7 +3,7 @@
 DATA is any SOURCE of `python -m agr.prepare`. Every contender is a command of its own on the same images, split and
 seed: `search/run_grid.py` with an empty stage store, `bench/plain_optuna.py` without and with Optuna's own sampler and
 pruner, `search/run_optuna.py --no-warm-start`. All but the grid may choose anything within the grid's ranges, train no
-more than --budget epochs, and let a trial stand for its best epoch; the grid's stand for their last, as the study has
+more than --budget epochs, and let a trial stand for its best epoch; the grid's stand for their last, as the paper has
 it. Test speakers are read once, by the champion of each. Results are kept in --out, so that the same command goes on
 after an interruption; another version of the code wants another --out.
 

@@ -134,7 +134,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
 
 
 def stage_costs(scratch: Path) -> dict[str, float]:
-    """A stage of the study's CNN after EPOCHS epochs, on the local disk; leases and lists of LEASED stages."""
+    """A stage of the paper's CNN after EPOCHS epochs, on the local disk; leases and lists of LEASED stages."""
     from agr.training.model import build
 
     weights = build("cnn").state_dict()

@@ -35,7 +35,7 @@ BATCH = 32
 
 
 class Net(nn.Module):
-    """The study's CNN: (batch, 3, 12, 98) to logits (batch, 2)."""
+    """The paper's CNN: (batch, 3, 12, 98) to logits (batch, 2)."""
 
     def __init__(self) -> None:
         """Weights as torch initialises them."""

@@ -101,6 +101,10 @@ def plan_of(options: argparse.Namespace, script: str) -> Plan:
 
     if options.fold is not None and options.folds is None and options.split != "audiomnist-4fold":
         raise SettingsError(f"--fold {options.fold}: expected --folds N or --split audiomnist-4fold with it")
+    chosen = [f"--split {options.split}"] if options.split != DEFAULTS["split"] else []
+    chosen += ["--folds"] if options.folds is not None else []
+    if len(chosen := chosen + (["--leave-out"] if options.leave_out else [])) > 1:
+        raise SettingsError(f"{' and '.join(chosen)}: each divides the speakers in its own way; expected one of them")
     values = vars(options) | {"data": tuple(options.data), "script": script}
     values["split"] = options.split if options.folds is None else "folds"
     values["stage_store"] = options.stage_store or below(options.storage, "stages")

@@ -13,10 +13,10 @@ from pathlib import Path
 from agr import __version__
 from agr.audio import read as audio
 from agr.data.clips import Corpus, Layout
-from agr.data.layouts import audiomnist, manifest, study_images
+from agr.data.layouts import audiomnist, manifest, paper_images
 from agr.errors import CorpusError
 
-LAYOUTS: tuple[Layout, ...] = (audiomnist, study_images, manifest)  # the first that recognises a folder reads it
+LAYOUTS: tuple[Layout, ...] = (audiomnist, paper_images, manifest)  # the first that recognises a folder reads it
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 
 

@@ -304,7 +304,7 @@ def test_one_and_two_workers_make_the_same_files(demo_root: Path, tmp_path: Path
 
 @pytest.fixture
 def ready(prepared_root: Path, tmp_path: Path) -> Path:
-    """Four ready images in the study's layout, and what stands in for a fifth."""
+    """Four ready images in the paper's layout, and what stands in for a fifth."""
     root = tmp_path / "ready"
     rows = []
     for i, row in enumerate(load(prepared_root).rows[::20]):

@@ -69,7 +69,7 @@ def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: Ima
     assert evaluation.score_images(loaded, images, rows).clips == 3
 
 
-def test_study_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
+def test_paper_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     preparation.prepare(corpus.open_corpus(str(manifest_of(tmp_path / "two.csv", people)), tmp_path), ready, MFCC)
     (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest

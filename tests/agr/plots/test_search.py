@@ -30,7 +30,7 @@ def trial(epochs: int, lr: float, gamma: float, finished: int | None = None, acc
 
 
 def grid() -> list[Curve]:
-    """The 27 points of the study; one of them stopped after two epochs, one before its first was over."""
+    """The 27 points of the paper; one of them stopped after two epochs, one before its first was over."""
     stopped = {(15, 0.01, 0.9): 2, (5, 0.01, 0.5): 0}
     points = [(e, lr, g) for e in (5, 10, 15) for lr in (0.01, 0.001, 0.0001) for g in (0.5, 0.7, 0.9)]
     return [trial(*point, finished=stopped.get(point)) for point in points]

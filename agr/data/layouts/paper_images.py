@@ -1,4 +1,4 @@
-"""The study's layout: `{train,val}/{female,male}/*.jpg`, images as the study published them, and `manifest.csv`.
+"""The paper's layout: `{train,val}/{female,male}/*.jpg`, images as the paper published them, and `manifest.csv`.
 
 Columns of the manifest: image (relative to the file), speaker, gender, and any others, which are kept.
 """
@@ -13,7 +13,7 @@ from agr.data.clips import Corpus, verified
 from agr.data.layouts.table import read_clips
 
 MANIFEST = "manifest.csv"
-EXPECTED = f"the study's images with {MANIFEST} (columns image, speaker, gender)"
+EXPECTED = f"the paper's images with {MANIFEST} (columns image, speaker, gender)"
 
 
 def recognises(folder: Path) -> bool:
