@@ -70,5 +70,5 @@ def test_flags_that_are_not_given_have_their_defaults() -> None:
     "flags", ["--split random --folds 4 --fold 0", "--leave-out x --split random", "--leave-out x --folds 4 --fold 0"]
 )
 def test_flags_that_divide_the_speakers_in_two_ways_are_refused(flags: str) -> None:
-    with pytest.raises(SettingsError, match="each divides the speakers in its own way; expected one of them$"):
+    with pytest.raises(SettingsError, match=r"each divides the speakers in its own way; expected one of them$"):
         plan_of(run_grid.parse(flags.split()), "search/run_grid.py")
