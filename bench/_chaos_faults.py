@@ -65,7 +65,8 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
 def helper(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGKILL to a process that the driver has beside it: the one with MLflow, or the one that draws."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        spawned = [each for each in psutil.Process(search.process.pid).children() if "spawn_main" in title(each)]
+        children = psutil.Process(search.process.pid).children()
+        spawned = [each for each in children if "sys.path[:] = sys.argv[1:]" in title(each)]  # a WorkerProcess
         if spawned:
             victim = chance.choice(spawned)
             victim.kill()
