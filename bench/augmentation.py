@@ -225,7 +225,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lr", type=float, default=0.001)
     parser.add_argument("--gamma", type=float, default=0.7)
-    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
+    parser.add_argument("--model", choices=MODELS, default=next(iter(MODELS)))
     parser.add_argument("--augment", nargs="+", default=[], metavar="NAME=STRENGTH", help="what `everything` is")
     parser.add_argument("--parts", nargs="*", default=PARTS, help="switched off and used alone (default: all)")
     parser.add_argument("--also", nargs="+", default=[], metavar="NAME=STRENGTH,...", help="more rows")

@@ -23,7 +23,6 @@ from agr.labels import CLASSES
 from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES
 
 EVALUATION_BATCH = 256
-MODELS = ("cnn", "pooled")
 MIN_WIDTH, MAX_WIDTH = 0.25, 2.0
 MAX_PARAMETERS = 1_000_000
 GROUPS = 4  # in group norm; all numbers of channels and hidden units are multiples of it
@@ -92,6 +91,9 @@ def relu_pool(x: Tensor) -> Tensor:
     return functional.relu(functional.max_pool2d(x, 2, 2))  # in oneDNN's layout the stride must be given
 
 
+MODELS: dict[str, type[Cnn] | type[Pooled]] = {"cnn": Cnn, "pooled": Pooled}
+
+
 def scaled(count: int, width: float) -> int:
     """`count` channels or hidden units times `width`, rounded to a multiple of GROUPS, at least GROUPS."""
     return GROUPS * max(1, round(count * width / GROUPS))
@@ -119,7 +121,7 @@ def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model: nn.Module = {"cnn": Cnn, "pooled": Pooled}[name](width, dropout)
+        model: nn.Module = MODELS[name](width, dropout)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
@@ -138,7 +140,7 @@ def check_size(name: str, width: float) -> None:
 def count_parameters(name: str, width: float) -> int:
     """The number of parameters of a model at a width."""
     with torch.random.fork_rng(devices=[]):
-        model: nn.Module = {"cnn": Cnn, "pooled": Pooled}[name](width)
+        model: nn.Module = MODELS[name](width)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

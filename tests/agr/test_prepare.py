@@ -18,34 +18,20 @@ from numpy.typing import NDArray
 from agr import prepare
 from agr.audio import read as audio
 from agr.common.cli import run
-from agr.data import image_set, preparation
-from agr.data.corpus import open_corpus
+from agr.data import image_set
 from agr.data.image_set import load
 from agr.data.journal import JOURNAL
 from agr.data.layouts.audiomnist import METADATA
-from agr.data.preparation import SKIPPED, Summary
+from agr.data.preparation import SKIPPED
 from agr.errors import CorpusError
 from agr.recipes import mfcc, mfcc_reference
-from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
-from agr.recipes.mfcc import MFCC
 from agr.recipes.mfcc_reference import jpeg
 from agr.recipes.voice import VOICE
-from tests.folders import tree, write_manifest
+from tests.folders import prepared, times, tree, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEAKERS = ("01", "02", "03")
-
-
-def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int = 1) -> Summary:
-    """By recipe mfcc, whose images are files that a test can look at, unless another one is wanted."""
-    found = open_corpus(str(source), out.parent, allow_outside=True)
-    usual = preparation.choose_recipe(found, None) if found.ready_images else MFCC
-    return preparation.prepare(found, out, wanted or usual, workers)
-
-
-def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("images/**/*") if path.is_file()}
 
 
 # --- killed in the middle

@@ -24,20 +24,9 @@ from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc import MFCC
 from agr.recipes.voice import VOICE
-from tests.folders import tree, write_manifest
+from tests.folders import prepared, times, tree, write_manifest
 
 SPEAKERS = ("01", "02", "03")
-
-
-def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int = 1) -> Summary:
-    """By recipe mfcc, whose images are files that a test can look at, unless another one is wanted."""
-    found = open_corpus(str(source), out.parent, allow_outside=True)
-    usual = preparation.choose_recipe(found, None) if found.ready_images else MFCC
-    return preparation.prepare(found, out, wanted or usual, workers)
-
-
-def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("images/**/*") if path.is_file()}
 
 
 def skipped(out: Path) -> dict[str, str]:
