@@ -128,7 +128,7 @@ def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float
 
 def check_size(name: str, width: float) -> None:
     """Raises: ModelError if the name is unknown, the width out of range, or the model larger than MAX_PARAMETERS."""
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:  # a model's description is read from a file
         raise ModelError(f"model {name!r}: unknown; expected one of {', '.join(MODELS)}")
     if not MIN_WIDTH <= width <= MAX_WIDTH:
         raise ModelError(f"width {width}: expected {MIN_WIDTH} to {MAX_WIDTH}")

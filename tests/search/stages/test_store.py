@@ -251,8 +251,8 @@ def test_a_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> N
         "from agr.training.settings import Settings; from search.stages.store import Lineage\n"
         "s = Settings(epochs=6, lr=0.01, gamma=0.5); print(Lineage.of(*small_split(), s, 'cpu').key(s.rates()))"
     )
-    here = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == Lineage.of(data, split, BASE, "cpu").key(BASE.rates())
 
 
