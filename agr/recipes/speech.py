@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,41 +81,62 @@ def is_speech(cues: Cues) -> bool:
     return all(rules)
 
 
+class Frames(NamedTuple):
+    """What is measured of each frame of voice features; slices of it belong to slices of the features."""
+
+    top: Floats  # the level of the loudest band in dB, (frames,)
+    loudest: Indices  # that band's index, (frames,)
+    width: Indices  # the number of bands within BANDWIDTH_DB of it, (frames,)
+    level: Floats  # the mean level in dB, (frames,)
+    shape: Floats  # the spectral shape in dB, (CEPSTRAL_ORDERS, frames)
+    strength: Floats  # of the pitch, 0..1, (frames,)
+    pitch: Floats  # its logarithm, (frames,)
+
+    def cut(self, start: int, stop: int) -> Frames:
+        """The frames from `start` to before `stop`."""
+        return Frames(*(values[..., start:stop] for values in self))
+
+
 def measure_cues(features: NDArray[np.uint8]) -> Cues:
     """The cues in a clip's voice features, (ROWS, frames) uint8, extracted with `yin_periodicity`."""
-    starts = range(0, features.shape[1], CHUNK_FRAMES)
-    chunks = [_measure_frames(features[:, start : start + CHUNK_FRAMES]) for start in starts]
-    measured = (np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True))
-    top, loudest, width, level, shape, strength, pitch = measured
-    background = _background_level(features)[loudest]
-    foreground = (top > top.max() - FOREGROUND_DB) & (top - background >= ABOVE_BACKGROUND_DB)
-    run = _number_runs((strength > VOICED_PERIODICITY) & foreground, pitch)
+    return cues_and_voicing(features, measure_frames(features))[0]
+
+
+def cues_and_voicing(features: NDArray[np.uint8], frames: Frames) -> tuple[Cues, NDArray[np.bool_]]:
+    """The cues in voice features, (ROWS, frames) uint8, and which frames are voiced, (frames,)."""
+    background = _background_level(features)[frames.loudest]
+    foreground = (frames.top > frames.top.max() - FOREGROUND_DB) & (frames.top - background >= ABOVE_BACKGROUND_DB)
+    run = _number_runs((frames.strength > VOICED_PERIODICITY) & foreground, frames.pitch)
     voiced = run > 0
     early, late = _pairs(run, SHORT_SPANS)
-    return Cues(
+    cues = Cues(
         voiced_frames=int(voiced.sum()),
         voiced_share=float(voiced.sum() / max(foreground.sum(), 1)),
-        periodicity=_percentile(strength[voiced], 50),
-        bandwidth=_percentile(width[voiced], 50),
-        pitch_change=_percentile(np.abs(pitch[late] - pitch[early]) * 100, 80),
-        level_change=_percentile(np.abs(level[late] - level[early]), 80),
-        spectral_change=_percentile(_distance(shape, early, late), 50),
-        slow_spectral_change=_slow_spectral_change(shape, top),
+        periodicity=_percentile(frames.strength[voiced], 50),
+        bandwidth=_percentile(frames.width[voiced], 50),
+        pitch_change=_percentile(np.abs(frames.pitch[late] - frames.pitch[early]) * 100, 80),
+        level_change=_percentile(np.abs(frames.level[late] - frames.level[early]), 80),
+        spectral_change=_percentile(_distance(frames.shape, early, late), 50),
+        slow_spectral_change=_slow_spectral_change(frames.shape, frames.top),
         steadiness=_steadiness(features, foreground),
     )
+    return cues, voiced
 
 
-def _measure_frames(features: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
-    """Of each frame, (frames,): the level of its loudest band in dB, that band's index, the number of bands within
-    BANDWIDTH_DB of it, the mean level in dB, the spectral shape in dB, (CEPSTRAL_ORDERS, frames), and the strength and
-    the logarithm of its pitch.
-    """
+def measure_frames(features: NDArray[np.uint8]) -> Frames:
+    """Measure each frame of voice features, (ROWS, frames) uint8, CHUNK_FRAMES at a time."""
+    starts = range(0, features.shape[1], CHUNK_FRAMES)
+    chunks = [_measure_frames(features[:, start : start + CHUNK_FRAMES]) for start in starts]
+    return Frames(*(np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True)))
+
+
+def _measure_frames(features: NDArray[np.uint8]) -> Frames:
     bands = _decibels(features[:BANDS])  # (BANDS, frames)
     top = bands.max(axis=0)  # (frames,)
     level = 10 * np.log10((10 ** (bands / 10)).mean(axis=0))
     shape = _dct() @ np.maximum(bands, top - SHAPE_FLOOR_DB)
     width = (bands > top - BANDWIDTH_DB).sum(axis=0)
-    return top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(features))
+    return Frames(top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(features)))
 
 
 def _decibels(bands: NDArray[np.uint8]) -> NDArray[np.float32]:
