@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agr.audio import sndfile
 from agr.audio.channels import mixed
 from agr.audio.files import find, opened, read_bytes, read_stream, size_of
+from agr.audio.opening import track_of
 from agr.audio.recording import Recording, Stream, length_warning
 from agr.audio.track import Track
 from agr.errors import AudioError, EmptyAudio, LongAudio, NonFiniteAudio, ShortAudio, SilentAudio, UnreadableAudio
@@ -128,7 +128,7 @@ def _track(source: Path | bytes, name: str) -> Iterator[Track]:
             file, size = io.BytesIO(data), len(data)
         if not size:
             raise EmptyAudio(f"{name}: 0 bytes; expected a sound file")
-        with sndfile.opened(file, size, name) as track:
+        with track_of(file, size, name) as track:
             if not MIN_RATE <= track.sample_rate <= MAX_RATE:
                 found = f"sampled at {track.sample_rate} Hz"
                 raise AudioError(f"{name}: {found}; expected {MIN_RATE} to {MAX_RATE} Hz")
@@ -147,7 +147,9 @@ def _mono(track: Track, name: str, channel: int | None) -> Iterator[Samples]:
                 hours = MAX_STREAM_SECONDS // 3600
                 raise LongAudio(f"{name}: over {hours} hours; expected at most {hours} hours")
             with np.errstate(all="ignore"):
-                mono = mixed(block) if channel is None else np.ascontiguousarray(block[:, channel - 1])
+                mono = (
+                    mixed(block, track.sample_rate) if channel is None else np.ascontiguousarray(block[:, channel - 1])
+                )
                 bad = len(mono) - int((np.abs(mono) <= LOUDEST).sum())  # NaN is not
             if bad:
                 found = f"NaN or infinity or over {LOUDEST:g} in {bad} of {frames} frames"

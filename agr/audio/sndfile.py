@@ -37,7 +37,7 @@ def opened(file: BinaryIO, size: int, name: str) -> Iterator[Track]:
     except ERRORS as error:
         raise _unreadable(error, name) from error
     with sound:
-        known = 0 < sound.frames < UNKNOWN_FRAMES and (sound.format != "MP3" or has_length_tag(stream.peek()))
+        known = 0 < sound.frames < UNKNOWN_FRAMES and (sound.format != "MP3" or has_length_tag(stream.part(0, 4096)))
         promised = sound.frames * share / sound.samplerate if known else None
         yield Track(int(sound.samplerate), int(sound.channels), promised, _blocks(sound, name))
 

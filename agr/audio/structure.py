@@ -48,9 +48,10 @@ class SoundStream:
                 buffer[position] = value.to_bytes(1, "big")
         return count
 
-    def peek(self) -> bytes:
-        """The first bytes."""
-        return self.part(0, 4096)
+    def read(self, size: int) -> bytes:
+        """As many bytes, fewer at the end."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
 
     def part(self, at: int, size: int) -> bytes:
         """Bytes from `at`, fewer at the end; the position is afterwards at the file's beginning."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BLOCK = 2**20  # samples over all channels that are decoded in one go: 4 MiB
 
 
-@dataclass
+@dataclass(frozen=True)
 class Track:
     """The sound of an open file."""
 
