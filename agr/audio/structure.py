@@ -1,6 +1,6 @@
 """A sound file as libsndfile is given it, and what libsndfile does not notice about it.
 
-libsndfile reads a cut-off WAV or OGG without a word, so their own structure is asked. Only headers are read for it.
+libsndfile reads a cut-off WAV without a word, so its own structure is asked. Only headers are read for it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ import io
 import struct
 from typing import Any, BinaryIO
 
-from agr.errors import TruncatedAudio
-
 PIPED_BYTES = 0x7FFFF000  # a WAV written to a pipe promises 0 bytes of samples, or this many (sox), or more
 MOST_CHUNKS = 4096  # of a WAV before its samples
-OGG_TAIL = 2**17  # bytes that hold the last page of an Ogg file: one has 65,307 at most
 
 
 class SoundStream:
@@ -51,6 +48,11 @@ class SoundStream:
                 buffer[position] = value.to_bytes(1, "big")
         return count
 
+    def read(self, size: int) -> bytes:
+        """As many bytes, fewer at the end."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
+
     def part(self, at: int, size: int) -> bytes:
         """Bytes from `at`, fewer at the end; the position is afterwards at the file's beginning."""
         self.seek(at)
@@ -59,18 +61,20 @@ class SoundStream:
         return data
 
 
-def check_structure(stream: SoundStream, name: str) -> None:
-    """Refuse a cut-off WAV or OGG; of a WAV written to a pipe, fill in its true length. Raises: TruncatedAudio."""
+def promised_share(stream: SoundStream) -> float:
+    """How many times the samples that are there a WAV promises, 1 or more; 1 for other formats.
+
+    Of a WAV written to a pipe, the true length is filled in.
+    """
     head = stream.part(0, 12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        start, promised = _wav_samples(stream)
-        found = stream.size - start
-        if _was_piped(stream, start, promised):
-            stream.overlay = start - 4, struct.pack("<I", found)
-        elif found < promised:
-            raise TruncatedAudio(f"{name}: {found} bytes of samples; expected the {promised} its header promises")
-    elif head[:4] == b"OggS" and not _ogg_has_end(stream):
-        raise TruncatedAudio(f"{name}: the last page is missing; expected a page marked as the end of the stream")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 1.0
+    start, promised = _wav_samples(stream)
+    found = stream.size - start
+    if _was_piped(stream, start, promised):
+        stream.overlay = start - 4, struct.pack("<I", found)
+        return 1.0
+    return promised / found if 0 < found < promised else 1.0
 
 
 def _wav_samples(stream: SoundStream) -> tuple[int, int]:
@@ -92,14 +96,3 @@ def _was_piped(stream: SoundStream, start: int, promised: int) -> bool:
     file_size = int.from_bytes(stream.part(4, 4), "little")  # of what follows these 8 bytes
     nothing_after = file_size + 8 <= start or file_size >= PIPED_BYTES
     return start < stream.size and (promised >= PIPED_BYTES or (promised == 0 and nothing_after))
-
-
-def _ogg_has_end(stream: SoundStream) -> bool:
-    """Whether the last Ogg page is whole and carries the end-of-stream flag (RFC 3533, section 6)."""
-    data = stream.part(max(stream.size - OGG_TAIL, 0), OGG_TAIL)
-    at = data.rfind(b"OggS")
-    if at < 0 or at + 27 > len(data):
-        return False
-    segments = data[at + 26]
-    table = data[at + 27 : at + 27 + segments]
-    return bool(data[at + 5] & 4) and at + 27 + segments + sum(table) <= len(data)

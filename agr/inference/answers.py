@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agr.audio.decoder import Clip, Decoder, in_process
+from agr.audio.decoder import Decoder, Source, in_process
 from agr.errors import AudioError, SilentAudio
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _answer_batch(
             yield Answer(name, probability, speech=speech, abstain_below=abstain_below)
 
 
-def _source(clip: str | Answer) -> Clip | AudioError:
+def _source(clip: str | Answer) -> Source | AudioError:
     """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
@@ -128,11 +128,11 @@ def _source(clip: str | Answer) -> Clip | AudioError:
             from agr.audio import read as audio
 
             if clip != STDIN:
-                return Clip(clip, audio.read_bytes(Path(clip)))
-            return Clip("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
+                return Source(clip, audio.read_bytes(Path(clip)))
+            return Source("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
     except AudioError as error:
         return error
-    return Clip(clip)
+    return Source(clip)
 
 
 def _is_special(path: str) -> bool:
