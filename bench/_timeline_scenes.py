@@ -117,7 +117,9 @@ def _music(size: int, rng: np.random.Generator) -> Samples:
             time = np.arange(length) / RATE
             vibrato = 0.3 * np.sin(2 * np.pi * 5.5 * time) if held else 0.0
             tones = sum(np.sin(k * (2 * np.pi * hz * time + vibrato)) / k**1.5 for k in range(1, 9))
-            shape = np.minimum(time / 0.03, 1) * (np.minimum((length / RATE - time) / 0.05, 1) if held else np.exp(-4 * time))
+            shape = np.minimum(time / 0.03, 1) * (
+                np.minimum((length / RATE - time) / 0.05, 1) if held else np.exp(-4 * time)
+            )
             y[start : start + length] += tones * shape
         if rng.random() < 0.4:
             length = min(RATE // 8, size - start)

@@ -5,7 +5,8 @@ probabilities = predict_proba([y], bundle)        # y: mono float32 at bundle.in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +38,24 @@ def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions
     A clip longer than a second is read in windows. Its logits are the mean of the windows' logits, weighted by how
     much of the clip's speech each window holds.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # idle threads of torch busy-wait and make numpy several times slower on small batches
-    try:
+    with one_thread():
         encoded = list(encode.cut_clips(clips, bundle.info.recipe))
         logits = logits_of_images(np.concatenate([windows.images for windows in encoded]), bundle)  # (windows, 2)
-    finally:
-        torch.set_num_threads(threads)
     ends = np.cumsum([len(windows.images) for windows in encoded])[:-1]
     by_clip = zip(encoded, np.split(logits, ends), strict=True)
     means = np.stack([windows.weights @ each for windows, each in by_clip])  # (len(clips), 2)
     return Predictions(softmax(means), np.array([windows.speech for windows in encoded]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: its idle threads busy-wait and make numpy several times slower on small batches."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:

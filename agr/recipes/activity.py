@@ -14,7 +14,7 @@ from agr.recipes import voice_features
 from agr.recipes.base import Recipe
 from agr.recipes.speech import cues_and_voicing, is_speech, measure_frames
 
-SECOND, STEP = 100, 25  # frames that are judged together, and from one judgement to the next
+SECOND, STEP = 100, 33  # frames that are judged together, and from one judgement to the next
 MAJORITY = 0.5  # of the judgements that a frame of speech needs
 REACH = 25  # frames around a voiced one that belong to it: unvoiced consonants
 PAUSE = 30  # frames: a shorter gap between two spans is closed

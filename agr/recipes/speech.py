@@ -220,8 +220,13 @@ def _distance(shape: Floats, early: Indices, late: Indices) -> Floats:
 
 
 def _percentile(values: Floats | Indices, percent: float) -> float:
-    """A percentile; infinite where there is nothing to measure, so that no lower bound fails."""
-    return float(np.percentile(values, percent)) if len(values) else np.inf
+    """As `np.percentile`, in a fifth of its time; infinite where there is nothing, so that no lower bound fails."""
+    if not len(values):
+        return np.inf
+    place = (len(values) - 1) * percent / 100
+    below = int(place)
+    pair = np.partition(values, (below, min(below + 1, len(values) - 1)))[below : below + 2]
+    return float(pair[0] + (pair[-1] - pair[0]) * (place - below))
 
 
 @functools.cache

@@ -1,0 +1,234 @@
+"""Who speaks when: blocks of samples in, segments out, in the same memory however long the recording is.
+
+    timeline = Timeline(bundle)
+    for block in stream:                              # mono float32 at bundle.info.recipe.sample_rate
+        for segment in timeline.add(block): ...
+    for segment in timeline.finish(): ...
+    timeline.seconds, timeline.probability            # of the whole
+
+Spans of speech are found first (`agr.recipes.activity`). Each span is cut into windows of a second that overlap by
+half, as a clip is. Then the likeliest order of women and men is looked for (Viterbi, 1967, IEEE Transactions on
+Information Theory 13(2), 260-269), where a change costs CHANGE within a span and less after a pause.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agr.audio.read import resample
+from agr.inference.bundle import Bundle
+from agr.inference.predictor import logits_of_images, one_thread, softmax
+from agr.labels import CLASSES
+from agr.recipes.activity import speech_spans
+from agr.recipes.base import FRAMES
+from agr.recipes.voice import VOICE
+
+Floats = NDArray[np.float64]
+
+FRAME_SECONDS = 0.01
+PEAK_SECONDS = 0.1  # for pictures
+STEP = 10  # frames that one decision is made for: 0.1 s
+SHORTEST = 10  # frames that a recipe can draw
+CONTEXT_SECONDS = 1.0  # before and after the spans that are final, from block to block
+LONGEST_SECONDS = 12.0  # of a span that is looked at in one go
+CHANGE, PAUSE_SECONDS = (
+    3.0,
+    1.0,
+)  # log odds that a change of speaker costs, and the pause after which it costs 1/e of it
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Speech of one gender, from `start` to `end` seconds."""
+
+    start: float
+    end: float
+    label: str  # one of CLASSES
+    probability: float  # of the label
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span of speech: where it is and what the model says of each step in it."""
+
+    start: float  # seconds
+    odds: Floats  # (steps,), log odds of a woman for each STEP frames
+    lengths: Floats  # (steps,), seconds of each
+
+
+class Timeline:
+    """The segments of one recording, as its samples come."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """bundle: the model that answers."""
+        self._bundle = bundle
+        self._rate = bundle.info.recipe.sample_rate
+        self._held = np.zeros(0, dtype=np.float32)  # samples that may still belong to a span
+        self._offset = 0  # of the first of them, in samples
+        self._final = 0  # samples before this one have been answered
+        self._logits = np.zeros(2)  # summed over windows
+        self._windows = 0
+        self._last: Segment | None = None  # may go on
+        self.seconds = dict.fromkeys(CLASSES, 0.0)  # of speech
+        self.total = 0.0  # seconds heard
+        self.peaks: list[float] = []  # the loudest sample of each PEAK_SECONDS
+
+    @property
+    def probability(self) -> dict[str, float] | None:
+        """Of each class, over all windows with speech; None if there are none."""
+        if not self._windows:
+            return None
+        (row,) = softmax(self._logits[None] / self._windows)
+        return dict(zip(CLASSES, row.tolist(), strict=True))
+
+    def add(self, block: NDArray[np.float32]) -> Iterator[Segment]:
+        """Take the next samples, (n,), whole PEAK_SECONDS but for the last; yields the segments that are final."""
+        edges = np.arange(0, len(block), max(round(PEAK_SECONDS * self._rate), 1))
+        self.peaks += np.maximum.reduceat(np.abs(block), edges).tolist()
+        self._held = np.concatenate([self._held, block])
+        self.total += len(block) / self._rate
+        yield from self._advance(final=False)
+
+    def finish(self) -> Iterator[Segment]:
+        """Yield the segments that are left."""
+        yield from self._advance(final=True)
+        if self._last is not None:
+            yield self._last
+            self._last = None
+
+    def _advance(self, final: bool) -> Iterator[Segment]:
+        hop = round(self._rate * FRAME_SECONDS)
+        if len(self._held) < hop * SHORTEST:
+            return
+        low = resample(self._held, self._rate, VOICE.sample_rate)
+        first = (self._final - self._offset) // hop
+        end = len(self._held) // hop
+        spans = [(max(start, first), min(stop, end)) for start, stop in speech_spans(low, VOICE) if stop > first]
+        if not final:
+            end -= round(CONTEXT_SECONDS / FRAME_SECONDS)
+            open_spans = [span for span in spans if span[1] > end]
+            if open_spans and end - open_spans[0][0] < LONGEST_SECONDS / FRAME_SECONDS:
+                end = open_spans[0][0]
+            spans = [(start, min(stop, end)) for start, stop in spans if start < end]
+        pieces = [piece for span in spans for piece in _pieces(span)]
+        for segment in decode(self._measure(pieces, hop)):
+            yield from self._join(segment)
+        self._final = self._offset + max(end, first) * hop
+        keep = max(self._final - round(CONTEXT_SECONDS * self._rate), self._offset) // hop * hop
+        self._held, self._offset = self._held[keep - self._offset :], keep
+
+    def _measure(self, pieces: Sequence[tuple[int, int]], hop: int) -> list[Span]:
+        """What the model says of spans, in frames of what is held."""
+        if not pieces:
+            return []
+        recipe = self._bundle.info.recipe
+        with one_thread():
+            drawn = [images for images, _ in recipe.windows([self._held[a * hop : b * hop] for a, b in pieces])]
+            logits = logits_of_images(np.concatenate(drawn), self._bundle)
+        self._logits += logits.sum(axis=0)
+        self._windows += len(logits)
+        each = np.split(logits[:, 0] - logits[:, 1], np.cumsum([len(images) for images in drawn])[:-1])
+        start = self._offset / self._rate
+        return [
+            Span(start + a * FRAME_SECONDS, *_by_step(odds, b - a)) for (a, b), odds in zip(pieces, each, strict=True)
+        ]
+
+    def _join(self, segment: Segment) -> Iterator[Segment]:
+        """Count a segment, and yield the one before it unless this one goes on where that ends."""
+        self.seconds[segment.label] += segment.seconds
+        last = self._last
+        if last is not None and last.label == segment.label and segment.start - last.end < FRAME_SECONDS / 2:
+            mean = (last.probability * last.seconds + segment.probability * segment.seconds) / (
+                segment.end - last.start
+            )
+            segment = Segment(last.start, segment.end, segment.label, mean)
+        elif last is not None:
+            yield last
+        self._last = segment
+
+
+def of_recording(blocks: Iterable[NDArray[np.float32]], bundle: Bundle) -> tuple[list[Segment], Timeline]:
+    """All segments of a recording, and its timeline for the sums."""
+    timeline = Timeline(bundle)
+    segments = [segment for block in blocks for segment in timeline.add(block)]
+    return [*segments, *timeline.finish()], timeline
+
+
+def decode(spans: Sequence[Span]) -> Iterator[Segment]:
+    """The likeliest segments of spans in their order."""
+    if not spans:
+        return
+    odds, lengths = (np.concatenate([getattr(span, name) for span in spans]) for name in ("odds", "lengths"))
+    costs = [_costs(span, before) for span, before in zip(spans, [None, *spans[:-1]], strict=True)]
+    path = viterbi(odds * lengths, np.concatenate(costs))
+    at = 0
+    for span in spans:
+        own = slice(at, at + len(span.odds))
+        at = own.stop
+        yield from _segments(span, path[own])
+
+
+def viterbi(evidence: Floats, costs: Floats) -> NDArray[np.int8]:
+    """The likeliest class of each step, (n,): 0 a woman, 1 a man.
+
+    evidence: log odds of a woman, (n,). costs: what a change of speaker before the step costs, (n,).
+    """
+    best = np.array([evidence[0], -evidence[0]]) / 2
+    came = np.zeros((len(evidence), 2), dtype=np.int8)
+    for step in range(1, len(evidence)):
+        changed = best[::-1] - costs[step]
+        came[step] = np.where(changed > best, [1, 0], [0, 1])
+        best = np.maximum(best, changed) + np.array([evidence[step], -evidence[step]]) / 2
+    path = np.empty(len(evidence), dtype=np.int8)
+    path[-1] = best.argmax()
+    for step in range(len(evidence) - 1, 0, -1):
+        path[step - 1] = came[step, path[step]]
+    return path
+
+
+def _costs(span: Span, before: Span | None) -> Floats:
+    costs = np.full(len(span.odds), CHANGE)
+    if before is not None:
+        pause = max(span.start - before.start - float(before.lengths.sum()), 0.0)
+        costs[0] *= np.exp(-pause / PAUSE_SECONDS)
+    return costs
+
+
+def _segments(span: Span, path: NDArray[np.int8]) -> Iterator[Segment]:
+    """Runs of equal steps in one span."""
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
+    times = span.start + np.concatenate([[0.0], np.cumsum(span.lengths)])
+    for first, last in itertools.pairwise(edges):
+        mean = float(np.average(span.odds[first:last], weights=span.lengths[first:last]))
+        woman = 1 / (1 + np.exp(-mean))
+        label = CLASSES[path[first]]
+        yield Segment(float(times[first]), float(times[last]), label, woman if path[first] == 0 else 1 - woman)
+
+
+def _pieces(span: tuple[int, int]) -> list[tuple[int, int]]:
+    """A span, cut into equal parts of at most LONGEST_SECONDS."""
+    count = int(np.ceil((span[1] - span[0]) * FRAME_SECONDS / LONGEST_SECONDS))
+    edges = np.linspace(*span, count + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(edges))
+
+
+def _by_step(odds: Floats, frames: int) -> tuple[Floats, Floats]:
+    """Log odds of windows to those of steps of a span of so many frames, and the seconds of each step.
+
+    A step takes the mean of the windows that hold it, by how near their middle is.
+    """
+    starts = np.minimum(np.arange(len(odds)) * (FRAMES // 2), max(frames - FRAMES, 0))
+    edges = np.append(np.arange(0, frames, STEP), frames)
+    middles = (edges[1:] + edges[:-1]) / 2
+    near = np.maximum(FRAMES / 2 - np.abs(middles[:, None] - (starts + min(frames, FRAMES) / 2)), 1e-3)
+    return near @ odds / near.sum(axis=1), np.diff(edges) * FRAME_SECONDS

@@ -1,0 +1,126 @@
+"""Timelines in the file formats of the field, told by the name's ending.
+
+    .jsonl     one JSON object a segment
+    .csv       path, start, end, label, probability
+    .TextGrid  Praat (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), one tier, no speech is empty
+    .txt       Audacity's labels: start, end, label, separated by tabs
+    .rttm      NIST's Rich Transcription Time Marked, a SPEAKER line a segment
+    .png       a picture: `agr.plots.timeline`
+
+TextGrid, Audacity's labels and pictures hold one recording, the others any number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agr.common.files import write_atomic
+
+if TYPE_CHECKING:
+    from agr.inference.timeline import Segment
+
+COLUMNS = ("path", "start", "end", "label", "probability")
+TIER = "voice"  # the TextGrid's tier
+
+
+@dataclass(frozen=True)
+class TimedAnswer:
+    """One recording's segments."""
+
+    path: str
+    segments: Sequence[Segment]
+    seconds: float  # the recording's length
+    peaks: Sequence[float] = ()  # the loudest sample of each 0.1 s, 0..1, for the picture
+
+
+def timeline_path(text: str) -> Path:
+    """Of a command line: where a timeline is to be written. Raises: argparse.ArgumentTypeError."""
+    if Path(text).suffix.lower() not in {*FORMATS, ".png"}:
+        expected = "expected a name that ends in .TextGrid, .csv, .jsonl, .txt, .rttm or .png"
+        raise argparse.ArgumentTypeError(f"{text}: {expected}")
+    return Path(text)
+
+
+def holds_one(path: Path) -> bool:
+    """Whether this format has room for a single recording only."""
+    return path.suffix.lower() in {".textgrid", ".txt", ".png"}
+
+
+def write(path: Path, recordings: Sequence[TimedAnswer]) -> None:
+    """Write the timelines of recordings, of a single one where `holds_one`, whole or not at all; no picture."""
+    write_atomic(path, FORMATS[path.suffix.lower()](recordings).encode())
+
+
+def rows(recording: TimedAnswer) -> list[dict[str, str | float]]:
+    """Segments as COLUMNS, times in seconds to the hundredth."""
+    each = ((round(s.start, 2), round(s.end, 2), s.label, round(s.probability, 4)) for s in recording.segments)
+    return [dict(zip(COLUMNS, (recording.path, *values), strict=True)) for values in each]
+
+
+def as_jsonl(recordings: Sequence[TimedAnswer]) -> str:
+    """One JSON object a segment."""
+    return "".join(json.dumps(row) + "\n" for recording in recordings for row in rows(recording))
+
+
+def as_csv(recordings: Sequence[TimedAnswer]) -> str:
+    """A table with a header."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for recording in recordings:
+        table.writerows(rows(recording))
+    return text.getvalue()
+
+
+def as_textgrid(recordings: Sequence[TimedAnswer]) -> str:
+    """Praat's long text format: one interval tier without gaps."""
+    (recording,) = recordings
+    intervals, at = [], 0.0
+    for segment in recording.segments:
+        if segment.start > at:
+            intervals.append((at, segment.start, ""))
+        at = min(segment.end, recording.seconds)
+        intervals.append((segment.start, at, segment.label))
+    if at < recording.seconds or not intervals:
+        intervals.append((at, recording.seconds, ""))
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += ["xmin = 0", f"xmax = {recording.seconds:.6f}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:"]
+    lines += ['        class = "IntervalTier"', f'        name = "{TIER}"', "        xmin = 0"]
+    lines += [f"        xmax = {recording.seconds:.6f}", f"        intervals: size = {len(intervals)}"]
+    for number, (start, end, label) in enumerate(intervals, 1):
+        lines += [f"        intervals [{number}]:", f"            xmin = {start:.6f}", f"            xmax = {end:.6f}"]
+        lines += [f'            text = "{label}"']
+    return "\n".join(lines) + "\n"
+
+
+def as_audacity(recordings: Sequence[TimedAnswer]) -> str:
+    """Start, end and label, separated by tabs."""
+    (recording,) = recordings
+    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{s.label}\n" for s in recording.segments)
+
+
+def as_rttm(recordings: Sequence[TimedAnswer]) -> str:
+    """SPEAKER lines; the file's name loses its folder and ending, and blanks, which separate fields."""
+    lines = []
+    for recording in recordings:
+        name = "_".join(Path(recording.path).stem.split()) or "recording"
+        for s in recording.segments:
+            times = f"{s.start:.3f} {s.seconds:.3f}"
+            lines.append(f"SPEAKER {name} 1 {times} <NA> <NA> {s.label} {s.probability:.4f} <NA>\n")
+    return "".join(lines)
+
+
+FORMATS: Mapping[str, Callable[[Sequence[TimedAnswer]], str]] = {
+    ".jsonl": as_jsonl,
+    ".csv": as_csv,
+    ".textgrid": as_textgrid,
+    ".txt": as_audacity,
+    ".rttm": as_rttm,
+}
