@@ -3,8 +3,8 @@
 The rule, for a block of up to 2**20 samples at a time:
 
 1. A channel DEAD_DB weaker than the strongest one is dead: it is left out.
-2. A channel whose level hardly moves (a standard deviation below STEADY_DB between frames of FRAME_SECONDS) holds hiss or
-   hum; it is left out if another one moves like speech (above MOVING_DB).
+2. A channel whose level hardly moves (a standard deviation below STEADY_DB between frames of FRAME_SECONDS) holds hiss
+   or hum; it is left out if another one moves like speech (above MOVING_DB).
 3. If the mean of what remains has less than CANCELLED of the power that it would have if the channels had nothing in
    common, they cancel each other: the strongest one is taken.
 4. Else the mean of what remains is taken; of all channels, it is what it was without this rule, to the bit.
