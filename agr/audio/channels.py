@@ -29,16 +29,16 @@ def mixed(block: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
     if block.shape[1] == 1:
         return block[:, 0]
     rows = np.ascontiguousarray(block.T)  # (channels, n)
+    mean = _mean(rows) if len(rows) < 8 else block.mean(axis=1, dtype=np.float32)  # to the bit
     rows -= rows.mean(axis=1, keepdims=True)
     power = _power(rows)  # (channels,)
-    mean = block.mean(axis=1, dtype=np.float32)
     if not 0 < power.max() < np.inf:  # pure silence, or samples that are no numbers
         return mean
     used = _worth_hearing(rows, power, sample_rate)
     if not used.all():
-        mean = block[:, used].mean(axis=1, dtype=np.float32)
+        mean = _mean(block.T[used])
     alone = power[used].sum() / used.sum() ** 2  # the power of the mean of channels that have nothing in common
-    if _power(rows[used].mean(axis=0, keepdims=True))[0] < CANCELLED * alone:
+    if _power(_mean(rows[used])) < CANCELLED * alone:
         return np.ascontiguousarray(block[:, int(np.argmax(np.where(used, power, 0)))])
     return mean
 
@@ -54,6 +54,11 @@ def _worth_hearing(rows: NDArray[np.float32], power: NDArray[np.float32], sample
     levels = 10 * np.log10(_power(frames) + power.max() * 1e-8)  # (channels, frames), dB
     moves = levels.std(axis=1)
     return alive & (moves >= STEADY_DB) if (alive & (moves > MOVING_DB)).any() else np.asarray(alive)
+
+
+def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean over the first axis, (channels, n) to (n,), summed in the order of the channels."""
+    return np.asarray(rows.mean(axis=0, dtype=np.float32))
 
 
 def _power(y: NDArray[np.float32]) -> NDArray[np.float32]:
