@@ -62,7 +62,7 @@ def _answers(request: bytearray) -> Iterator[bytes | memoryview]:
                 yield _header(blocks, more=True)
                 yield held.popleft().data.cast("B")
         yield _header(blocks, more=False)
-        yield b"".join(held)
+        yield b"".join(block.data for block in held)
     except AudioError as error:
         yield json.dumps({"error": type(error).__name__}).encode()
         yield str(error).encode(errors="surrogatepass")

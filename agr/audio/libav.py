@@ -133,7 +133,7 @@ def _converted(frames: Iterator[AudioFrame], rate: int, channels: int) -> Iterat
             yield _samples(frame, channels)
             continue
         if kind not in resamplers:
-            layout = frame.layout if width == channels else channels
+            layout = frame.layout.name if width == channels else f"{channels}c"
             resamplers[kind] = av.AudioResampler("flt", layout, rate)
         for made in resamplers[kind].resample(frame):
             yield _samples(made, channels)

@@ -268,7 +268,7 @@ def test_a_long_recording_among_others_comes_as_a_stream(
 ) -> None:
     load = running.load_all if process else decoder.in_process
     paths = [voices[0], long_wav, voices[1], long_wav, voices[2]]
-    taken = []
+    taken: list[int] = []
     for path, found in zip(paths, load(map(clip, paths), RATE), strict=True):
         if path is long_wav:
             assert isinstance(found, Stream)
