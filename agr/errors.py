@@ -7,7 +7,8 @@
     │   ├── SilentAudio       every sample is the same value
     │   ├── NonFiniteAudio    NaN or infinity among the samples
     │   ├── ShortAudio        shorter than MIN_SECONDS
-    │   └── LongAudio         longer than is decoded
+    │   ├── LongAudio         longer than is decoded
+    │   └── NoChannel         fewer channels than the one that was asked for
     ├── CorpusError           a source, manifest or metadata file that cannot be used
     │   └── FetchError        a corpus that could not be downloaded or that arrived damaged
     ├── RecipeError           an unknown recipe, or images made by another one
@@ -54,6 +55,10 @@ class ShortAudio(AudioError):
 
 class LongAudio(AudioError):
     """The recording is longer than MAX_SECONDS."""
+
+
+class NoChannel(AudioError):
+    """The recording has fewer channels than the one that was asked for."""
 
 
 class CorpusError(AgrError):

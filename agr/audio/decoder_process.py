@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agr.audio.recording import Stream
 from agr.common import worker
 from agr.errors import AudioError
+
+if TYPE_CHECKING:
+    from agr.audio.recording import Samples
 
 SECONDS = 5.0  # of work for one block of samples, which takes a hundredth of it
 MAX_MEMORY = 384 * 2**20  # bytes of address space, beside what the imports take
@@ -46,15 +51,18 @@ def _answers(request: bytearray) -> Iterator[bytes | memoryview]:
     try:
         file = Path(name) if wanted["file"] else bytes(data)
         blocks = read.stream(file, wanted["rate"], name, restart_clock, wanted["channel"])
-        whole, limit = bytearray(), read.MAX_SECONDS * wanted["rate"] * 4 if wanted["whole"] else 0
+        held: deque[Samples] = deque()
+        count = 0
+        limit = read.MAX_SECONDS * wanted["rate"] if wanted["whole"] else 0
         for block in blocks:
-            whole += block.tobytes()
-            if len(whole) > limit:
+            held.append(block)
+            count += len(block)
+            while count > limit and held:
+                limit = 0
                 yield _header(blocks, more=True)
-                yield whole
-                whole, limit = bytearray(), 0
+                yield held.popleft().data.cast("B")
         yield _header(blocks, more=False)
-        yield whole
+        yield b"".join(block.data for block in held)
     except AudioError as error:
         yield json.dumps({"error": type(error).__name__}).encode()
         yield str(error).encode(errors="surrogatepass")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from agr.audio.formats import HEAD, described, recognised
 from agr.errors import AudioError, EmptyAudio, UnreadableAudio
 
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+SUFFIXES = frozenset(
+    (
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".caf", ".au", ".snd"),
+        *(".w64", ".rf64", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".3g2", ".mkv", ".mka", ".webm", ".amr", ".awb"),
+        *(".wma", ".asf", ".aac", ".ac3", ".avi"),
+    )
+)
+THEIRS = frozenset({"thumbs.db", "desktop.ini"})
 MAX_BYTES = 2**27  # of what is read at once: a pipe, a device, bytes
 
 
@@ -50,5 +59,46 @@ def size_of(file: BinaryIO) -> int:
 
 
 def find(folder: Path) -> list[Path]:
-    """Every sound file below a folder, by extension, in sorted order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    """Every sound file below a folder, in sorted order; told by content, or where that is damaged by its ending."""
+    return [path for path, other in walk(folder) if other is None]
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """What is below a folder, in sorted order: sound files with None, everything else with what it is.
+
+    Left out without a word is what only a system reads: THEIRS, and what is no sound and named `.something`.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        yield folder, f"a folder that cannot be read: {error.strerror}"
+        return
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(path)
+            continue
+        what = _other(path)
+        if what is None or not (entry.name.startswith(".") or entry.name.lower() in THEIRS):
+            yield path, what
+
+
+def _other(path: Path) -> str | None:
+    """None for a sound file, or what else there is."""
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            return "a link to a folder, which is not followed"
+        if not stat.S_ISREG(kind):
+            return "no regular file"
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            return None
+        with path.open("rb", buffering=0) as file:
+
+            def part(at: int, size: int) -> bytes:
+                file.seek(at)
+                return file.read(size)
+
+            return None if recognised(part) else described(part(0, HEAD))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -104,6 +104,8 @@ def recognised(part: Part) -> Format | None:
 
 def described(head: bytes) -> str:
     """What a file that is no sound is, for a message."""
+    if not head:
+        return "an empty file"
     for pattern, what in _OTHERS:
         if pattern.match(head):
             return what

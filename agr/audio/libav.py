@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from agr.audio import track
 from agr.audio.structure import SoundStream
-from agr.audio.track import BLOCK, Track
+from agr.audio.track import Track
 from agr.errors import UnreadableAudio
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def _refused(url: str, *_: object) -> None:
 def _duration(container: InputContainer, sound: AudioStream) -> float | None:
     """Seconds that the track promises, or else the whole file."""
     if sound.duration and sound.time_base:
-        return float(sound.duration * sound.time_base)
+        samples = sound.frames / (sound.sample_rate or 1)  # of a CAF; elsewhere fewer, as packets are counted
+        return max(float(sound.duration * sound.time_base), samples)
     return container.duration / 1e6 if container.duration else None
 
 
@@ -111,7 +113,7 @@ def _blocks(frames: Iterator[AudioFrame], rate: int, channels: int, name: str) -
         for samples in _converted(frames, rate, channels):
             held.append(samples)
             count += samples.size
-            if count >= BLOCK:
+            if count >= track.BLOCK:
                 yield np.concatenate(held)
                 held, count = [], 0
     if held:
@@ -131,7 +133,7 @@ def _converted(frames: Iterator[AudioFrame], rate: int, channels: int) -> Iterat
             yield _samples(frame, channels)
             continue
         if kind not in resamplers:
-            layout = frame.layout if width == channels else channels
+            layout = frame.layout.name if width == channels else f"{channels}c"
             resamplers[kind] = av.AudioResampler("flt", layout, rate)
         for made in resamplers[kind].resample(frame):
             yield _samples(made, channels)

@@ -59,7 +59,7 @@ def _with_fallback(track: Track, file: BinaryIO, size: int, kind: Format, name: 
             yield block
     except UnreadableAudio as error:
         failure = error
-    if failure or not frames:
+    if failure or not (frames or kind.promises):  # libsndfile finds nothing in an Ogg that lacks its end
         try:
             with _by_ffmpeg(file, size, kind, name, track) as other:
                 yield from _after(other.blocks, frames)

@@ -24,7 +24,16 @@ from agr.audio.files import find, opened, read_bytes, read_stream, size_of
 from agr.audio.opening import track_of
 from agr.audio.recording import Recording, Stream, length_warning
 from agr.audio.track import Track
-from agr.errors import AudioError, EmptyAudio, LongAudio, NonFiniteAudio, ShortAudio, SilentAudio, UnreadableAudio
+from agr.errors import (
+    AudioError,
+    EmptyAudio,
+    LongAudio,
+    NoChannel,
+    NonFiniteAudio,
+    ShortAudio,
+    SilentAudio,
+    UnreadableAudio,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +147,8 @@ def _track(source: Path | bytes, name: str) -> Iterator[Track]:
 def _mono(track: Track, name: str, channel: int | None) -> Iterator[Samples]:
     """One channel, block by block, each (n,), float32; in the end the error that says why it is no clip."""
     if channel is not None and not 1 <= channel <= track.channels:
-        raise AudioError(f"{name}: {track.channels} channels; expected a channel {channel}")
+        found = f"{track.channels} channel{'s' if track.channels > 1 else ''}"
+        raise NoChannel(f"{name}: {found}; expected a channel {channel}")
     frames, low, high = 0, np.inf, -np.inf
     try:
         for block in track.blocks:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import soundfile
 
+from agr.audio import track
 from agr.audio.structure import SoundStream, promised_share
-from agr.audio.track import BLOCK, Track
+from agr.audio.track import Track
 from agr.errors import UnreadableAudio
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def has_length_tag(head: bytes) -> bool:
 
 
 def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.float32]]:
-    size = max(min(BLOCK // sound.channels, sound.frames), 1024)
+    size = max(min(track.BLOCK // sound.channels, sound.frames), 1024)
     try:
         while len(block := sound.read(frames=size, dtype="float32", always_2d=True)):  # (n, channels)
             yield block
