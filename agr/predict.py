@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder
 from agr.common.cli import complain, png_path, quick_imports, run
+from agr.common.progress import terminal_progress
 from agr.inference.answers import EACH, STDIN, Answer, answer, expand, summary
 from agr.inference.options import add_abstain_argument, add_model_arguments
+from agr.inference.timeline_files import TimedAnswer, holds_one, timeline_path, write
 
 if TYPE_CHECKING:
     from agr.inference.bundle import Bundle
@@ -39,6 +41,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
     channel = "left, right, a number from 1, or each (default: their mean, or the better one)"
     parser.add_argument("--channel", type=_channel, help=channel)
+    timeline = "write who speaks when: FILE.TextGrid, .csv, .jsonl, .txt (Audacity), .rttm or .png; may be repeated"
+    parser.add_argument("--timeline", type=timeline_path, action="append", default=[], metavar="FILE", help=timeline)
     parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what led to the answer to a single clip")
     add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
     add_model_arguments(parser)
@@ -47,6 +51,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--explain {options.explain}: expected one clip, a file")
     if options.explain and options.channel == EACH:
         parser.error("--explain: expected one channel; --channel each gives several answers")
+    several = len(options.clips) != 1 or os.path.isdir(options.clips[0]) or options.channel == EACH
+    for path in options.timeline:
+        if several and holds_one(path):
+            parser.error(
+                f"--timeline {path}: holds one recording; expected one, or a name that ends in .csv, .jsonl or .rttm"
+            )
     return options
 
 
@@ -71,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if loaded.info.data.get("synthetic"):
             print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
         model = {"name": found.name, "version": found.version}
-        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder, options.channel)
+        told = bool(options.timeline), terminal_progress
+        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder, options.channel, *told)
         return _print_answers(answers, options, loaded, model)
 
 
@@ -80,22 +91,42 @@ def _print_answers(
 ) -> int:
     """Print answers as they come; returns the exit status."""
     counts: Counter[str] = Counter()
+    timelines: list[TimedAnswer] = []
     explained = True
     for result in answers:
         counts[result.label] += result.files
         if result.error is not None:
-            complain(result.error)
+            print(f"agr: {result.error}", file=sys.stderr)
         elif result.warning is not None:
-            complain(f"{result.path}: {result.warning}")
+            print(f"agr: {result.path}: {result.warning}", file=sys.stderr)
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:
             print(result.as_line(), flush=True)
         if options.explain and result.error is None:
             explained &= _explain(result, loaded, options.explain)
+        if result.timeline is not None:
+            timelines.append(result.timeline)
+    for path in options.timeline:
+        explained &= _write_timelines(path, timelines)
     if counts.total() > 1:
         complain(summary(counts))
     return int(counts[""] > 0 or not explained)
+
+
+def _write_timelines(path: Path, timelines: Sequence[TimedAnswer]) -> bool:
+    """Write who speaks when; returns whether there was anything to write."""
+    if not timelines:
+        complain(f"{path}: no recording was heard, so it was not written")
+        return False
+    if path.suffix.lower() == ".png":
+        from agr.plots import timeline
+
+        timeline.draw(timelines[0], path)
+    else:
+        write(path, timelines)
+    complain(f"{path}: who speaks when")
+    return True
 
 
 def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:

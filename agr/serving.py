@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from agr.audio import read as audio
 from agr.errors import AudioError, SilentAudio
 from agr.inference import bundle, predictor
-from agr.inference.answers import NO_SPEECH
+from agr.inference.answers import MIXED, NO_SPEECH
 from agr.labels import CLASSES
 from agr.registry.uri import COLUMN
 
@@ -55,7 +55,8 @@ class Served:
         clips = [self._read(value) for value in values]
         good = [y for y in clips if isinstance(y, np.ndarray)]
         predicted = predictor.predict(good, self._bundle) if good else None
-        rows = iter(zip(predicted.probabilities.tolist(), predicted.speech.tolist(), strict=True) if predicted else ())
+        known = (predicted.probabilities.tolist(), predicted.speech.tolist(), predicted.shares) if predicted else ()
+        rows = zip(*known, strict=True)
         return [_row(*next(rows)) if isinstance(y, np.ndarray) else y for y in clips]
 
     def _read(self, value: bytes | str) -> NDArray[np.float32] | dict[str, Any]:
@@ -68,10 +69,10 @@ class Served:
             return {"error": str(error)}
 
 
-def _row(probabilities: Sequence[float], speech: float) -> dict[str, Any]:
+def _row(probabilities: Sequence[float], speech: float, shares: object) -> dict[str, Any]:
     if not speech:
         return _WITHOUT_SPEECH
-    label = CLASSES[int(np.argmax(probabilities))]
+    label = CLASSES[int(np.argmax(probabilities))] if shares is None else MIXED
     return {"label": label, **dict(zip(CLASSES, probabilities, strict=True)), "error": ""}
 
 

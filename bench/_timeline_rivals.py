@@ -34,7 +34,9 @@ def ina(path: str) -> tuple[Segments, float]:
     segmenter = Segmenter(vad_engine="smn", detect_gender=True, ffmpeg=imageio_ffmpeg.get_ffmpeg_exe())
     begun = time.perf_counter()
     found = segmenter(path)
-    return [(start, end, label) for label, start, end in found if label in ("female", "male")], time.perf_counter() - begun
+    return [
+        (start, end, label) for label, start, end in found if label in ("female", "male")
+    ], time.perf_counter() - begun
 
 
 def praat(path: str) -> tuple[Segments, float]:
@@ -46,7 +48,7 @@ def praat(path: str) -> tuple[Segments, float]:
     sound = sound - sound.values.mean()
     hz = sound.to_pitch(time_step=HOP, pitch_floor=60, pitch_ceiling=500).selected_array["frequency"]
     spans: list[list[int]] = []
-    for frame in np.flatnonzero(hz):
+    for frame in np.flatnonzero(hz).tolist():
         if spans and frame - spans[-1][1] < 2 * NEAR + PAUSE:
             spans[-1][1] = frame
         else:

@@ -64,7 +64,7 @@ def frames(segments: Labelled, count: int) -> NDArray[np.int8]:
 
 
 def right(found: NDArray[np.int8], truth: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Right and all frames: of all classes, of nobody, women and men, (4, 2); and of those heard, the gender, (1, 2)."""
+    """Right frames and all of them, (5, 2): all, nobody, women, men, and gender where speech was found."""
     counts = np.ones(len(truth), dtype=np.bool_)
     for change in np.flatnonzero(np.diff(truth)) + 1:
         counts[max(change - COLLAR, 0) : change + COLLAR] = False
@@ -73,7 +73,9 @@ def right(found: NDArray[np.int8], truth: NDArray[np.int8]) -> NDArray[np.float6
     return np.array([[(found == truth)[mask].sum(), mask.sum()] for mask in masks], dtype=np.float64)
 
 
-def measure(paths: list[tuple[Path, scenes.Scene]], method: Callable[[Path], Found]) -> tuple[NDArray[np.float64], float]:
+def measure(
+    paths: list[tuple[Path, scenes.Scene]], method: Callable[[Path], Found]
+) -> tuple[NDArray[np.float64], float]:
     """Shares of right frames over all scenes, as `right` lists them, (5,), and seconds of work per hour of sound."""
     total, spent, heard = np.zeros((5, 2)), 0.0, 0.0
     for path, scene in paths:
@@ -115,7 +117,9 @@ def main() -> None:
                 print(f"{title:32} left out: {reason}")
                 continue
             own = own or seconds
-            print(f"{title:32}  {'   '.join(f'{share:.3f}' for share in shares)}   {seconds:8.1f}  {seconds / own:10.1f}")
+            print(
+                f"{title:32}  {'   '.join(f'{share:.3f}' for share in shares)}   {seconds:8.1f}  {seconds / own:10.1f}"
+            )
 
 
 if __name__ == "__main__":

@@ -14,16 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder, Found, Source, in_process
 from agr.audio.recording import Recording, Stream
+from agr.common.progress import Progress, silent_progress
 from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
+from agr.inference.timeline_files import TimedAnswer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from agr.inference.bundle import Bundle
+    from agr.inference.timeline import Segment
+
+    Samples = NDArray[np.float32]
 
     Load = Callable[[Iterable[Source | AudioError], int], Iterator[Found]]
 
 BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
-NO_SPEECH, UNSURE = "no speech", "unsure"
+NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
+BLOCK_SECONDS = 30  # that are heard at once of a long recording
 EACH = "each"  # of the channels, one answer
 
 
@@ -38,15 +47,19 @@ class Answer:
     abstain_below: float = 0.0  # the answer is `unsure` if neither probability reaches this
     warning: str | None = None  # what is to be known about the recording, such as that a part is missing
     channel: int | None = None  # which one was asked for, from 1
+    shares: dict[str, float] | None = None  # of each class in the speech, if both speak
+    timeline: TimedAnswer | None = None  # who speaks when, if that was asked for
     files: int = 1  # that could not be read, if there is an error
 
     @property
     def label(self) -> str:
-        """The more probable class, `no speech` or `unsure`; empty if the clip could not be read."""
+        """The more probable class, `mixed`, `no speech` or `unsure`; empty if the clip could not be read."""
         if self.error is not None:
             return ""
         if self.probability is None:
             return NO_SPEECH
+        if self.shares is not None:
+            return MIXED
         likelier = max(self.probability, key=self.probability.__getitem__)
         return likelier if self.probability[likelier] >= self.abstain_below else UNSURE
 
@@ -56,22 +69,34 @@ class Answer:
         if self.error is not None:
             return values | {"error": self.error}
         values |= {"label": self.label, "probability": self.probability, "speech_seconds": round(self.speech, 2)}
+        if self.shares is not None:
+            values |= {"shares": {label: round(share, 3) for label, share in self.shares.items()}}
+        if self.timeline is not None:
+            values |= {"seconds": self.timeline.spoken, "segments": self.timeline.rows}
         return values | ({} if self.warning is None else {"warning": self.warning}) | {"model": model}
 
-    def as_line(self) -> str:
-        """The line that is printed without --json: path, label and its probability, separated by tabs.
+    @property
+    def name(self) -> str:
+        """The path, and behind it the channel that was asked for, as in `interview.wav#2`."""
+        return self.path if self.channel is None else f"{self.path}#{self.channel}"
 
-        Behind the path stands the channel that was asked for, as in `interview.wav#2`.
+    def as_line(self) -> str:
+        """The line that is printed without --json: name, label and its probability, separated by tabs.
+
+        Of `mixed` the third column has the shares of women and men in the speech.
         """
-        name = self.path if self.channel is None else f"{self.path}#{self.channel}"
-        probability = f"{max(self.probability.values()):.3f}" if self.probability else "-"
-        return f"{name}\t{self.label}\t{probability}"
+        if self.shares is not None:
+            sure = ", ".join(f"{label} {share:.2f}" for label, share in self.shares.items())
+        else:
+            sure = f"{max(self.probability.values()):.3f}" if self.probability else "-"
+        return f"{self.name}\t{self.label}\t{sure}"
 
 
 def summary(counts: Counter[str]) -> str:
     """What is told at the end; counts: answers with each label, and under "" the files that could not be read."""
     answers, failed = counts.total() - counts[""], counts[""]
-    return f"{answers} answered, {counts[NO_SPEECH]} {NO_SPEECH}, {counts[UNSURE]} {UNSURE}, {failed} not read"
+    special = ", ".join(f"{counts[label]} {label}" for label in (MIXED, NO_SPEECH, UNSURE))
+    return f"{answers} answered, {special}, {failed} not read"
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
@@ -112,18 +137,26 @@ def answer(
     abstain_below: float = 0.0,
     decoder: Decoder | None = None,
     channel: int | str | None = None,
+    timeline: bool = False,
+    progress: Progress = silent_progress,
 ) -> Iterator[Answer]:
     """Answer clips of `expand` in batches, in their order; without a decoder they are decoded in this process.
 
-    channel: which one, from 1; EACH for an answer to each; None for their mean, or the better one.
+    channel: which one, from 1; EACH for an answer to each; None for their mean, or the better one. timeline: whether
+    the answers say who speaks when. progress: shown for recordings that are heard block by block.
     """
     load = in_process if decoder is None else decoder.load_all
     batch: list[tuple[Answer, Recording | AudioError]] = []
     samples = 0
     for blank, found in _loaded(clips, load, bundle.info.recipe.sample_rate, channel):
-        recording = _joined(found) if isinstance(found, Stream) else found
-        batch.append((replace(blank, abstain_below=abstain_below), recording))
-        samples += 0 if isinstance(recording, AudioError) else len(recording.samples)
+        blank = replace(blank, abstain_below=abstain_below)
+        if isinstance(found, Stream) or (timeline and isinstance(found, Recording)):
+            yield from _answer_batch(batch, bundle)
+            yield _listen(blank, found, bundle, timeline, progress)
+            batch, samples = [], 0
+            continue
+        batch.append((blank, found))
+        samples += 0 if isinstance(found, AudioError) else len(found.samples)
         if len(batch) == BATCH or samples > BATCH_SAMPLES:
             yield from _answer_batch(batch, bundle)
             batch, samples = [], 0
@@ -152,14 +185,41 @@ def _loaded(
                 break
 
 
-def _joined(stream: Stream) -> Recording | AudioError:
-    """A long recording in one piece."""
-    import numpy as np
+def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: bool, progress: Progress) -> Answer:
+    """Answer one recording block by block."""
+    from agr.inference.timeline import Timeline
+    from agr.inference.turns import shares
 
+    heard = Timeline(bundle)
+    segments: list[Segment] = []
+    blocks: Iterable[Samples]
+    if isinstance(found, Stream):
+        blocks = found
+    else:
+        size = BLOCK_SECONDS * bundle.info.recipe.sample_rate
+        blocks = (found.samples[at : at + size] for at in range(0, len(found.samples), size))
+        if len(found.samples) < 2 * size:  # it takes no time
+            progress = silent_progress
     try:
-        return Recording(np.concatenate(list(stream)), stream.sample_rate, stream.channels, stream.warning)
+        with progress(f"listening to {blank.name}", None, unit="seconds") as meter:
+            for block in blocks:
+                segments += heard.add(block)
+                meter.at(int(heard.total), None)
+    except SilentAudio:
+        return blank
     except AudioError as error:
-        return error
+        return replace(blank, error=str(error))
+    segments += heard.finish()
+    timed = TimedAnswer(blank.name, tuple(segments), heard.total, tuple(heard.peaks)) if timeline else None
+    both = shares(list(heard.seconds.values()))
+    return replace(
+        blank,
+        probability=heard.probability,
+        speech=sum(heard.seconds.values()),
+        warning=found.warning,
+        shares=dict(zip(heard.seconds, both, strict=True)) if both else None,
+        timeline=timed,
+    )
 
 
 def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle: Bundle) -> Iterator[Answer]:
@@ -168,16 +228,21 @@ def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle
 
     readable = [found.samples for _, found in batch if isinstance(found, Recording)]
     predicted = predictor.predict(readable, bundle) if readable else None
-    rows = iter(zip(predicted.probabilities.tolist(), predicted.speech.tolist(), strict=True) if predicted else ())
+    rows = iter(
+        zip(predicted.probabilities.tolist(), predicted.speech.tolist(), predicted.shares, strict=True)
+        if predicted
+        else ()
+    )
     for blank, found in batch:
         if blank.error is not None or isinstance(found, SilentAudio):
             yield blank
         elif isinstance(found, AudioError):
             yield replace(blank, error=str(found))
         else:
-            row, speech = next(rows)
+            row, speech, both = next(rows)
             probability = dict(zip(CLASSES, row, strict=True)) if speech else None
-            yield replace(blank, probability=probability, speech=speech, warning=found.warning)
+            shares = dict(zip(CLASSES, both, strict=True)) if both and speech else None
+            yield replace(blank, probability=probability, speech=speech, warning=found.warning, shares=shares)
 
 
 def _source(clip: str | Answer, channel: int | None) -> Source | AudioError:

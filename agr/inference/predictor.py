@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from agr.inference.bundle import Bundle
+from agr.inference.turns import shares_of_windows
 from agr.recipes import encode
 from agr.training.model import predict_logits
 
@@ -25,6 +26,7 @@ class Predictions:
 
     probabilities: NDArray[np.float64]  # (n, 2), in the order of CLASSES
     speech: NDArray[np.float64]  # (n,), seconds of voiced speech
+    shares: Sequence[tuple[float, float] | None]  # of each class in the speech of clips in which both speak
 
 
 def predict_proba(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> NDArray[np.float64]:
@@ -42,9 +44,10 @@ def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions
         encoded = list(encode.cut_clips(clips, bundle.info.recipe))
         logits = logits_of_images(np.concatenate([windows.images for windows in encoded]), bundle)  # (windows, 2)
     ends = np.cumsum([len(windows.images) for windows in encoded])[:-1]
-    by_clip = zip(encoded, np.split(logits, ends), strict=True)
+    by_clip = list(zip(encoded, np.split(logits, ends), strict=True))
     means = np.stack([windows.weights @ each for windows, each in by_clip])  # (len(clips), 2)
-    return Predictions(softmax(means), np.array([windows.speech for windows in encoded]))
+    shares = [shares_of_windows(each[:, 0] - each[:, 1], windows.weights) for windows, each in by_clip]
+    return Predictions(softmax(means), np.array([windows.speech for windows in encoded]), shares)
 
 
 @contextmanager

@@ -7,8 +7,8 @@
     timeline.seconds, timeline.probability            # of the whole
 
 Spans of speech are found first (`agr.recipes.activity`). Each span is cut into windows of a second that overlap by
-half, as a clip is. Then the likeliest order of women and men is looked for (Viterbi, 1967, IEEE Transactions on
-Information Theory 13(2), 260-269), where a change costs CHANGE within a span and less after a pause.
+half, as a clip is. Then the likeliest order of women and men is looked for (`agr.inference.turns`), where a change
+costs CHANGE within a span and less after a pause.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from agr.audio.read import resample
 from agr.inference.bundle import Bundle
 from agr.inference.predictor import logits_of_images, one_thread, softmax
+from agr.inference.turns import viterbi
 from agr.labels import CLASSES
 from agr.recipes.activity import speech_spans
 from agr.recipes.base import FRAMES
@@ -176,24 +177,6 @@ def decode(spans: Sequence[Span]) -> Iterator[Segment]:
         own = slice(at, at + len(span.odds))
         at = own.stop
         yield from _segments(span, path[own])
-
-
-def viterbi(evidence: Floats, costs: Floats) -> NDArray[np.int8]:
-    """The likeliest class of each step, (n,): 0 a woman, 1 a man.
-
-    evidence: log odds of a woman, (n,). costs: what a change of speaker before the step costs, (n,).
-    """
-    best = np.array([evidence[0], -evidence[0]]) / 2
-    came = np.zeros((len(evidence), 2), dtype=np.int8)
-    for step in range(1, len(evidence)):
-        changed = best[::-1] - costs[step]
-        came[step] = np.where(changed > best, [1, 0], [0, 1])
-        best = np.maximum(best, changed) + np.array([evidence[step], -evidence[step]]) / 2
-    path = np.empty(len(evidence), dtype=np.int8)
-    path[-1] = best.argmax()
-    for step in range(len(evidence) - 1, 0, -1):
-        path[step - 1] = came[step, path[step]]
-    return path
 
 
 def _costs(span: Span, before: Span | None) -> Floats:

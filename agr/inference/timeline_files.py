@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agr.common.files import write_atomic
+from agr.labels import CLASSES
 
 if TYPE_CHECKING:
     from agr.inference.timeline import Segment
@@ -38,6 +39,19 @@ class TimedAnswer:
     segments: Sequence[Segment]
     seconds: float  # the recording's length
     peaks: Sequence[float] = ()  # the loudest sample of each 0.1 s, 0..1, for the picture
+
+    @property
+    def rows(self) -> list[dict[str, str | float]]:
+        """The segments as dicts, times in seconds to the hundredth."""
+        each = ((round(s.start, 2), round(s.end, 2), s.label, round(s.probability, 4)) for s in self.segments)
+        return [dict(zip(COLUMNS[1:], values, strict=True)) for values in each]
+
+    @property
+    def spoken(self) -> dict[str, float]:
+        """Seconds of women's speech, of men's, and of no speech, to the hundredth."""
+        found = {label: sum(s.seconds for s in self.segments if s.label == label) for label in CLASSES}
+        found["no speech"] = max(self.seconds - sum(found.values()), 0.0)
+        return {label: round(seconds, 2) for label, seconds in found.items()}
 
 
 def timeline_path(text: str) -> Path:
@@ -58,15 +72,9 @@ def write(path: Path, recordings: Sequence[TimedAnswer]) -> None:
     write_atomic(path, FORMATS[path.suffix.lower()](recordings).encode())
 
 
-def rows(recording: TimedAnswer) -> list[dict[str, str | float]]:
-    """Segments as COLUMNS, times in seconds to the hundredth."""
-    each = ((round(s.start, 2), round(s.end, 2), s.label, round(s.probability, 4)) for s in recording.segments)
-    return [dict(zip(COLUMNS, (recording.path, *values), strict=True)) for values in each]
-
-
 def as_jsonl(recordings: Sequence[TimedAnswer]) -> str:
     """One JSON object a segment."""
-    return "".join(json.dumps(row) + "\n" for recording in recordings for row in rows(recording))
+    return "".join(json.dumps({"path": each.path} | row) + "\n" for each in recordings for row in each.rows)
 
 
 def as_csv(recordings: Sequence[TimedAnswer]) -> str:
@@ -75,7 +83,7 @@ def as_csv(recordings: Sequence[TimedAnswer]) -> str:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for recording in recordings:
-        table.writerows(rows(recording))
+        table.writerows({"path": recording.path} | row for row in recording.rows)
     return text.getvalue()
 
 

@@ -41,9 +41,7 @@ def draw(recording: TimedAnswer, path: Path) -> None:
 
 
 def _title(recording: TimedAnswer) -> str:
-    spoken = {label: sum(s.seconds for s in recording.segments if s.label == label) for label in CLASSES}
-    silent = max(recording.seconds - sum(spoken.values()), 0.0)
-    parts = [f"{label} {_clock(seconds)}" for label, seconds in [*spoken.items(), ("no speech", silent)]]
+    parts = [f"{label} {_clock(seconds)}" for label, seconds in recording.spoken.items()]
     return f"{panels.shorter(Path(recording.path).name)}: {', '.join(parts)}"
 
 

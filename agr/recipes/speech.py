@@ -94,7 +94,7 @@ class Frames(NamedTuple):
 
     def cut(self, start: int, stop: int) -> Frames:
         """The frames from `start` to before `stop`."""
-        return Frames(*(values[..., start:stop] for values in self))
+        return Frames._make(values[..., start:stop] for values in self)
 
 
 def measure_cues(features: NDArray[np.uint8]) -> Cues:
@@ -127,7 +127,7 @@ def measure_frames(features: NDArray[np.uint8]) -> Frames:
     """Measure each frame of voice features, (ROWS, frames) uint8, CHUNK_FRAMES at a time."""
     starts = range(0, features.shape[1], CHUNK_FRAMES)
     chunks = [_measure_frames(features[:, start : start + CHUNK_FRAMES]) for start in starts]
-    return Frames(*(np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True)))
+    return Frames._make(np.concatenate(each, axis=-1) for each in zip(*chunks, strict=True))
 
 
 def _measure_frames(features: NDArray[np.uint8]) -> Frames:

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from agr.inference import timeline_files as files
+from agr.inference.timeline import Segment
+from agr.inference.timeline_files import TimedAnswer
+
+FIRST = TimedAnswer("calls/first call.wav", (Segment(0.5, 2.0, "female", 0.9), Segment(2.0, 3.25, "male", 0.8)), 4.0)
+SILENT = TimedAnswer("silent.wav", (), 3.0)
+
+
+def written(path: Path, *recordings: TimedAnswer) -> str:
+    files.write(path, recordings)
+    return path.read_text()
+
+
+def test_seconds_are_those_of_women_men_and_nobody() -> None:
+    assert FIRST.spoken == {"female": 1.5, "male": 1.25, "no speech": 1.25}
+
+
+def test_json_lines_have_a_segment_each(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in written(tmp_path / "a.jsonl", FIRST, SILENT).splitlines()]
+    assert rows[1] == {"path": FIRST.path, "start": 2.0, "end": 3.25, "label": "male", "probability": 0.8}
+    assert len(rows) == 2
+
+
+def test_csv_is_a_table_with_a_header(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(written(tmp_path / "a.csv", FIRST, SILENT).splitlines()))
+    assert [row["label"] for row in rows] == ["female", "male"]
+    assert rows[0]["path"] == FIRST.path
+
+
+def test_audacity_labels_are_separated_by_tabs(tmp_path: Path) -> None:
+    assert written(tmp_path / "a.txt", FIRST) == "0.500000\t2.000000\tfemale\n2.000000\t3.250000\tmale\n"
+
+
+def test_rttm_names_have_no_blanks_and_lines_have_ten_fields(tmp_path: Path) -> None:
+    lines = written(tmp_path / "a.rttm", FIRST).splitlines()
+    assert all(len(line.split()) == 10 for line in lines)
+    assert lines[1].split()[1:5] == ["first_call", "1", "2.000", "1.250"]
+
+
+@pytest.mark.parametrize("recording", [FIRST, SILENT])
+def test_a_textgrid_has_one_tier_without_gaps(recording: TimedAnswer, tmp_path: Path) -> None:
+    text = written(tmp_path / "a.TextGrid", recording)
+    values = [line.split(" = ")[1] for line in text.splitlines() if line.startswith("            ")]
+    intervals = [(float(low), float(high), label) for low, high, label in zip(*[iter(values)] * 3, strict=True)]
+    assert intervals[0][0] == 0
+    assert intervals[-1][1] == recording.seconds
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(intervals))
+    assert [label.strip('"') for *_, label in intervals if label != '""'] == [s.label for s in recording.segments]
+    assert f"intervals: size = {len(intervals)}" in text
+
+
+@pytest.mark.parametrize("name", ["clip.wav", "timeline", "a.json"])
+def test_another_ending_is_refused(name: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{name}: expected a name that ends in"):
+        files.timeline_path(name)
+
+
+def test_pictures_labels_and_textgrids_hold_one_recording() -> None:
+    assert [
+        name for name in ("a.TextGrid", "a.txt", "a.PNG", "a.csv", "a.jsonl", "a.rttm") if files.holds_one(Path(name))
+    ] == [
+        "a.TextGrid",
+        "a.txt",
+        "a.PNG",
+    ]
