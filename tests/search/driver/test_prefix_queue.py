@@ -148,7 +148,7 @@ def test_the_work_for_ten_thousand_points_is_not_quadratic(monkeypatch: pytest.M
     queued = 0
     plain = heapq.heappush
 
-    def counted(heap: list[object], item: object) -> None:
+    def counted(heap: list[tuple[int, ...]], item: tuple[int, ...]) -> None:
         nonlocal queued
         queued += 1
         plain(heap, item)

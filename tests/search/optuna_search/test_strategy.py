@@ -126,7 +126,7 @@ def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path
 def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[RDBStorage] = []
 
-    class Storage(RDBStorage):  # type: ignore[misc]
+    class Storage(RDBStorage):
         def __init__(self, url: str) -> None:
             super().__init__(url)
             opened.append(self)
