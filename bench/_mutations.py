@@ -188,19 +188,19 @@ def _rearranged(parts: list[bytes], rng: Random) -> list[bytes]:
     return parts
 
 
-def _pages(data: bytes) -> list[bytes]:
+def ogg_pages(data: bytes) -> list[bytes]:
     """The pages of an Ogg file."""
     starts = [found.start() for found in re.finditer(b"OggS", data)]
     return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
 
 
 def _ogg_pages(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
-    return b"".join(_rearranged(_pages(data), rng))
+    return b"".join(_rearranged(ogg_pages(data), rng))
 
 
 def _ogg_fields(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     """Version, flags, position, serial, number, segments or content of a page; mostly with the right checksum."""
-    pages = _pages(data)
+    pages = ogg_pages(data)
     number = int(rng.integers(len(pages))) if pages else 0
     for _ in range(int(rng.integers(1, 4)) if pages else 0):
         field, size = ((4, 1), (5, 1), (6, 8), (14, 4), (18, 4), (26, 1), (27, 1), (28, 4), (35, 4))[
@@ -211,10 +211,10 @@ def _ogg_fields(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
             inside = int(rng.integers(28, max(29, min(len(pages[number]), 80))))
             pages[number] = _put(pages[number], inside, _extreme(rng, _chosen(rng, (1, 2, 4)), "<"))
     right = rng.random() < 0.8
-    return b"".join(_checksummed(page) if right else page for page in pages)
+    return b"".join(checksummed(page) if right else page for page in pages)
 
 
-def _checksummed(page: bytes) -> bytes:
+def checksummed(page: bytes) -> bytes:
     """With the checksum of RFC 3533: zlib's, bit-reversed, from 0."""
     if len(page) < 27:
         return page
@@ -226,7 +226,7 @@ def _checksummed(page: bytes) -> bytes:
 def _steady(data: bytes) -> bytes:
     """Without what differs from call to call: an Ogg's pages carry SERIAL, a WAV's PEAK chunk no time."""
     if data[:4] == b"OggS":
-        return b"".join(_checksummed(_put(page, 14, struct.pack("<I", SERIAL))) for page in _pages(data))
+        return b"".join(checksummed(_put(page, 14, struct.pack("<I", SERIAL))) for page in ogg_pages(data))
     peak = data.find(b"PEAK", 0, 200)
     return data if peak < 0 else _put(data, peak + 12, bytes(4))
 

@@ -33,13 +33,24 @@ from search.results import promotion
 
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}
-SLOW_MODULES = {"agr/metrics/test_calibration.py", "agr/baselines/test_main.py", "agr/plots/test_search.py"}
+SLOW_MODULES = {
+    "agr/baselines/test_main.py",
+    "agr/metrics/test_calibration.py",
+    "agr/plots/test_explanation.py",
+    "agr/plots/test_model_input.py",
+    "agr/plots/test_search.py",
+    "agr/training/test_fused.py",
+    "bench/test_augmentation.py",
+    "search/optuna_search/test_figures.py",
+    "search/runtime/test_trial.py",
+}
 LONGEST_FIRST = [  # modules whose tests take longest together
     "search/test_run_grid.py",
     "search/test_run_optuna.py",
     "cluster/test_topology.py",
     "bench/test_chaos.py",
     "agr/audio/test_decoder.py",
+    "search/runtime/test_fused_trials.py",
     "agr/test_serving.py",
 ]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -12,13 +12,14 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agr.data.clips import Clip
 from agr.data.corpus import open_corpus
 from tests.cluster.lan import Machine, namespaces
 from tests.cluster.topology import Topology, topology
@@ -65,12 +66,22 @@ def services() -> Iterator[Topology]:
 
 @pytest.fixture(scope="module")
 def recordings(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clips of `demo_root` with a CSV manifest."""
-    folder = tmp_path_factory.mktemp("recordings")
+    """Every other clip of `demo_root` with a CSV manifest."""
+    return with_manifest(tmp_path_factory.mktemp("recordings"), open_corpus(str(demo_root), demo_root).clips[::2])
+
+
+@pytest.fixture(scope="module")
+def few_recordings(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One clip of each speaker, for searches whose result does not matter."""
+    return with_manifest(tmp_path_factory.mktemp("few"), open_corpus(str(demo_root), demo_root).clips[::10])
+
+
+def with_manifest(folder: Path, clips: Sequence[Clip]) -> Path:
+    """A folder with copies of these clips and a CSV manifest."""
     with (folder / "voices.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "speaker", "gender", "synthetic"))
-        for clip in open_corpus(str(demo_root), folder).clips:
+        for clip in clips:
             shutil.copy(clip.path, folder / clip.path.name)
             writer.writerow((clip.path.name, clip.speaker, clip.gender, "true"))
     return folder
@@ -196,11 +207,11 @@ def test_a_wrong_password_is_one_line(services: Topology, searched: Searched) ->
 
 
 def test_a_stage_store_that_workers_cannot_see_is_refused_before_anything_is_begun(
-    services: Topology, searched: Searched, recordings: Path
+    services: Topology, searched: Searched, few_recordings: Path
 ) -> None:
     """The default one; where machines share a disk, one that stands in each process's own memory."""
     store = "mlflow_store/stages" if namespaces() else "memory://agr"
-    machine = searcher(services, recordings)
+    machine = searcher(services, few_recordings)
     command = services.search_command((*AGR_SCHEMA, *POINT, "--name", "refused", "--stage-store", store))
     done = machine.run(command, services.environment("search"))
     place = store if "://" in store else machine.home / store
@@ -212,9 +223,9 @@ def test_a_stage_store_that_workers_cannot_see_is_refused_before_anything_is_beg
 
 
 def test_weights_reach_the_driver_without_a_stage_store_too(
-    services: Topology, searched: Searched, recordings: Path
+    services: Topology, searched: Searched, few_recordings: Path
 ) -> None:
-    machine = searcher(services, recordings)
+    machine = searcher(services, few_recordings)
     command = services.search_command((*AGR_SCHEMA, *POINT, "--name", "bare", "--no-stage-store"))
     done = machine.run(command, services.environment("search"))
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -30,15 +32,17 @@ from search.driver.prefix_searcher import PrefixSearcher
 from search.grid import grid
 from search.problems.agr_models import with_augmentation
 from search.runtime.cluster import Allocation
+from search.runtime.trial import Job, run_trial
 from search.session.session import Session
-from search.tasks.base import distinct_epochs
+from search.stages.store import final_weights
+from search.tasks.base import TrialReport, distinct_epochs
 from tests.search.fakes import made_report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "search" / "run_grid.py"
 METRICS = [name for name in Epoch.__dataclass_fields__ if name != "epoch"]
 SMALL = ((2, 4), (0.01, 0.001), (0.1, 0.5))  # 8 points, 24 epochs, of which 8 differ
-LONG = ((12, 24), (0.01, 0.001), (0.1, 0.5))  # 8 points, 144 epochs, of which 86 differ
+LONG = ((6, 12), (0.01, 0.001), (0.1, 0.5))  # 8 points, 72 epochs, of which 38 differ
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # see the end at once, then try for a minute to report it
 
 
@@ -280,18 +284,52 @@ def test_the_same_search_again_trains_nothing_and_challenges(again: Done, data: 
     assert one.data.metrics["test_balanced_accuracy"] == two.data.metrics["test_balanced_accuracy"]
 
 
-# One search that is interrupted, started again and killed, started again while a worker is killed
+# Searches with another training loop
+
+
+SITE = """
+import importlib.abc, importlib.util, sys, time
+
+def change(module):{}
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "agr.training.loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            change(module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def changed(folder: Path, code: str) -> str:
+    """A PYTHONPATH under which this code changes the `module` agr.training.loop in every process."""
+    (folder / "sitecustomize.py").write_text(SITE.format(code))
+    return str(folder)
+
+
+# One search whose driver is killed, and that is started again while a worker is killed
+
+PAUSE = """
+    validate = module.validate
+    module.validate = lambda *values: time.sleep(0.25) or validate(*values)
+"""
 
 
 @dataclass
 class Story:
-    """What was seen at the end of each chapter."""
+    """What was seen at the end of each search."""
 
-    interrupted: Done
-    after_interrupt: list[tuple[str, str]]  # search or trial, and status
     killed_status: int
     orphans: list[int]  # processes of the killed driver that stayed
-    known: dict[tuple[int, float, float], int]  # epochs of each point in the store before the last chapter
+    known: dict[tuple[int, float, float], int]  # epochs of each point in the store before the last search
     logged: dict[tuple[int, float, float], int]  # epochs of each point that the killed driver logged
     worker_killed: bool
     last: Done
@@ -354,9 +392,9 @@ def known_epochs(folder: Path, data: ImageSet, settings: list[Settings]) -> dict
     return known
 
 
-def logged_epochs(folder: Path, number: int) -> dict[tuple[int, float, float], int]:
-    """How many epochs of each point a search of this folder has logged to MLflow so far."""
-    found = searches(folder)[number:]
+def logged_epochs(folder: Path) -> dict[tuple[int, float, float], int]:
+    """How many epochs of each point the first search of this folder has logged to MLflow so far."""
+    found = searches(folder)
     trials = children(folder, found[0]) if found else []
     return {point(run): len(history(folder, run, "lr")) for run in trials if "epochs" in run.data.params}
 
@@ -365,53 +403,35 @@ def logged_epochs(folder: Path, number: int) -> dict[tuple[int, float, float], i
 def story(voice_root: Path, data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     if not Path("/proc/self/stat").exists():
         pytest.skip("no /proc on this system to find processes in")
-    folder = tmp_path_factory.mktemp("story")
+    folder, slow = tmp_path_factory.mktemp("story"), changed(tmp_path_factory.mktemp("site"), PAUSE)
     started: list[Running] = []
 
-    def chapter() -> Running:
-        started.append(start(folder, voice_root, *options(LONG)))
+    def begin() -> Running:
+        started.append(start(folder, voice_root, *options(LONG), PYTHONPATH=slow))
         assert wait_for(training(started[-1]), started[-1].process), (folder / "err").read_text()
         return started[-1]
 
     try:
-        one = chapter()
-        os.killpg(one.process.pid, signal.SIGINT)
-        interrupted = one.wait()
-        after = [("mlflow.parentRunId" in run.data.tags, run.info.status) for run in runs(folder)]
-
-        two = chapter()
-        assert wait_for(lambda: sum(logged_epochs(folder, 1).values()) > 3, two.process)
-        family = {pid: command_of(pid) for pid in descendants(two.process.pid)}
+        one = begin()
+        assert wait_for(lambda: sum(logged_epochs(folder).values()) > 3, one.process)
+        family = {pid: command_of(pid) for pid in descendants(one.process.pid)}
         family = {pid: command for pid, command in family.items() if command not in AGENTS}
-        two.process.kill()
-        killed_status = two.process.wait()
+        one.process.kill()
+        killed_status = one.process.wait()
         wait_for(lambda: not any(is_alive(*each) for each in family.items()), seconds=30)
         orphans = [pid for pid, command in family.items() if is_alive(pid, command)]
         known = known_epochs(folder, data, searched(LONG, data))
-        logged = logged_epochs(folder, 1)
+        logged = logged_epochs(folder)
 
-        three = chapter()
-        workers = [pid for pid in descendants(three.process.pid) if command_of(pid).startswith("ray::ImplicitFunc")]
+        two = begin()
+        workers = [pid for pid in descendants(two.process.pid) if command_of(pid).startswith("ray::ImplicitFunc")]
         if workers:
             os.kill(workers[0], signal.SIGKILL)
-        last = three.wait()
-        names = [("trial" if nested else "search", status) for nested, status in after]
-        yield Story(interrupted, names, killed_status, orphans, known, logged, bool(workers), last)
+        yield Story(killed_status, orphans, known, logged, bool(workers), two.wait())
     finally:
         for running in started:
             running.process.kill()
             running.process.wait()
-
-
-def test_ctrl_c_ends_with_130_and_leaves_no_run_open(story: Story) -> None:
-    assert (story.interrupted.status, story.interrupted.err) == (130, "")
-    assert "interrupted: " in story.interrupted.out
-    assert "the same command goes on" in story.interrupted.out
-    statuses = {
-        name: {status for each, status in story.after_interrupt if each == name} for name in ("search", "trial")
-    }
-    assert statuses["search"] == {"KILLED"}
-    assert statuses["trial"] <= {"KILLED", "FINISHED"}
 
 
 def test_of_a_killed_driver_no_process_stays(story: Story) -> None:
@@ -429,7 +449,7 @@ def test_what_a_killed_driver_logged_is_not_trained_again(story: Story) -> None:
         done = story.known[settings.epochs, settings.lr, settings.gamma]
         prefixes |= {settings.rates()[:count] for count in range(1, done + 1)}
     left = distinct_epochs(grid(*LONG)) - len(prefixes)
-    trained = int(searches(story.last.folder)[2].data.metrics["epochs_trained"])
+    trained = int(searches(story.last.folder)[1].data.metrics["epochs_trained"])
     assert left - 1 <= trained <= left, "one more may have been kept, but not reported, when the worker was killed"
 
 
@@ -447,48 +467,29 @@ def test_a_killed_worker_is_no_noise_on_stderr(story: Story) -> None:
 def test_afterwards_no_run_is_left_open_and_none_is_there_twice(story: Story) -> None:
     every = runs(story.last.folder)
     assert {run.info.status for run in every} <= {"FINISHED", "KILLED"}
-    one, two, three = searches(story.last.folder)
-    assert [run.info.status for run in (one, two, three)] == ["KILLED", "KILLED", "FINISHED"]
-    assert two.data.tags["reason"] == "its driver was killed"
-    assert (
-        len(children(story.last.folder, three)) == len({point(run) for run in children(story.last.folder, three)}) == 8
-    )
+    one, two = searches(story.last.folder)
+    assert [run.info.status for run in (one, two)] == ["KILLED", "FINISHED"]
+    assert one.data.tags["reason"] == "its driver was killed"
+    assert len(children(story.last.folder, two)) == len({point(run) for run in children(story.last.folder, two)}) == 8
 
 
 def test_all_those_blows_changed_no_metric(story: Story, data: ImageSet) -> None:
-    assert_trained_alike(story.last.folder, searches(story.last.folder)[2], data, searched(LONG, data))
+    assert_trained_alike(story.last.folder, searches(story.last.folder)[1], data, searched(LONG, data))
 
 
 # Leaky, and diverging
 
 
 DIVERGE = """
-import importlib.abc, importlib.util, sys
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "agr.training.loop":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-        def exec_module(module):
-            run(module)
-            rates, inf = module.Settings.rates, (float("inf"),)
-            module.Settings.rates = lambda s: rates(s)[:1] + inf * (s.epochs - 1) if s.lr == 0.02 else rates(s)
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder())
+    rates, inf = module.Settings.rates, (float("inf"),)
+    module.Settings.rates = lambda s: rates(s)[:1] + inf * (s.epochs - 1) if s.lr == 0.02 else rates(s)
 """
 
 
 @pytest.fixture(scope="module")
 def diverging(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A PYTHONPATH under which a learning rate of 0.02 becomes infinite in its second epoch, in every process."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "sitecustomize.py").write_text(DIVERGE)
-    return str(folder)
+    return changed(tmp_path_factory.mktemp("site"), DIVERGE)
 
 
 @pytest.fixture(scope="module")
@@ -532,6 +533,30 @@ def test_a_diverging_trial_is_recorded_with_its_reason_and_the_others_go_on(leak
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of searches in this process, whose trials run one after another, without Ray."""
+
+    def train(session: Session, searcher: PrefixSearcher, job: Job, *_: object) -> None:
+        for trial in map(str, range(session.planned)):
+            given, told = searcher.suggest(trial), list[dict[str, Any]]()
+            assert isinstance(given, dict)
+            session.start(trial, given)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("search.runtime.trial.tune.report", told.append)
+                run_trial(given, job)
+            for report in told:
+                session.add_report(trial, cast(TrialReport, report))
+            session.end(trial, partial(final_weights, told[-1]["home"], told[-1]["stage"]))
+            searcher.on_trial_complete(trial)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("search.runtime.tuning.tune_points", train)
+    monkeypatch.setattr("search.runtime.cluster.cluster", lambda *_: nullcontext(Allocation("cpu", {"CPU": 1.0}, 1)))
+    return tmp_path
+
+
+@pytest.fixture
+def diverging_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of searches in this process, whose trials only say that they diverged."""
 
     def diverge(session: Session, searcher: PrefixSearcher, *_: object) -> None:
@@ -543,32 +568,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             session.end(trial, None)
             searcher.on_trial_complete(trial)
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("search.runtime.tuning.tune_points", diverge)
-    monkeypatch.setattr("search.driver.run._cluster", lambda *_: nullcontext(Allocation("cpu", {"CPU": 1.0}, 1)))
-    return tmp_path
+    return here
 
 
 def test_if_every_trial_fails_so_does_the_search(
-    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+    diverging_here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_grid.main(["--data", str(voice_root), *options(SMALL)]) == 1
     assert capsys.readouterr().err == "agr: no champion: none of 8 trials finished (epoch 1: loss nan)\n"
-    assert [run.info.status for run in runs(here)] == ["FAILED"] * 9
+    assert [run.info.status for run in runs(diverging_here)] == ["FAILED"] * 9
 
 
 def test_another_axis_multiplies_the_trials_and_names_them(
-    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+    diverging_here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = options(((2,), (0.01,), (0.5,)))
     axes = ("--axis", "dropout", "0", "0.25", "--axis", "batch_size", "8", "16")
     assert run_grid.main(["--data", str(voice_root), *one, *axes]) == 1
     assert "4 trials on voices" in capsys.readouterr().out
-    (parent,) = searches(here)
+    (parent,) = searches(diverging_here)
     expected = {"epochs": "2", "lr": "0.01", "gamma": "0.5", "dropout": "0 0.25", "batch_size": "8 16", "trials": "4"}
     assert expected.items() <= parent.data.params.items()
-    found = children(here, parent)
+    found = children(diverging_here, parent)
     assert sorted(str(run.info.run_name) for run in found) == [
         f"epochs=2 lr=0.01 gamma=0.5 dropout={dropout} batch_size={size}"
         for dropout in ("0", "0.25")
@@ -671,22 +693,19 @@ def test_settings_are_params_of_a_trial(first: Done, data: ImageSet) -> None:
 # Several corpora
 
 
-@pytest.fixture(scope="module")
-def joined(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def test_corpora_are_searched_together_and_one_that_is_left_out_tests(
+    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One point of the other model on two corpora, unvaried, tested on one of them."""
-    folder = tmp_path_factory.mktemp("joined")
-    demo.write_demo(folder / "others", speakers=4, repetitions=1)
+    demo.write_demo(here / "others", speakers=4, repetitions=1)
     one = options(((2,), (0.001,), (0.5,)))
     more = ("--leave-out", "others", "--model", "pooled", "--no-augmentation")
-    return start(folder, voice_root, str(folder / "others"), *one, *more).wait()
-
-
-def test_corpora_are_searched_together_and_one_that_is_left_out_tests(joined: Done) -> None:
-    assert joined.status == 0
-    assert all(line.startswith("preparing others: ") for line in joined.err.splitlines()), joined.err
-    assert "1 trial on others+voices, split leave-out-others-seed0" in joined.out
-    assert "  test      40 clips,   2 women,   2 men" in joined.out
-    (trial,) = children(joined.folder, searches(joined.folder)[0])
+    assert run_grid.main(["--data", str(voice_root), str(here / "others"), *one, *more]) == 0
+    said = capsys.readouterr()
+    assert all(line.startswith("preparing others: ") for line in said.err.splitlines()), said.err
+    assert "1 trial on others+voices, split leave-out-others-seed0" in said.out
+    assert "  test      40 clips,   2 women,   2 men" in said.out
+    (trial,) = children(here, searches(here)[0])
     params = trial.data.params
     assert (params["model"], params["augment_pitch"], params["augment_shift"]) == ("pooled", "0.0", "0")
-    assert "registered  agr version 1 as best" in joined.out
+    assert "registered  agr version 1 as best" in said.out

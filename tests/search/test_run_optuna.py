@@ -21,6 +21,8 @@ import pytest
 from mlflow.entities import Run
 from safetensors.numpy import load_file
 
+from agr.common import cli
+from search import run_optuna
 from search.optuna_search import space
 from search.optuna_search.samplers import study_storage
 from tests.search.test_run_grid import (
@@ -218,7 +220,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
             assert more, (folder / "err").read_text()
             family = {pid: command_of(pid) for pid in descendants(started[-1].process.pid)}
             family = {pid: name for pid, name in family.items() if name not in AGENTS}
-            os.kill(started[-1].process.pid, end)
+            (os.killpg if end == signal.SIGINT else os.kill)(started[-1].process.pid, end)  # as a terminal does
             interrupted = started[-1].wait()
             assert wait_for(lambda: not any(is_alive(*each) for each in family.items()), seconds=60)  # noqa: B023
         started.append(start(folder, *command))
@@ -234,6 +236,10 @@ def test_ctrl_c_says_what_is_kept(killed: Killed) -> None:
     said = r"interrupted: \d+ trials? finished; what the others trained is kept, and the same command goes on\n"
     assert re.search(said, killed.interrupted.out)
     assert "of 0 trials" not in killed.interrupted.out
+    folder = killed.interrupted.folder
+    one, two, _ = searches(folder)
+    assert (one.info.status, two.info.status) == ("KILLED", "KILLED")
+    assert {run.info.status for run in children(folder, two)} <= {"KILLED", "FINISHED"}
 
 
 def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed) -> None:
@@ -296,9 +302,15 @@ def test_search_with_two_objectives_logs_its_front_as_plot_and_table(folds: Done
     ],
 )
 def test_what_needs_no_training_is_answered_at_once_and_leaves_nothing(
-    arguments: list[str], status: int, said: str, tmp_path: Path
+    arguments: list[str],
+    status: int,
+    said: str,
+    elsewhere: None,
+    own_signals: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = start(tmp_path, "run_optuna.py", *arguments).wait()
-    assert (done.status, done.err[: len(said)], done.err.count("\n")) == (status, said, 1 if said else 0)
-    assert done.out == ("" if said else space.DEFAULT)
-    assert not (tmp_path / "mlflow_store").exists()
+    with pytest.raises(SystemExit) as caught:
+        cli.run(lambda: run_optuna.main(arguments))
+    out, err = capsys.readouterr()
+    assert (caught.value.code, err[: len(said)], err.count("\n")) == (status, said, 1 if said else 0)
+    assert out == ("" if said else space.DEFAULT)

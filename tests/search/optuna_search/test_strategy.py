@@ -9,7 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
 from agr.errors import SettingsError
 from search.driver.context import SearchContext
@@ -73,8 +76,14 @@ def test_most_epochs_come_from_the_space(space: Space, most: int) -> None:
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
 def test_scheduler_does_not_prune_finished_trials(name: str) -> None:
-    assert type(scheduler(name, 20)).__name__ == "AsyncHyperBandScheduler"
-    assert scheduler(name, 20)._max_t == 21
+    made = scheduler(name, 20)
+    assert type(made).__name__ == "AsyncHyperBandScheduler"
+    trial = Trial("made", stub=True)
+    made.on_trial_add(None, trial)
+    told = [
+        made.on_trial_result(None, trial, {"epoch": n, "score": 0.5, "training_iteration": n}) for n in (19, 20, 21)
+    ]
+    assert told == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP]
     for made in (scheduler("none", 20), scheduler(name, 2)):
         assert type(made).__name__ == "FIFOScheduler"
 
@@ -114,13 +123,23 @@ def test_every_sampler_proposes_within_the_space_without_warnings(tmp_path: Path
     assert {trial.state for trial in book.study.trials} == {TrialState.COMPLETE}
 
 
-def test_a_study_may_be_kept_in_a_database(tmp_path: Path) -> None:
+def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[RDBStorage] = []
+
+    class Storage(RDBStorage):
+        def __init__(self, url: str) -> None:
+            super().__init__(url)
+            opened.append(self)
+
+    monkeypatch.setattr("optuna.storages.RDBStorage", Storage)
     where = context(tmp_path / "stages").problem
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = strategy(url).study(where)
     study.enqueue_trial({"lr": 0.01})
     assert len(strategy(url).study(where).trials) == 1
-    study._storage.remove_session()
+    assert len(opened) == 2
+    for each in opened:
+        each.remove_session()
 
 
 @pytest.mark.parametrize(

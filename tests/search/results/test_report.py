@@ -11,9 +11,10 @@ from agr import __version__
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
 from search.results.champion import SearchResult
-from search.results.report import _others, next_commands
-from search.session.session import Record
+from search.results.report import next_commands, print_summary
+from search.session.session import Record, Session
 from search.tasks.agr_task import AGR_SCHEMA
+from tests.search.fakes import FakeTracker, epoch
 
 NOTHING = SearchResult([], None, None, "", "")
 BEST = SearchResult([], None, 3, "best", "")
@@ -68,12 +69,19 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
     assert "--tracking-uri" in next_commands(store, BEST)[1]
 
 
-def test_champion_line_names_other_settings_that_differ() -> None:
+def test_champion_line_names_other_settings_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
     axes = replace(AGR_SCHEMA, axes=("epochs", "lr"))
     settings = Settings(9, 0.01, 0.3, batch_size=64, dropout=0.25), Settings(9, 0.02, 0.3, batch_size=16, seed=1)
-    ranking = [Record(each, str(number), axes) for number, each in enumerate(settings)]
-    assert _others(ranking) == "batch_size 64, dropout 0.25"
-    assert _others(ranking[:1]) == ""
+    ranking = [Record(each, str(number), axes, history=[epoch(1)]) for number, each in enumerate(settings)]
+
+    def lines(of: list[Record]) -> str:
+        session = Session("grid", FakeTracker(), "run0", {}, len(of), axes)
+        print_summary(SearchResult(of, None, None, "", ""), session, 1.0, leaky=False, synthetic=False)
+        return capsys.readouterr().out
+
+    champion = "\nchampion    epochs 9, lr 0.01\n"
+    assert f"{champion}            batch_size 64, dropout 0.25\nvalidation  " in lines(ranking)
+    assert f"{champion}validation  " in lines(ranking[:1])
 
 
 def test_the_predict_command_reads_a_demo_voice_that_is_there(store: StoreUri) -> None:

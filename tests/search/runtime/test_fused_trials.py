@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -43,9 +43,29 @@ def parts() -> tuple[ImageSet, Split]:
     return small_split()
 
 
+def new_job(parts: tuple[ImageSet, Split]) -> Job:
+    """A job with an empty store."""
+    return Job("now", AgrTask(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+
+
 @pytest.fixture
 def job(parts: tuple[ImageSet, Split]) -> Job:
-    return Job("now", AgrTask(*parts), "cpu-fused", f"memory://{uuid.uuid4().hex}", frozenset({2, 6, 7}))
+    return new_job(parts)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """POINTS trained by one worker without interruption, and the lines that it said."""
+
+    job: Job
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished(parts: tuple[ImageSet, Split], one_thread: None) -> Finished:
+    """Read its store, do not write to it."""
+    job = new_job(parts)
+    return Finished(job, list(train_group(job, POINTS)))
 
 
 def voices(job: Job) -> AgrTask:
@@ -98,40 +118,36 @@ def test_no_points_make_no_groups() -> None:
 # ---- what a worker does
 
 
-def test_fused_training_writes_the_stages_that_trials_would(job: Job) -> None:
-    lines = list(train_group(job, POINTS))
-    found = stages_of(job, POINTS)
+def test_fused_training_writes_the_stages_that_trials_would(finished: Finished) -> None:
+    found = stages_of(finished.job, POINTS)
     expected = {point.rates()[:count] for point in POINTS for count in (2, STEP_SIZE, 6, 7) if count <= point.epochs}
     assert set(found) == expected
-    assert len(lines) == 7
+    assert len(finished.lines) == 7
     assert trained(found) == distinct_epochs(POINTS) == 18
     for rates, stage in found.items():
         assert stage.origins == ("now",) * len(rates)
         assert [epoch.lr for epoch in stage.state.history] == list(rates)
         wanted = {"lr": f"{rates[0]:g}", "now": f"{rates[-1]:g}", "epochs": len(rates), "seed": 0}
-        own = {"data": "made", "split": voices(job).split.name, "recipe": "mfcc", "model": "cnn"}
+        own = {"data": "made", "split": voices(finished.job).split.name, "recipe": "mfcc", "model": "cnn"}
         assert dict(stage.about) == own | wanted
 
 
-def test_each_line_has_epoch_lanes_and_best_score(job: Job) -> None:
-    lines = list(train_group(job, POINTS))
-    for number, (line, lanes) in enumerate(zip(lines, [2] * 5 + [4] * 2, strict=True), start=1):
+def test_each_line_has_epoch_lanes_and_best_score(finished: Finished) -> None:
+    for number, (line, lanes) in enumerate(zip(finished.lines, [2] * 5 + [4] * 2, strict=True), start=1):
         assert line.startswith(f"epoch {number}, lanes {lanes}, ")
         assert "best val balanced accuracy" in line
 
 
-def test_a_restarted_worker_continues_from_the_store(job: Job) -> None:
-    assert len(list(train_group(job, POINTS))) == 7
-    whole = stages_of(job, POINTS)
-    other = replace(job, stages=f"memory://{uuid.uuid4().hex}")
-    dying = train_group(other, POINTS)
+def test_a_restarted_worker_continues_from_the_store(job: Job, finished: Finished) -> None:
+    whole = stages_of(finished.job, POINTS)
+    dying = train_group(job, POINTS)
     for _ in range(4):
         next(dying)
     del dying
-    after = list(train_group(other, POINTS))
+    after = list(train_group(job, POINTS))
     assert len(after) == 7, "as many lines as before: Ray drops those that it has already seen"
     assert [bool(line) for line in after] == [False] * 4 + [True] * 3
-    found = stages_of(other, POINTS)
+    found = stages_of(job, POINTS)
     assert trained(found) == 18
     assert {rates: stage.origins for rates, stage in found.items()} == {r: s.origins for r, s in whole.items()}
     for rates, stage in found.items():
@@ -163,10 +179,10 @@ def test_a_diverging_lane_keeps_its_last_stage_and_reports_the_reason(job: Job) 
     assert list(stages_of(job, [point])) == [rates]
 
 
-def test_separate_trials_do_not_read_fused_stages(job: Job) -> None:
-    list(train_group(job, POINTS))
-    assert stages_of(job, POINTS, "cpu") == {}
-    assert stages_of(job, POINTS, "cuda-fused") == {}
+def test_separate_trials_do_not_read_fused_stages(finished: Finished) -> None:
+    assert stages_of(finished.job, POINTS)
+    assert stages_of(finished.job, POINTS, "cpu") == {}
+    assert stages_of(finished.job, POINTS, "cuda-fused") == {}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -179,15 +195,14 @@ def test_the_name_of_a_fused_device_selects_the_device(device: str) -> None:
 # ---- counts
 
 
-def test_fused_epochs_count_as_trained_once_and_then_as_shared(job: Job) -> None:
+def test_fused_epochs_count_as_trained_once_and_then_as_shared(finished: Finished) -> None:
     tracker = FakeTracker()
     session = Session("grid", tracker, tracker.start_run("grid", {}, {}), {}, len(POINTS))
-    list(train_group(replace(job, search=session.id), POINTS))
-    found = stages_of(job, POINTS)
+    found, ids = stages_of(finished.job, POINTS), {finished.job.search: session.id}
     for number, point in enumerate(POINTS):
         stage = found[point.rates()]
         session.start(str(number), asdict(point))
-        session.add_report(str(number), made_report(stage.state.history, stage.origins, read=True))
+        session.add_report(str(number), made_report(stage.state.history, [ids[name] for name in stage.origins], True))
         session.end(str(number), None)
     assert session.summary() == "12 trials, 60 epochs, 18 trained, 42 shared, 0 from earlier runs"
 
