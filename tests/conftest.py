@@ -147,9 +147,8 @@ def voices(demo_root: Path) -> list[Path]:
     return audio.find(demo_root)
 
 
-@pytest.fixture(scope="session")
-def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained on `images` for a few epochs, with its card; read it, do not write to it."""
+def write_bundle(images: ImageSet, folder: Path) -> Path:
+    """Train a model on an image set for a few epochs and write it with its card."""
     split = splits.make(images)
     settings = Settings(epochs=5, lr=0.001, gamma=0.5)
     threads = torch.get_num_threads()
@@ -166,9 +165,20 @@ def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) ->
         test={"balanced_accuracy": 0.75},
         environment={"torch": torch.__version__},
     )
-    folder = tmp_path_factory.mktemp("model")
     bundle.save(folder, state.weights, info, promotion.seen_by_trials(images, split))
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained on `images`; read it, do not write to it."""
+    return write_bundle(images, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def voice_bundle_folder(voice_images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained on `voice_images`, the default recipe; read it, do not write to it."""
+    return write_bundle(voice_images, tmp_path_factory.mktemp("voice-model"))
 
 
 @pytest.fixture(scope="session")

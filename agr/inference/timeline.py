@@ -193,7 +193,7 @@ def _segments(span: Span, path: NDArray[np.int8]) -> Iterator[Segment]:
     times = span.start + np.concatenate([[0.0], np.cumsum(span.lengths)])
     for first, last in itertools.pairwise(edges):
         mean = float(np.average(span.odds[first:last], weights=span.lengths[first:last]))
-        woman = 1 / (1 + np.exp(-mean))
+        woman = float(1 / (1 + np.exp(-mean)))
         label = CLASSES[path[first]]
         yield Segment(float(times[first]), float(times[last]), label, woman if path[first] == 0 else 1 - woman)
 
