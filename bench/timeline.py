@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _timeline_scenes as scenes
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from agr.audio.read import resample
 from agr.data.corpus import open_corpus
 from agr.inference import bundle, timeline
 from agr.registry.resolve import resolve
-from bench import _timeline_scenes as scenes
 
 COLLAR = 25  # frames around a change that do not count
 RIVALS = {"ina": "inaSpeechSegmenter", "praat": "Praat's pitch, threshold 155 Hz"}
