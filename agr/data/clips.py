@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from agr.errors import CorpusError
 
+PLAUSIBLE_AGE = range(3, 120)  # years
+DECADES = ("twent", "thirt", "fort", "fift", "sixt", "sevent", "eight", "ninet")
+AGE_GROUPS = {f"{decade}ies": (10 * tens, 10 * tens + 9) for tens, decade in enumerate(DECADES, 2)} | {
+    "teens": (13, 19),
+    "teenager": (13, 19),
+    "fourties": (40, 49),  # as Common Voice spells it
+    "child": (PLAUSIBLE_AGE[0], 13),
+    "adult": (18, PLAUSIBLE_AGE[-1]),
+}
+AGE_SPANS: dict[str, Callable[..., tuple[int, int]]] = {
+    r"(\d+)(?:\.\d+)?(?: ?(?:y|yr|yrs|year|years)(?: old)?)?": lambda low: (low, low),
+    r"(\d+) ?(?:-|\u2013|\.\.|to) ?(\d+)": lambda low, high: (low, high),
+    r"(\d+) ?(?:\+|-|\u2013|and over|and older|or older)": lambda low: (low, PLAUSIBLE_AGE[-1]),
+    r"(?:>=|over|from) ?(\d+)": lambda low: (low, PLAUSIBLE_AGE[-1]),
+    r"> ?(\d+)": lambda low: (low + 1, PLAUSIBLE_AGE[-1]),
+    r"(?:<|under|below) ?(\d+)": lambda high: (PLAUSIBLE_AGE[0], high - 1),
+    r"(?:<=|-|up to) ?(\d+)": lambda high: (PLAUSIBLE_AGE[0], high),
+    r"(\d0)'?s": lambda low: (low, low + 9),
+}
+
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled recording or published image; `name` is unique in the corpus, `extra` holds further columns."""
+    """A labelled recording or published image; `name` is unique in the corpus, `extra` holds further columns.
+
+    `extra["age"]`, where the corpus has ages, is as the corpus writes it; `age_range` reads it.
+    """
 
     path: Path
     name: str
@@ -36,6 +60,20 @@ class Corpus:
     skipped: tuple[tuple[str, str], ...] = ()
     ready_images: bool = False
     synthetic: bool = False
+
+
+def age_range(extra: Mapping[str, str]) -> tuple[int, int] | None:
+    """The youngest and oldest that the speaker of a clip may be, in whole years; None where no age is known.
+
+    Understands a number of years ("23"), decades ("twenties", "20s"), spans ("20-29") and open ones ("18+", "<18").
+    An age below 3 or above 119 is a slip, and not known.
+    """
+    text = extra.get("age", "").strip().lower()
+    span = AGE_GROUPS.get(text)
+    for pattern, bounds in AGE_SPANS.items():
+        if span is None and (match := re.fullmatch(pattern, text)):
+            span = bounds(*map(int, match.groups()))
+    return span if span and span[0] <= span[1] in PLAUSIBLE_AGE else None
 
 
 class Layout(Protocol):
