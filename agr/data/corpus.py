@@ -15,10 +15,30 @@ from pathlib import Path
 from agr import __version__
 from agr.audio import read as audio
 from agr.data.clips import Corpus, Layout, Reading
-from agr.data.layouts import audiomnist, manifest, paper_images
+from agr.data.layouts import (
+    audiomnist,
+    common_voice,
+    crema_d,
+    gender_folders,
+    kaldi,
+    librispeech,
+    manifest,
+    paper_images,
+    vctk,
+)
 from agr.errors import CorpusError
 
-LAYOUTS: tuple[Layout, ...] = (audiomnist, paper_images, manifest)  # the first that recognises a folder reads it
+LAYOUTS: tuple[Layout, ...] = (  # the first that recognises a folder reads it
+    audiomnist,
+    common_voice,
+    librispeech,
+    vctk,
+    crema_d,
+    kaldi,
+    paper_images,
+    manifest,
+    gender_folders,
+)
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
 DEEPEST = 2  # folders that hold nothing but one folder, as archives unpack
 
@@ -42,6 +62,8 @@ def open_corpus(
     path = Path(source)
     if path.is_dir():
         return _folder(path, reading)
+    if path.is_file() and common_voice.is_table(path):
+        return common_voice.read_tables([path], path.resolve().parent.name)
     if path.is_file() and path.suffix.lower() in manifest.SUFFIXES:
         return manifest.read_manifest(path, allow_outside=allow_outside, columns=columns)
     found = "a file" if path.exists() else "no such file or folder"

@@ -31,7 +31,7 @@ ROLES = {  # what a column may be called, the likeliest first; case, accents, bl
     "gender": "gender sex speakergender speakersex genderlabel geschlecht sexe sexo genero sesso cinsiyet genre",
     "age": "age agegroup agerange ages speakerage ageyears alter edad idade eta yas",
 }
-EXPECTED = "a CSV file in UTF-8 or UTF-16"
+EXPECTED = "a text in UTF-8 or UTF-16"
 WANTED = ("path", "speaker", "gender")
 HEAD = 2**16  # bytes that hold the first line
 SHOWN = 200  # letters of a header in a message
@@ -78,7 +78,7 @@ def read_table(
         kept = {at: name for at, name in enumerate(header) if name and (others or name in columns.values())}
         rows = [{name: line[at] if at < len(line) else "" for at, name in kept.items()} for line in lines]
     except csv.Error as error:
-        raise CorpusError(f"{path}: {error}; expected {EXPECTED}") from error
+        raise CorpusError(f"{path}: {error}; expected a CSV file") from error
     if not rows:
         raise CorpusError(f"{path}: no rows; expected one a clip")
     return Table(rows, columns)
@@ -104,25 +104,43 @@ def _cells(text: str, divider: str, quotes: bool = True) -> Iterator[list[str]]:
 
 def _dialect(path: Path, declared: Mapping[str, str], first: bool = False) -> tuple[str, str, str]:
     """The text of a table, or of its first line alone, what divides its columns, and both in words."""
+    text, encoding = _text(path, HEAD if first else -1)
+    stated = re.match(r"sep=(.)\r?\n", text)  # as Excel writes and reads it
+    text = text[stated.end() :] if stated else text
+    head = next(iter(text.splitlines()), "")
+    divider = stated[1] if stated else _divider(head, declared)
+    return head if first else text, divider, f"{encoding} divided by {DIVIDERS.get(divider, repr(divider))}"
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a file in UTF-8 or UTF-16 that are not blank. Raises: CorpusError."""
+    return [line for line in _text(path)[0].splitlines() if line.strip()]
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file, empty where it has none that can be read."""
+    try:
+        return next(iter(_text(path, HEAD)[0].splitlines()), "")
+    except CorpusError:
+        return ""
+
+
+def _text(path: Path, size: int = -1) -> tuple[str, str]:
+    """The text of the first `size` bytes, of all by default, and its encoding in words. Raises: CorpusError."""
     try:
         with path.open("rb") as file:
-            data = file.read(HEAD) if first else file.read()
+            data = file.read(size)
         encoding = "utf-8-sig"
         if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
             encoding = "utf-16"
         elif 0 in data[:2]:  # the first letter of a header is ASCII
             encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
-        text = data.decode(encoding, "ignore" if first else "strict").lstrip("\r\n")  # the last letter may be half
+        text = data.decode(encoding, "ignore" if len(data) == size else "strict")  # the last letter may be half
     except (OSError, UnicodeError) as error:
         raise CorpusError(f"{path}: {error}; expected {EXPECTED}") from error
     if "\0" in text:
         raise CorpusError(f"{path}: holds NUL bytes; expected {EXPECTED}")
-    stated = re.match(r"sep=(.)\r?\n", text)  # as Excel writes and reads it
-    text = text[stated.end() :] if stated else text
-    head = next(iter(text.splitlines()), "")
-    divider = stated[1] if stated else _divider(head, declared)
-    words = f"{'UTF-16' if '16' in encoding else 'UTF-8'} divided by {DIVIDERS.get(divider, repr(divider))}"
-    return head if first else text, divider, words
+    return text.lstrip("\r\n"), "UTF-16" if "16" in encoding else "UTF-8"
 
 
 def _divider(head: str, declared: Mapping[str, str]) -> str:

@@ -104,7 +104,7 @@ def test_what_is_unclear_is_one_line_with_all_that_helps(tmp_path: Path) -> None
 def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "voices.csv"
     path.write_bytes(data)
-    assert refusal(path).endswith("; expected a CSV file in UTF-8 or UTF-16")
+    assert refusal(path).endswith("; expected a text in UTF-8 or UTF-16")
     assert known_columns(path).keys() <= {"path", "speaker", "gender"}
 
 
