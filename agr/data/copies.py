@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,33 @@ class Heard:
     samples: str = ""
 
 
-def copies(clips: Sequence[Heard]) -> dict[int, str]:
-    """The indices of clips that are not to be used, with the reasons; of equal copies the first one is used."""
+class Copy(NamedTuple):
+    """Why a clip is not to be used, and the index of the clip that it is a copy of."""
+
+    twin: int
+    reason: str
+
+
+def copies(clips: Sequence[Heard]) -> dict[int, Copy]:
+    """The clips that are not to be used, by index; of copies under one speaker the first is used."""
     samples_of = {clip.recording: clip.samples for clip in clips if clip.samples}
     same: defaultdict[str, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
         same[samples_of.get(clip.recording, clip.recording)].append(index)
-    reasons: dict[int, str] = {}
-    for group in same.values():
-        first = clips[group[0]]
-        other = next((clips[index] for index in group if clips[index].speaker != first.speaker), None)
-        for index in group if other else group[1:]:
-            reasons[index] = _reason(clips[index], first, other)
-    return reasons
+    found: dict[int, Copy] = {}
+    for first, *others in same.values():
+        speaker = clips[first].speaker
+        other = next((index for index in others if clips[index].speaker != speaker), None)
+        if other is None:
+            reason = f"the same recording as {clips[first].name}, which is used; expected it once"
+            found |= dict.fromkeys(others, Copy(first, reason))
+            continue
+        for index in (first, *others):
+            twin = other if clips[index].speaker == speaker else first
+            found[index] = Copy(twin, _two_speakers(clips[index], clips[twin]))
+    return found
 
 
-def _reason(clip: Heard, first: Heard, other: Heard | None) -> str:
-    if other is None:
-        return f"the same recording as {first.name}, which is used; expected it once"
-    twin = other if clip.speaker == first.speaker else first
+def _two_speakers(clip: Heard, twin: Heard) -> str:
     found = f"speaker {clip.speaker}, but the same recording as {twin.name} of speaker {twin.speaker}"
     return f"{found}; expected one speaker, neither is used"

@@ -98,7 +98,7 @@ def _unused(source: Corpus, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     usable = [(clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
     heard = [copies.Heard(clip.name, clip.speaker, found.recording, found.samples) for clip, found in usable]
     failed = {clip.name: reason for clip in clips if (reason := outcomes[clip.name].reason)}
-    return failed | {heard[index].name: reason for index, reason in copies.copies(heard).items()}
+    return failed | {heard[index].name: copy.reason for index, copy in copies.copies(heard).items()}
 
 
 def _by_name(source: Corpus) -> list[Clip]:
