@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agr.common.cli import run
 from agr.data import corpus
+from agr.data.left_out import summarised
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
     if summary.skipped:
         print(f"why they were skipped: {options.out / SKIPPED}")
+        for line in summarised(summary.reasons):
+            print(f"  {line}")
     if found.synthetic:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0

@@ -38,12 +38,13 @@ SPEAKERS = ("01", "02", "03")
 
 
 def multiplied(source: Path, root: Path, repetitions: int) -> Path:
-    """The corpus with each recording under several names."""
+    """The corpus with each recording under several names, and its last sample different each time."""
     for path in audio.find(source):
         digit, speaker, _ = path.name.split("_")
         (root / "data" / speaker).mkdir(parents=True, exist_ok=True)
         for repetition in range(repetitions):
-            shutil.copy(path, root / "data" / speaker / f"{digit}_{speaker}_{repetition}.wav")
+            changed = path.read_bytes()[:-2] + repetition.to_bytes(2, "little")
+            (root / "data" / speaker / f"{digit}_{speaker}_{repetition}.wav").write_bytes(changed)
     shutil.copy(source / "data" / METADATA, root / "data" / METADATA)
     return root
 
@@ -127,7 +128,8 @@ def test_the_command_says_what_it_did(three_speakers: Path, out: Path, capsys: p
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{out}: 29 images made, 0 kept, 1 clips skipped"
     assert printed[1] == f"why they were skipped: {out / SKIPPED}"
-    assert "synthetic" in printed[2]
+    assert printed[2] == "  1 clip: 01/0_01_0.wav: 0 bytes; expected a sound file"
+    assert "synthetic" in printed[3]
     assert prepare.main([str(three_speakers), "--out", str(out), "--recipe", "voice"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
 

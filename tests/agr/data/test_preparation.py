@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from agr.audio import read as audio
 from agr.data import image_set, preparation
@@ -366,6 +367,72 @@ def test_ensure_keeps_corpora_of_one_name_and_recipes_apart(three_speakers: Path
     assert len(list(workspace.iterdir())) == 3
 
 
+# --- the same recording twice
+
+
+def copied(root: Path, name: str, to: str) -> None:
+    """Another file with the same samples: FLAC for WAV."""
+    samples, rate = soundfile.read(root / "data" / name, dtype="int16")
+    soundfile.write(root / "data" / to, samples, rate, format="FLAC")
+
+
+def test_a_copy_under_another_speaker_leaves_out_both_and_tells_both(three_speakers: Path, out: Path) -> None:
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/02/0_02_7.wav")
+    copied(three_speakers, "03/1_03_0.wav", "02/1_02_8.wav")
+    summary = prepared(three_speakers, out)
+    assert summary == Summary(made=28, kept=0, skipped=4)
+    told = skipped(out)
+    assert dict(summary.reasons) == told
+    for one, other in (("01/0_01_0.wav", "02/0_02_7.wav"), ("03/1_03_0.wav", "02/1_02_8.wav")):
+        for name, twin in ((one, other), (other, one)):
+            found = f"speaker {name[:2]}, but the same recording as {twin} of speaker {twin[:2]}; "
+            assert told[name] == f"{found}expected one speaker, neither is used"
+    assert not told.keys() & {row["source"] for row in load(out).rows}
+
+
+def test_of_copies_under_one_speaker_one_is_used(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    before = load(out).digest
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/01/0_01_1.wav")
+    copied(three_speakers, "01/0_01_0.wav", "01/0_01_2.wav")
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=2)
+    assert set(skipped(out).values()) == {"the same recording as 01/0_01_0.wav, which is used; expected it once"}
+    assert load(out).digest == before
+
+
+def test_copies_are_found_again_when_prepare_goes_on_after_a_kill(three_speakers: Path, out: Path) -> None:
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/02/0_02_7.wav")
+    assert prepared(three_speakers, out) == Summary(made=29, kept=0, skipped=2)
+    before = tree(out)
+    assert prepared(three_speakers, out) == Summary(made=0, kept=29, skipped=2)
+    assert tree(out) == before
+    lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
+    (out / JOURNAL).write_bytes(b"".join(lines[:15]))  # the other clips are made anew
+    (out / DESCRIPTION).unlink()
+    assert prepared(three_speakers, out).skipped == 2
+    assert tree(out) == before
+    (three_speakers / "data/02/0_02_7.wav").unlink()
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=0)
+    assert load(out).rows[0]["source"] == "01/0_01_0.wav"
+
+
+def test_if_every_clip_is_a_copy_the_error_tells_names_and_speakers(three_speakers: Path, out: Path) -> None:
+    """As in a table that lists the same recordings under two speakers each."""
+    names = [f"data/{name}/0_{name}_0.wav" for name in SPEAKERS]
+    rows = [
+        (f"{dot}{name}", f"{person}{k}", "f")
+        for dot, person in (("", "a"), ("./", "b"))
+        for k, name in enumerate(names)
+    ]
+    table = write_manifest(three_speakers / "twice.csv", "path", rows)
+    told = (
+        r"none of 6 clips can be used; see .*skipped.csv; the first, \./data/01/0_01_0.wav: speaker b0, but the same "
+    )
+    with pytest.raises(CorpusError, match=f"{told}recording as data/01/0_01_0.wav of speaker a0"):
+        prepared(table, out)
+    assert len(skipped(out)) == 6
+
+
 # --- paths that lead elsewhere
 
 
@@ -377,9 +444,9 @@ HOSTILE += ["evil", "__/evil", "_/evil", "x" * 240, "C:\\evil", "~/evil", "$HOME
 def test_no_name_in_a_manifest_leads_outside_the_folder(
     prepared_root: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """The names are made to lead to a real recording (or image), as if an attacker had put it there."""
-    real = demo_root / "data/01/0_01_0.wav" if column == "path" else prepared_root / "images/01/0_01_0.wav.jpg"
-    monkeypatch.setattr(audio, "read_bytes", lambda path: real.read_bytes())
+    """The names are made to lead to real recordings (or images), as if an attacker had put them there."""
+    real = iter(sorted((demo_root / "data" if column == "path" else prepared_root / "images").rglob("*_*_0.*")))
+    monkeypatch.setattr(audio, "read_bytes", lambda path: next(real).read_bytes())
     base = tmp_path / "base"
     (base / "in").mkdir(parents=True)
     names = [*HOSTILE, str(base / "evil"), str(base / "in" / "evil.jpg")]
