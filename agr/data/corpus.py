@@ -20,6 +20,7 @@ from agr.data.layouts import (
     common_voice,
     crema_d,
     gender_folders,
+    hugging_face,
     kaldi,
     librispeech,
     manifest,
@@ -37,6 +38,7 @@ LAYOUTS: tuple[Layout, ...] = (  # the first that recognises a folder reads it
     kaldi,
     paper_images,
     manifest,
+    hugging_face,
     gender_folders,
 )
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
@@ -59,9 +61,13 @@ def open_corpus(
         from agr.data.audiomnist import fetch_audiomnist
 
         return audiomnist.read(fetch_audiomnist(workspace / source, progress=terminal_progress), source, reading)
+    if source.startswith(hugging_face.HUB):
+        return hugging_face.read_hub(source, reading)
     path = Path(source)
     if path.is_dir():
         return _folder(path, reading)
+    if path.is_file() and path.suffix.lower() == hugging_face.SUFFIX:
+        return hugging_face.read_parquet([path], path, path.stem, reading)
     if path.is_file() and common_voice.is_table(path):
         return common_voice.read_tables([path], path.resolve().parent.name)
     if path.is_file() and path.suffix.lower() in manifest.SUFFIXES:

@@ -74,7 +74,7 @@ def read_table(
     lines = _cells(text, divider, quotes)
     try:
         header = next(lines, [])
-        columns = _columns(path, header, declared or {}, wanted, dialect)
+        columns = find_columns(path, header, declared or {}, wanted, dialect)
         kept = {at: name for at, name in enumerate(header) if name and (others or name in columns.values())}
         rows = [{name: line[at] if at < len(line) else "" for at, name in kept.items()} for line in lines]
     except csv.Error as error:
@@ -88,7 +88,7 @@ def known_columns(path: Path, declared: Mapping[str, str] | None = None) -> Mapp
     """The columns of a table by role, from its first line; none if it has not those that are declared."""
     try:
         head, divider, dialect = _dialect(path, declared or {}, first=True)
-        return _columns(path, next(_cells(head, divider), []), declared or {}, (), dialect)
+        return find_columns(path, next(_cells(head, divider), []), declared or {}, (), dialect)
     except (CorpusError, csv.Error):
         return {}
 
@@ -160,8 +160,8 @@ def _column(header: Sequence[str], role: str, declared: Mapping[str, str]) -> st
     return next((names[each] for each in ROLES[role].split() if each in names), None)
 
 
-def _columns(
-    path: Path, header: Sequence[str], declared: Mapping[str, str], wanted: Sequence[str], dialect: str
+def find_columns(
+    source: object, header: Sequence[str], declared: Mapping[str, str], wanted: Sequence[str], dialect: str
 ) -> dict[str, str]:
     """The columns by role. Raises: CorpusError with all that helps to name the ones that are missing."""
     found = {role: _column(header, role, declared) for role in ROLES}
@@ -169,7 +169,6 @@ def _columns(
         shown = textwrap.shorten(",".join(header), SHOWN, placeholder="...") if header else "nothing"
         expected = ", ".join(declared.get(role, role) for role in missing)
         remedy = " ".join(f"{role}=COLUMN" for role in missing)
-        raise CorpusError(
-            f"{path}: columns {shown}; expected also {expected}, or --columns {remedy}; read as {dialect}"
-        )
+        ask = f"expected also {expected}, or --columns {remedy}"
+        raise CorpusError(f"{source}: columns {shown}; {ask}; read as {dialect}")
     return {role: column for role, column in found.items() if column is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from agr.data.clips import Clip, age_range
 from agr.labels import CLASSES, genders_of, is_child
 
 ADULT = 14  # years; a child's voice has not broken yet, and says little of a gender
+CODE = re.compile(r"\d+|[a-zA-Z]")  # a label that may mean anything
 Skipped = tuple[str, str]  # the clip's name, and why it is left out
 
 
@@ -42,7 +44,8 @@ def _reason(clip: Clip, gender: str | None) -> str:
     if is_child(clip.gender):
         return f"gender {clip.gender!r}, a child; expected female or male"
     if gender is None:
-        return f"gender {clip.gender!r}; expected female or male"
+        declare = ", or --columns female=LABEL male=LABEL" if CODE.fullmatch(clip.gender) else ""
+        return f"gender {clip.gender!r}; expected female or male{declare}"
     if not clip.speaker:
         return "no speaker; expected a name or number"
     age = age_range(clip.extra)
