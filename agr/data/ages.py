@@ -1,6 +1,6 @@
 """Leave out clips by the age of their speakers.
 
-    adults = within(corpus, parse("18-"))
+adults = within(corpus, parse("18-"))
 """
 
 from __future__ import annotations

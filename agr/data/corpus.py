@@ -2,7 +2,7 @@
 
     corpus = open_corpus("demo", Path("data"))
 
-SOURCE is `demo` (synthetic voices), `audiomnist` (downloaded), a folder in one of LAYOUTS, or a table of recordings,
+SOURCE is `demo` (synthetic voices), `audiomnist` or `librispeech:dev-clean` (downloaded), a folder in one of LAYOUTS, or a table of recordings,
 their speakers and genders.
 """
 
@@ -42,13 +42,14 @@ LAYOUTS: tuple[Layout, ...] = (  # the first that recognises a folder reads it
     gender_folders,
 )
 DEMO_SPEAKERS, DEMO_REPETITIONS = 40, 3
+LIBRISPEECH = "librispeech:"  # before the name of a part
 DEEPEST = 2  # folders that hold nothing but one folder, as archives unpack
 
 
 def open_corpus(
     source: str, workspace: Path, allow_outside: bool = False, columns: Mapping[str, str] | None = None
 ) -> Corpus:
-    """List the clips of a SOURCE; `demo` and `audiomnist` are made or downloaded on first use below `workspace`.
+    """List the clips of a SOURCE; `demo`, `audiomnist` and `librispeech:PART` are made or downloaded on first use below `workspace`.
 
     allow_outside, columns: as in `Reading`.
     Raises: CorpusError if the source is none of these or cannot be used, FetchError if it cannot be downloaded.
@@ -61,6 +62,12 @@ def open_corpus(
         from agr.data.audiomnist import fetch_audiomnist
 
         return audiomnist.read(fetch_audiomnist(workspace / source, progress=terminal_progress), source, reading)
+    if source.startswith(LIBRISPEECH):
+        from agr.common.progress import terminal_progress
+        from agr.data.librispeech import fetch_librispeech
+
+        part, name = source.removeprefix(LIBRISPEECH), source.replace(":", "-")
+        return librispeech.read(fetch_librispeech(part, workspace / name, progress=terminal_progress), name, reading)
     if source.startswith(hugging_face.HUB):
         return hugging_face.read_hub(source, reading)
     path = Path(source)

@@ -20,6 +20,7 @@ from agr.common.files import content_digest, write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
 from agr.data import copies, corpus, image_set
+from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Clip, Corpus
 from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
 from agr.data.left_out import summarised
@@ -127,13 +128,26 @@ def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> I
             yield outcome, pixels
 
 
-def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> image_set.ImageSet:
-    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`."""
+def ensure(
+    source: str,
+    workspace: Path,
+    recipe_name: str | None = None,
+    workers: int = 1,
+    ages: Ages | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> image_set.ImageSet:
+    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`.
+
+    ages: Of these speakers only, and of those whose age is unknown. columns: As in `Reading`.
+    """
     if Path(source).is_dir() and image_set.is_prepared(Path(source)):
-        return image_set.load(Path(source))
-    found = corpus.open_corpus(source, workspace)
+        return images_within(image_set.load(Path(source)), ages)
+    found = within(corpus.open_corpus(source, workspace, columns=columns), ages)
+    for note in found.notes:
+        complain(note)
     wanted = choose_recipe(found, recipe_name)
-    where = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
+    parts = [str(found.root.resolve()), *([f"ages {ages}"] if ages else []), *map(str, sorted((columns or {}).items()))]
+    where = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     out = workspace / f"{found.name}-{wanted.name}-{where}"
     summary = prepare(found, out, wanted, workers)
     if summary.skipped:

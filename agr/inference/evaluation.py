@@ -14,6 +14,7 @@ from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
 from agr.data import corpus, image_set, preparation
+from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Corpus
 from agr.errors import CorpusError, RecipeError
 from agr.inference import bundle, predictor
@@ -54,18 +55,24 @@ class Answered:
 
 
 def evaluate(
-    loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, abstain_below: float = 0.0
+    loaded: bundle.Bundle,
+    seen: bundle.Seen,
+    source: str,
+    workspace: Path,
+    abstain_below: float = 0.0,
+    ages: Ages | None = None,
 ) -> Evaluation:
     """Score a bundle on a SOURCE or a prepared folder; generated and downloaded corpora are kept in `workspace`.
 
+    ages: Of these speakers only, and of those whose age is unknown.
     Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
     """
     path = Path(source)
     if path.is_dir() and image_set.is_prepared(path):
-        return _on_images(loaded, seen, image_set.load(path), abstain_below)
-    found = corpus.open_corpus(source, workspace)
+        return _on_images(loaded, seen, images_within(image_set.load(path), ages), abstain_below)
+    found = within(corpus.open_corpus(source, workspace), ages)
     if found.ready_images:
-        return _on_images(loaded, seen, preparation.ensure(source, workspace), abstain_below)
+        return _on_images(loaded, seen, preparation.ensure(source, workspace, ages=ages), abstain_below)
     answered = _on_recordings(loaded, found)
     skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
     return _evaluation(answered, seen, abstain_below, found.name, found.synthetic, skipped)
