@@ -7,7 +7,7 @@ SOURCE is demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready i
 left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`. A run that
 was killed continues where it stopped (`journal.jsonl`); an image is made again only when the recipe or the recording
 changed. --reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of
-AGR's own faster code; they are the same pixel by pixel. --ages leaves out speakers who are, or may be, younger or older.
+AGR's own faster code; they are the same pixel by pixel. --ages leaves out speakers who are, or may be, of another age.
 Of a recording that is there twice under one speaker one clip is used, under two speakers none.
 """
 

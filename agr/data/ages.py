@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
 from agr.data.clips import PLAUSIBLE_AGE, Corpus, age_range
-from agr.data.image_set import ImageSet, subset
 from agr.errors import CorpusError
+
+if TYPE_CHECKING:
+    from agr.data.image_set import ImageSet
 
 HELP = "leave out speakers who may be younger or older: 18-, 18-65, -17; clips without an age stay (default: none)"
 
@@ -74,12 +75,16 @@ def images_within(data: ImageSet, ages: Ages | None) -> ImageSet:
     """The images of a prepared corpus without those that `within` would leave out. Raises: CorpusError as it does."""
     if ages is None:
         return data
+    import numpy as np  # only a command that reads images needs it
+
+    from agr.data.image_set import subset
+
     keep = np.array([at for at, row in enumerate(data.rows) if not ages.reason(row)], dtype=np.int64)
     _tell(ages, data.name, data.rows, len(data) - len(keep))
     return data if len(keep) == len(data) else subset(data, keep)
 
 
-def _tell(ages: Ages, name: str, extras: list[Mapping[str, str]], left_out: int) -> None:
+def _tell(ages: Ages, name: str, extras: Sequence[Mapping[str, str]], left_out: int) -> None:
     """Say on stderr how many clips are left out, and how many stay because their age is not known."""
     if left_out == len(extras):
         raise CorpusError(f"--ages {ages}: all {left_out} clips of {name} are of other ages; expected some within")

@@ -2,8 +2,8 @@
 
     corpus = open_corpus("demo", Path("data"))
 
-SOURCE is `demo` (synthetic voices), `audiomnist` or `librispeech:dev-clean` (downloaded), a folder in one of LAYOUTS, or a table of recordings,
-their speakers and genders.
+SOURCE is `demo` (synthetic voices), `audiomnist` or `librispeech:dev-clean` (downloaded), a folder in one of LAYOUTS,
+or a table of recordings, their speakers and genders.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ DEEPEST = 2  # folders that hold nothing but one folder, as archives unpack
 def open_corpus(
     source: str, workspace: Path, allow_outside: bool = False, columns: Mapping[str, str] | None = None
 ) -> Corpus:
-    """List the clips of a SOURCE; `demo`, `audiomnist` and `librispeech:PART` are made or downloaded on first use below `workspace`.
+    """List the clips of a SOURCE; what is made or downloaded on first use is kept below `workspace`.
 
     allow_outside, columns: as in `Reading`.
     Raises: CorpusError if the source is none of these or cannot be used, FetchError if it cannot be downloaded.

@@ -40,11 +40,11 @@ DAMAGED = (tarfile.TarError, zlib.error, EOFError, ValueError)
 
 
 def fetch_librispeech(
-    part: str, root: Path, url: str = URL, progress: Progress = silent_progress, md5: str | None = None
+    part: str, root: Path, url: str | None = None, progress: Progress = silent_progress, md5: str | None = None
 ) -> Path:
     """Return the folder `root/LibriSpeech` once it holds the whole part; without a request if it already does.
 
-    url: The folder of the archives. md5: The sum of the archive, by default the published one.
+    url: The folder of the archives, by default the publishers'. md5: The sum of the archive, by default the published.
     Raises: FetchError if there is no such part, the download fails or the archive has another sum (it is then
     removed), is damaged or unsafe, or if a file cannot be written.
     """
@@ -55,7 +55,7 @@ def fetch_librispeech(
         if (folder / SPEAKERS).is_file() and (folder / part).is_dir():
             return folder
         root.mkdir(parents=True, exist_ok=True)
-        address = f"{url}/{archive.name}"
+        address = f"{url or URL}/{archive.name}"
         by_hand = f"download {address} elsewhere to {archive}, then run the same command again"
         with progress(f"downloading LibriSpeech {part}", None, unit="bytes") as meter:
             download(address, archive, meter.at, known_hash=f"md5:{md5 or MD5_SUMS[part]}", advice=by_hand)

@@ -70,9 +70,12 @@ def evaluate(
     path = Path(source)
     if path.is_dir() and image_set.is_prepared(path):
         return _on_images(loaded, seen, images_within(image_set.load(path), ages), abstain_below)
-    found = within(corpus.open_corpus(source, workspace), ages)
-    if found.ready_images:
+    opened = corpus.open_corpus(source, workspace)
+    if opened.ready_images:
         return _on_images(loaded, seen, preparation.ensure(source, workspace, ages=ages), abstain_below)
+    found = within(opened, ages)
+    for note in found.notes:
+        complain(note)
     answered = _on_recordings(loaded, found)
     skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
     return _evaluation(answered, seen, abstain_below, found.name, found.synthetic, skipped)
