@@ -30,7 +30,7 @@ def cautions(data: Labelled, split: Split) -> tuple[str, ...]:
     if len(split.test) and min(women, men) < FEW_PEOPLE:
         low, high = interval([count for count in (women, men) if count])
         lines.append(
-            f"test: {women} women and {men} men, expected {FEW_PEOPLE} of each or more; of a balanced accuracy of "
+            f"test: women {women}, men {men}; expected {FEW_PEOPLE} of each or more: of a balanced accuracy of "
             f"{SHARE_RIGHT:g}, the 95 % interval over speakers would be about {low:.2f} to {high:.2f}"
         )
     return tuple(lines)

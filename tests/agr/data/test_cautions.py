@@ -29,7 +29,7 @@ def test_few_people_in_the_test_are_told_with_the_interval() -> None:
     data = labelled(15, 100)
     (line,) = cautions(data, make(data))
     low, high = interval([3, 20])
-    assert line.startswith("test: 3 women and 20 men, expected 10 of each or more; ")
+    assert line.startswith("test: women 3, men 20; expected 10 of each or more: ")
     assert line.endswith(f"the 95 % interval over speakers would be about {low:.2f} to {high:.2f}")
 
 
@@ -47,7 +47,7 @@ def test_a_test_without_people_or_with_one_gender_has_a_line_or_none(
 ) -> None:
     data = labelled(50, 50)
     lines = cautions(data, Split("by hand", np.arange(40), np.arange(40, 80), side))
-    assert [line[:26] for line in lines] == ["test: 0 women and 20 men, "] * bool(len(side))
+    assert [line.split(";")[0] for line in lines] == ["test: women 0, men 20"] * bool(len(side))
 
 
 @pytest.mark.parametrize(("women", "men"), [(5, 5), (20, 20), (500, 500)])
