@@ -67,7 +67,9 @@ def describe(result: Evaluation) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 if some clip could not be read."""
     parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
-    parser.add_argument("--data", required=True, help="demo, audiomnist, a corpus folder or a CSV manifest")
+    parser.add_argument(
+        "--data", required=True, help="demo, audiomnist, librispeech:PART, a corpus folder or a table (CSV)"
+    )
     add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")
     add_model_arguments(parser)
     add_ages(parser)

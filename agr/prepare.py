@@ -2,7 +2,7 @@
 
     python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference] [--ages 18-]
 
-SOURCE is demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest. DIR gets
+SOURCE is demo, audiomnist, librispeech:dev-clean (or another part), a folder, or a table of recordings. DIR gets
 `images/` (with recipe `voice`, the voice features from which images are drawn), `manifest.csv`, `skipped.csv` (clips
 left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`. A run that
 was killed continues where it stopped (`journal.jsonl`); an image is made again only when the recipe or the recording
@@ -28,7 +28,9 @@ from agr.recipes import encode
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
-    parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
+    parser.add_argument(
+        "source", help="demo, audiomnist, librispeech:PART, a corpus folder, ready images or a table (CSV)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     names = ", ".join(encode.RECIPES)
     parser.add_argument("--recipe", help=f"one of {names} (default: {encode.DEFAULT}; for ready images mfcc48)")

@@ -32,7 +32,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the flags of data and split."""
     group = parser.add_argument_group("data")
     add = group.add_argument
-    sources = "one or more of: demo (synthetic voices), audiomnist, a folder, a CSV manifest (default: demo)"
+    sources = "one or more of: demo (synthetic voices), audiomnist, librispeech:PART, a folder, a table (default: demo)"
     add("--data", nargs="+", metavar="SOURCE", help=sources)
     ages.add_ages(group)
     add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")

@@ -44,7 +44,7 @@ def copies(clips: Sequence[Heard]) -> dict[int, Copy]:
         speaker = clips[first].speaker
         other = next((index for index in others if clips[index].speaker != speaker), None)
         if other is None:
-            reason = f"the same recording as {clips[first].name}, which is used; expected it once"
+            reason = f"the same recording twice: as {clips[first].name} too, which is used"
             found |= dict.fromkeys(others, Copy(first, reason))
             continue
         for index in (first, *others):
@@ -54,5 +54,5 @@ def copies(clips: Sequence[Heard]) -> dict[int, Copy]:
 
 
 def _two_speakers(clip: Heard, twin: Heard) -> str:
-    found = f"speaker {clip.speaker}, but the same recording as {twin.name} of speaker {twin.speaker}"
-    return f"{found}; expected one speaker, neither is used"
+    both = f"{clip.speaker} here, and {twin.speaker} as {twin.name}"
+    return f"the same recording under two speakers: {both}; neither is used"

@@ -80,7 +80,9 @@ def open_corpus(
     if path.is_file() and path.suffix.lower() in manifest.SUFFIXES:
         return manifest.read_manifest(path, allow_outside=allow_outside, columns=columns)
     found = "a file" if path.exists() else "no such file or folder"
-    raise CorpusError(f"{source}: {found}; expected demo, audiomnist, a corpus folder or a table (CSV)")
+    raise CorpusError(
+        f"{source}: {found}; expected demo, audiomnist, librispeech:PART, a corpus folder or a table (CSV)"
+    )
 
 
 def _folder(folder: Path, reading: Reading) -> Corpus:

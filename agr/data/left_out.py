@@ -14,13 +14,14 @@ PARTICULAR = re.compile(r"\S*[\d/\\]\S*")  # a number or a path, by which reason
 def summarised(skipped: Iterable[tuple[str, str]]) -> list[str]:
     """A line for each kind of reason, the most frequent first: how many clips, the reason of the first, some names.
 
-    Reasons that differ only in numbers and paths are of one kind. After MOST_REASONS kinds one line counts the others.
+    Reasons that differ only in numbers, in paths or behind a colon are of one kind. After MOST_REASONS kinds one line
+    counts the others.
     """
     kinds: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, reason in skipped:
         _, prefix, rest = reason.partition(f"{PurePath(name).as_posix()}: ")  # errors begin with the clip's path
         told = rest if prefix else reason
-        kinds[PARTICULAR.sub("", told)].append((name, told))
+        kinds[PARTICULAR.sub("", told.partition(": ")[0]) or told].append((name, told))
     groups = sorted(kinds.values(), key=len, reverse=True)
     lines = []
     for group in groups[:MOST_REASONS]:

@@ -229,8 +229,8 @@ def test_a_recording_under_another_speaker_of_another_corpus_is_used_in_neither(
     assert joined.digest != PEOPLE.digest
     told = capsys.readouterr().err.splitlines()
     assert told[0] == f"agr: --data: 2 of {len(PEOPLE)} clips left out, as recordings are there more than once"
-    twin = "speaker w0 (female), but the same recording as b:2 of speaker w1 (female)"
-    assert told[1] == f"agr: 2 clips: a:0, b:2: {twin}; expected one speaker, neither is used"
+    twin = "the same recording under two speakers: w0 (female) here, and w1 (female) as b:2"
+    assert told[1] == f"agr: 2 clips: a:0, b:2: {twin}; neither is used"
 
 
 def test_a_speaker_who_shares_a_recording_with_one_of_the_same_name_is_used_in_one_corpus_only() -> None:

@@ -13,16 +13,16 @@ def test_clips_that_all_differ_are_all_used() -> None:
 
 def test_of_copies_under_one_speaker_the_first_is_used() -> None:
     found = copies([Heard(name, "ann", "1", "x") for name in "abc"])
-    assert found == dict.fromkeys((1, 2), Copy(0, "the same recording as a, which is used; expected it once"))
+    assert found == dict.fromkeys((1, 2), Copy(0, "the same recording twice: as a too, which is used"))
 
 
 def test_of_copies_under_two_speakers_none_is_used_and_both_are_told() -> None:
     found = copies([Heard("a", "ann", "1"), Heard("b", "bob", "2"), Heard("c", "cem", "1"), Heard("d", "ann", "1")])
-    ending = "expected one speaker, neither is used"
+    start = "the same recording under two speakers:"
     assert found == {
-        0: Copy(2, f"speaker ann, but the same recording as c of speaker cem; {ending}"),
-        2: Copy(0, f"speaker cem, but the same recording as a of speaker ann; {ending}"),
-        3: Copy(2, f"speaker ann, but the same recording as c of speaker cem; {ending}"),
+        0: Copy(2, f"{start} ann here, and cem as c; neither is used"),
+        2: Copy(0, f"{start} cem here, and ann as a; neither is used"),
+        3: Copy(2, f"{start} ann here, and cem as c; neither is used"),
     }
 
 

@@ -15,6 +15,7 @@ import soundfile
 
 from agr.audio import read as audio
 from agr.data import image_set, preparation
+from agr.data.ages import parse
 from agr.data.corpus import open_corpus
 from agr.data.image_set import DESCRIPTION, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
 from agr.data.journal import JOURNAL
@@ -367,6 +368,32 @@ def test_ensure_keeps_corpora_of_one_name_and_recipes_apart(three_speakers: Path
     assert len(list(workspace.iterdir())) == 3
 
 
+def test_ensure_keeps_corpora_of_other_ages_apart(
+    three_speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        f"data/{name}/{k}_{name}_0.wav,{name},f,{age}"
+        for name, age in zip(SPEAKERS, (17, 30, ""), strict=True)
+        for k in (0, 1)
+    ]
+    (three_speakers / "ages.csv").write_text("\n".join(["path,speaker,gender,age", *lines]))
+
+    def speakers(ages: str | None, source: Path = three_speakers / "ages.csv") -> set[str]:
+        found = preparation.ensure(str(source), tmp_path / "data", ages=parse(ages) if ages else None)
+        return {row["speaker"] for row in found.rows}
+
+    assert speakers("18-") == {"02", "03"}
+    assert "agr: --ages 18-: 2 of 6 clips of ages left out; 2 have no age and stay" in capsys.readouterr().err
+    assert speakers("-18") == {"01", "03"}
+    assert speakers(None) == {"01", "02", "03"}
+    assert len(list((tmp_path / "data").iterdir())) == 3
+    capsys.readouterr()
+    assert speakers("18-") == {"02", "03"}
+    assert "preparing" not in capsys.readouterr().err  # its own folder is still there
+    prepared(three_speakers / "ages.csv", tmp_path / "all")
+    assert speakers("18-", tmp_path / "all") == {"02", "03"}
+
+
 # --- the same recording twice
 
 
@@ -385,8 +412,8 @@ def test_a_copy_under_another_speaker_leaves_out_both_and_tells_both(three_speak
     assert dict(summary.reasons) == told
     for one, other in (("01/0_01_0.wav", "02/0_02_7.wav"), ("03/1_03_0.wav", "02/1_02_8.wav")):
         for name, twin in ((one, other), (other, one)):
-            found = f"speaker {name[:2]}, but the same recording as {twin} of speaker {twin[:2]}; "
-            assert told[name] == f"{found}expected one speaker, neither is used"
+            both = f"{name[:2]} here, and {twin[:2]} as {twin}"
+            assert told[name] == f"the same recording under two speakers: {both}; neither is used"
     assert not told.keys() & {row["source"] for row in load(out).rows}
 
 
@@ -396,7 +423,7 @@ def test_of_copies_under_one_speaker_one_is_used(three_speakers: Path, out: Path
     shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/01/0_01_1.wav")
     copied(three_speakers, "01/0_01_0.wav", "01/0_01_2.wav")
     assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=2)
-    assert set(skipped(out).values()) == {"the same recording as 01/0_01_0.wav, which is used; expected it once"}
+    assert set(skipped(out).values()) == {"the same recording twice: as 01/0_01_0.wav too, which is used"}
     assert load(out).digest == before
 
 
@@ -425,10 +452,10 @@ def test_if_every_clip_is_a_copy_the_error_tells_names_and_speakers(three_speake
         for k, name in enumerate(names)
     ]
     table = write_manifest(three_speakers / "twice.csv", "path", rows)
-    told = (
-        r"none of 6 clips can be used; see .*skipped.csv; the first, \./data/01/0_01_0.wav: speaker b0, but the same "
+    first = (
+        r"the first, \./data/01/0_01_0.wav: the same recording under two speakers: b0 here, and a0 as data/01/0_01_0"
     )
-    with pytest.raises(CorpusError, match=f"{told}recording as data/01/0_01_0.wav of speaker a0"):
+    with pytest.raises(CorpusError, match=f"none of 6 clips can be used; see .*skipped.csv; {first}"):
         prepared(table, out)
     assert len(skipped(out)) == 6
 
