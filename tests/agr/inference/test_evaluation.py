@@ -106,7 +106,7 @@ def test_copies_are_left_out_and_told(
     result = measure(loaded, copied, tmp_path)
     without = measure(loaded, manifest_of(tmp_path / "two.csv", people[1:]), tmp_path)
     assert (result.scores, result.skipped) == (without.scores, 2)
-    assert "and stranger as copy.wav; neither is used" in capsys.readouterr().err
+    assert f"and stranger as {tmp_path / 'copy.wav'}; neither is used" in capsys.readouterr().err
 
 
 def test_clips_of_other_ages_are_left_out_and_no_failure(
