@@ -3,11 +3,12 @@
     AgrError                  one line for the person at the terminal; no traceback
     ├── AudioError            a recording that cannot be used
     │   ├── EmptyAudio        the file or the signal holds nothing
-    │   ├── UnreadableAudio   not a sound file that libsndfile can decode
-    │   ├── TruncatedAudio    the file ends before its header says it should
+    │   ├── UnreadableAudio   not a sound file that can be decoded
     │   ├── SilentAudio       every sample is the same value
     │   ├── NonFiniteAudio    NaN or infinity among the samples
-    │   └── ShortAudio        shorter than MIN_SECONDS
+    │   ├── ShortAudio        shorter than MIN_SECONDS
+    │   ├── LongAudio         longer than is decoded
+    │   └── NoChannel         fewer channels than the one that was asked for
     ├── CorpusError           a source, manifest or metadata file that cannot be used
     │   └── FetchError        a corpus that could not be downloaded or that arrived damaged
     ├── RecipeError           an unknown recipe, or images made by another one
@@ -37,11 +38,7 @@ class EmptyAudio(AudioError):
 
 
 class UnreadableAudio(AudioError):
-    """The bytes are not a sound file that libsndfile can decode."""
-
-
-class TruncatedAudio(AudioError):
-    """The file ends before its header says it should."""
+    """The bytes are not a sound file that can be decoded."""
 
 
 class SilentAudio(AudioError):
@@ -54,6 +51,14 @@ class NonFiniteAudio(AudioError):
 
 class ShortAudio(AudioError):
     """The clip is shorter than MIN_SECONDS."""
+
+
+class LongAudio(AudioError):
+    """The recording is longer than MAX_SECONDS."""
+
+
+class NoChannel(AudioError):
+    """The recording has fewer channels than the one that was asked for."""
 
 
 class CorpusError(AgrError):

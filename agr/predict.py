@@ -1,12 +1,16 @@
 """Predict whether clips contain a woman's or a man's voice.
 
-    python -m agr.predict --model-uri models:/agr/best [--json] clip.wav folder/ -
+    python -m agr.predict --model-uri models:/agr/best [--json] [--channel each] clip.m4a folder/ -
 
 Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is cut
-into windows. The answer is `no speech` for a clip with too little speech, and with --abstain-below P `unsure` if
-neither probability reaches P. Exit status: 0 all clips were answered; 1 some clip could not be read or explained (the
-others were answered); 2 wrong usage or no such model. --json prints one object per line: path, label, probability
-{female, male} (null without speech), speech_seconds, model {name, version}; or path, error.
+into windows. Of several channels the mean is taken, or the better one where the mean would lose the voice
+(`agr.audio.channels`); --channel left|right|N takes that one, and --channel each gives an answer to each, under
+`PATH#1`, `PATH#2`. The answer is `no speech` for a clip with too little speech, and with --abstain-below P `unsure` if
+neither probability reaches P. What was found and not read, and what is missing of a recording, is told on stderr, and
+after several clips how many answers there were. Exit status: 0 all clips were answered; 1 some file could not be read
+or explained (the others were answered); 2 wrong usage or no such model. --json prints one object per line: path,
+channel (if one was asked for), label, probability {female, male} (null without speech), speech_seconds, warning (if
+there is one), model {name, version}; or path, channel, error.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder
 from agr.common.cli import complain, png_path, quick_imports, run
-from agr.inference.answers import STDIN, Answer, answer, expand
+from agr.inference.answers import EACH, STDIN, Answer, answer, expand, summary
 from agr.inference.options import add_abstain_argument, add_model_arguments
 
 if TYPE_CHECKING:
@@ -32,13 +37,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
+    channel = "left, right, a number from 1, or each (default: their mean, or the better one)"
+    parser.add_argument("--channel", type=_channel, help=channel)
     parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what led to the answer to a single clip")
     add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
     add_model_arguments(parser)
     options = parser.parse_args(arguments)
     if options.explain and (len(options.clips) != 1 or options.clips == [STDIN] or os.path.isdir(options.clips[0])):
         parser.error(f"--explain {options.explain}: expected one clip, a file")
+    if options.explain and options.channel == EACH:
+        parser.error("--explain: expected one channel; --channel each gives several answers")
     return options
+
+
+def _channel(text: str) -> int | str:
+    """Which channel a command line asks for: from 1, or EACH."""
+    named: dict[str, int | str] = {"left": 1, "right": 2, EACH: EACH}
+    if text not in named and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text}: expected left, right, each or a number from 1")
+    return named[text] if text in named else int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if loaded.info.data.get("synthetic"):
             print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
         model = {"name": found.name, "version": found.version}
-        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder)
+        answers = answer(expand(options.clips), loaded, options.abstain_below, decoder, options.channel)
         return _print_answers(answers, options, loaded, model)
 
 
@@ -62,18 +79,23 @@ def _print_answers(
     answers: Iterator[Answer], options: argparse.Namespace, loaded: Bundle, model: dict[str, Any]
 ) -> int:
     """Print answers as they come; returns the exit status."""
-    failed = False
+    counts: Counter[str] = Counter()
+    explained = True
     for result in answers:
+        counts[result.label] += result.files
         if result.error is not None:
-            failed = True
-            print(f"agr: {result.error}", file=sys.stderr)
+            complain(result.error)
+        elif result.warning is not None:
+            complain(f"{result.path}: {result.warning}")
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:
             print(result.as_line(), flush=True)
         if options.explain and result.error is None:
-            failed |= not _explain(result, loaded, options.explain)
-    return int(failed)
+            explained &= _explain(result, loaded, options.explain)
+    if counts.total() > 1:
+        complain(summary(counts))
+    return int(counts[""] > 0 or not explained)
 
 
 def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
@@ -83,7 +105,7 @@ def _explain(result: Answer, loaded: Bundle, png: Path) -> bool:
         return False
     from agr.plots.explanation import explain_clip
 
-    explain_clip(result.path, loaded, png)
+    explain_clip(result.path, loaded, png, result.channel)
     complain(f"{png}: what moved the answer to {result.path}")
     return True
 

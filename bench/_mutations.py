@@ -1,4 +1,4 @@
-"""Sound files, spoiled: seeds made with soundfile, and ways to damage them that know how the formats are built.
+"""Sound files, spoiled: seeds of libsndfile and FFmpeg, and ways to damage them that know how the formats are built.
 
     file = mutated(seeds(), seed=0, number=17)        # the same bytes every time
 
@@ -15,11 +15,13 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
+import _av_seeds
 import numpy as np
 import soundfile
 
 Random = np.random.Generator
 WAVS = ("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "FLOAT", "DOUBLE", "IMA_ADPCM", "MS_ADPCM", "ALAW", "ULAW", "GSM610")
+BOXES = rb"ftyp|moov|trak|mdia|minf|stbl|st[ts]d|stsz|stsc|stco|elst|edts|mdhd|tkhd|mvhd|esds|alac|mp4a|samr|dref|mdat"
 SERIAL = 1234567  # of Ogg streams: libsndfile draws another every time
 EXTREMES: tuple[int, ...] = (
     *(0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 1024, 1025, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFE),
@@ -46,7 +48,7 @@ def seeds(seconds: float = 0.15) -> list[bytes]:
         noisy = y + 0.02 * rng.standard_normal(y.shape)
         soundfile.write(buffer, noisy, rate, format=kind, subtype=subtype)
         made.append(_steady(buffer.getvalue()))
-    return made
+    return [*made, *_av_seeds.seeds(seconds)]
 
 
 def mutated(originals: Sequence[bytes], seed: int, number: int) -> bytes:
@@ -255,6 +257,16 @@ def _mp3_frames(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
     return _put(data, 36, b"Xing" + _extreme(rng, 4, ">") + _extreme(rng, 4, ">")) if rng.random() < 0.3 else data
 
 
+def _boxes(data: bytes, rng: Random, originals: Sequence[bytes]) -> bytes:
+    """Of an MP4: boxes of another size or name, and other numbers in the tables of samples."""
+    starts = [found.start() - 4 for found in re.finditer(BOXES, data) if found.start() >= 4]
+    for _ in range(int(rng.integers(1, 4)) if starts else 0):
+        at = _chosen(rng, starts)
+        place = at + _chosen(rng, (0, 4, 8, 12, 16, 20, 24))
+        data = _put(data, place, _extreme(rng, 4, ">") if rng.random() < 0.7 else rng.bytes(4))
+    return data
+
+
 Way = Callable[[bytes, Random, Sequence[bytes]], bytes]
 _ANY: tuple[Way, ...] = (_flip, _overwrite, _overwrite, _cut, _drop, _repeat, _insert, _splice, _nest, _tagged)
 _RIFF: tuple[Way, ...] = (_riff_chunks, _riff_sizes, _riff_format, _riff_format)
@@ -265,4 +277,6 @@ def _ways(data: bytes) -> tuple[Way, ...]:
     """How to damage a file of this format."""
     if data[:1] == b"\xff" or data[:3] == b"ID3":
         return (_mp3_frames,)
+    if data[4:8] == b"ftyp":
+        return (_boxes, _boxes)
     return {b"RIFF": _RIFF, b"RF64": _RIFF, b"OggS": _OGG, b"fLaC": (_flac_blocks,)}.get(data[:4], _ANY)

@@ -1,8 +1,10 @@
 """Decoding in another process: a file that crashes libsndfile costs one line, and no other clip its answer.
 
     with Decoder() as decoder:                        # the process starts at once, and imports meanwhile
-        for y in decoder.load_all([Clip("a.wav"), Clip("standard input", data)], 16_000):
-            ...                                       # samples, or the AudioError that says why there are none
+        for found in decoder.load_all([Source("a.wav"), Source("standard input", data)], 16_000):
+            ...                                       # a Recording, or the AudioError that says why there is none
+        for y in decoder.stream(Source("hour.m4a"), 16_000):
+            ...                                       # its samples, block by block
 
 It works ahead, without torch, and replies in text and raw float32, which cannot run code in the caller. If it dies,
 takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is replaced, and
@@ -13,18 +15,17 @@ Known limits: on macOS the memory, on Windows neither memory nor time is bounded
 from __future__ import annotations
 
 import json
-import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agr import errors
-from agr.common import worker
+from agr.audio.decoder_process import SECONDS
+from agr.audio.recording import Recording, Stream
 from agr.common.worker import WorkerDied, WorkerProcess
-from agr.errors import AudioError, UnreadableAudio
+from agr.errors import AudioError, LongAudio, UnreadableAudio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,39 +33,51 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-SECONDS = 5.0  # of work for one block of samples, which takes a hundredth of it
-MAX_MEMORY = 384 * 2**20  # bytes of address space, beside what the imports take
 AHEAD = 32  # clips that may be sent before the first is answered
 AHEAD_BYTES = 2**13  # of requests: less than any system's pipe holds, so that neither side waits for the other
-PROGRAM = "from agr.audio import decoder; decoder.serve()"
+PROGRAM = "from agr.audio import decoder_process; decoder_process.serve()"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
-class Clip:
+class Source:
     """What to decode: the file of that name, or `data`, a sound file's bytes, which messages call by the name."""
 
     name: str
     data: bytes | None = None
+    channel: int | None = None  # which channel, from 1; None for the mean, or what is better
 
     @property
-    def source(self) -> Path | bytes:
-        """What `agr.audio.read.load` takes."""
+    def file(self) -> Path | bytes:
+        """What `agr.audio.read.read` takes."""
         return Path(self.name) if self.data is None else self.data
 
 
-def in_process(clips: Iterable[Clip | AudioError], sample_rate: int) -> Iterator[Samples | AudioError]:
-    """Decode clips as `Decoder.load_all` does, in this process."""
+Found = Recording | Stream | AudioError
+
+
+def in_process(sources: Iterable[Source | AudioError], sample_rate: int) -> Iterator[Found]:
+    """Decode as `Decoder.load_all` does, in this process."""
+    for source in sources:
+        yield source if isinstance(source, AudioError) else _in_process(source, sample_rate)
+
+
+def _in_process(source: Source, sample_rate: int) -> Found:
     from agr.audio import read
 
-    for clip in clips:
-        if isinstance(clip, AudioError):
-            yield clip
-            continue
-        try:
-            yield read.load(clip.source, sample_rate, clip.name)
-        except AudioError as error:
-            yield error
+    try:
+        return read.read(source.file, sample_rate, source.name, channel=source.channel)
+    except LongAudio:
+        return stream_in_process(source, sample_rate)
+    except AudioError as error:
+        return error
+
+
+def stream_in_process(source: Source, sample_rate: int) -> Stream:
+    """Decode as `Decoder.stream` does, in this process."""
+    from agr.audio import read
+
+    return read.stream(source.file, sample_rate, source.name, channel=source.channel)
 
 
 class Decoder(WorkerProcess):
@@ -73,26 +86,48 @@ class Decoder(WorkerProcess):
     def __init__(self, program: str | None = None) -> None:
         """Start it. program: Python source that ends in a call of `serve`, PROGRAM unless given."""
         super().__init__("the decoder", program or PROGRAM, ONE_THREAD, quiet=True)
+        self._unread = False  # whether there are more blocks of a stream to come
 
-    def load_all(self, clips: Iterable[Clip | AudioError], sample_rate: int) -> Iterator[Samples | AudioError]:
-        """Decode clips in order, up to AHEAD of them before their turn; an error among them is passed on in its place.
+    def stream(self, source: Source, sample_rate: int) -> Stream:
+        """Decode a recording of any length, in blocks; what is not taken of it is lost with the next call."""
 
-        Yields: the samples at `sample_rate` Hz, (n,), float32, or the error that says why there are none.
+        def blocks(made: Stream) -> Iterator[Samples]:
+            if self._unread or self.has_died:
+                self.restart()
+            self.send(_request(source, sample_rate, whole=False))
+            try:
+                first = self._receive()
+            except WorkerDied as death:
+                if self.ready:
+                    self.restart()
+                    raise self._refusal(source, death) from death
+                self.close()  # it never came up
+                yield from _passed_on(made, stream_in_process(source, sample_rate))
+                return
+            yield from self._blocks(made, first, source)
+
+        return Stream(sample_rate, blocks)
+
+    def load_all(self, sources: Iterable[Source | AudioError], sample_rate: int) -> Iterator[Found]:
+        """Decode in order, up to AHEAD of them before their turn; an error among them is passed on in its place.
+
+        Yields: the recording at `sample_rate` Hz; a Stream if it is longer than `read.MAX_SECONDS`, to be read before
+        the next one is asked for; or the error that says why there is none.
         """
-        waiting: deque[tuple[Clip | AudioError, bytes]] = deque()
+        waiting: deque[tuple[Source | AudioError, bytes]] = deque()
         try:
-            for clip in clips:
-                request = _request(clip, sample_rate)
-                alone = not isinstance(clip, AudioError) and clip.data is not None  # larger than a pipe
+            for source in sources:
+                request = b"" if isinstance(source, AudioError) else _request(source, sample_rate, whole=True)
+                alone = not isinstance(source, AudioError) and source.data is not None  # larger than a pipe
                 while waiting and (
                     alone or len(waiting) == AHEAD or sum(len(r) for _, r in waiting) + len(request) > AHEAD_BYTES
                 ):
                     yield self._answer(waiting, sample_rate)
-                if not waiting and self.has_died:
+                if not waiting and (self._unread or self.has_died):
                     self.restart()
                 if request:
                     self.send(request)
-                waiting.append((clip, request))
+                waiting.append((source, request))
                 if alone:
                     yield self._answer(waiting, sample_rate)
             while waiting:
@@ -101,93 +136,92 @@ class Decoder(WorkerProcess):
             if waiting and self.pid is not None:  # the caller stopped early: nobody else may get these answers
                 self.restart()
 
-    def _answer(self, waiting: deque[tuple[Clip | AudioError, bytes]], sample_rate: int) -> Samples | AudioError:
-        """Wait for the first answer; if its clip killed the process, send the other requests to a new one."""
-        clip, _ = waiting[0]
-        if isinstance(clip, AudioError):
+    def restart(self) -> None:
+        """Replace the process, whatever it is doing; leave none if none can be started, or after `close`."""
+        self._unread = False
+        super().restart()
+
+    def _answer(self, waiting: deque[tuple[Source | AudioError, bytes]], sample_rate: int) -> Found:
+        """Wait for the first answer; if its source killed the process, send the other requests to a new one."""
+        source, _ = waiting[0]
+        if isinstance(source, AudioError):
             waiting.popleft()
-            return clip
+            return source
         try:
+            while self._unread:  # of the recording before
+                self._receive()
             found = self._receive()
-            waiting.popleft()
-            return found
         except WorkerDied as death:
             waiting.popleft()
             if not self.ready:  # it never came up: no use in trying again
                 self.close()
-                return next(in_process([clip], sample_rate))
-            self.restart()
-            for _, request in waiting:
-                if request:
-                    self.send(request)
-            cause = f"the decoder found no further samples in {SECONDS:g} s" if death.timed_out else death
-            return UnreadableAudio(f"{clip.name}: {cause}; expected WAV, FLAC, OGG or MP3")
+                return _in_process(source, sample_rate)
+            self._replace(waiting)
+            return self._refusal(source, death)
+        waiting.popleft()
+        if isinstance(found, AudioError) or not self._unread:
+            return found
+        return Stream(sample_rate, lambda made: self._blocks(made, found, source, waiting))
 
-    def _receive(self) -> Samples | AudioError:
-        """The next answer, which is never more than text and numbers. Raises: WorkerDied."""
+    def _replace(self, waiting: Iterable[tuple[Source | AudioError, bytes]]) -> None:
+        """Start another process, and send it what was waiting."""
+        self.restart()
+        for _, request in waiting:
+            if request:
+                self.send(request)
+
+    def _refusal(self, source: Source, death: WorkerDied) -> UnreadableAudio:
+        cause = f"the decoder found no further samples in {SECONDS:g} s" if death.timed_out else death
+        return UnreadableAudio(f"{source.name}: {cause}; expected a sound file")
+
+    def _blocks(
+        self,
+        made: Stream,
+        found: Recording | AudioError,
+        source: Source,
+        waiting: Iterable[tuple[Source | AudioError, bytes]] = (),
+    ) -> Iterator[Samples]:
+        """The blocks of a stream whose first answer is `found`; if it kills the process, `waiting` is sent again."""
+        while True:
+            if isinstance(found, AudioError):
+                raise found
+            made.channels, made.warning = found.channels, found.warning
+            if len(found.samples):
+                yield found.samples
+            if not self._unread:
+                return
+            try:
+                found = self._receive()
+            except WorkerDied as death:
+                self._replace(waiting)
+                raise self._refusal(source, death) from death
+
+    def _receive(self) -> Recording | AudioError:
+        """The next answer, or the next block of one, which is never more than text and numbers. Raises: WorkerDied."""
         header, body = self.receive(), self.receive()
-        if header:
-            known = getattr(errors, header.decode(errors="replace"), None)
-            error = known if isinstance(known, type) and issubclass(known, AudioError) else AudioError
-            return error(body.decode(errors="surrogatepass"))
-        if not body or len(body) % 4:
-            raise WorkerDied("the decoder's answer makes no sense")
-        import numpy as np
-
-        return np.frombuffer(body, dtype=np.float32)
-
-
-def _request(clip: Clip | AudioError, sample_rate: int) -> bytes:
-    """A line of JSON and the clip's bytes, if it has no file; nothing for an error."""
-    if isinstance(clip, AudioError):
-        return b""
-    header = {"name": clip.name, "rate": sample_rate, "file": clip.data is None}
-    return json.dumps(header).encode() + b"\n" + (clip.data or b"")
-
-
-def serve() -> None:
-    """Be the decoder process: answer requests until there are no more."""
-    worker.serve(_prepare)
-
-
-def _prepare() -> Callable[[bytearray], Iterator[bytes | memoryview]]:
-    import soxr  # noqa: F401
-
-    from agr.audio import read
-
-    limit_memory(MAX_MEMORY)
-
-    def answer(request: bytearray) -> Iterator[bytes | memoryview]:
-        header, _, data = request.partition(b"\n")
-        wanted = json.loads(header)
-        name = wanted["name"]
-        restart_clock()
         try:
-            y = read.load(Path(name) if wanted["file"] else bytes(data), wanted["rate"], name, restart_clock)
-        except AudioError as error:
-            yield type(error).__name__.encode()
-            yield str(error).encode(errors="surrogatepass")
-        except MemoryError:
-            yield AudioError.__name__.encode()
-            yield f"{name}: too large to decode; expected a shorter clip".encode(errors="surrogatepass")
-        else:
-            yield b""
-            yield y.data.cast("B")
+            fields = json.loads(header)
+            self._unread = bool(fields.get("more"))
+            if "error" in fields:
+                known = getattr(errors, str(fields["error"]), None)
+                error = known if isinstance(known, type) and issubclass(known, AudioError) else AudioError
+                return error(body.decode(errors="surrogatepass"))
+            import numpy as np
 
-    return answer
-
-
-def restart_clock() -> None:
-    """Give this process SECONDS of processor time from now on; then the system ends it, whatever it is doing."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            samples = np.frombuffer(body, dtype=np.float32)
+            return Recording(samples, int(fields["rate"]), int(fields["channels"]), fields["warning"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise WorkerDied("the decoder's answer makes no sense") from None
 
 
-def limit_memory(size: int) -> None:
-    """Let this process take `size` bytes more than it has, and dump no core, as far as the system can."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
+def _passed_on(made: Stream, stream: Stream) -> Iterator[Samples]:
+    for block in stream:
+        made.channels = stream.channels
+        yield block
+    made.warning = stream.warning
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + size, resource.RLIM_INFINITY))
+
+def _request(source: Source, sample_rate: int, whole: bool) -> bytes:
+    """A line of JSON and the recording's bytes, if it has no file."""
+    header = {"name": source.name, "rate": sample_rate, "file": source.data is None, "channel": source.channel}
+    return json.dumps(header | {"whole": whole}).encode() + b"\n" + (source.data or b"")

@@ -6,36 +6,39 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agr.audio.decoder import Clip, Decoder, in_process
-from agr.errors import AudioError, SilentAudio
+from agr.audio.decoder import Decoder, Found, Source, in_process
+from agr.audio.recording import Recording, Stream
+from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from agr.inference.bundle import Bundle
 
-    Loaded = NDArray[np.float32] | AudioError
+    Load = Callable[[Iterable[Source | AudioError], int], Iterator[Found]]
 
 BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
 NO_SPEECH, UNSURE = "no speech", "unsure"
+EACH = "each"  # of the channels, one answer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one clip."""
+    """The answer to one clip, or to one channel of it."""
 
     path: str  # as the user typed it
     probability: dict[str, float] | None = None  # of each class; None without speech and for an unreadable clip
     error: str | None = None  # why the clip could not be read
     speech: float = 0.0  # seconds
     abstain_below: float = 0.0  # the answer is `unsure` if neither probability reaches this
+    warning: str | None = None  # what is to be known about the recording, such as that a part is missing
+    channel: int | None = None  # which one was asked for, from 1
+    files: int = 1  # that could not be read, if there is an error
 
     @property
     def label(self) -> str:
@@ -49,90 +52,149 @@ class Answer:
 
     def as_dict(self, model: dict[str, Any]) -> dict[str, Any]:
         """The object that --json prints."""
+        values: dict[str, Any] = {"path": self.path} | ({} if self.channel is None else {"channel": self.channel})
         if self.error is not None:
-            return {"path": self.path, "error": self.error}
-        values = {"path": self.path, "label": self.label, "probability": self.probability}
-        return values | {"speech_seconds": round(self.speech, 2), "model": model}
+            return values | {"error": self.error}
+        values |= {"label": self.label, "probability": self.probability, "speech_seconds": round(self.speech, 2)}
+        return values | ({} if self.warning is None else {"warning": self.warning}) | {"model": model}
 
     def as_line(self) -> str:
-        """The line that is printed without --json: path, label and its probability, separated by tabs."""
+        """The line that is printed without --json: path, label and its probability, separated by tabs.
+
+        Behind the path stands the channel that was asked for, as in `interview.wav#2`.
+        """
+        name = self.path if self.channel is None else f"{self.path}#{self.channel}"
         probability = f"{max(self.probability.values()):.3f}" if self.probability else "-"
-        return f"{self.path}\t{self.label}\t{probability}"
+        return f"{name}\t{self.label}\t{probability}"
+
+
+def summary(counts: Counter[str]) -> str:
+    """What is told at the end; counts: answers with each label, and under "" the files that could not be read."""
+    answers, failed = counts.total() - counts[""], counts[""]
+    return f"{answers} answered, {counts[NO_SPEECH]} {NO_SPEECH}, {counts[UNSURE]} {UNSURE}, {failed} not read"
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
     """Yield each clip as it was typed, and the sound files of folders in sorted order.
 
-    A folder without sound files and a second `-` yield an Answer with an error.
+    What else a folder holds, a folder without sound files, and a second `-` yield an Answer with an error.
     """
     for index, argument in enumerate(arguments):
         if argument == STDIN and STDIN in arguments[:index]:
             yield Answer(argument, error=f"{argument}: given again; expected standard input, which is one clip, once")
-            continue
-        if argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
+        elif argument == STDIN or not os.path.isdir(argument):  # Path.is_dir raises for a name too long
             yield argument
-            continue
-        from agr.audio import read as audio
-
-        if found := audio.find(Path(argument)):
-            yield from map(str, found)
         else:
-            yield Answer(argument, error=f"{argument}: no sound files in it; expected WAV, FLAC, OGG or MP3")
+            yield from _of_folder(argument)
+
+
+def _of_folder(folder: str) -> Iterator[str | Answer]:
+    from agr.audio.files import walk
+
+    others: dict[str, list[str]] = {}
+    empty = True
+    for path, other in walk(Path(folder)):
+        if other is None:
+            empty = False
+            yield str(path)
+        else:
+            others.setdefault(other, []).append(os.path.relpath(path, folder))
+    for other, names in others.items():
+        count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+        yield Answer(folder, error=f"{folder}: {count} not sound ({other}): {', '.join(names)}", files=len(names))
+    if empty and not others:
+        yield Answer(folder, error=f"{folder}: no sound files in it; expected recordings")
 
 
 def answer(
-    clips: Iterator[str | Answer], bundle: Bundle, abstain_below: float = 0.0, decoder: Decoder | None = None
+    clips: Iterator[str | Answer],
+    bundle: Bundle,
+    abstain_below: float = 0.0,
+    decoder: Decoder | None = None,
+    channel: int | str | None = None,
 ) -> Iterator[Answer]:
-    """Answer clips of `expand` in batches, in their order; without a decoder they are decoded in this process."""
-    names, sources = itertools.tee(clips)
+    """Answer clips of `expand` in batches, in their order; without a decoder they are decoded in this process.
+
+    channel: which one, from 1; EACH for an answer to each; None for their mean, or the better one.
+    """
     load = in_process if decoder is None else decoder.load_all
-    batch: list[tuple[str | Answer, Loaded]] = []
+    batch: list[tuple[Answer, Recording | AudioError]] = []
     samples = 0
-    for name, y in zip(names, load(map(_source, sources), bundle.info.recipe.sample_rate), strict=True):
-        batch.append((name, y))
-        samples += 0 if isinstance(y, AudioError) else len(y)
+    for blank, found in _loaded(clips, load, bundle.info.recipe.sample_rate, channel):
+        recording = _joined(found) if isinstance(found, Stream) else found
+        batch.append((replace(blank, abstain_below=abstain_below), recording))
+        samples += 0 if isinstance(recording, AudioError) else len(recording.samples)
         if len(batch) == BATCH or samples > BATCH_SAMPLES:
-            yield from _answer_batch(batch, bundle, abstain_below)
+            yield from _answer_batch(batch, bundle)
             batch, samples = [], 0
-    yield from _answer_batch(batch, bundle, abstain_below)
+    yield from _answer_batch(batch, bundle)
 
 
-def _answer_batch(
-    batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, abstain_below: float
-) -> Iterator[Answer]:
+def _loaded(
+    clips: Iterator[str | Answer], load: Load, sample_rate: int, channel: int | str | None
+) -> Iterator[tuple[Answer, Found]]:
+    """Answers to be filled in, and what was decoded for them."""
+    if not isinstance(channel, str):
+        names, sources = itertools.tee(clips)
+        wanted = (_source(name, channel) for name in sources)
+        for name, found in zip(names, load(wanted, sample_rate), strict=True):
+            yield name if isinstance(name, Answer) else Answer(name, channel=channel), found
+        return
+    for name in clips:
+        source = _source(name, None)
+        for number in itertools.count(1):
+            wanted_one = source if isinstance(source, AudioError) else replace(source, channel=number)
+            (found,) = load([wanted_one], sample_rate)
+            failed = isinstance(found, AudioError) and not isinstance(found, SilentAudio | NonFiniteAudio)
+            if number == 1 or not isinstance(found, NoChannel):
+                yield name if isinstance(name, Answer) else Answer(name, channel=None if failed else number), found
+            if failed:
+                break
+
+
+def _joined(stream: Stream) -> Recording | AudioError:
+    """A long recording in one piece."""
+    import numpy as np
+
+    try:
+        return Recording(np.concatenate(list(stream)), stream.sample_rate, stream.channels, stream.warning)
+    except AudioError as error:
+        return error
+
+
+def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle: Bundle) -> Iterator[Answer]:
     from agr.inference import predictor
     from agr.labels import CLASSES
 
-    readable = [y for _, y in batch if not isinstance(y, AudioError)]
-    found = predictor.predict(readable, bundle) if readable else None
-    rows = iter(zip(found.probabilities.tolist(), found.speech.tolist(), strict=True) if found else ())
-    for name, y in batch:
-        if isinstance(name, Answer):
-            yield name
-        elif isinstance(y, SilentAudio):
-            yield Answer(name)
-        elif isinstance(y, AudioError):
-            yield Answer(name, error=str(y))
+    readable = [found.samples for _, found in batch if isinstance(found, Recording)]
+    predicted = predictor.predict(readable, bundle) if readable else None
+    rows = iter(zip(predicted.probabilities.tolist(), predicted.speech.tolist(), strict=True) if predicted else ())
+    for blank, found in batch:
+        if blank.error is not None or isinstance(found, SilentAudio):
+            yield blank
+        elif isinstance(found, AudioError):
+            yield replace(blank, error=str(found))
         else:
             row, speech = next(rows)
             probability = dict(zip(CLASSES, row, strict=True)) if speech else None
-            yield Answer(name, probability, speech=speech, abstain_below=abstain_below)
+            yield replace(blank, probability=probability, speech=speech, warning=found.warning)
 
 
-def _source(clip: str | Answer) -> Clip | AudioError:
+def _source(clip: str | Answer, channel: int | None) -> Source | AudioError:
     """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     try:
         if clip == STDIN or _is_special(clip):
-            from agr.audio import read as audio
+            from agr.audio import files
 
             if clip != STDIN:
-                return Clip(clip, audio.read_bytes(Path(clip)))
-            return Clip("standard input", audio.read_stream(sys.stdin.buffer, "standard input"))
+                return Source(clip, files.read_bytes(Path(clip)), channel)
+            name = "standard input"
+            return Source(name, files.read_stream(sys.stdin.buffer, name), channel)
     except AudioError as error:
         return error
-    return Clip(clip)
+    return Source(clip, channel=channel)
 
 
 def _is_special(path: str) -> bool:

@@ -51,11 +51,11 @@ class Section:
         return f"all of its {self.seconds:.2f} s" if whole else f"{left:.2f} to {right:.2f} s of {self.seconds:.2f} s"
 
 
-def read(clip: str, recipe: Recipe) -> Section:
+def read(clip: str, recipe: Recipe, channel: int | None = None) -> Section:
     """Decode a clip, `-` from standard input, and make its image. Raises: AudioError if it cannot be read."""
     source = sys.stdin.buffer.read() if clip == STDIN else Path(clip)
     name = "standard input" if clip == STDIN else Path(clip).name
-    return section(audio.load(source, recipe.sample_rate), recipe, name)
+    return section(audio.read(source, recipe.sample_rate, channel=channel).samples, recipe, name)
 
 
 def section(y: NDArray[np.float32], recipe: Recipe, name: str) -> Section:

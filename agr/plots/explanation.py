@@ -116,8 +116,8 @@ def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([COLOURS((bounded > 0) * 1.0)[..., :3], np.abs(bounded)[..., None] ** 0.7], axis=2)
 
 
-def explain_clip(clip: str | Path, model: Bundle, png: Path) -> Attribution:
+def explain_clip(clip: str | Path, model: Bundle, png: Path, channel: int | None = None) -> Attribution:
     """Explain the answer to one clip, `-` from standard input, and draw it. Raises: AudioError; OSError."""
-    found = attribute(section.read(str(clip), model.info.recipe), model)
+    found = attribute(section.read(str(clip), model.info.recipe, channel), model)
     panels.save(draw(found), png)
     return found

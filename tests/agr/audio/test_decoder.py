@@ -18,7 +18,8 @@ import soundfile
 from agr import predict
 from agr.audio import decoder
 from agr.audio import read as audio
-from agr.audio.decoder import AHEAD, Clip, Decoder
+from agr.audio.decoder import AHEAD, Decoder, Source
+from agr.audio.recording import Recording, Stream
 from agr.errors import AudioError, EmptyAudio, SilentAudio, UnreadableAudio
 
 RATE = 8_000
@@ -28,10 +29,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 PLANTED = """
 import os, signal, sys
 sys.path[:] = sys.argv[1:]
-from agr.audio import read as audio; from agr.audio import decoder
-decoder.SECONDS = 0.3
-load = audio.load
-def planted(source, sample_rate, name, alive):
+from agr.audio import read as audio; from agr.audio import decoder_process
+decoder_process.SECONDS = 0.3
+stream = audio.stream
+def planted(source, sample_rate, name, alive, channel):
     if "torch" in sys.modules:
         os._exit(9)
     if "segv" in name:
@@ -54,10 +55,16 @@ def planted(source, sample_rate, name, alive):
             alive()
     if "swell" in name:
         bytearray(2**30)
-    return load(source, sample_rate, name, alive)
-audio.load = planted
+    made = stream(source, sample_rate, name, alive, channel)
+    if "midway" in name:
+        def dying(blocks):
+            yield next(blocks)
+            os._exit(3)
+        made = audio.Stream(sample_rate, lambda _: dying(made))
+    return made
+audio.stream = planted
 answers = os.dup(1)
-decoder.serve()
+decoder_process.serve()
 """
 
 
@@ -73,18 +80,18 @@ def planted() -> Iterator[Decoder]:
         yield made
 
 
-def clip(path: Path, **_: object) -> Clip:
-    return Clip(str(path))
+def clip(path: Path, **_: object) -> Source:
+    return Source(str(path))
 
 
 def same(found: object, path: Path) -> bool:
-    return isinstance(found, np.ndarray) and np.array_equal(found, audio.load(path, RATE))
+    return isinstance(found, Recording) and np.array_equal(found.samples, audio.load(path, RATE))
 
 
 def test_files_and_bytes_are_answered_in_order_as_in_this_process(running: Decoder, voices: list[Path]) -> None:
     paths = [*voices, *voices[:7]]
     assert len(paths) > 2 * AHEAD
-    clips = [Clip("given", path.read_bytes()) if at % 5 == 3 else Clip(str(path)) for at, path in enumerate(paths)]
+    clips = [Source("given", path.read_bytes()) if at % 5 == 3 else Source(str(path)) for at, path in enumerate(paths)]
     found = list(running.load_all(clips, RATE))
     assert all(map(same, found, paths))
     assert len(found) == len(paths)
@@ -99,11 +106,11 @@ def test_errors_are_those_of_decoding_and_errors_given_pass(
     odd.write_bytes(b"no sound")
     given = AudioError("given before")
     load = decoder.in_process if start else running.load_all
-    clips: list[Clip | AudioError] = [
+    clips: list[Source | AudioError] = [
         given,
         clip(silent),
         clip(gone),
-        Clip("empty", b""),
+        Source("empty", b""),
         clip(odd),
         given,
         clip(voices[0]),
@@ -122,8 +129,8 @@ def test_a_large_clip_passes_either_way(running: Decoder, tmp_path: Path) -> Non
     path, data = tmp_path / "large.wav", io.BytesIO()
     soundfile.write(path, y, 48_000, subtype="FLOAT")
     soundfile.write(data, y, 48_000, subtype="FLOAT", format="WAV")
-    found = list(running.load_all([clip(path), Clip("data", data.getvalue()), clip(path)], 48_000))
-    assert all(isinstance(each, np.ndarray) and np.array_equal(each, y) for each in found)
+    found = list(running.load_all([clip(path), Source("data", data.getvalue()), clip(path)], 48_000))
+    assert all(isinstance(each, Recording) and np.array_equal(each.samples, y) for each in found)
 
 
 def test_clips_are_taken_ahead_of_their_turn_but_not_all(running: Decoder, voices: list[Path]) -> None:
@@ -152,20 +159,20 @@ def test_what_kills_the_decoder_costs_one_clip(
 ) -> None:
     clips = [clip(path) for path in voices[:6]]
     for at in places:
-        clips[at] = Clip(name, b"some bytes" if at == 1 else None)
+        clips[at] = Source(name, b"some bytes" if at == 1 else None)
     found = list(planted.load_all(clips, RATE))
     for at, (each, path) in enumerate(zip(found, voices, strict=False)):
         if at in places:
             assert type(each) is UnreadableAudio
             assert str(each).startswith(f"{name}: {part}")
-            assert str(each).endswith("; expected WAV, FLAC, OGG or MP3")
+            assert str(each).endswith("; expected a sound file")
         else:
             assert same(each, path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds it")
 def test_more_memory_than_allowed_is_refused_without_a_crash(planted: Decoder, voices: list[Path]) -> None:
-    first, second = planted.load_all([Clip("swell"), clip(voices[0])], RATE)
+    first, second = planted.load_all([Source("swell"), clip(voices[0])], RATE)
     assert str(first) == "swell: too large to decode; expected a shorter clip"
     assert same(second, voices[0])
 
@@ -204,7 +211,7 @@ def test_ctrl_c_does_not_end_it(voices: list[Path]) -> None:
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('what is this?')", "syntax error"])
 def test_where_it_does_not_come_up_this_process_decodes(program: str, voices: list[Path]) -> None:
     with Decoder(program) as made:
-        found = list(made.load_all([*map(clip, voices[:3]), Clip("empty", b"")], RATE))
+        found = list(made.load_all([*map(clip, voices[:3]), Source("empty", b"")], RATE))
         assert all(map(same, found[:3], voices))
         assert isinstance(found[3], EmptyAudio)
         assert made.pid is None
@@ -234,11 +241,86 @@ def test_abandoned_clips_are_not_taken_for_those_of_the_next_call(voices: list[P
         assert all(map(same, made.load_all(map(clip, voices[40:43]), RATE), voices[40:43]))
 
 
+# --- recordings of any length
+
+
+@pytest.fixture(scope="module")
+def long_wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of 21 minutes: longer than what is held as a whole."""
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    y = np.random.default_rng(0).normal(0, 0.1, 21 * 60 * RATE).astype(np.float32)
+    soundfile.write(path, y, RATE)
+    return path
+
+
+def test_a_stream_has_all_samples_in_blocks_of_half_a_minute(running: Decoder, long_wav: Path) -> None:
+    expected, _ = soundfile.read(long_wav, dtype="float32")
+    for made in (running.stream(clip(long_wav), RATE), decoder.stream_in_process(clip(long_wav), RATE)):
+        blocks = list(made)
+        assert {len(block) for block in blocks} == {audio.BLOCK_SECONDS * RATE}
+        np.testing.assert_array_equal(np.concatenate(blocks), expected)
+        assert (made.sample_rate, made.channels, made.warning) == (RATE, 1, None)
+
+
+@pytest.mark.parametrize("process", [True, False])
+def test_a_long_recording_among_others_comes_as_a_stream(
+    running: Decoder, long_wav: Path, voices: list[Path], process: bool
+) -> None:
+    load = running.load_all if process else decoder.in_process
+    paths = [voices[0], long_wav, voices[1], long_wav, voices[2]]
+    taken: list[int] = []
+    for path, found in zip(paths, load(map(clip, paths), RATE), strict=True):
+        if path is long_wav:
+            assert isinstance(found, Stream)
+            taken.append(len(next(found)) if taken else sum(map(len, found)))  # of the second one only the beginning
+        else:
+            assert same(found, path)
+    assert taken == [21 * 60 * RATE, audio.BLOCK_SECONDS * RATE]
+
+
+def test_what_was_not_taken_of_a_stream_is_not_taken_for_the_next_clip(
+    running: Decoder, long_wav: Path, voices: list[Path]
+) -> None:
+    next(running.stream(clip(long_wav), RATE))
+    assert all(map(same, running.load_all(map(clip, voices[:3]), RATE), voices))
+    next(running.stream(clip(long_wav), RATE))
+    assert len(next(running.stream(clip(voices[3]), RATE))) == len(audio.load(voices[3], RATE))
+
+
+@posix
+def test_a_crash_in_the_middle_of_a_stream_costs_that_recording_alone(
+    planted: Decoder, long_wav: Path, voices: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "midway.wav"
+    path.symlink_to(long_wav)
+    message = rf"^{path}: the decoder crashed \(exit status 3\); expected a sound file$"
+    with pytest.raises(UnreadableAudio, match=message):
+        list(planted.stream(clip(path), RATE))
+    assert all(map(same, planted.load_all(map(clip, voices[:3]), RATE), voices))
+
+
+@pytest.mark.parametrize("process", [True, False])
+def test_a_warning_and_a_channel_pass(running: Decoder, tmp_path: Path, process: bool) -> None:
+    path = tmp_path / "cut.wav"
+    y = np.random.default_rng(0).normal(0, 0.1, (2 * RATE, 2)).astype(np.float32)
+    soundfile.write(path, y, RATE, subtype="FLOAT")
+    path.write_bytes(path.read_bytes()[: -RATE * 8])
+    sources = [Source(str(path), channel=2), Source(str(path), channel=3)]
+    cut, missing = (running.load_all if process else decoder.in_process)(sources, RATE)
+    assert isinstance(cut, Recording)
+    assert (cut.channels, cut.warning) == (2, "1.0 s of the 2.0 s that its header promises")
+    np.testing.assert_array_equal(cut.samples, y[:RATE, 1])
+    assert str(missing) == f"{path}: 2 channels; expected a channel 3"
+    made = running.stream(sources[0], RATE) if process else decoder.stream_in_process(sources[0], RATE)
+    assert sum(map(len, made)) == RATE
+    assert made.warning == cut.warning
+
+
 ORPHAN = """
 import os, signal, sys
-from agr.audio.decoder import Clip, Decoder
+from agr.audio.decoder import Decoder, Source
 made = Decoder()
-list(made.load_all([Clip("gone.wav")], 8000))
+list(made.load_all([Source("gone.wav")], 8000))
 print(made.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -276,6 +358,7 @@ def test_predict_answers_all_but_the_clip_that_crashes_the_decoder(
     assert predict.main(["--model-uri", str(bundle_folder), *map(str, paths)]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == list(map(str, voices))
-    note, error = err.splitlines()
+    note, error, count = err.splitlines()
     assert "synthetic" in note
-    assert error == f"agr: {bad}: the decoder crashed (signal 11); expected WAV, FLAC, OGG or MP3"
+    assert count == "agr: 80 answered, 0 no speech, 0 unsure, 1 not read"
+    assert error == f"agr: {bad}: the decoder crashed (signal 11); expected a sound file"

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
+from agr.audio import read as audio
 from agr.inference import answers, bundle, predictor
 from agr.inference.answers import BATCH, Answer, expand
 
@@ -65,4 +68,62 @@ def test_expanding_is_lazy_and_keeps_names_as_typed(voices: list[Path], tmp_path
     (answer,) = expand([str(tmp_path)])
     assert isinstance(answer, Answer)
     assert (answer.probability, answer.label) == (None, "")
-    assert answer.error == f"{tmp_path}: no sound files in it; expected WAV, FLAC, OGG or MP3"
+    assert answer.error == f"{tmp_path}: no sound files in it; expected recordings"
+
+
+def test_a_folder_is_read_by_content_and_what_else_it_holds_is_named(voices: list[Path], tmp_path: Path) -> None:
+    data = voices[0].read_bytes()
+    for name in ("b", "a.m4a", "sub/c.txt", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    for name in ("notes.txt", "SPEAKERS", "sub/table.csv", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_text("some words")
+    (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0 and so on")
+    *clips, texts, images = expand([str(tmp_path)])
+    assert clips == [str(tmp_path / name) for name in (".hidden", "a.m4a", "b", "sub/c.txt")]
+    assert isinstance(texts, Answer)
+    assert isinstance(images, Answer)
+    found = {texts.error: texts.files, images.error: images.files}
+    assert found == {
+        f"{tmp_path}: 3 files are not sound (text): SPEAKERS, notes.txt, sub/table.csv": 3,
+        f"{tmp_path}: 1 file is not sound (an image): cover.jpg": 1,
+    }
+
+
+def test_each_channel_is_answered_for_itself(voices: list[Path], loaded: bundle.Bundle, tmp_path: Path) -> None:
+    left, right = (soundfile.read(path, dtype="float32")[0][:7_000] for path in (voices[0], voices[-1]))
+    both, one = tmp_path / "interview.wav", tmp_path / "mono.wav"
+    rate = soundfile.info(voices[0]).samplerate
+    soundfile.write(both, np.stack([left, right], axis=1), rate, subtype="FLOAT")
+    soundfile.write(one, left, rate, subtype="FLOAT")
+    asked = [str(both), str(one), "gone.wav"]
+    found = list(answers.answer(iter(asked), loaded, channel=answers.EACH))
+    assert [(answer.path, answer.channel) for answer in found] == [
+        (str(both), 1),
+        (str(both), 2),
+        (str(one), 1),
+        ("gone.wav", None),
+    ]
+    assert found[0].probability == found[2].probability
+    assert found[0].probability != found[1].probability
+    assert found[1].as_line().startswith(f"{both}#2\t")
+    second, none, _ = answers.answer(iter(asked), loaded, channel=2)
+    assert second == found[1]
+    assert none.error == f"{one}: 1 channel; expected a channel 2"
+
+
+def test_a_dead_channel_is_an_answer_too(voices: list[Path], loaded: bundle.Bundle, tmp_path: Path) -> None:
+    y, rate = soundfile.read(voices[0], dtype="float32")
+    soundfile.write(tmp_path / "dead.wav", np.stack([0 * y, y], axis=1), rate, subtype="FLOAT")
+    dead, live = answers.answer(iter([str(tmp_path / "dead.wav")]), loaded, channel=answers.EACH)
+    assert (dead.label, dead.channel, live.channel) == ("no speech", 1, 2)
+    assert live.probability == next(answers.answer(iter([str(voices[0])]), loaded)).probability
+
+
+def test_a_long_recording_is_answered_too(
+    voices: list[Path], loaded: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [str(voices[0]), str(voices[1])]
+    expected = list(answers.answer(iter(clips), loaded))
+    monkeypatch.setattr(audio, "MAX_SECONDS", 0)
+    assert list(answers.answer(iter(clips), loaded)) == expected
