@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"why they were skipped: {options.out / SKIPPED}")
         for line in summarised(summary.reasons):
             print(f"  {line}")
+    for line in summarised(summary.notes):
+        print(f"used, but not whole: {line}")
     if found.synthetic:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0

@@ -27,6 +27,7 @@ class Outcome:
     recording: str = ""
     reason: str = ""
     samples: str = ""
+    note: str = ""  # what is missing of a recording that is used all the same
 
 
 def stamp(path: Path) -> str:

@@ -36,12 +36,15 @@ FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "samples",
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of clips: images made, images kept from before, clips skipped; and what was skipped, why."""
+    """Numbers of clips: images made, images kept from before, clips skipped; what was skipped, and what to know."""
 
     made: int
     kept: int
     skipped: int
-    reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)  # clip names and reasons
+    reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)  # names of skipped clips, and why
+    notes: tuple[tuple[str, str], ...] = field(
+        default=(), compare=False
+    )  # names of used clips of which a part is missing
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,17 @@ class Maker:
         before = stamp(clip.path)
         try:
             data = file = audio.read_bytes(clip.path)
-            heard = None if self.ready else audio.load(data, self.recipe.sample_rate, name=str(clip.path))
+            heard = None if self.ready else audio.read(data, self.recipe.sample_rate, name=str(clip.path))
             if heard is not None:
-                file = self.recipe.encode(heard)
+                file = self.recipe.encode(heard.samples)
             stored = self.recipe.decode(file, str(clip.path))
         except AgrError as error:
             return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
-        samples = content_digest((stored if heard is None else heard).tobytes())
-        made = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data), samples=samples)
+        samples = content_digest((stored if heard is None else heard.samples).tobytes())
+        note = (heard.warning or "") if heard else ""
+        made = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data), samples=samples, note=note)
         return made, stored.tobytes()
 
 
@@ -90,7 +94,8 @@ def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summ
         _finish(source, out, wanted, outcomes, pixels, unused)
     made = sum(1 for clip in todo if clip.name not in unused)
     skipped = (*source.skipped, *unused.items())
-    return Summary(made, len(source.clips) - len(unused) - made, len(skipped), skipped)
+    noted = tuple((name, outcome.note) for name, outcome in outcomes.items() if outcome.note and name not in unused)
+    return Summary(made, len(source.clips) - len(unused) - made, len(skipped), skipped, tuple(sorted(noted)))
 
 
 def _unused(source: Corpus, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
@@ -154,6 +159,8 @@ def ensure(
         complain(f"{summary.skipped} clip(s) of {found.name} left out; see {out / SKIPPED}")
         for line in summarised(summary.reasons):
             complain(line)
+    for line in summarised(summary.notes):
+        complain(f"used, but not whole: {line}")
     return image_set.load(out)
 
 
