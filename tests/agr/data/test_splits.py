@@ -257,7 +257,7 @@ def test_audit_names_a_recording_on_two_sides_even_of_a_leaky_split(leaky: bool,
 
 def test_audit_names_the_files_of_a_recording_on_two_sides() -> None:
     data = corpus(people(3, 3))
-    rows = [row | {"source": f"{row['recording']}.wav"} for row in data.rows]
+    rows = [dict(row) | {"source": f"{row['recording']}.wav"} for row in data.rows]
     recordings = np.where(data.speakers == "made/m2", "w0-0", data.recordings)
     with pytest.raises(SplitError, match=r"train and test: w0-0\.wav of made/w0, and m2-0\.wav of made/m2$"):
         audit(by_hand(data, "w0 m0", "w1 m1", "w2 m2"), replace(data, recordings=recordings, rows=rows))
