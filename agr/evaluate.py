@@ -1,6 +1,6 @@
 """Score a model on a labelled corpus, by clip and by speaker.
 
-    python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--json]
+    python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--ages 18-] [--json]
 
 Ready images, also those of `agr.prepare`, are scored as they are; recordings are answered as by `agr.predict`. Scores
 are over all clips; one answered `no speech` counts as wrong. --abstain-below P adds `answered`, the share of clips with
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agr.common.cli import run
+from agr.data.ages import add_ages
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -66,13 +67,16 @@ def describe(result: Evaluation) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 if some clip could not be read."""
     parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
-    parser.add_argument("--data", required=True, help="demo, audiomnist, a corpus folder or a CSV manifest")
+    parser.add_argument(
+        "--data", required=True, help="demo, audiomnist, librispeech:PART, a corpus folder or a table (CSV)"
+    )
     add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")
     add_model_arguments(parser)
+    add_ages(parser)
     options = parser.parse_args(arguments)
     found = resolve.resolve(options.model_uri, options.tracking_uri)
     loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
-    result = evaluate(loaded, seen, options.data, Path("data"), options.abstain_below)
+    result = evaluate(loaded, seen, options.data, Path("data"), options.abstain_below, options.ages)
     model = {"name": found.name, "version": found.version}
     print(json.dumps(as_dict(result, model)) if options.json else describe(result))
     return int(result.skipped > 0)

@@ -1,13 +1,14 @@
 """Turn a corpus into images.
 
-    python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference]
+    python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference] [--ages 18-]
 
-SOURCE is demo, audiomnist, a folder in AudioMNIST's layout, a folder of ready images, or a CSV manifest. DIR gets
+SOURCE is demo, audiomnist, librispeech:dev-clean (or another part), a folder, or a table of recordings. DIR gets
 `images/` (with recipe `voice`, the voice features from which images are drawn), `manifest.csv`, `skipped.csv` (clips
 left out, and why), `pixels.npy` (all images decoded; with `voice` also `features.npy`) and `prepared.json`. A run that
 was killed continues where it stopped (`journal.jsonl`); an image is made again only when the recipe or the recording
 changed. --reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of
-AGR's own faster code; they are the same pixel by pixel.
+AGR's own faster code; they are the same pixel by pixel. --ages leaves out speakers who are, or may be, of another age.
+Of a recording that is there twice under one speaker one clip is used, under two speakers none.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.common.cli import run
-from agr.data import corpus
+from agr.common.cli import complain, run
+from agr.data import ages, corpus
+from agr.data.left_out import summarised
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
 
@@ -26,7 +28,9 @@ from agr.recipes import encode
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
-    parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
+    parser.add_argument(
+        "source", help="demo, audiomnist, librispeech:PART, a corpus folder, ready images or a table (CSV)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     names = ", ".join(encode.RECIPES)
     parser.add_argument("--recipe", help=f"one of {names} (default: {encode.DEFAULT}; for ready images mfcc48)")
@@ -34,13 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
+    ages.add_ages(parser)
     options = parser.parse_args(arguments)
-    found = corpus.open_corpus(options.source, options.out.parent, options.allow_outside)
+    opened = corpus.open_corpus(options.source, options.out.parent, options.allow_outside)
+    found = ages.within(opened, options.ages)
+    for note in found.notes:
+        complain(note)
     wanted = choose_recipe(found, options.recipe, options.reference)
     summary = prepare(found, options.out, wanted, options.workers)
     print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
     if summary.skipped:
         print(f"why they were skipped: {options.out / SKIPPED}")
+        for line in summarised(summary.reasons):
+            print(f"  {line}")
+    for line in summarised(summary.notes):
+        print(f"used, but not whole: {line}")
     if found.synthetic:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0

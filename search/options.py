@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from agr.common.credentials import harmless
+from agr.data import ages
 from agr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ DEFAULTS: dict[str, object] = {  # not argparse's, which would hide whether a fl
     "score_folds": 0,
     "repeat_best": 0,
 }
-AGR_ONLY = ("data", "leave_out", "recipe", "split", "folds", "fold", "seed")  # refused with a trainable
+AGR_ONLY = ("data", "ages", "leave_out", "recipe", "split", "folds", "fold", "seed")  # refused with a trainable
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the flags of data and split."""
-    add = parser.add_argument_group("data").add_argument
-    sources = "one or more of: demo (synthetic voices), audiomnist, a folder, a CSV manifest (default: demo)"
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    sources = "one or more of: demo (synthetic voices), audiomnist, librispeech:PART, a folder, a table (default: demo)"
     add("--data", nargs="+", metavar="SOURCE", help=sources)
+    ages.add_ages(group)
     add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
     add("--recipe", help="how clips become images: voice, mfcc or mfcc48 (default: voice; prepared images keep theirs)")
     splits = "how clips are divided into training, validation and test (default: speakers, each in one part only)"

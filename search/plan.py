@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agr.data.ages import Ages
 from agr.errors import SettingsError
 from agr.registry.uri import STORE
 
@@ -31,6 +32,7 @@ class Plan:
     leave_out: str | None = None  # a corpus to test on
     storage: str = str(STORE)  # a path or URI that every node of a cluster can read and write
     script: str = "search/run_grid.py"
+    ages: Ages | None = None  # of the speakers to use
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""

@@ -9,22 +9,27 @@ If there are recordings of people, synthetic voices are used for training only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.common.cli import complain
 from agr.data import splits
-from agr.data.image_set import ImageSet
+from agr.data.copies import Heard, copies
+from agr.data.image_set import ImageSet, subset
+from agr.data.left_out import summarised
 from agr.data.splits import Indices, Labelled, Split
 from agr.errors import CorpusError, SplitError
+from agr.labels import CLASSES
 
 
 def join(sets: Sequence[ImageSet]) -> ImageSet:
-    """Concatenate sets in the order of their names. Raises: CorpusError for equal names or different recipes."""
-    if len(sets) == 1:
-        return sets[0]
+    """Concatenate sets in the order of their names, without copies of a recording; tells on stderr what is left out.
+
+    Raises: CorpusError for equal names or different recipes, or if all clips are copies under several speakers.
+    """
     ordered = sorted(sets, key=lambda data: data.name)
     names, first = [data.name for data in ordered], ordered[0]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -33,9 +38,12 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
     if other is not None:
         found = f"{first.name} has images of recipe {first.recipe.name}, {other.name} of {other.recipe.name}"
         raise CorpusError(f"--data: {found}; expected one recipe")
+    ordered = _without_copies(ordered)
+    if len(ordered) == 1:
+        return ordered[0]
     features = [data.features for data in ordered if data.features is not None]
     return ImageSet(
-        name="+".join(names),
+        name="+".join(data.name for data in ordered),
         pixels=np.concatenate([data.pixels for data in ordered]),
         labels=np.concatenate([data.labels for data in ordered]),
         speakers=np.concatenate([data.speakers for data in ordered]),
@@ -47,6 +55,52 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         features=np.concatenate(features) if features else None,
         made_up=frozenset(name for data in ordered for name in data.made_up),
     )
+
+
+def _without_copies(sets: list[ImageSet]) -> list[ImageSet]:
+    """The sets without the clips that are copies within one set or of another one.
+
+    Speakers of the same name in two corpora who share a recording are one person. In the later corpus all their clips
+    are left out: a split could put them on another side than those in the earlier one.
+    """
+    heard = [_heard(data, index) for data in sets for index in range(len(data))]
+    found = copies(heard)
+    if not found:
+        return sets
+    owners = np.concatenate([data.speakers for data in sets]).tolist()
+    reasons = {index: copy.reason for index, copy in found.items()}
+    shared = [(index, copy.twin) for index, copy in found.items() if heard[index].speaker == heard[copy.twin].speaker]
+    twice = {owners[index]: owners[twin] for index, twin in shared if owners[index] != owners[twin]}
+    for index, owner in enumerate(owners):
+        if index not in reasons and owner in twice:
+            reasons[index] = (
+                f"speaker {owner} shares recordings with {twice[owner]}; expected each person in one corpus"
+            )
+    complain(f"--data: {len(reasons)} of {len(heard)} clips left out, as recordings are there more than once")
+    for line in summarised((heard[index].name, reason) for index, reason in sorted(reasons.items())):
+        complain(line)
+    return _remaining(sets, reasons)
+
+
+def _remaining(sets: Sequence[ImageSet], left_out: Container[int]) -> list[ImageSet]:
+    """The sets without some clips, which are counted through all of them; without sets of which nothing is left."""
+    remaining, start = [], 0
+    for data in sets:
+        keep = np.array([at for at in range(len(data)) if start + at not in left_out], dtype=np.int64)
+        start += len(data)
+        if len(keep):
+            remaining.append(data if len(keep) == len(data) else subset(data, keep))
+    if not remaining:
+        raise CorpusError("--data: every clip is a copy of one of another speaker; expected each recording once")
+    return remaining
+
+
+def _heard(data: ImageSet, index: int) -> Heard:
+    """What a clip is known by; a speaker of another gender is another one."""
+    row, speaker = data.rows[index], str(data.speakers[index]).split("/", 1)[1]
+    name = f"{data.name}:{row.get('source') or index}"
+    gender = CLASSES[data.labels[index]]
+    return Heard(name, f"{speaker} ({gender})", str(data.recordings[index]), row.get("samples", ""))
 
 
 def corpora(data: ImageSet) -> NDArray[np.str_]:

@@ -88,6 +88,13 @@ def assemble(
     return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)
 
 
+def subset(data: ImageSet, indices: NDArray[np.int64]) -> ImageSet:
+    """The clips with these indices of a set of one corpus; at least one is expected."""
+    features = None if data.features is None else data.features[indices]
+    rows = [data.rows[index] for index in indices.tolist()]
+    return assemble(data.name, data.pixels[indices], rows, data.recipe, data.synthetic, features)
+
+
 def description(data: ImageSet) -> str:
     """The content of a prepared folder's `prepared.json`."""
     values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}

@@ -15,7 +15,7 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one clip: its image and its recording's digest, or the `reason` why it was skipped.
+    """What became of one clip: its image and the digests of `copies.Heard`, or the `reason` why it was skipped.
 
     Valid while `stamp`, from the file's `stat`, and `recipe`, the recipe's digest, are unchanged.
     """
@@ -26,6 +26,8 @@ class Outcome:
     image: str = ""
     recording: str = ""
     reason: str = ""
+    samples: str = ""
+    note: str = ""  # what is missing of a recording that is used all the same
 
 
 def stamp(path: Path) -> str:

@@ -7,21 +7,23 @@ import hashlib
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
+from agr.common.cli import complain
 from agr.common.files import content_digest, write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
-from agr.data import corpus, image_set
+from agr.data import copies, corpus, image_set
+from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Clip, Corpus
 from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
+from agr.data.left_out import summarised
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
 from agr.recipes.base import Recipe
@@ -29,16 +31,20 @@ from agr.recipes.base import Recipe
 SKIPPED, LOCK = "skipped.csv", ".lock"
 UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in a path component
 LONGEST_PART = 48  # characters; file systems allow 255 bytes
-FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "source")
+FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "samples", "source")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of clips: images made, images kept from before, clips skipped."""
+    """Numbers of clips: images made, images kept from before, clips skipped; what was skipped, and what to know."""
 
     made: int
     kept: int
     skipped: int
+    reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)  # names of skipped clips, and why
+    notes: tuple[tuple[str, str], ...] = field(
+        default=(), compare=False
+    )  # names of used clips of which a part is missing
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,18 @@ class Maker:
         before = stamp(clip.path)
         try:
             data = file = audio.read_bytes(clip.path)
-            if not self.ready:
-                file = self.recipe.encode(audio.load(data, self.recipe.sample_rate, name=str(clip.path)))
+            heard = None if self.ready else audio.read(data, self.recipe.sample_rate, name=str(clip.path))
+            if heard is not None:
+                file = self.recipe.encode(heard.samples)
             stored = self.recipe.decode(file, str(clip.path))
         except AgrError as error:
             return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
         image = _image_name(clip.name, self.recipe.suffix)
         write_atomic(self.out / image, file)
-        return Outcome(clip.name, before, self.recipe.digest, image, content_digest(data)), stored.tobytes()
+        samples = content_digest((stored if heard is None else heard.samples).tobytes())
+        note = (heard.warning or "") if heard else ""
+        made = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data), samples=samples, note=note)
+        return made, stored.tobytes()
 
 
 def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
@@ -80,10 +90,25 @@ def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summ
             (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
             for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
                 outcomes[outcome.name], pixels[outcome.name] = outcome, data
-        _finish(source, out, wanted, outcomes, pixels)
-    made = sum(1 for clip in todo if outcomes[clip.name].image)
-    usable = sum(1 for outcome in outcomes.values() if outcome.image)
-    return Summary(made, kept=usable - made, skipped=len(source.clips) + len(source.skipped) - usable)
+        unused = _unused(source, outcomes)
+        _finish(source, out, wanted, outcomes, pixels, unused)
+    made = sum(1 for clip in todo if clip.name not in unused)
+    skipped = (*source.skipped, *unused.items())
+    noted = tuple((name, outcome.note) for name, outcome in outcomes.items() if outcome.note and name not in unused)
+    return Summary(made, len(source.clips) - len(unused) - made, len(skipped), skipped, tuple(sorted(noted)))
+
+
+def _unused(source: Corpus, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """The names of labelled clips that are not used, with the reasons: they could not be prepared, or are copies."""
+    clips = _by_name(source)
+    usable = [(clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
+    heard = [copies.Heard(clip.name, clip.speaker, found.recording, found.samples) for clip, found in usable]
+    failed = {clip.name: reason for clip in clips if (reason := outcomes[clip.name].reason)}
+    return failed | {heard[index].name: copy.reason for index, copy in copies.copies(heard).items()}
+
+
+def _by_name(source: Corpus) -> list[Clip]:
+    return sorted(source.clips, key=lambda clip: clip.name)
 
 
 def _claim(source: Corpus, out: Path) -> None:
@@ -108,17 +133,34 @@ def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> I
             yield outcome, pixels
 
 
-def ensure(source: str, workspace: Path, recipe_name: str | None = None, workers: int = 1) -> image_set.ImageSet:
-    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`."""
+def ensure(
+    source: str,
+    workspace: Path,
+    recipe_name: str | None = None,
+    workers: int = 1,
+    ages: Ages | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> image_set.ImageSet:
+    """The images of a SOURCE or of a prepared folder; a SOURCE is prepared on first use below `workspace`.
+
+    ages: Of these speakers only, and of those whose age is unknown. columns: As in `Reading`.
+    """
     if Path(source).is_dir() and image_set.is_prepared(Path(source)):
-        return image_set.load(Path(source))
-    found = corpus.open_corpus(source, workspace)
+        return images_within(image_set.load(Path(source)), ages)
+    found = within(corpus.open_corpus(source, workspace, columns=columns), ages)
+    for note in found.notes:
+        complain(note)
     wanted = choose_recipe(found, recipe_name)
-    where = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
+    parts = [str(found.root.resolve()), *([f"ages {ages}"] if ages else []), *map(str, sorted((columns or {}).items()))]
+    where = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     out = workspace / f"{found.name}-{wanted.name}-{where}"
     summary = prepare(found, out, wanted, workers)
     if summary.skipped:
-        print(f"agr: {summary.skipped} clip(s) of {found.name} left out; see {out / SKIPPED}", file=sys.stderr)
+        complain(f"{summary.skipped} clip(s) of {found.name} left out; see {out / SKIPPED}")
+        for line in summarised(summary.reasons):
+            complain(line)
+    for line in summarised(summary.notes):
+        complain(f"used, but not whole: {line}")
     return image_set.load(out)
 
 
@@ -148,16 +190,21 @@ def _image_name(name: str, suffix: str) -> str:
 
 
 def _finish(
-    source: Corpus, out: Path, wanted: Recipe, outcomes: Mapping[str, Outcome], made: Mapping[str, bytes]
+    source: Corpus,
+    out: Path,
+    wanted: Recipe,
+    outcomes: Mapping[str, Outcome],
+    made: Mapping[str, bytes],
+    unused: Mapping[str, str],
 ) -> None:
     """Write skipped clips, pixels, manifest and, last, the description, unless all is up to date."""
-    clips = sorted(source.clips, key=lambda clip: clip.name)
-    failed = [*source.skipped, *((clip.name, outcomes[clip.name].reason) for clip in clips)]
-    skipped = [{"path": name, "reason": reason} for name, reason in failed if reason]
+    skipped = [{"path": name, "reason": reason} for name, reason in (*source.skipped, *unused.items())]
     write_atomic(out / SKIPPED, _csv(skipped, ("path", "reason")))
-    rows = [_row(source, clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
+    clips = _by_name(source)
+    rows = [_row(source, clip, outcomes[clip.name]) for clip in clips if clip.name not in unused]
     if not rows:
-        raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}")
+        first = "the first, {}: {}".format(*next(iter(unused.items())))
+        raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}; {first}")
     manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
     if _up_to_date(source, out, wanted, manifest):
         return
@@ -171,7 +218,7 @@ def _finish(
     if features is not None:
         _save(out / image_set.FEATURES, features)
     write_atomic(out / image_set.MANIFEST, manifest)
-    keep = {row["image"] for row in rows}
+    keep = {outcome.image for outcome in outcomes.values()}  # those of copies too: a rerun need not make them again
     for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
         if path.is_file() and path.relative_to(out).as_posix() not in keep:
             path.unlink()
@@ -204,7 +251,7 @@ def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes) -> b
 
 def _row(source: Corpus, clip: Clip, outcome: Outcome) -> dict[str, str]:
     known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
-    return dict(clip.extra) | known | {"recording": outcome.recording, "source": clip.name}
+    return dict(clip.extra) | known | {"recording": outcome.recording, "samples": outcome.samples, "source": clip.name}
 
 
 def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:

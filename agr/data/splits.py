@@ -122,15 +122,24 @@ def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
     for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
         if what == "speaker" and split.leaky:
             continue
-        sides: dict[str, str] = {}
+        seen: dict[str, tuple[str, int]] = {}  # the first side that has a value, and the clip there
         for side in SIDES:
-            for value in np.unique(values[getattr(split, side)]):
-                if sides.setdefault(str(value), side) != side:
-                    raise SplitError(f"split {split.name}: {what} {value} is in both {sides[str(value)]} and {side}")
+            rows = getattr(split, side)
+            for value, at in zip(*np.unique(values[rows], return_index=True), strict=True):
+                first, clip = seen.setdefault(str(value), (side, int(rows[at])))
+                if first != side:
+                    clips = f"{_clip(data, clip)}, and {_clip(data, int(rows[at]))}"
+                    raise SplitError(f"split {split.name}: {what} {value} is in both {first} and {side}: {clips}")
     for side in both[: 2 if split.leaky else 3]:
         found = set(data.labels[getattr(split, side)].tolist())
         if len(found) < len(CLASSES):
             raise SplitError(f"split {split.name}: {side} has clips of {len(found)} gender(s); expected both")
+
+
+def _clip(data: Labelled, index: int) -> str:
+    """A clip's file and speaker, for a message."""
+    name = data.rows[index].get("source") if index < len(data.rows) else None
+    return f"{name or f'clip {index}'} of {data.speakers[index]}"
 
 
 def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:

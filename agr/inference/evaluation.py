@@ -13,8 +13,11 @@ from agr.audio import read as audio
 from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.progress import terminal_progress
-from agr.data import corpus, image_set, preparation
+from agr.data import combine, corpus, image_set, preparation
+from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Corpus
+from agr.data.copies import Heard, copies
+from agr.data.left_out import summarised
 from agr.errors import CorpusError, RecipeError
 from agr.inference import bundle, predictor
 from agr.inference.answers import answer
@@ -30,7 +33,7 @@ class Evaluation:
     """The scores of one model on one corpus."""
 
     scores: Scores  # of all clips that could be read
-    skipped: int  # clips that could not be read or have no label
+    skipped: int  # clips that could not be read, have no label or are copies
     seen_speakers: tuple[str, ...]  # `corpus/speaker` of those that trained or chose the model
     synthetic: bool
     corpus: str
@@ -54,20 +57,29 @@ class Answered:
 
 
 def evaluate(
-    loaded: bundle.Bundle, seen: bundle.Seen, source: str, workspace: Path, abstain_below: float = 0.0
+    loaded: bundle.Bundle,
+    seen: bundle.Seen,
+    source: str,
+    workspace: Path,
+    abstain_below: float = 0.0,
+    ages: Ages | None = None,
 ) -> Evaluation:
     """Score a bundle on a SOURCE or a prepared folder; generated and downloaded corpora are kept in `workspace`.
 
+    ages: Of these speakers only, and of those whose age is unknown.
     Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
     """
     path = Path(source)
     if path.is_dir() and image_set.is_prepared(path):
-        return _on_images(loaded, seen, image_set.load(path), abstain_below)
-    found = corpus.open_corpus(source, workspace)
-    if found.ready_images:
-        return _on_images(loaded, seen, preparation.ensure(source, workspace), abstain_below)
+        return _on_images(loaded, seen, combine.join([images_within(image_set.load(path), ages)]), abstain_below)
+    opened = corpus.open_corpus(source, workspace)
+    if opened.ready_images:
+        return _on_images(loaded, seen, preparation.ensure(source, workspace, ages=ages), abstain_below)
+    found = within(opened, ages)
+    for line in (*found.notes, *summarised(opened.skipped)):
+        complain(line)
     answered = _on_recordings(loaded, found)
-    skipped = len(found.clips) - len(answered.labels) + len(found.skipped)
+    skipped = len(found.clips) - len(answered.labels) + len(opened.skipped)  # not those that --ages asks to leave out
     return _evaluation(answered, seen, abstain_below, found.name, found.synthetic, skipped)
 
 
@@ -90,8 +102,8 @@ def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSe
 
 
 def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
-    """Answer the clips of a corpus; unreadable ones are left out, each with a line on stderr."""
-    rows = []
+    """Answer the clips of a corpus; those that cannot be read, and copies, are left out and told on stderr."""
+    rows, heard = [], []
     with terminal_progress(f"evaluating on {found.name}", len(found.clips), unit="clips") as advance:
         answers = answer((str(clip.path) for clip in found.clips), loaded)
         for clip, result in zip(found.clips, answers, strict=True):
@@ -103,9 +115,15 @@ def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
             given = list(result.probability.values()) if result.probability else wrong
             recording, speech = content_digest(audio.read_bytes(clip.path)), result.probability is not None
             rows.append((CLASSES.index(clip.gender), given, f"{found.name}/{clip.speaker}", recording, speech))
-    if not rows:
-        raise CorpusError(f"{found.root}: none of {len(found.clips)} clips could be read; expected recordings")
-    labels, probabilities, speakers, recordings, has_speech = zip(*rows, strict=True)
+            heard.append(Heard(clip.name, clip.speaker, recording))
+    twice = copies(heard)
+    for line in summarised((heard[index].name, copy.reason) for index, copy in twice.items()):
+        complain(line)
+    if len(twice) == len(rows):
+        what = "is no copy of one of another speaker" if rows else "could be read"
+        raise CorpusError(f"{found.root}: none of {len(found.clips)} clips {what}; expected recordings")
+    used = [row for index, row in enumerate(rows) if index not in twice]
+    labels, probabilities, speakers, recordings, has_speech = zip(*used, strict=True)
     return Answered(np.array(labels), np.array(probabilities), speakers, recordings, np.array(has_speech))
 
 

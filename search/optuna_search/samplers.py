@@ -11,6 +11,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from agr.common.credentials import hide
 from agr.errors import SettingsError
 from agr.registry.uri import STORE
+from search.optuna_search.torn_journal import mend
 
 STUDIES = str(STORE / "studies.journal")
 STARTUP = 5  # random trials before a sampler uses its model
@@ -47,7 +48,10 @@ class KernelLock(JournalFileOpenLock):
 
 
 def study_storage(where: str) -> optuna.storages.BaseStorage:
-    """A journal file, or a database by its URL. Raises: SettingsError if it cannot be opened."""
+    """A journal file, whose torn records are left out, or a database by its URL.
+
+    Raises: SettingsError if it cannot be opened.
+    """
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -55,6 +59,8 @@ def study_storage(where: str) -> optuna.storages.BaseStorage:
         if "://" in where:
             return RDBStorage(where)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{where}.flock"):
+            mend(Path(where))
         return JournalStorage(JournalFileBackend(where, KernelLock(f"{where}.flock")))
     except Exception as error:  # whatever the database's driver raises
         where, reason = hide(where, where), hide((str(error).splitlines() or [type(error).__name__])[0], where)

@@ -8,7 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agr.common.cli import complain
 from agr.data import combine, preparation, splits
+from agr.data.cautions import cautions
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.plots.worker import PlottingProcess
@@ -31,8 +33,11 @@ DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it;
 def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
     cores = os.cpu_count() or 1
-    data = combine.join([preparation.ensure(source, WORKSPACE, plan.recipe, cores) for source in plan.data])
+    sets = [preparation.ensure(source, WORKSPACE, plan.recipe, cores, plan.ages) for source in plan.data]
+    data = combine.join(sets)
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
+    for line in cautions(data, split):
+        complain(line)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
     plotting = PlottingProcess()
 
@@ -46,7 +51,7 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
     about = Problem(
         task=AgrTask(data, split, inner, schema),
         name=f"{data.name}-{split.name}",
-        tags=_tags(data, split, inner, plan.seed),
+        tags=_tags(data, split, inner, plan.seed) | ({"ages": str(plan.ages)} if plan.ages else {}),
         params=sides | {"step_size": STEP_SIZE},
         digest=data.digest,
         source=" ".join(plan.data),

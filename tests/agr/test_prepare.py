@@ -38,12 +38,13 @@ SPEAKERS = ("01", "02", "03")
 
 
 def multiplied(source: Path, root: Path, repetitions: int) -> Path:
-    """The corpus with each recording under several names."""
+    """The corpus with each recording under several names, and its last sample different each time."""
     for path in audio.find(source):
         digit, speaker, _ = path.name.split("_")
         (root / "data" / speaker).mkdir(parents=True, exist_ok=True)
         for repetition in range(repetitions):
-            shutil.copy(path, root / "data" / speaker / f"{digit}_{speaker}_{repetition}.wav")
+            changed = path.read_bytes()[:-2] + repetition.to_bytes(2, "little")
+            (root / "data" / speaker / f"{digit}_{speaker}_{repetition}.wav").write_bytes(changed)
     shutil.copy(source / "data" / METADATA, root / "data" / METADATA)
     return root
 
@@ -127,9 +128,32 @@ def test_the_command_says_what_it_did(three_speakers: Path, out: Path, capsys: p
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{out}: 29 images made, 0 kept, 1 clips skipped"
     assert printed[1] == f"why they were skipped: {out / SKIPPED}"
-    assert "synthetic" in printed[2]
+    assert printed[2] == "  1 clip: 01/0_01_0.wav: 0 bytes; expected a sound file"
+    assert "synthetic" in printed[3]
     assert prepare.main([str(three_speakers), "--out", str(out), "--recipe", "voice"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
+
+
+def test_the_command_leaves_out_other_ages_and_tells_copies(
+    three_speakers: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("02/0_02_0.wav", "a", 17), ("01/0_01_0.wav", "b", 30), ("01/1_01_0.wav", "b", 30), ("copy.wav", "c", 30)]
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/copy.wav")
+    table = three_speakers / "data" / "some.csv"
+    table.write_text("\n".join(["path,speaker,gender,age", *(f"{name},{who},f,{age}" for name, who, age in rows)]))
+    assert prepare.main([str(table), "--out", str(out), "--workers", "1", "--ages", "18-65"]) == 0
+    printed, errors = capsys.readouterr()
+    assert "agr: --ages 18-65: 1 of 4 clips of some left out; 0 have no age and stay\n" in errors
+    assert printed.splitlines() == [
+        f"{out}: 1 images made, 0 kept, 3 clips skipped",
+        f"why they were skipped: {out / SKIPPED}",
+        "  2 clips: 01/0_01_0.wav, copy.wav: the same recording under two speakers: b here, and c as copy.wav; "
+        "neither is used",
+        "  1 clip: 02/0_02_0.wav: age '17'; expected 18-65, by --ages",
+    ]
+    with pytest.raises(SystemExit):
+        prepare.main([str(table), "--out", str(out), "--ages", "old"])
+    assert "argument --ages: old: expected ages in years, as 18- or 18-65 or -17" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", ["mfcc", "mfcc48"])

@@ -28,7 +28,7 @@ def test_stages_lie_below_the_storage_by_default(words: str, storage: str, stage
 
 
 OTHERS = ("--no-augmentation", "--model cnn", "--lanes fused")
-BOTH = ("--data demo", "--leave-out x", "--recipe mfcc", "--split speakers", "--folds 4", "--fold 0")
+BOTH = ("--data demo", "--ages 18-", "--leave-out x", "--recipe mfcc", "--split speakers", "--folds 4", "--fold 0")
 
 
 @pytest.mark.parametrize("flag", [*BOTH, "--seed 0", "--augment pitch=0.1", *OTHERS])
@@ -58,6 +58,12 @@ def test_folds_and_fold_are_the_cross_validation_of_both_scripts(script: ModuleT
     plan = plan_of(options, "a script")
     assert (plan.split, plan.folds, plan.fold) == ("folds", 4, 1)
     assert vars(options).get("score_folds", 0) == 0
+
+
+@pytest.mark.parametrize("script", [run_grid, run_optuna])
+def test_ages_reach_the_plan_of_both_scripts(script: ModuleType) -> None:
+    assert str(plan_of(script.parse(["--ages", "-17"]), "a script").ages) == "-17"
+    assert plan_of(script.parse([]), "a script").ages is None
 
 
 def test_flags_that_are_not_given_have_their_defaults() -> None:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from agr.audio import read as audio
-from agr.data.clips import Clip, Corpus, verified
+from agr.data.clips import PLAUSIBLE_AGE, Clip, Corpus, Reading, verified
+from agr.data.layouts.people import Skipped, labelled
 from agr.errors import CorpusError
 from agr.labels import normalise_gender
 
 METADATA = "audioMNIST_meta.txt"
+NAME, TABLE = "AudioMNIST", False
 EXPECTED = f"data/{METADATA}"
 WAV_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<repetition>\d+)\.\w+")
-PLAUSIBLE_AGE = range(3, 120)
 
 
 def recognises(folder: Path) -> bool:
@@ -27,14 +28,12 @@ def recognises(folder: Path) -> bool:
     return (_data(folder) / METADATA).is_file()
 
 
-def read(folder: Path, name: str, allow_outside: bool = False) -> Corpus:
+def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings of a folder in AudioMNIST's layout, which names no file outside. Raises: CorpusError."""
     data = _data(folder)
     people = _metadata(data / METADATA)
     paths = {path.relative_to(data).as_posix(): path for path in audio.find(data)}
-    found = {clip_name: _labelled(path, clip_name, people) for clip_name, path in paths.items()}
-    clips = tuple(clip for clip in found.values() if isinstance(clip, Clip))
-    skipped = tuple((clip_name, reason) for clip_name, reason in found.items() if isinstance(reason, str))
+    clips, skipped = labelled(_found(path, clip_name, people) for clip_name, path in paths.items())
     synthetic = any(person.get("synthetic") for person in people.values())
     return verified(Corpus(name, data, clips, skipped, synthetic=synthetic), data)
 
@@ -43,20 +42,20 @@ def _data(folder: Path) -> Path:
     return folder / "data" if (folder / "data" / METADATA).is_file() else folder
 
 
-def _labelled(path: Path, name: str, people: Mapping[str, Mapping[str, Any]]) -> Clip | str:
-    """The clip, or the reason why it has no label."""
+def _found(path: Path, name: str, people: Mapping[str, Mapping[str, Any]]) -> Clip | Skipped:
+    """The clip, with its gender as the metadata spell it, or its name and the reason why it has none."""
     match = WAV_NAME.fullmatch(path.name)
     if match is None:
-        return f"named {path.name}; expected DIGIT_SPEAKER_REPETITION.wav"
+        return name, f"named {path.name}; expected DIGIT_SPEAKER_REPETITION.wav"
     speaker = path.parent.name
     if match["speaker"] != speaker:
-        return f"speaker {match['speaker']} in the name, {speaker} in the folder; expected the same"
+        return name, f"speaker {match['speaker']} in the name, {speaker} in the folder; expected the same"
     if speaker not in people:
-        return f"speaker {speaker} is not in {METADATA}"
+        return name, f"speaker {speaker} is not in {METADATA}"
     person = people[speaker]
-    gender = normalise_gender(person.get("gender", ""))
-    if gender is None:
-        return f"speaker {speaker} has gender {person.get('gender')!r}; expected female or male"
+    gender = str(person.get("gender", ""))
+    if normalise_gender(gender) is None:
+        return name, f"speaker {speaker} has gender {person.get('gender')!r}; expected female or male"
     accent, age = str(person.get("accent", "")).strip(), str(person.get("age")).strip()
     age = age if age.isdecimal() and int(age) in PLAUSIBLE_AGE else ""  # AudioMNIST has one of 1234
     extra = {"digit": match["digit"], "repetition": match["repetition"], "accent": accent, "age": age}

@@ -1,63 +1,48 @@
-"""Reads CSV tables of clips, for the layouts that list their files in one.
+"""Reads tables of clips, for the layouts that list their files in one.
 
 A table may name plain files below its own folder only: whoever wrote it need not be the person who reads it.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from agr.data.clips import Clip
+from agr.data.layouts.dialect import WANTED, read_table
+from agr.data.layouts.people import Skipped, labelled
 from agr.errors import CorpusError
-from agr.labels import normalise_gender
-
-PERSON_COLUMNS = ("speaker", "gender")
-Skipped = tuple[str, str]  # the clip's name, and why it is left out
 
 
-def read_clips(table: Path, file_column: str, allow_outside: bool) -> tuple[tuple[Clip, ...], tuple[Skipped, ...]]:
-    """The clips of a CSV table, and those that are skipped.
+def read_clips(
+    table: Path, allow_outside: bool = False, columns: Mapping[str, str] | None = None
+) -> tuple[tuple[Clip, ...], tuple[Skipped, ...]]:
+    """The clips of a table whose paths are relative to it, and those that are skipped.
 
-    `file_column` names each clip's file, relative to the table; columns other than that, speaker and gender are extra.
-    Raises: CorpusError, as `read_rows` and `check_files` do.
+    columns: as in `Reading`. Columns other than path, speaker and gender are extra; that of the age is called `age`.
+    Raises: CorpusError, as `read_table` and `check_files` do.
     """
-    columns = (file_column, *PERSON_COLUMNS)
-    clips, skipped = [], []
-    for row in read_rows(table, columns):
-        name, speaker, gender = row[file_column], row["speaker"].strip(), normalise_gender(row["gender"])
-        if gender is None:
-            skipped.append((name, f"gender {row['gender']!r}; expected female or male"))
-        elif not speaker:
-            skipped.append((name, "no speaker; expected a name or number"))
-        else:
-            extra = {key: value for key, value in row.items() if key not in columns}
-            clips.append(Clip(table.parent / name, name, speaker, gender, extra))
+    found = read_table(table, columns)
+    path, speaker, gender = (found.columns[role] for role in WANTED)
+    age = found.columns.get("age")
+    rows = []
+    for row in found.rows:
+        name = posix_name(table.parent, row[path])
+        extra = {key: value for key, value in row.items() if key not in (path, speaker, gender, age)}
+        extra |= {"age": row[age]} if age else {}
+        rows.append(Clip(table.parent / name, name, row[speaker], row[gender], extra))
+    clips, skipped = labelled(rows, columns)
     check_files(table, (clip.name for clip in clips), allow_outside)
-    return tuple(clips), tuple(skipped)
+    return clips, skipped
 
 
-def read_rows(table: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises: CorpusError if it is empty, not UTF-8, or lacks one of the columns."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            header = reader.fieldnames or ()  # read while the file is open
-            rows = [{key: value for key, value in row.items() if key} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{table}: {error}; expected a CSV file in UTF-8") from error
-    if missing := [column for column in columns if column not in header]:
-        raise CorpusError(f"{table}: columns {','.join(header) or 'nothing'}; expected also {', '.join(missing)}")
-    if not rows:
-        raise CorpusError(f"{table}: no rows; expected one a clip")
-    if any("\0" in value for row in rows for value in row.values()):
-        raise CorpusError(f"{table}: holds NUL bytes; expected a CSV file in UTF-8")
-    return rows
+def posix_name(folder: Path, name: str) -> str:
+    """A path as Windows writes it, with `/`; others are left as they are, as is the name of a file with backslashes."""
+    return name.replace("\\", "/") if "\\" in name and not os.path.lexists(folder / name) else name
 
 
 def check_files(table: Path, names: Iterable[str], allow_outside: bool = False) -> None:

@@ -197,8 +197,64 @@ def test_only_corpus_cannot_be_left_out() -> None:
         split(A, leave_out="a")
 
 
-def test_one_recording_under_two_corpora_is_a_leak() -> None:
-    copied = replace(B, recordings=B.recordings.copy())
-    copied.recordings[:] = np.resize(A.recordings, len(B))
+def test_a_recording_that_join_did_not_see_is_a_leak() -> None:
+    copied = PEOPLE.recordings.copy()
+    copied[corpora(PEOPLE) == "b"] = np.resize(A.recordings, len(B))
     with pytest.raises(SplitError, match=r"recording .* is in both"):
-        split(join([A, copied]), leave_out="b")
+        split(replace(PEOPLE, recordings=copied), leave_out="b")
+
+
+# --- the same recording in two corpora
+
+
+def with_recordings(data: ImageSet, recordings: dict[int, str], speakers: dict[int, str] | None = None) -> ImageSet:
+    """The set with other recordings, and other names of speakers, at some indices."""
+    rows = [dict(row) for row in data.rows]
+    for index, recording in recordings.items():
+        rows[index]["recording"] = recording
+    for index, speaker in (speakers or {}).items():
+        rows[index]["speaker"] = speaker
+    return assemble(data.name, data.pixels, rows, data.recipe, data.synthetic, data.features)
+
+
+def test_a_recording_under_another_speaker_of_another_corpus_is_used_in_neither(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    joined = join([A, with_recordings(B, {2: "a-w0-0"}), C])
+    assert len(joined) == len(PEOPLE) - 2
+    assert not {"a-w0-0", "b-w1-0"} & set(joined.recordings.tolist())
+    part = np.flatnonzero(corpora(joined) == "b")
+    np.testing.assert_array_equal(joined.pixels[part], np.delete(B.pixels, 2, axis=0))
+    assert joined.features is not None and len(joined.features) == len(joined)
+    assert joined.digest != PEOPLE.digest
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"agr: --data: 2 of {len(PEOPLE)} clips left out, as recordings are there more than once"
+    twin = "the same recording under two speakers: w0 (female) here, and w1 (female) as b:2"
+    assert told[1] == f"agr: 2 clips: a:0, b:2: {twin}; neither is used"
+
+
+def test_a_speaker_who_shares_a_recording_with_one_of_the_same_name_is_used_in_one_corpus_only() -> None:
+    joined = join([A, with_recordings(B, {2: "a-w1-0"})])
+    assert {"a/w1", "b/w1"} & set(joined.speakers.tolist()) == {"a/w1"}
+    assert len(joined) == len(A) + len(B) - 2
+    assert "b/w0" in joined.speakers
+
+
+def test_a_corpus_that_another_one_holds_as_a_whole_is_dropped() -> None:
+    copied = with_recordings(made("z"), {index: str(recording) for index, recording in enumerate(A.recordings)})
+    assert join([copied, A]) is A
+
+
+def test_sets_in_which_everything_is_a_copy_of_another_speaker_are_refused() -> None:
+    speakers = {index: f"{row['speaker']}-again" for index, row in enumerate(A.rows)}
+    copied = with_recordings(
+        made("z"), {index: str(recording) for index, recording in enumerate(A.recordings)}, speakers
+    )
+    with pytest.raises(CorpusError, match="--data: every clip is a copy of one of another speaker"):
+        join([A, copied])
+
+
+def test_copies_in_a_folder_that_an_earlier_version_prepared_are_left_out() -> None:
+    joined = join([with_recordings(A, {1: "a-w0-0", 2: "a-w3-0"})])
+    assert [str(name) for name in joined.recordings[:4]] == ["a-w0-0", "a-w1-1", "a-w2-0", "a-w2-1"]
+    assert len(joined) == len(A) - 3

@@ -6,14 +6,17 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from agr.audio import read as audio
 from agr.data import image_set, preparation
+from agr.data.ages import parse
 from agr.data.corpus import open_corpus
 from agr.data.image_set import DESCRIPTION, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
 from agr.data.journal import JOURNAL
@@ -108,7 +111,7 @@ def test_features_of_an_earlier_version_are_replaced_when_the_corpus_changes(thr
 def test_bad_clips_are_counted_and_listed_with_their_reasons(three_speakers: Path, out: Path) -> None:
     folder = three_speakers / "data" / "01"
     whole = (folder / "0_01_0.wav").read_bytes()
-    (folder / "0_01_0.wav").write_bytes(whole[:5_000])
+    (folder / "0_01_0.wav").write_bytes(whole[:30])
     (folder / "1_01_0.wav").write_bytes(b"")
     (folder / "2_01_0.wav").write_text("not found")
     (folder / "3_01_0.wav").write_bytes(whole[:44] + bytes(len(whole) - 44))
@@ -118,9 +121,9 @@ def test_bad_clips_are_counted_and_listed_with_their_reasons(three_speakers: Pat
     reasons = skipped(out)
     assert len(reasons) == 15
     for name, reason in {
-        "01/0_01_0.wav": "bytes of samples",
+        "01/0_01_0.wav": "expected a sound file",
         "01/1_01_0.wav": "0 bytes",
-        "01/2_01_0.wav": "expected WAV, FLAC, OGG or MP3",
+        "01/2_01_0.wav": "text; expected a sound file",
         "01/3_01_0.wav": "pure silence",
         "01/hello.wav": "DIGIT_SPEAKER_REPETITION.wav",
         "stranger/0_02_0.wav": "expected the same",
@@ -128,6 +131,17 @@ def test_bad_clips_are_counted_and_listed_with_their_reasons(three_speakers: Pat
         assert reason in reasons[name]
     assert len(load(out)) == 26
     assert prepared(three_speakers, out) == Summary(made=0, kept=26, skipped=15)
+
+
+def test_a_recording_of_which_a_part_is_missing_is_used_and_noted(three_speakers: Path, out: Path) -> None:
+    path = three_speakers / "data/01/0_01_0.wav"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    for _ in range(2):  # the second time from the journal
+        summary = prepared(three_speakers, out)
+        assert (summary.made + summary.kept, summary.skipped) == (30, 0)
+        ((name, note),) = summary.notes
+        assert name == "01/0_01_0.wav"
+        assert re.fullmatch(r"[\d.]+ s of the [\d.]+ s that its header promises", note)
 
 
 def test_a_corpus_of_bad_clips_only_is_an_error_that_points_to_the_reasons(three_speakers: Path, out: Path) -> None:
@@ -366,6 +380,98 @@ def test_ensure_keeps_corpora_of_one_name_and_recipes_apart(three_speakers: Path
     assert len(list(workspace.iterdir())) == 3
 
 
+def test_ensure_keeps_corpora_of_other_ages_apart(
+    three_speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        f"data/{name}/{k}_{name}_0.wav,{name},f,{age}"
+        for name, age in zip(SPEAKERS, (17, 30, ""), strict=True)
+        for k in (0, 1)
+    ]
+    (three_speakers / "ages.csv").write_text("\n".join(["path,speaker,gender,age", *lines]))
+
+    def speakers(ages: str | None, source: Path = three_speakers / "ages.csv") -> set[str]:
+        found = preparation.ensure(str(source), tmp_path / "data", ages=parse(ages) if ages else None)
+        return {row["speaker"] for row in found.rows}
+
+    assert speakers("18-") == {"02", "03"}
+    assert "agr: --ages 18-: 2 of 6 clips of ages left out; 2 have no age and stay" in capsys.readouterr().err
+    assert speakers("-18") == {"01", "03"}
+    assert speakers(None) == {"01", "02", "03"}
+    assert len(list((tmp_path / "data").iterdir())) == 3
+    capsys.readouterr()
+    assert speakers("18-") == {"02", "03"}
+    assert "preparing" not in capsys.readouterr().err  # its own folder is still there
+    prepared(three_speakers / "ages.csv", tmp_path / "all")
+    assert speakers("18-", tmp_path / "all") == {"02", "03"}
+
+
+# --- the same recording twice
+
+
+def copied(root: Path, name: str, to: str) -> None:
+    """Another file with the same samples: FLAC for WAV."""
+    samples, rate = soundfile.read(root / "data" / name, dtype="int16")
+    soundfile.write(root / "data" / to, samples, rate, format="FLAC")
+
+
+def test_a_copy_under_another_speaker_leaves_out_both_and_tells_both(three_speakers: Path, out: Path) -> None:
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/02/0_02_7.wav")
+    copied(three_speakers, "03/1_03_0.wav", "02/1_02_8.wav")
+    summary = prepared(three_speakers, out)
+    assert summary == Summary(made=28, kept=0, skipped=4)
+    told = skipped(out)
+    assert dict(summary.reasons) == told
+    for one, other in (("01/0_01_0.wav", "02/0_02_7.wav"), ("03/1_03_0.wav", "02/1_02_8.wav")):
+        for name, twin in ((one, other), (other, one)):
+            both = f"{name[:2]} here, and {twin[:2]} as {twin}"
+            assert told[name] == f"the same recording under two speakers: {both}; neither is used"
+    assert not told.keys() & {row["source"] for row in load(out).rows}
+
+
+def test_of_copies_under_one_speaker_one_is_used(three_speakers: Path, out: Path) -> None:
+    prepared(three_speakers, out)
+    before = load(out).digest
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/01/0_01_1.wav")
+    copied(three_speakers, "01/0_01_0.wav", "01/0_01_2.wav")
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=2)
+    assert set(skipped(out).values()) == {"the same recording twice: as 01/0_01_0.wav too, which is used"}
+    assert load(out).digest == before
+
+
+def test_copies_are_found_again_when_prepare_goes_on_after_a_kill(three_speakers: Path, out: Path) -> None:
+    shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/02/0_02_7.wav")
+    assert prepared(three_speakers, out) == Summary(made=29, kept=0, skipped=2)
+    before = tree(out)
+    assert prepared(three_speakers, out) == Summary(made=0, kept=29, skipped=2)
+    assert tree(out) == before
+    lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
+    (out / JOURNAL).write_bytes(b"".join(lines[:15]))  # the other clips are made anew
+    (out / DESCRIPTION).unlink()
+    assert prepared(three_speakers, out).skipped == 2
+    assert tree(out) == before
+    (three_speakers / "data/02/0_02_7.wav").unlink()
+    assert prepared(three_speakers, out) == Summary(made=0, kept=30, skipped=0)
+    assert load(out).rows[0]["source"] == "01/0_01_0.wav"
+
+
+def test_if_every_clip_is_a_copy_the_error_tells_names_and_speakers(three_speakers: Path, out: Path) -> None:
+    """As in a table that lists the same recordings under two speakers each."""
+    names = [f"data/{name}/0_{name}_0.wav" for name in SPEAKERS]
+    rows = [
+        (f"{dot}{name}", f"{person}{k}", "f")
+        for dot, person in (("", "a"), ("./", "b"))
+        for k, name in enumerate(names)
+    ]
+    table = write_manifest(three_speakers / "twice.csv", "path", rows)
+    first = (
+        r"the first, \./data/01/0_01_0.wav: the same recording under two speakers: b0 here, and a0 as data/01/0_01_0"
+    )
+    with pytest.raises(CorpusError, match=f"none of 6 clips can be used; see .*skipped.csv; {first}"):
+        prepared(table, out)
+    assert len(skipped(out)) == 6
+
+
 # --- paths that lead elsewhere
 
 
@@ -377,22 +483,23 @@ HOSTILE += ["evil", "__/evil", "_/evil", "x" * 240, "C:\\evil", "~/evil", "$HOME
 def test_no_name_in_a_manifest_leads_outside_the_folder(
     prepared_root: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    """The names are made to lead to a real recording (or image), as if an attacker had put it there."""
-    real = demo_root / "data/01/0_01_0.wav" if column == "path" else prepared_root / "images/01/0_01_0.wav.jpg"
-    monkeypatch.setattr(audio, "read_bytes", lambda path: real.read_bytes())
+    """The names are made to lead to real recordings (or images), as if an attacker had put them there."""
+    real = iter(sorted((demo_root / "data" if column == "path" else prepared_root / "images").rglob("*_*_0.*")))
+    monkeypatch.setattr(audio, "read_bytes", lambda path: next(real).read_bytes())
     base = tmp_path / "base"
     (base / "in").mkdir(parents=True)
     names = [*HOSTILE, str(base / "evil"), str(base / "in" / "evil.jpg")]
     write_manifest(base / "in" / MANIFEST, column, [(name, str(i), "f") for i, name in enumerate(names)])
     before = tree(tmp_path)
     out = base / "out"
-    assert prepared(base / "in", out).made == len(names)
+    made = len(names) - 3  # of those names one is blank, and two are the same but for a line end
+    assert prepared(base / "in", out).made == made
     assert {name: data for name, data in tree(tmp_path).items() if not name.startswith("base/out/")} == before
     rows = load(out).rows
     for row in rows:
         assert (out / row["image"]).resolve().is_relative_to((out / "images").resolve())
         assert (out / row["image"]).is_file()
-    assert len({row["image"].lower() for row in rows}) == len(names)  # nobody's image replaced another's
+    assert len({row["image"].lower() for row in rows}) == made  # nobody's image replaced another's
 
 
 def test_similar_names_keep_their_own_images(three_speakers: Path, tmp_path: Path, out: Path) -> None:

@@ -250,8 +250,17 @@ def test_audit_names_a_recording_on_two_sides_even_of_a_leaky_split(leaky: bool,
     recordings[data.speakers == f"made/{copy}"] = recordings[0]  # another name, w0's first recording
     split = by_hand(data, "w0 m0", "w1 m1", "w2 m2", leaky)
     audit(split, data)
-    with pytest.raises(SplitError, match=f"split by-hand: recording w0-0 is in both {sides}"):
+    clips = f"clip 0 of made/w0, and clip {(data.speakers == f'made/{copy}').argmax()} of made/{copy}"
+    with pytest.raises(SplitError, match=f"split by-hand: recording w0-0 is in both {sides}: {clips}"):
         audit(split, replace(data, recordings=recordings))
+
+
+def test_audit_names_the_files_of_a_recording_on_two_sides() -> None:
+    data = corpus(people(3, 3))
+    rows = [dict(row) | {"source": f"{row['recording']}.wav"} for row in data.rows]
+    recordings = np.where(data.speakers == "made/m2", "w0-0", data.recordings)
+    with pytest.raises(SplitError, match=r"train and test: w0-0\.wav of made/w0, and m2-0\.wav of made/m2$"):
+        audit(by_hand(data, "w0 m0", "w1 m1", "w2 m2"), replace(data, recordings=recordings, rows=rows))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from agr import predict
 from agr.data import corpus, preparation
+from agr.data.ages import Ages
 from agr.data.image_set import ImageSet
 from agr.errors import CorpusError, RecipeError
 from agr.inference import bundle, evaluation
@@ -89,11 +90,34 @@ def test_clips_that_cannot_be_read_are_counted_and_named(
     assert "odd/9" not in result.scores.per_speaker
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agr: ")]
     assert [line.split(":")[1].strip() for line in complaints] == [
+        "1 clip",
         str(tmp_path / "gone.wav"),
         str(tmp_path / "broken.wav"),
     ]
     without = measure(loaded, manifest_of(tmp_path / "odd.csv", people), tmp_path)
     assert result.scores == without.scores
+
+
+def test_copies_are_left_out_and_told(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(people[0][0], tmp_path / "copy.wav")
+    copied = manifest_of(tmp_path / "two.csv", [*people, (tmp_path / "copy.wav", "stranger", people[0][2])])
+    result = measure(loaded, copied, tmp_path)
+    without = measure(loaded, manifest_of(tmp_path / "two.csv", people[1:]), tmp_path)
+    assert (result.scores, result.skipped) == (without.scores, 2)
+    assert f"and stranger as {tmp_path / 'copy.wav'}; neither is used" in capsys.readouterr().err
+
+
+def test_clips_of_other_ages_are_left_out_and_no_failure(
+    loaded: bundle.Bundle, people: list[Row], tmp_path: Path
+) -> None:
+    table = manifest_of(tmp_path / "two.csv", people)
+    lines = table.read_text(encoding="utf-8").splitlines()
+    ages = ["age", "17", *["30"] * (len(lines) - 2)]
+    table.write_text("\n".join(f"{line},{age}" for line, age in zip(lines, ages, strict=True)), encoding="utf-8")
+    result = evaluation.evaluate(loaded, bundle.Seen(frozenset(), frozenset()), str(table), tmp_path, ages=Ages(18, 65))
+    assert (result.scores.clips, result.skipped) == (len(people) - 1, 0)
 
 
 def test_no_readable_clip_at_all(loaded: bundle.Bundle, tmp_path: Path) -> None:
