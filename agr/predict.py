@@ -84,9 +84,9 @@ def _print_answers(
     for result in answers:
         counts[result.label] += result.files
         if result.error is not None:
-            complain(result.error)
+            print(f"agr: {result.error}", file=sys.stderr)
         elif result.warning is not None:
-            complain(f"{result.path}: {result.warning}")
+            print(f"agr: {result.path}: {result.warning}", file=sys.stderr)
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:
