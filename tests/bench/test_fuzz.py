@@ -55,7 +55,7 @@ def test_seeds_are_whole_files_of_all_formats_and_files_repeat(bench: ModuleType
         kind = recognised(lambda at, size, data=data: data[at : at + size])  # type: ignore[misc]
         assert kind is not None
         kinds.add(kind.name)
-        assert len(bench.audio.load(data, 8_000)) > 1_000
+        assert len(bench.audio.load(data, 8_000)) > 800  # the least that is a clip
     assert kinds > {"WAV", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "MP3", "MPEG-4", "Matroska", "AMR", "ASF", "AC-3"}
     files = [bench.mutated(seeds, 3, number) for number in range(60)]
     assert files == [bench.mutated(bench.seeds(), 3, number) for number in range(60)]
