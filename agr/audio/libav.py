@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPTIONS = {"protocol_whitelist": "none", "enable_drefs": "0"}
-FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}  # of samples that are whole numbers
+FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}  # of what NumPy can take
 MOST_PLANES = 7  # of a frame with a plane for each channel: PyAV reads beyond the list of 8
 MOST_BROKEN = 1000  # packets in a row that cannot be decoded, before the rest is given up
 
@@ -128,8 +128,8 @@ def _converted(frames: Iterator[AudioFrame], rate: int, channels: int) -> Iterat
     for frame in frames:
         kind = frame.format.name, frame.layout.name, frame.sample_rate
         width = len(frame.layout.channels)
-        planar = frame.format.is_planar
-        if frame.sample_rate == rate and width == channels and not (planar and width > MOST_PLANES):
+        plain = frame.format.packed.name in FULL_SCALE and not (frame.format.is_planar and width > MOST_PLANES)
+        if plain and frame.sample_rate == rate and width == channels:
             yield _samples(frame, channels)
             continue
         if kind not in resamplers:
@@ -144,6 +144,7 @@ def _samples(frame: AudioFrame, channels: int) -> NDArray[np.float32]:
     values = frame.to_ndarray()  # (channels, n), or (1, n * channels)
     kind = frame.format.packed.name
     y = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    if kind in FULL_SCALE:
+    if FULL_SCALE[kind] > 1:
         y = y / np.float32(FULL_SCALE[kind]) - np.float32(kind == "u8")
-    return np.asarray(y, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity, which is no sound
+        return np.asarray(y, dtype=np.float32)

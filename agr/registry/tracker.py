@@ -34,7 +34,7 @@ PROBE_SECONDS = 20
 BATCH_POINTS = 1000  # the most that MLflow takes at once
 MODEL_DESCRIPTION = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
-    "column `audio` takes the bytes of a WAV, FLAC, OGG or MP3 file."
+    "column `audio` takes the bytes of a sound file of any format."
 )
 
 

@@ -117,9 +117,11 @@ def test_files_folders_and_duplicates_in_the_order_given(say: Say, voices: list[
 
 
 def test_a_folder_within_a_folder_is_searched(say: Say, demo_root: Path, voices: list[Path]) -> None:
-    status, lines, _ = say(demo_root)
-    assert status == 0
-    assert [line["path"] for line in lines] == list(map(str, voices))
+    others = sorted(str(path.relative_to(demo_root)) for path in demo_root.rglob("*.txt"))
+    status, lines, err = say(demo_root)
+    assert [line["path"] for line in lines] == [*map(str, voices), str(demo_root)]
+    assert status == 1  # as there is a file that cannot be answered
+    assert err == f"agr: {demo_root}: {len(others)} files are not sound (text): {', '.join(others)}\n"
 
 
 def test_answers_in_batches_are_those_one_by_one(say: Say, voices: list[Path], loaded: bundle.Bundle) -> None:
@@ -141,6 +143,40 @@ def test_a_bad_clip_in_the_middle_changes_no_other_answer(say: Say, voices: list
     status, good, err = say(*voices[:6])
     assert (status, err) == (0, "")
     assert women(lines[:3] + lines[4:]) == pytest.approx(women(good), abs=1e-6)
+
+
+def test_a_recording_of_which_a_part_is_missing_is_answered_with_a_warning(
+    say: Say, voices: list[Path], tmp_path: Path
+) -> None:
+    data = voices[0].read_bytes()
+    cut = filled(tmp_path / "cut.wav", data[: len(data) * 3 // 4])
+    status, (line,), err = say(cut)
+    assert (status, line["label"] in ("female", "male")) == (0, True)
+    assert re.fullmatch(r"\d\.\d s of the \d\.\d s that its header promises", line["warning"])
+    assert err == f"agr: {cut}: {line['warning']}\n"
+
+
+def test_channels_that_are_asked_for_are_named(say: Say, voices: list[Path], tmp_path: Path) -> None:
+    y, rate = soundfile.read(voices[0], dtype="float32")
+    soundfile.write(tmp_path / "two.wav", np.stack([y, 0.5 * y[::-1]], axis=1), rate, subtype="FLOAT")
+    two = tmp_path / "two.wav"
+    _, (left, right), _ = say(two, "--channel", "each")
+    assert (left["channel"], right["channel"]) == (1, 2)
+    for asked, expected in (("left", left), ("1", left), ("right", right), ("2", right)):
+        _, (line,), _ = say(two, "--channel", asked)
+        assert line["channel"] == expected["channel"]
+        assert women([line]) == pytest.approx(women([expected]), abs=1e-6)
+    assert women([left]) != pytest.approx(women([right]), abs=1e-3)
+    status, (line,), err = say(two, "--channel", "3")
+    assert (status, line["error"]) == (1, f"{two}: 2 channels; expected a channel 3")
+    assert err == f"agr: {line['error']}\n"
+
+
+@pytest.mark.parametrize("channel", ["0", "-1", "both", "1.5", "²"])
+def test_a_channel_that_cannot_be_is_refused(channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["a.wav", f"--channel={channel}"])
+    assert f"{channel}: expected left, right, each or a number from 1" in capsys.readouterr().err
 
 
 def filled(path: Path, data: bytes) -> Path:
@@ -352,7 +388,7 @@ def test_the_command_answers_and_complains(bundle_folder: Path, voices: list[Pat
     assert [line[0] for line in lines] == [str(voices[0]), "-", f"{tmp_path}{os.sep}\\xfcn\\xfc.wav"]
     assert lines[1][1:] == lines[2][1:]
     errors = f"agr: {tmp_path / 'gone.wav'}: No such file or directory; expected a sound file\n"
-    assert done.stderr.decode() == NOTE + errors
+    assert done.stderr.decode() == f"{NOTE}{errors}agr: 3 answered, 0 no speech, 0 unsure, 1 not read\n"
 
 
 def test_an_unknown_alias_is_one_line_and_status_2(store: str, voices: list[Path]) -> None:

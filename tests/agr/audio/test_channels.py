@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 def voice(seconds: float = 4.0) -> NDArray[np.float64]:
     """A buzz of 200 Hz in syllables, with pauses."""
     t = np.arange(int(seconds * RATE)) / RATE
-    return 0.3 * np.sign(np.sin(2 * np.pi * 200 * t)) * np.clip(np.sin(2 * np.pi * 2 * t), 0, 1) ** 2
+    return np.asarray(0.3 * np.sign(np.sin(400 * np.pi * t)) * np.clip(np.sin(4 * np.pi * t), 0, 1) ** 2)
 
 
 def noise(level: float = 0.1) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ def test_a_commands_own_status_is_passed_on(status: int, capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("kind", [errors.AgrError, errors.TruncatedAudio, errors.CorpusError, errors.SettingsError])
+@pytest.mark.parametrize("kind", [errors.AgrError, errors.ShortAudio, errors.CorpusError, errors.SettingsError])
 def test_an_error_of_ours_is_one_line_and_status_2(
     kind: type[errors.AgrError], capsys: pytest.CaptureFixture[str]
 ) -> None:
