@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print a model card in Markdown.")
     model = "a model of the store (default: models:/agr/best), or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=model)
-    store = "the MLflow store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    store = "the MLflow store (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
     options = parser.parse_args(arguments)
     path = bundle.locate(resolve.resolve(options.model_uri, options.tracking_uri).folder) / FILE

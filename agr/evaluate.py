@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from agr.common.cli import run
+from agr.common.places import workspace
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = resolve.resolve(options.model_uri, options.tracking_uri)
     loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
-    result = evaluate(loaded, seen, options.data, Path("data"), options.abstain_below)
+    result = evaluate(loaded, seen, options.data, workspace(), options.abstain_below)
     model = {"name": found.name, "version": found.version}
     print(json.dumps(as_dict(result, model)) if options.json else describe(result))
     return int(result.skipped > 0)

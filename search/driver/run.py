@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
+from agr.common.places import store_folder
 from agr.errors import AgrError
-from agr.registry.uri import STORE
 from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
 from search.outbox.mlflow_process import MlflowProcess
@@ -57,8 +57,8 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
         finally:
             session.close(status)
             session.tracker.close()
-            shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
-            if plan.stage_store is None or plan.storage != str(STORE):
+            shutil.rmtree(store_folder() / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
+            if plan.stage_store is None or plan.storage != str(store_folder()):
                 with suppress(AgrError, OSError):
                     Storage(scratch_uri(plan, session)).clear()
         if status == KILLED:

@@ -10,9 +10,8 @@ from optuna.storages.journal import JournalFileOpenLock
 
 from agr.common.credentials import hide
 from agr.errors import SettingsError
-from agr.registry.uri import STORE
 
-STUDIES = str(STORE / "studies.journal")
+STUDIES = "studies.journal"  # in the store's folder
 STARTUP = 5  # random trials before a sampler uses its model
 
 
