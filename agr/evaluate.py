@@ -16,6 +16,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from agr import api
+from agr.common.callable_module import make_callable
 from agr.common.cli import run
 from agr.common.places import workspace
 from agr.inference import bundle
@@ -77,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(json.dumps(as_dict(result, model)) if options.json else describe(result))
     return int(result.skipped > 0)
 
+
+make_callable(__name__, api.evaluate)
 
 if __name__ == "__main__":
     run(main)

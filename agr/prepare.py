@@ -17,6 +17,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr import api
+from agr.common.callable_module import make_callable
 from agr.common.cli import run
 from agr.data import corpus
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0
 
+
+make_callable(__name__, api.prepare)
 
 if __name__ == "__main__":
     run(main)

@@ -17,7 +17,7 @@ from agr.common.cli import quick_imports, run
 from search.outbox.mlflow_process import MlflowProcess
 
 if TYPE_CHECKING:
-    from search.grid import GridStrategy
+    from search.grid_search import GridStrategy
     from search.plan import Plan
     from search.problems.problem import Problem
 
@@ -56,19 +56,19 @@ def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrate
     """The plan, problem and strategy of a command line. Raises: AgrError for unusable flags or data."""
     from agr.errors import SettingsError
     from agr.training import augmentation
-    from search import grid
-    from search.grid import GridStrategy
+    from search import grid_search
+    from search.grid_search import GridStrategy
     from search.options import plan_of
     from search.problems import agr_models, custom
 
-    plan, others = plan_of(options, "search/run_grid.py"), grid.parse_axes(options.axis)
+    plan, others = plan_of(options, "search/run_grid.py"), grid_search.parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)
         points = custom.points_of(options.trainable, axes)
         return plan, custom.problem(options.trainable), GridStrategy(points)
     usual = {name: values for name, values in given.items() if values}
-    settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
+    settings = grid_search.grid(**usual, seed=options.seed, model=options.model, others=others)
     strengths = None if options.no_augmentation else augmentation.parse(options.augment)
     problem, data = agr_models.problem(plan, agr_models.schema_with(others))
     if options.augment and data.features is None:

@@ -81,12 +81,12 @@ def expand(arguments: Sequence[str]) -> Iterator[str | Answer]:
 
 
 def answer(
-    clips: Iterator[str | Answer], bundle: Bundle, abstain_below: float = 0.0, decoder: Decoder | None = None
+    clips: Iterator[str | Clip | Answer], bundle: Bundle, abstain_below: float = 0.0, decoder: Decoder | None = None
 ) -> Iterator[Answer]:
-    """Answer clips of `expand` in batches, in their order; without a decoder they are decoded in this process."""
+    """Answer clips, as of `expand`, in batches, in their order; without a decoder they are decoded in this process."""
     names, sources = itertools.tee(clips)
     load = in_process if decoder is None else decoder.load_all
-    batch: list[tuple[str | Answer, Loaded]] = []
+    batch: list[tuple[str | Clip | Answer, Loaded]] = []
     samples = 0
     for name, y in zip(names, load(map(_source, sources), bundle.info.recipe.sample_rate), strict=True):
         batch.append((name, y))
@@ -98,7 +98,7 @@ def answer(
 
 
 def _answer_batch(
-    batch: Sequence[tuple[str | Answer, Loaded]], bundle: Bundle, abstain_below: float
+    batch: Sequence[tuple[str | Clip | Answer, Loaded]], bundle: Bundle, abstain_below: float
 ) -> Iterator[Answer]:
     from agr.inference import predictor
     from agr.labels import CLASSES
@@ -106,7 +106,8 @@ def _answer_batch(
     readable = [y for _, y in batch if not isinstance(y, AudioError)]
     found = predictor.predict(readable, bundle) if readable else None
     rows = iter(zip(found.probabilities.tolist(), found.speech.tolist(), strict=True) if found else ())
-    for name, y in batch:
+    for clip, y in batch:
+        name = clip.name if isinstance(clip, Clip) else clip
         if isinstance(name, Answer):
             yield name
         elif isinstance(y, SilentAudio):
@@ -119,10 +120,12 @@ def _answer_batch(
             yield Answer(name, probability, speech=speech, abstain_below=abstain_below)
 
 
-def _source(clip: str | Answer) -> Clip | AudioError:
+def _source(clip: str | Clip | Answer) -> Clip | AudioError:
     """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
+    if isinstance(clip, Clip):
+        return clip
     try:
         if clip == STDIN or _is_special(clip):
             from agr.audio import read as audio
