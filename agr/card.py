@@ -16,9 +16,9 @@ from agr.inference.model_card import FILE
 from agr.registry import resolve
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.card") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print a model card in Markdown.")
+    parser = argparse.ArgumentParser(prog=prog, description="Print a model card in Markdown.")
     model = "a model of the store (default: models:/agr/best), or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=model)
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"

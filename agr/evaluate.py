@@ -65,9 +65,9 @@ def describe(result: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.evaluate") -> int:
     """Run the command; returns the exit status, 1 if some clip could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
+    parser = argparse.ArgumentParser(prog=prog, description="Score a model on a labelled corpus.")
     parser.add_argument("--data", required=True, help="demo, audiomnist, a corpus folder or a CSV manifest")
     add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")
     add_model_arguments(parser)

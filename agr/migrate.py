@@ -35,9 +35,9 @@ def _location(uri: StoreUri) -> str:
     return os.path.realpath(uri.database) if uri.database is not None else uri.whole
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.migrate") -> int:
     """Run the command; returns the exit status, 1 if something was left behind."""
-    parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
+    parser = argparse.ArgumentParser(prog=prog, description="Move runs and models to another store.")
     where = "the store to read, a folder or a URI (default: the nearest mlflow_store/ upwards)"
     home = StoreUri(f"{SQLITE}{store_folder()}/{DATABASE}")
     parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)

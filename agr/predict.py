@@ -27,10 +27,12 @@ from agr.inference.options import add_abstain_argument, add_model_arguments
 if TYPE_CHECKING:
     from agr.inference.bundle import Bundle
 
+PROG = "python -m agr.predict"
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell women's voices from men's.")
+    parser = argparse.ArgumentParser(prog=prog, description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
     parser.add_argument("--explain", type=png_path, metavar="PNG", help="draw what led to the answer to a single clip")
     add_abstain_argument(parser, "answer `unsure` if neither probability reaches this, 0.5 to 1")
@@ -41,9 +43,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Run the command; returns the exit status."""
-    options = parse(arguments)
+    options = parse(arguments, prog)
     with Decoder() as decoder:  # its process imports modules while this one imports others
         with quick_imports():
             from agr.inference import bundle

@@ -25,9 +25,9 @@ from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prepare") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
+    parser = argparse.ArgumentParser(prog=prog, description="Turn a corpus into images.")
     parser.add_argument("source", help="demo, audiomnist, a corpus folder, ready images or a CSV manifest")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     names = ", ".join(encode.RECIPES)

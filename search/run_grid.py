@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from search.plan import Plan
     from search.problems.problem import Problem
 
+PROG = "python search/run_grid.py"
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The command line."""
     from search import options
 
     about = "Train every point of a grid of hyperparameters on Ray Tune, log to MLflow and register the best model."
-    parser = argparse.ArgumentParser(prog="python search/run_grid.py", description=about)
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     points = parser.add_argument_group("the grid")
     add = points.add_argument
     add("--epochs", type=int, nargs="+", help="numbers of epochs (default: 5 10 20)")
@@ -78,9 +80,9 @@ def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrate
     return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
-    options = parse(arguments)
+    options = parse(arguments, prog)
     with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search.driver import run as driver_run

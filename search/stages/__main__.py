@@ -35,10 +35,10 @@ def _row(store: StageStore, stage: StoredStage) -> str:
     return f"{stage.key[:12]}  {stage.file.size / 1e6:7.1f} MB  {used}  {what}{'  in use' if stage.needed else ''}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m search.stages") -> int:
     """Run the command and return its exit status."""
     description = "List the stages of a stage store, or delete the least recently used ones."
-    parser = argparse.ArgumentParser(prog="python -m search.stages", description=description)
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("action", choices=("list", "prune"))
     where = "a folder or bucket (default: stages/ in mlflow_store/)"
     parser.add_argument("--stage-store", type=harmless, metavar="URI", help=where)
