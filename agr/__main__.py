@@ -43,13 +43,13 @@ def about(where: str) -> str:
     return text.partition("\n")[0]
 
 
-def show(commands: Mapping[str, str], prog: str) -> int:
-    """Print the usage and the commands; returns the exit status."""
+def show(commands: Mapping[str, str], prog: str) -> NoReturn:
+    """Print the usage and the commands, and exit as argparse does."""
     print(f"usage: {prog} COMMAND [OPTION ...]      ({prog} COMMAND --help lists the options of a command)\n")
     for name, where in commands.items():
         print(f"  {name:14} {about(where)}")
     print(f"\n{prog} --version prints the version.")
-    return 0
+    raise SystemExit(0)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr") -> int:
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr") ->
         if name in found:
             return _call(found[name], words[count:], f"{prog} {name}")
     if not words or words[0] in ("-h", "--help"):
-        return show(OWN | found, prog)
+        show(OWN | found, prog)
     below = {name: where for name, where in found.items() if name.startswith(f"{words[0]} ")}
     if below and (len(words) == 1 or words[1] in ("-h", "--help")):
-        return show(below, prog)
+        show(below, prog)
     typed, known = " ".join(words[:2] if below else words[:1]), ", ".join(below or OWN | found)
     print(f"{prog}: error: {typed}: no such command; expected one of {known}, or --help", file=sys.stderr)
     raise SystemExit(2)
