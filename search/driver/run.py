@@ -27,11 +27,20 @@ from search.stages.store import StageStore
 from search.tasks.device import choose_device, device_name
 
 if TYPE_CHECKING:
+    from search.results.champion import SearchResult
     from search.runtime.cluster import Allocation
 
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
     """Run the trials, test and register the best one, and print the results; returns the exit status."""
+    return conduct(plan, problem, strategy, mlflow_process)[0]
+
+
+def conduct(
+    plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess
+) -> tuple[int, SearchResult | AgrError | None]:
+    """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C."""
+    ending: SearchResult | AgrError | None = None
     began = time.monotonic()
     name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(problem)
@@ -54,6 +63,7 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
             if session.tracker.open_error:
                 raise
             complain(str(error))
+            ending = error
         finally:
             session.close(status)
             session.tracker.close()
@@ -63,7 +73,7 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
                     Storage(scratch_uri(plan, session)).clear()
         if status == KILLED:
             report.print_interrupted(session, kept=plan.stage_store is not None)
-    return code
+    return code, ending
 
 
 @contextmanager

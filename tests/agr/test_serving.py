@@ -251,7 +251,7 @@ def test_the_documented_curl_line_takes_clips_of_ordinary_size(
     page = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^    \{ printf .*?--data-binary @-$", page, re.MULTILINE | re.DOTALL)
     samples, rate = soundfile.read(io.BytesIO(clips[0]))
-    soundfile.write(tmp_path / "long.wav", np.tile(samples, 40), rate)
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 50), rate)
     assert (tmp_path / "long.wav").stat().st_size > 10 * 96_000
     (tmp_path / "curl").write_text("#!/bin/sh\nexec cat\n")  # prints the body in place of sending it
     (tmp_path / "curl").chmod(0o755)

@@ -32,7 +32,9 @@ def test_outputs_are_not_in_version_control() -> None:
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
 
 
-def test_every_cell_runs(store: str, bundle_folder: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cell_runs(
+    store: str, bundle_folder: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(demo_root, tmp_path / "demo-voices-0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("AGR_DATA", str(tmp_path))
