@@ -115,7 +115,7 @@ class GridStrategy:
 
 
 def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Problem, GridStrategy]:
-    """The plan, problem and strategy of a command line, or of `search.grid`. Raises: AgrError for unusable flags or data."""
+    """The plan, problem and strategy of a command line or of `search.grid`. Raises: AgrError for unusable options."""
     plan, others = plan_of(options, script), parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:

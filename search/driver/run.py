@@ -53,9 +53,9 @@ def conduct(
             with _stages(plan, session) as (store, lease):
                 context = SearchContext(plan, problem, session, device, store, lease, allocation)
                 ranking = strategy.train(context)
-                ending = problem.conclude(session, tags, plan.promote, ranking)
+                ending = result = problem.conclude(session, tags, plan.promote, ranking)
             session.settle()
-            report.print_summary(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
