@@ -16,12 +16,12 @@ from agr.inference.model_card import FILE
 from agr.registry import resolve
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.card") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.card", description="Print a model card in Markdown.")
+    parser = argparse.ArgumentParser(prog=prog, description="Print a model card in Markdown.")
     model = "a model of the store (default: models:/agr/best), or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=model)
-    store = "the MLflow store (default: MLFLOW_TRACKING_URI, else mlflow_store/)"
+    store = "the MLflow store (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
     options = parser.parse_args(arguments)
     path = bundle.locate(resolve.resolve(options.model_uri, options.tracking_uri).folder) / FILE

@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from agr import api
+from agr.common.callable_module import make_callable
 from agr.common.cli import run
+from agr.common.places import workspace
 from agr.data.ages import add_ages
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
@@ -64,9 +66,9 @@ def describe(result: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.evaluate") -> int:
     """Run the command; returns the exit status, 1 if some clip could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m agr.evaluate", description="Score a model on a labelled corpus.")
+    parser = argparse.ArgumentParser(prog=prog, description="Score a model on a labelled corpus.")
     parser.add_argument(
         "--data", required=True, help="demo, audiomnist, librispeech:PART, a corpus folder or a table (CSV)"
     )
@@ -76,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = resolve.resolve(options.model_uri, options.tracking_uri)
     loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
-    result = evaluate(loaded, seen, options.data, Path("data"), options.abstain_below, options.ages)
+    result = evaluate(loaded, seen, options.data, workspace(), options.abstain_below, options.ages)
     model = {"name": found.name, "version": found.version}
     print(json.dumps(as_dict(result, model)) if options.json else describe(result))
     return int(result.skipped > 0)
 
+
+make_callable(__name__, api.evaluate)
 
 if __name__ == "__main__":
     run(main)

@@ -22,9 +22,9 @@ from agr.plots.explanation import explain_clip, reading
 from agr.registry import resolve
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.explain") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.explain", description="Draw what in a clip led to its answer.")
+    parser = argparse.ArgumentParser(prog=prog, description="Draw what in a clip led to its answer.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
     parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
     add_model_arguments(parser)

@@ -19,9 +19,9 @@ from agr.plots.model_input import draw
 from agr.recipes.encode import DEFAULT, RECIPES, by_name
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.features") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.features", description="Draw the model's input for a clip.")
+    parser = argparse.ArgumentParser(prog=prog, description="Draw the model's input for a clip.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
     parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
     recipe = f"how the image is made (default: {DEFAULT})"

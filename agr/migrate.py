@@ -16,29 +16,30 @@ import os
 from collections.abc import Sequence
 
 from agr.common.cli import complain, run
+from agr.common.places import store_folder
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
 from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow, whose output it silences
-from agr.registry.uri import SQLITE, STORE, StoreUri
+from agr.registry.uri import DATABASE, SQLITE, StoreUri
 
 # isort: split
 
 
 def _source(text: str) -> StoreUri:
     """The URI of a store, from a URI or a folder."""
-    return StoreUri.from_option(text if "://" in text else f"{SQLITE}{text}/mlflow.db")
+    return StoreUri.from_option(text if "://" in text else f"{SQLITE}{text}/{DATABASE}")
 
 
 def _location(uri: StoreUri) -> str:
     return os.path.realpath(uri.database) if uri.database is not None else uri.whole
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.migrate") -> int:
     """Run the command; returns the exit status, 1 if something was left behind."""
-    parser = argparse.ArgumentParser(prog="python -m agr.migrate", description="Move runs and models to another store.")
-    where = "the store to read, a folder or a URI (default: mlflow_store)"
-    home = StoreUri(f"{SQLITE}{STORE}/mlflow.db")
+    parser = argparse.ArgumentParser(prog=prog, description="Move runs and models to another store.")
+    where = "the store to read, a folder or a URI (default: the nearest mlflow_store/ upwards)"
+    home = StoreUri(f"{SQLITE}{store_folder()}/{DATABASE}")
     parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)
     to = "the URI of the store to write to"
     parser.add_argument("--to", dest="target", type=StoreUri.from_option, metavar="URI", required=True, help=to)

@@ -34,10 +34,12 @@ from agr.inference.timeline_files import TimedAnswer, holds_one, timeline_path, 
 if TYPE_CHECKING:
     from agr.inference.bundle import Bundle
 
+PROG = "python -m agr.predict"
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(prog="python -m agr.predict", description="Tell women's voices from men's.")
+    parser = argparse.ArgumentParser(prog=prog, description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
     channel = "left, right, a number from 1, or each (default: their mean, or the better one)"
     parser.add_argument("--channel", type=_channel, help=channel)
@@ -68,9 +70,9 @@ def _channel(text: str) -> int | str:
     return named[text] if text in named else int(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Run the command; returns the exit status."""
-    options = parse(arguments)
+    options = parse(arguments, prog)
     with Decoder() as decoder:  # its process imports modules while this one imports others
         with quick_imports():
             from agr.inference import bundle

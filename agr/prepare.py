@@ -18,6 +18,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr import api
+from agr.common.callable_module import make_callable
 from agr.common.cli import complain, run
 from agr.data import ages, corpus
 from agr.data.left_out import summarised
@@ -25,9 +27,9 @@ from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prepare") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agr.prepare", description="Turn a corpus into images.")
+    parser = argparse.ArgumentParser(prog=prog, description="Turn a corpus into images.")
     parser.add_argument(
         "source", help="demo, audiomnist, librispeech:PART, a corpus folder, ready images or a table (CSV)"
     )
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0
 
+
+make_callable(__name__, api.prepare)
 
 if __name__ == "__main__":
     run(main)

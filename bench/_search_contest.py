@@ -31,7 +31,7 @@ from agr.data import combine, preparation
 from agr.data.image_set import ImageSet
 from agr.errors import SettingsError
 from agr.plots import search as plots_search
-from search.grid import EPOCHS, GAMMA, LR
+from search.grid_search import EPOCHS, GAMMA, LR
 from search.optuna_search.space import DEFAULT
 
 Results = Mapping[str, Sequence[Result]]  # of each contender one a seed, in the order of the seeds

@@ -24,7 +24,7 @@ from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
 from agr.training.loop import Epoch, State, fit
 from agr.training.settings import Settings
 from search.driver.prefix_queue import PrefixQueue
-from search.grid import grid
+from search.grid_search import grid
 from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
 from search.session import display

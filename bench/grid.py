@@ -39,7 +39,7 @@ from agr.data import image_set, splits
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import SettingsError
-from search.grid import EPOCHS, GAMMA, LR, grid
+from search.grid_search import EPOCHS, GAMMA, LR, grid
 from search.tasks.base import distinct_epochs
 
 ROOT = Path(__file__).resolve().parents[1]

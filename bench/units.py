@@ -21,7 +21,7 @@ from rich.table import Table
 from agr.common.cli import run
 from agr.training.settings import STEP_SIZE
 from search.driver.prefix_queue import epoch_paths
-from search.grid import grid
+from search.grid_search import grid
 
 HOUR, DAY = 3600.0, 86400.0  # seconds
 TOO_LONG = 360.0  # seconds to wait for something that trains nothing

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from agr.common.credentials import harmless
+from agr.common.places import store_folder
 from agr.data import ages
 from agr.errors import SettingsError
 
@@ -57,7 +58,7 @@ def add_running(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     address = "a running Ray cluster to join; if some of its nodes have GPUs, only those train (default: a local one)"
     add("--address", help=address)
     storage = "folder or URI for stages and final weights; a cluster needs one that every node can read and write"
-    add("--storage", type=harmless, metavar="URI", default="mlflow_store", help=f"{storage} (default: mlflow_store)")
+    add("--storage", type=harmless, metavar="URI", help=f"{storage} (default: mlflow_store/)")
     stages = "folder or URI for the stages, from which trials resume (default: stages/ below --storage)"
     add("--stage-store", type=harmless, metavar="URI", help=stages)
     return run
@@ -73,7 +74,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the results."""
     add = parser.add_argument_group("results").add_argument
     add("--name", help="name of the search (default: made of data, split and time)")
-    store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, or else mlflow_store/)"
+    store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     add("--tracking-uri", type=harmless, metavar="URI", help=store)
     promote = "give this champion the alias `best`, whatever its score (default: only if it beats the present best)"
     add("--promote", action="store_true", help=promote)
@@ -108,6 +109,7 @@ def plan_of(options: argparse.Namespace, script: str) -> Plan:
     chosen += ["--folds"] if options.folds is not None else []
     if len(chosen := chosen + (["--leave-out"] if options.leave_out else [])) > 1:
         raise SettingsError(f"{' and '.join(chosen)}: each divides the speakers in its own way; expected one of them")
+    options.storage = options.storage or str(store_folder())
     values = vars(options) | {"data": tuple(options.data), "script": script}
     values["split"] = options.split if options.folds is None else "folds"
     values["stage_store"] = options.stage_store or below(options.storage, "stages")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from agr.common.places import store_folder
 from agr.data.ages import Ages
 from agr.errors import SettingsError
-from agr.registry.uri import STORE
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     promote: bool
     lanes: str = "separate"
     leave_out: str | None = None  # a corpus to test on
-    storage: str = str(STORE)  # a path or URI that every node of a cluster can read and write
+    storage: str = field(default_factory=lambda: str(store_folder()))  # a path or URI; all nodes of a cluster write it
     script: str = "search/run_grid.py"
     ages: Ages | None = None  # of the speakers to use
 

@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from agr.common.cli import quick_imports, run
 from search.outbox.mlflow_process import MlflowProcess
 
-if TYPE_CHECKING:
-    from search.grid import GridStrategy
-    from search.plan import Plan
-    from search.problems.problem import Problem
+PROG = "python search/run_grid.py"
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The command line."""
     from search import options
 
     about = "Train every point of a grid of hyperparameters on Ray Tune, log to MLflow and register the best model."
-    parser = argparse.ArgumentParser(prog="python search/run_grid.py", description=about)
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     points = parser.add_argument_group("the grid")
     add = points.add_argument
     add("--epochs", type=int, nargs="+", help="numbers of epochs (default: 5 10 20)")
@@ -52,39 +48,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "augment", "no_augmentation"))
 
 
-def build_search(options: argparse.Namespace) -> tuple[Plan, Problem, GridStrategy]:
-    """The plan, problem and strategy of a command line. Raises: AgrError for unusable flags or data."""
-    from agr.errors import SettingsError
-    from agr.training import augmentation
-    from search import grid
-    from search.grid import GridStrategy
-    from search.options import plan_of
-    from search.problems import agr_models, custom
-
-    plan, others = plan_of(options, "search/run_grid.py"), grid.parse_axes(options.axis)
-    given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
-    if options.trainable:
-        axes = custom.grid_of(options.trainable, given | others)
-        points = custom.points_of(options.trainable, axes)
-        return plan, custom.problem(options.trainable), GridStrategy(points)
-    usual = {name: values for name, values in given.items() if values}
-    settings = grid.grid(**usual, seed=options.seed, model=options.model, others=others)
-    strengths = None if options.no_augmentation else augmentation.parse(options.augment)
-    problem, data = agr_models.problem(plan, agr_models.schema_with(others))
-    if options.augment and data.features is None:
-        given_text = " ".join(options.augment)
-        raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
-    dropout = None if "dropout" in others else agr_models.DROPOUT
-    return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
-    options = parse(arguments)
+    options = parse(arguments, prog)
     with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
+            from search import grid_search
             from search.driver import run as driver_run
-        return driver_run.run(*build_search(options), mlflow_process)
+        return driver_run.run(*grid_search.build_search(options, "search/run_grid.py"), mlflow_process)
 
 
 if __name__ == "__main__":

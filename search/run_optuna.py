@@ -18,15 +18,16 @@ from agr.common.cli import quick_imports, run
 from agr.common.credentials import harmless
 from search.outbox.mlflow_process import MlflowProcess
 
+PROG = "python search/run_optuna.py"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The command line."""
     from search import options
 
     about = "Search hyperparameters with Optuna on Ray Tune, log to MLflow and register the best model."
-    parser = argparse.ArgumentParser(prog="python search/run_optuna.py", description=about)
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     search = parser.add_argument_group("the search")
     add = search.add_argument
     add(
@@ -72,9 +73,9 @@ def count(text: str) -> int:
     return int(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
-    options = parse(arguments)
+    options = parse(arguments, prog)
     from search.optuna_search import space
 
     if options.print_space:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from agr.baselines import classify, extractors
-from agr.baselines.compare import WORKSPACE, Recordings, compare, join_train_and_test, read_recordings
+from agr.baselines.compare import Recordings, compare, join_train_and_test, read_recordings
 from agr.common.cli import complain
+from agr.common.places import workspace
 from agr.data import splits
 from agr.data.splits import Split
 from agr.labels import CLASSES
@@ -77,9 +78,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _recordings_and_splits(options: argparse.Namespace) -> tuple[Recordings, list[Split]]:
     """The recordings, and every split of them to compare on."""
-    recordings = read_recordings(options.data, WORKSPACE)
+    recordings = read_recordings(options.data, workspace())
     if options.test:
-        recordings, split = join_train_and_test(recordings, read_recordings(options.test, WORKSPACE))
+        recordings, split = join_train_and_test(recordings, read_recordings(options.test, workspace()))
         return recordings, [split]
     count = 4 if options.split == "audiomnist-4fold" else options.folds
     wanted = range(count) if options.fold is None else [options.fold]

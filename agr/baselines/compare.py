@@ -14,6 +14,7 @@ from agr.baselines import classify, extractors
 from agr.baselines.extractors import Extractor
 from agr.common.cli import complain
 from agr.common.files import content_digest
+from agr.common.places import workspace
 from agr.common.progress import terminal_progress
 from agr.data import corpus
 from agr.data.clips import Clip, Corpus
@@ -21,8 +22,7 @@ from agr.data.splits import Labelled, Split
 from agr.errors import AudioError, CorpusError, SplitError
 from agr.labels import CLASSES
 
-WORKSPACE, CACHE = Path("data"), Path("data/baselines")
-FORMER_CACHE = Path("data/rivals")  # of earlier versions
+CACHE, FORMER_CACHE = "baselines", "rivals"  # folders below the workspace; the second of earlier versions
 UNTRAINED_HZ = 155.0  # between the usual pitches of men and women
 
 
@@ -100,12 +100,13 @@ def compare(
     chosen: Sequence[Extractor], recordings: Recordings, folds: Sequence[Split], workers: int
 ) -> list[classify.Result]:
     """A result for each tool; Praat has a second one, with a fixed instead of a trained threshold."""
-    if FORMER_CACHE.is_dir() and not CACHE.exists():
-        FORMER_CACHE.rename(CACHE)
+    cache, former = workspace() / CACHE, workspace() / FORMER_CACHE
+    if former.is_dir() and not cache.exists():
+        former.rename(cache)
     clips = [extractors.Recording(*clip) for clip in zip(recordings.paths, recordings.recordings.tolist(), strict=True)]
     results = []
     for extractor in chosen:
-        features = extractors.extract_features(extractor, clips, CACHE, workers, terminal_progress)
+        features = extractors.extract_features(extractor, clips, cache, workers, terminal_progress)
         untrained = replace(extractor, title=f"Praat at {UNTRAINED_HZ:g} Hz, nothing trained", hz=UNTRAINED_HZ)
         for tool in (extractor, untrained) if extractor.name == "praat" else (extractor,):
             results.append(classify.cross_validate(tool, features, recordings, folds))

@@ -20,14 +20,15 @@ from agr.errors import AgrError
 INTERRUPTED = 130
 
 
-def run(main: Callable[[], int]) -> NoReturn:
+def run(main: Callable[[], int], program: bool = False) -> NoReturn:
     """Call a command's `main` and exit: its own status, 2 for an AgrError or a file's trouble, 130 for Ctrl-C.
 
-    Where `main` is the program itself, the interpreter is not taken down object by object: after torch and MLflow that
-    takes half a second. Threads are joined and exit handlers run all the same, and the output is flushed.
+    Where `main` is the program itself, or with `program`, the interpreter is not taken down object by object: after
+    torch and MLflow that takes half a second. Threads are joined and exit handlers run all the same, and the output
+    is flushed.
     """
     statuses: list[int] = []
-    if main.__module__ == "__main__":
+    if program or main.__module__ == "__main__":
         atexit.register(_leave, statuses)  # the first to be registered is the last to run
     end_on_sigterm()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it

@@ -132,7 +132,7 @@ def _of_folder(folder: str) -> Iterator[str | Answer]:
 
 
 def answer(
-    clips: Iterator[str | Answer],
+    clips: Iterator[str | Source | Answer],
     bundle: Bundle,
     abstain_below: float = 0.0,
     decoder: Decoder | None = None,
@@ -164,14 +164,14 @@ def answer(
 
 
 def _loaded(
-    clips: Iterator[str | Answer], load: Load, sample_rate: int, channel: int | str | None
+    clips: Iterator[str | Source | Answer], load: Load, sample_rate: int, channel: int | str | None
 ) -> Iterator[tuple[Answer, Found]]:
     """Answers to be filled in, and what was decoded for them."""
     if not isinstance(channel, str):
         names, sources = itertools.tee(clips)
         wanted = (_source(name, channel) for name in sources)
         for name, found in zip(names, load(wanted, sample_rate), strict=True):
-            yield name if isinstance(name, Answer) else Answer(name, channel=channel), found
+            yield name if isinstance(name, Answer) else Answer(_name(name), channel=channel), found
         return
     for name in clips:
         source = _source(name, None)
@@ -180,9 +180,16 @@ def _loaded(
             (found,) = load([wanted_one], sample_rate)
             failed = isinstance(found, AudioError) and not isinstance(found, SilentAudio | NonFiniteAudio)
             if number == 1 or not isinstance(found, NoChannel):
-                yield name if isinstance(name, Answer) else Answer(name, channel=None if failed else number), found
+                yield (
+                    name if isinstance(name, Answer) else Answer(_name(name), channel=None if failed else number),
+                    found,
+                )
             if failed:
                 break
+
+
+def _name(clip: str | Source) -> str:
+    return clip.name if isinstance(clip, Source) else clip
 
 
 def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: bool, progress: Progress) -> Answer:
@@ -245,10 +252,12 @@ def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle
             yield replace(blank, probability=probability, speech=speech, warning=found.warning, shares=shares)
 
 
-def _source(clip: str | Answer, channel: int | None) -> Source | AudioError:
+def _source(clip: str | Source | Answer, channel: int | None) -> Source | AudioError:
     """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
+    if isinstance(clip, Source):
+        return clip if channel is None else replace(clip, channel=channel)
     try:
         if clip == STDIN or _is_special(clip):
             from agr.audio import files

@@ -135,10 +135,15 @@ def shorter(name: str) -> str:
     return line if len(line) <= NAME_LETTERS else f"{line[: half - 2]}...{line[-half + 1 :]}"
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all. Letters that matplotlib's font lacks, as in some names, become boxes."""
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG. Letters that matplotlib's font lacks, as in some names, become boxes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png")
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    write_atomic(path, png(figure))

@@ -34,7 +34,9 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocati
         raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
     uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
     if store.database is not None and not store.database.is_file():
-        raise ModelError(f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri")
+        looked = "" if tracking_uri else f" ({StoreUri.searched()})"
+        what = f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri"
+        raise ModelError(what + looked)
     found = _from_sqlite(uri, store)
     if found is None:
         from agr.registry import pull

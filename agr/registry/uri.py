@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agr.common.credentials import harmless, hide, log_in
+from agr.common.places import STORE, STORE_VARIABLE, nearest_store, store_folder
 
-STORE = Path("mlflow_store")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+DATABASE = "mlflow.db"  # in the folder of a store
 EXPERIMENT = "agr"
 REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"  # aliases
@@ -51,15 +53,24 @@ class StoreUri:
 
     @classmethod
     def default(cls) -> StoreUri:
-        """`MLFLOW_TRACKING_URI`, else the SQLite store in `mlflow_store/` of the current folder.
+        """`MLFLOW_TRACKING_URI`, else `AGR_STORE` if it is a URI, else the SQLite store in `store_folder`.
 
-        User and password of a server are moved from that variable to MLflow's own two.
+        User and password of a server are moved from the variable to MLflow's own two.
         """
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            return cls(f"{SQLITE}{(STORE / 'mlflow.db').resolve()}")
-        uri = cls(os.environ["MLFLOW_TRACKING_URI"]).log_in()
-        os.environ["MLFLOW_TRACKING_URI"] = uri.whole
+        variable = _variable()
+        if variable is None:
+            return cls(f"{SQLITE}{(store_folder() / DATABASE).resolve()}")
+        uri = cls(os.environ[variable]).log_in()
+        os.environ[variable] = uri.whole
         return uri
+
+    @classmethod
+    def searched(cls) -> str:
+        """How `default` found its store, for an error."""
+        if named := _variable() or (os.environ.get(STORE_VARIABLE) and STORE_VARIABLE):
+            return f"{named} names it"
+        above = f"this is the nearest {STORE}/" if nearest_store() else f"no {STORE}/ in {Path.cwd()} or above it"
+        return f"{TRACKING_URI} and {STORE_VARIABLE} are not set; {above}"
 
     def __str__(self) -> str:
         return self.hide(self.whole)
@@ -85,6 +96,13 @@ class StoreUri:
     def log_in(self) -> StoreUri:
         """The URI without user and password of a server, which are put into MLflow's own variables."""
         return StoreUri(log_in(self.whole))
+
+
+def _variable() -> str | None:
+    """The variable that names the URI of a store; None if a folder holds it."""
+    if os.environ.get(TRACKING_URI):
+        return TRACKING_URI
+    return STORE_VARIABLE if "://" in os.environ.get(STORE_VARIABLE, "") else None
 
 
 def normalise(uri: str) -> str:

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agr.common.places import store_folder
 from agr.common.processes import driver, is_dead
 from agr.registry.records import Store
-from agr.registry.uri import STORE
 from search.outbox.mlflow_process import MlflowProcess
 from search.outbox.outbox import Outbox
 from search.problems.problem import Problem
@@ -28,7 +28,7 @@ def open_session(
 ) -> Session:
     """Start the run of the search without waiting until the store is open. axes: shown as parameters of the run."""
     store = mlflow_process.open(tracking_uri, problem.experiment, problem.model)
-    tracker = Outbox(store, STORE / "outbox", close_abandoned)
+    tracker = Outbox(store, store_folder() / "outbox", close_abandoned)
     parent = tracker.start_run(name, dict(axes) | dict(problem.params), dict(tags) | {"driver": driver()})
     tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)
     return Session(name, tracker, parent, tags, 0, problem.task.schema)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
+from agr.common.places import store_folder
 from agr.errors import AgrError
-from agr.registry.uri import STORE
 from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
 from search.outbox.mlflow_process import MlflowProcess
@@ -27,11 +27,20 @@ from search.stages.store import StageStore
 from search.tasks.device import choose_device, device_name
 
 if TYPE_CHECKING:
+    from search.results.champion import SearchResult
     from search.runtime.cluster import Allocation
 
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
     """Run the trials, test and register the best one, and print the results; returns the exit status."""
+    return conduct(plan, problem, strategy, mlflow_process)[0]
+
+
+def conduct(
+    plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess
+) -> tuple[int, SearchResult | AgrError | None]:
+    """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C."""
+    ending: SearchResult | AgrError | None = None
     began = time.monotonic()
     name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(problem)
@@ -44,9 +53,9 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
             with _stages(plan, session) as (store, lease):
                 context = SearchContext(plan, problem, session, device, store, lease, allocation)
                 ranking = strategy.train(context)
-                ending = problem.conclude(session, tags, plan.promote, ranking)
+                ending = result = problem.conclude(session, tags, plan.promote, ranking)
             session.settle()
-            report.print_summary(ending, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
@@ -54,16 +63,17 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
             if session.tracker.open_error:
                 raise
             complain(str(error))
+            ending = error
         finally:
             session.close(status)
             session.tracker.close()
-            shutil.rmtree(STORE / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
-            if plan.stage_store is None or plan.storage != str(STORE):
+            shutil.rmtree(store_folder() / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
+            if plan.stage_store is None or plan.storage != str(store_folder()):
                 with suppress(AgrError, OSError):
                     Storage(scratch_uri(plan, session)).clear()
         if status == KILLED:
             report.print_interrupted(session, kept=plan.stage_store is not None)
-    return code
+    return code, ending
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agr.common.places import store_folder
 from agr.data.image_set import ImageSet
 from agr.errors import SettingsError
 from agr.training.augmentation import DEFAULT as USUAL_VARIATION
@@ -109,7 +110,7 @@ def strategy_of(
         folds=options.score_folds,
         repeat_best=options.repeat_best,
         warm_start=not options.no_warm_start,
-        storage=options.study_storage or STUDIES,
+        storage=options.study_storage or str(store_folder() / STUDIES),
         seed=options.seed,
         kinds=kinds,
     )

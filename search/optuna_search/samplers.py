@@ -10,10 +10,9 @@ from optuna.storages.journal import JournalFileOpenLock
 
 from agr.common.credentials import hide
 from agr.errors import SettingsError
-from agr.registry.uri import STORE
 from search.optuna_search.torn_journal import mend
 
-STUDIES = str(STORE / "studies.journal")
+STUDIES = "studies.journal"  # in the store's folder
 STARTUP = 5  # random trials before a sampler uses its model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agr.common.credentials import harmless
 from agr.errors import OutageError, StoreError
-from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL, STORE
+from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
 from search.outbox.deliverer import deliver_file
 from search.outbox.entries import read
 from search.outbox.mlflow_process import MlflowProcess
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
-    parser.add_argument("file", type=Path, help=f"left by a search in {STORE / 'outbox'}")
+    parser.add_argument("file", type=Path, help="left by a search in mlflow_store/outbox")
     parser.add_argument(
         "--tracking-uri", type=harmless, help="default: the store that the search logged to, else MLFLOW_TRACKING_URI"
     )

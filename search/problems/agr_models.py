@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
+from agr.common.places import workspace
 from agr.data import combine, preparation, splits
 from agr.data.cautions import cautions
 from agr.data.image_set import ImageSet
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from search.plan import Plan
     from search.results.champion import SearchResult
 
-WORKSPACE = Path("data")
 Ranking = Sequence[Record] | None
 DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it; docs/experiments.md says why
 
@@ -33,7 +32,7 @@ DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it;
 def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
     cores = os.cpu_count() or 1
-    sets = [preparation.ensure(source, WORKSPACE, plan.recipe, cores, plan.ages) for source in plan.data]
+    sets = [preparation.ensure(source, workspace(), plan.recipe, cores, plan.ages) for source in plan.data]
     data = combine.join(sets)
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     for line in cautions(data, split):

@@ -8,7 +8,7 @@ from typing import Protocol
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from agr.registry.uri import STORE
+from agr.common.places import store_folder
 from search.runtime.callback import SessionCallback
 from search.runtime.cluster import Allocation
 from search.runtime.trial import Job, run_trial
@@ -53,7 +53,7 @@ def tune_points(
         ),
         run_config=tune.RunConfig(
             name=session.id,
-            storage_path=str((STORE / "ray").resolve()),
+            storage_path=str((store_folder() / "ray").resolve()),
             callbacks=[SessionCallback(session, job.finals_uri)],
             failure_config=tune.FailureConfig(max_failures=CRASHES),
             stop=stop,

@@ -12,13 +12,12 @@ import time
 from collections.abc import Sequence
 
 from agr.common.credentials import harmless
+from agr.common.places import store_folder
 from agr.errors import SettingsError
-from agr.registry.uri import STORE
 from search.stages.pruning import StoredStage, prune, stages
 from search.stages.store import StageStore
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-DEFAULT_STORE = str(STORE / "stages")
 
 
 def parse_size(text: str) -> int:
@@ -36,16 +35,16 @@ def _row(store: StageStore, stage: StoredStage) -> str:
     return f"{stage.key[:12]}  {stage.file.size / 1e6:7.1f} MB  {used}  {what}{'  in use' if stage.needed else ''}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m search.stages") -> int:
     """Run the command and return its exit status."""
     description = "List the stages of a stage store, or delete the least recently used ones."
-    parser = argparse.ArgumentParser(prog="python -m search.stages", description=description)
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("action", choices=("list", "prune"))
-    where = f"a folder or bucket (default: {DEFAULT_STORE})"
-    parser.add_argument("--stage-store", type=harmless, default=DEFAULT_STORE, metavar="URI", help=where)
+    where = "a folder or bucket (default: stages/ in mlflow_store/)"
+    parser.add_argument("--stage-store", type=harmless, metavar="URI", help=where)
     parser.add_argument("--max-size", default="10GB", help="prune: the size to keep, as in 500MB (default: 10GB)")
     options = parser.parse_args(arguments)
-    store = StageStore(options.stage_store)
+    store = StageStore(options.stage_store or str(store_folder() / "stages"))
     if options.action == "prune":
         deleted, left = prune(store, parse_size(options.max_size))
         freed = sum(stage.file.size for stage in deleted)

@@ -13,8 +13,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from agr import evaluate
-from agr.evaluate import main
+from agr.evaluate import as_dict, describe, main
 from agr.inference import answers as inference_answers
 from agr.inference import bundle, evaluation
 from tests.folders import Row, manifest_of
@@ -34,20 +33,20 @@ def test_one_gender_alone_is_scored_by_its_recall(loaded: bundle.Bundle, people:
     result = measure(loaded, manifest_of(tmp_path / "women.csv", women), tmp_path)
     assert result.scores.recall["male"] is None
     assert result.scores.balanced_accuracy == result.scores.recall["female"] == result.scores.accuracy
-    values = json.loads(json.dumps(evaluate.as_dict(result, {})))
+    values = json.loads(json.dumps(as_dict(result, {})))
     assert values["recall"] == {"female": result.scores.accuracy, "male": None}
-    assert "male" not in evaluate.describe(result).split("recall")[1].splitlines()[0].replace("female", "")
+    assert "male" not in describe(result).split("recall")[1].splitlines()[0].replace("female", "")
 
 
 def test_speakers_met_in_training_are_reported(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     source = manifest_of(tmp_path / "two.csv", people)
     result = measure(loaded, source, tmp_path, met=["two/02", "two/01", "three/03", "04"])
     assert result.seen_speakers == ("two/01", "two/02")
-    assert "LEAKY: the model was trained or chosen on 2 of these speakers" in evaluate.describe(result)
-    assert evaluate.as_dict(result, {})["speakers_met_in_training"] == ["two/01", "two/02"]
+    assert "LEAKY: the model was trained or chosen on 2 of these speakers" in describe(result)
+    assert as_dict(result, {})["speakers_met_in_training"] == ["two/01", "two/02"]
     stranger = measure(loaded, source, tmp_path)
     assert stranger.seen_speakers == ()
-    assert "LEAKY" not in evaluate.describe(stranger)
+    assert "LEAKY" not in describe(stranger)
 
 
 def test_training_people_are_marked_under_another_folder_name(
@@ -60,9 +59,9 @@ def test_training_people_are_marked_under_another_folder_name(
     assert renamed.seen_speakers == tuple(name.replace("voices/", "renamed/") for name in named.seen_speakers)
     assert renamed.seen_recordings == named.seen_recordings == len(seen.recordings) == 60
     assert "LEAKY: the model was trained or chosen on 6 of these speakers (60 of these recordings)" in (
-        evaluate.describe(renamed)
+        describe(renamed)
     )
-    assert evaluate.as_dict(renamed, {})["recordings_met_in_training"] == 60
+    assert as_dict(renamed, {})["recordings_met_in_training"] == 60
 
 
 def test_other_recordings_of_a_renamed_corpus_are_not_marked(
@@ -72,7 +71,7 @@ def test_other_recordings_of_a_renamed_corpus_are_not_marked(
     strangers = [row for row in people if f"voices/{row[1]}" not in seen.speakers]
     result = evaluation.evaluate(loaded, seen, str(manifest_of(tmp_path / "two.csv", strangers)), tmp_path)
     assert (result.seen_speakers, result.seen_recordings, result.content_checked) == ((), 0, True)
-    assert "LEAKY" not in evaluate.describe(result)
+    assert "LEAKY" not in describe(result)
 
 
 def test_bundle_without_recordings_says_what_could_not_be_checked(
@@ -84,10 +83,10 @@ def test_bundle_without_recordings_says_what_could_not_be_checked(
     source = manifest_of(tmp_path / "voices.csv", people)
     result = evaluation.evaluate(bundle.load(folder), bundle.read_seen(folder), str(source), tmp_path)
     assert (len(result.seen_speakers), result.seen_recordings, result.content_checked) == (6, 0, False)
-    shown = evaluate.describe(result)
+    shown = describe(result)
     assert "LEAKY: the model was trained or chosen on 6 of these speakers\n" in shown
     assert "only names were compared" in shown
-    assert evaluate.as_dict(result, {})["recordings_met_in_training"] is None
+    assert as_dict(result, {})["recordings_met_in_training"] is None
 
 
 def test_command_prints_one_json_object(
@@ -145,8 +144,8 @@ def test_clips_without_speech_count_as_wrong_answers(loaded: bundle.Bundle, peop
     assert result.answered == pytest.approx(16 / 18)
     assert result.accuracy_answered == pytest.approx(plain.scores.accuracy)
     assert (plain.answered, plain.accuracy_answered) == (1, plain.scores.accuracy)
-    assert "no speech          2 clips were answered so, and count as wrong" in evaluate.describe(result)
-    assert "no speech" not in evaluate.describe(plain)
+    assert "no speech          2 clips were answered so, and count as wrong" in describe(result)
+    assert "no speech" not in describe(plain)
 
 
 @pytest.mark.parametrize("sure", [0.5, 0.7, 0.8])
@@ -160,7 +159,7 @@ def test_abstaining_is_reported_beside_the_scores_of_all_clips(
     assert result.scores == measure(loaded, source, tmp_path).scores
     assert result.answered == len(given) / 16
     assert result.accuracy_answered == (np.mean([label == gender for label, gender in given]) if given else None)
-    assert f"{result.answered:.4f} of the clips, with probability {sure:g} or more" in evaluate.describe(result)
+    assert f"{result.answered:.4f} of the clips, with probability {sure:g} or more" in describe(result)
 
 
 def test_abstaining_from_everything_leaves_no_accuracy(
@@ -175,6 +174,4 @@ def test_abstaining_from_everything_leaves_no_accuracy(
 
 
 def test_synthetic_voices_are_marked(loaded: bundle.Bundle, demo_root: Path, tmp_path: Path) -> None:
-    assert "synthetic: the result proves nothing about people" in evaluate.describe(
-        measure(loaded, demo_root, tmp_path)
-    )
+    assert "synthetic: the result proves nothing about people" in describe(measure(loaded, demo_root, tmp_path))

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agr import prepare
 from agr.audio import read as audio
 from agr.common.cli import run
 from agr.data import image_set
@@ -24,6 +23,7 @@ from agr.data.journal import JOURNAL
 from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import SKIPPED
 from agr.errors import CorpusError
+from agr.prepare import main
 from agr.recipes import mfcc, mfcc_reference
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc_reference import jpeg
@@ -124,13 +124,13 @@ def test_control_c_ends_it_with_one_line_and_no_worker_left(demo_root: Path, tmp
 
 def test_the_command_says_what_it_did(three_speakers: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (three_speakers / "data/01/0_01_0.wav").write_bytes(b"")
-    assert prepare.main([str(three_speakers), "--out", str(out), "--workers", "1"]) == 0
+    assert main([str(three_speakers), "--out", str(out), "--workers", "1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{out}: 29 images made, 0 kept, 1 clips skipped"
     assert printed[1] == f"why they were skipped: {out / SKIPPED}"
     assert printed[2] == "  1 clip: 01/0_01_0.wav: 0 bytes; expected a sound file"
     assert "synthetic" in printed[3]
-    assert prepare.main([str(three_speakers), "--out", str(out), "--recipe", "voice"]) == 0
+    assert main([str(three_speakers), "--out", str(out), "--recipe", "voice"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 0 images made, 29 kept, 1 clips skipped\n")
 
 
@@ -141,7 +141,7 @@ def test_the_command_leaves_out_other_ages_and_tells_copies(
     shutil.copy(three_speakers / "data/01/0_01_0.wav", three_speakers / "data/copy.wav")
     table = three_speakers / "data" / "some.csv"
     table.write_text("\n".join(["path,speaker,gender,age", *(f"{name},{who},f,{age}" for name, who, age in rows)]))
-    assert prepare.main([str(table), "--out", str(out), "--workers", "1", "--ages", "18-65"]) == 0
+    assert main([str(table), "--out", str(out), "--workers", "1", "--ages", "18-65"]) == 0
     printed, errors = capsys.readouterr()
     assert "agr: --ages 18-65: 1 of 4 clips of some left out; 0 have no age and stay\n" in errors
     assert printed.splitlines() == [
@@ -152,7 +152,7 @@ def test_the_command_leaves_out_other_ages_and_tells_copies(
         "  1 clip: 02/0_02_0.wav: age '17'; expected 18-65, by --ages",
     ]
     with pytest.raises(SystemExit):
-        prepare.main([str(table), "--out", str(out), "--ages", "old"])
+        main([str(table), "--out", str(out), "--ages", "old"])
     assert "argument --ages: old: expected ages in years, as 18- or 18-65 or -17" in capsys.readouterr().err
 
 
@@ -168,14 +168,14 @@ def test_the_reference_makes_the_same_images_through_librosa(
 
     monkeypatch.setattr(mfcc_reference, "jpeg", counted)
     usual, command = out.with_name("usual"), [str(three_speakers), "--recipe", recipe, "--workers", "1", "--out"]
-    assert prepare.main([*command, str(usual)]) == 0
+    assert main([*command, str(usual)]) == 0
     assert not made_by_librosa
-    assert prepare.main([*command, str(out), "--reference"]) == 0
+    assert main([*command, str(out), "--reference"]) == 0
     assert made_by_librosa == [recipe] * 30
     np.testing.assert_array_equal(load(out).pixels, load(usual).pixels)
     assert (load(out).recipe, load(out).digest) == (RECIPES[recipe], load(usual).digest)
     before = times(out)
-    assert prepare.main([*command, str(out)]) == 0  # the same folder without --reference: all is kept
+    assert main([*command, str(out)]) == 0  # the same folder without --reference: all is kept
     assert times(out) == before
 
 
@@ -205,7 +205,7 @@ def test_a_mistake_ends_with_status_2_and_one_line(
     Path("nul.csv").write_bytes(b"path,speaker,gender\na\0b.wav,x,f\n")
     write_manifest(Path("bad.csv"), "path", [("absent.wav", "x", "f")])
     with pytest.raises(SystemExit) as caught:
-        run(lambda: prepare.main([*arguments, "--workers", "1"]))
+        run(lambda: main([*arguments, "--workers", "1"]))
     assert caught.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("preparing ")]
     assert len(lines) == 1

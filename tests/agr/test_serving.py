@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -239,3 +240,28 @@ def test_mlflow_models_serve_answers_over_http(
     assert all(map(same, post(f"{server}/invocations", columns)["predictions"], expected))
     with pytest.raises(urllib.error.HTTPError, match="400"):
         post(f"{server}/invocations", {"dataframe_records": [{"sound": text(clips[0])}]})
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the line is for a POSIX shell")
+def test_the_documented_curl_line_takes_clips_of_ordinary_size(
+    bundle_folder: Path, clips: list[bytes], expected: list[dict[str, float]], tmp_path: Path
+) -> None:
+    import pandas
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^    \{ printf .*?--data-binary @-$", page, re.MULTILINE | re.DOTALL)
+    samples, rate = soundfile.read(io.BytesIO(clips[0]))
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 50), rate)
+    assert (tmp_path / "long.wav").stat().st_size > 10 * 96_000
+    (tmp_path / "curl").write_text("#!/bin/sh\nexec cat\n")  # prints the body in place of sending it
+    (tmp_path / "curl").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    for file, data in (("short.wav", clips[1]), ("long.wav", (tmp_path / "long.wav").read_bytes())):
+        (tmp_path / file).write_bytes(data)
+        typed = re.sub(r"data/demo-voices\S+", file, line)
+        sent = subprocess.run(["bash", "-c", typed], env=environment, cwd=tmp_path, capture_output=True, check=True)
+        table = pandas.DataFrame(strict_json(sent.stdout)["inputs"])
+        assert table["audio"].tolist() == [text(data)]
+        (row,) = serving.Served(bundle.load(bundle_folder)).predict(table).to_dict("records")
+        assert row["error"] == "" and row["label"]
+        assert file == "long.wav" or same(row, expected[1])

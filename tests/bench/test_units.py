@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from search.driver.prefix_queue import epoch_paths
-from search.grid import grid
+from search.grid_search import grid
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench"
 

@@ -29,7 +29,7 @@ from agr.training.loop import Epoch, fit
 from agr.training.settings import Settings
 from search import run_grid
 from search.driver.prefix_searcher import PrefixSearcher
-from search.grid import grid
+from search.grid_search import grid
 from search.problems.agr_models import with_augmentation
 from search.runtime.cluster import Allocation
 from search.runtime.trial import Job, run_trial

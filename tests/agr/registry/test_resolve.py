@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -129,6 +130,48 @@ def test_the_store_is_named_by_the_environment_or_lies_in_mlflow_store(
     monkeypatch.chdir(tmp_path)
     assert registry_uri.StoreUri.default().whole == f"sqlite:///{tmp_path}/mlflow_store/mlflow.db"
     assert f"no store at {tmp_path / 'mlflow_store' / 'mlflow.db'}; run a search first" in refusal("models:/agr/best")
+
+
+def test_agr_store_is_a_folder_or_a_uri(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for named in (str(database(store).parent), store):
+        monkeypatch.setenv("AGR_STORE", named)
+        assert resolve("models:/agr/best").version == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert registry_uri.StoreUri.default().whole == f"sqlite:///{tmp_path}/other.db"
+
+
+def test_user_and_password_leave_agr_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("AGR_STORE", "https://ann:s3cret@mlflow.example.org")
+    assert registry_uri.StoreUri.default().whole == "https://mlflow.example.org" == os.environ["AGR_STORE"]
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder", "expected"),
+    [
+        ({}, "", "MLFLOW_TRACKING_URI and AGR_STORE are not set; no mlflow_store/ in {here} or above it"),
+        ({}, "mlflow_store", "MLFLOW_TRACKING_URI and AGR_STORE are not set; this is the nearest mlflow_store/"),
+        ({"AGR_STORE": "elsewhere"}, "", "AGR_STORE names it"),
+        ({"AGR_STORE": "sqlite:///no.db"}, "", "AGR_STORE names it"),
+        ({"AGR_STORE": "elsewhere", "MLFLOW_TRACKING_URI": "sqlite:///no.db"}, "", "MLFLOW_TRACKING_URI names it"),
+    ],
+)
+def test_a_missing_store_is_told_with_where_it_was_looked_for(
+    variables: dict[str, str], folder: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    (tmp_path / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(here)
+    for name in ("MLFLOW_TRACKING_URI", "AGR_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert refusal("models:/agr/best").endswith(f"({expected.format(here=here)})")
 
 
 @pytest.mark.parametrize("uri", ["models:/agr/best", "models:/agr/1", "runs:/abc/model"])

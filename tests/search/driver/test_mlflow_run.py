@@ -17,7 +17,7 @@ from agr.registry.records import Store
 from agr.training.settings import Settings
 from search.driver import mlflow_run
 from search.driver.mlflow_run import SHOWN_VALUES, axes_of, close_abandoned
-from search.grid import grid
+from search.grid_search import grid
 from tests.search.fakes import FakeTracker
 
 HERE = socket.gethostname()

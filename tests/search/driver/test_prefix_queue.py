@@ -10,7 +10,7 @@ import pytest
 
 from agr.training.settings import Settings
 from search.driver.prefix_queue import PrefixQueue, balanced_queue, epoch_paths
-from search.grid import grid
+from search.grid_search import grid
 
 CHANCES = (0.6, 0.3, 0.05)  # of a worker asking, of a report of several epochs, of a trial that dies
 

@@ -14,7 +14,7 @@ import pytest
 
 from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
-from search.grid import grid
+from search.grid_search import grid
 from search.optuna_search.searcher import common
 from search.tasks.agr_task import FoldPoint
 from search.tasks.base import distinct_epochs

@@ -13,7 +13,7 @@ from agr.data.splits import make
 from agr.errors import SettingsError
 from agr.training.augmentation import Augmentation
 from agr.training.settings import Settings
-from search import grid, run_optuna
+from search import grid_search, run_optuna
 from search.optuna_search import objectives, warm_start
 from search.optuna_search import options as optuna_options
 from search.optuna_search.ranges import Choices, Range
@@ -129,7 +129,7 @@ def test_default_grid_lies_in_the_default_space(varied: Problem, tmp_path: Path)
     for problem in (varied, made(tmp_path)):
         asked = strategy(problem=problem)
         assert isinstance(problem.task, AgrTask)
-        points = agr_models.with_augmentation(grid.grid(), Augmentation(), problem.task.data)
+        points = agr_models.with_augmentation(grid_search.grid(), Augmentation(), problem.task.data)
         assert {tuple(warm_start.mismatches(point.config(), asked.space, asked.base)) for point in points} == {()}
 
 

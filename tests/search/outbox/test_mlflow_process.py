@@ -211,7 +211,7 @@ def within(seconds: float, true: Callable[[], Any]) -> bool:
 
 def test_a_search_imports_no_mlflow_itself() -> None:
     modules = "search.run_grid, search.driver.run, search.problems.agr_models, search.results.champion"
-    code = f"import sys, {modules}, search.grid, search.results.report\n"
+    code = f"import sys, {modules}, search.grid_search, search.results.report\n"
     code += "print(sorted({name.split('.')[0] for name in sys.modules} & {'mlflow', 'sqlalchemy', 'pandas'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -19,7 +19,7 @@ from agr.data.splits import Split
 from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
 from search import run_grid
-from search.grid import grid
+from search.grid_search import grid
 from search.runtime.fused_trials import balanced_groups, train_group
 from search.runtime.trial import Job
 from search.session.session import Session

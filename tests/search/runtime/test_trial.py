@@ -17,7 +17,7 @@ from agr.data.splits import Split, inner
 from agr.training.loop import Epoch, fit
 from agr.training.settings import STEP_SIZE, Settings
 from search.driver.prefix_searcher import PrefixSearcher
-from search.grid import grid
+from search.grid_search import grid
 from search.runtime.trial import Job, describe_stage, run_trial, stages_to_drop
 from search.stages.store import Stage, StageStore, final_weights
 from search.tasks.agr_task import AGR_SCHEMA, AgrTask, FoldPoint

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from agr.errors import SettingsError
+from agr.training import augmentation
 from agr.training.fused import check
 from agr.training.settings import Settings
 from search.driver.context import SearchContext
 from search.driver.mlflow_run import axes_of
 from search.driver.train_points import train_points
+from search.options import plan_of
 from search.optuna_search.ranges import Value
+from search.plan import Plan
+from search.problems import agr_models, custom
 from search.problems.problem import Problem
 from search.stages.store import StageStore
 from search.tasks.agr_task import agr_point, fusible_settings, settings_of
@@ -107,3 +112,22 @@ class GridStrategy:
             check(fusible_settings(self.points))
         context.session.planned = len(self.points)
         train_points(context, self.points)
+
+
+def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Problem, GridStrategy]:
+    """The plan, problem and strategy of a command line or of `search.grid`. Raises: AgrError for unusable options."""
+    plan, others = plan_of(options, script), parse_axes(options.axis)
+    given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
+    if options.trainable:
+        axes = custom.grid_of(options.trainable, given | others)
+        points = custom.points_of(options.trainable, axes)
+        return plan, custom.problem(options.trainable), GridStrategy(points)
+    usual = {name: values for name, values in given.items() if values}
+    settings = grid(**usual, seed=options.seed, model=options.model, others=others)
+    strengths = None if options.no_augmentation else augmentation.parse(options.augment)
+    problem, data = agr_models.problem(plan, agr_models.schema_with(others))
+    if options.augment and data.features is None:
+        given_text = " ".join(options.augment)
+        raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
+    dropout = None if "dropout" in others else agr_models.DROPOUT
+    return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))

@@ -11,7 +11,7 @@ import pytest
 
 from agr.errors import SettingsError
 from agr.training.settings import STEP_SIZE, Settings
-from search.grid import MOST_LOOKUPS, GridStrategy, grid, parse_axes
+from search.grid_search import MOST_LOOKUPS, GridStrategy, grid, parse_axes
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import Stage, StageStore

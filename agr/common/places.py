@@ -1,0 +1,34 @@
+"""Where a project's runs, models and data lie, from any folder inside the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STORE, WORKSPACE = Path("mlflow_store"), Path("data")
+STORE_VARIABLE, WORKSPACE_VARIABLE = "AGR_STORE", "AGR_DATA"
+
+
+def nearest_store() -> Path | None:
+    """The nearest folder `mlflow_store` upwards, relative if it is in the current folder; None if there is none."""
+    here = Path.cwd()
+    found = next((folder for folder in (here, *here.parents) if (folder / STORE).is_dir()), None)
+    return None if found is None else STORE if found == here else found / STORE
+
+
+def store_folder() -> Path:
+    """The folder of runs, models, stages and the outbox.
+
+    `AGR_STORE` if it names a folder, else the nearest `mlflow_store/` upwards, else one in the current folder.
+    """
+    named = os.environ.get(STORE_VARIABLE, "")
+    return Path(named) if named and "://" not in named else nearest_store() or STORE
+
+
+def workspace() -> Path:
+    """The folder of generated and downloaded corpora and of prepared images.
+
+    `AGR_DATA`, else `data/` beside the nearest `mlflow_store/` upwards, else `data/` in the current folder.
+    """
+    named = os.environ.get(WORKSPACE_VARIABLE, "")
+    return Path(named) if named else (nearest_store() or STORE).parent / WORKSPACE
