@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agr.data.ages import Ages
@@ -33,6 +34,7 @@ class Plan:
     storage: str = str(STORE)  # a path or URI that every node of a cluster can read and write
     script: str = "search/run_grid.py"
     ages: Ages | None = None  # of the speakers to use
+    columns: Mapping[str, str] | None = None  # of tables, by role
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""
