@@ -42,7 +42,7 @@ def data_set(recordings: list[dict[str, Any] | None] | None = None, **columns: l
             }
         ),
     )
-    return made.cast_column("audio", datasets.Audio())
+    return made if recordings else made.cast_column("audio", datasets.Audio())
 
 
 def opened(source: Path | str, workspace: Path, **columns: str) -> Corpus:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from agr.data import corpus
 from agr.data.clips import Corpus
 from agr.data.corpus import open_corpus
 from agr.errors import CorpusError
@@ -353,3 +354,10 @@ def test_a_child_among_audiomnists_speakers_is_left_out(tmp_path: Path) -> None:
     people = {"01": {"gender": "female", "age": "30"}, "02": {"gender": "male", "age": "8"}}
     root = folder_of(tmp_path / "voices", "01/0_01_0.wav", "02/0_02_0.wav", audioMNIST_meta__txt=json.dumps(people))
     assert [reason for _, reason in opened(root).skipped] == ["age 8, a child; expected 14 or older"]
+
+
+def test_the_documentation_lists_every_layout_in_the_order_in_which_they_are_tried() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "corpora.md").read_text(encoding="utf-8")
+    table = text[text.index("| layout | recognised by |") :].split("\n\n")[0]
+    listed = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert listed == [layout.NAME for layout in corpus.LAYOUTS]
