@@ -1,6 +1,7 @@
 """Score a model on a labelled corpus, by clip and by speaker.
 
     python -m agr.evaluate --model-uri models:/agr/best --data SOURCE [--abstain-below P] [--ages 18-] [--json]
+        [--columns path=file speaker=who gender=sex]
 
 Ready images, also those of `agr.prepare`, are scored as they are; recordings are answered as by `agr.predict`. Scores
 are over all clips; one answered `no speech` counts as wrong. --abstain-below P adds `answered`, the share of clips with
@@ -21,6 +22,7 @@ from agr.common.callable_module import make_callable
 from agr.common.cli import run
 from agr.common.places import workspace
 from agr.data.ages import add_ages
+from agr.data.layouts.dialect import add_columns
 from agr.inference import bundle
 from agr.inference.evaluation import Evaluation, evaluate
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -75,10 +77,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.eval
     add_abstain_argument(parser, "also report the clips answered with this probability or more, 0.5 to 1")
     add_model_arguments(parser)
     add_ages(parser)
+    add_columns(parser)
     options = parser.parse_args(arguments)
     found = resolve.resolve(options.model_uri, options.tracking_uri)
     loaded, seen = bundle.load(found.folder), bundle.read_seen(found.folder)
-    result = evaluate(loaded, seen, options.data, workspace(), options.abstain_below, options.ages)
+    abstain_below, ages, columns = options.abstain_below, options.ages, options.columns
+    result = evaluate(loaded, seen, options.data, workspace(), abstain_below, ages, columns)
     model = {"name": found.name, "version": found.version}
     print(json.dumps(as_dict(result, model)) if options.json else describe(result))
     return int(result.skipped > 0)

@@ -1,6 +1,7 @@
 """Turn a corpus into images.
 
     python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference] [--ages 18-]
+        [--columns path=file speaker=who gender=sex]
 
 SOURCE is demo, audiomnist, librispeech:dev-clean (or another part), a folder, or a table of recordings. DIR gets
 `images/` (with recipe `voice`, the voice features from which images are drawn), `manifest.csv`, `skipped.csv` (clips
@@ -8,6 +9,7 @@ left out, and why), `pixels.npy` (all images decoded; with `voice` also `feature
 was killed continues where it stopped (`journal.jsonl`); an image is made again only when the recipe or the recording
 changed. --reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of
 AGR's own faster code; they are the same pixel by pixel. --ages leaves out speakers who are, or may be, of another age.
+--columns names the columns of a table that has none of their usual names.
 Of a recording that is there twice under one speaker one clip is used, under two speakers none.
 """
 
@@ -22,6 +24,7 @@ from agr import api
 from agr.common.callable_module import make_callable
 from agr.common.cli import complain, run
 from agr.data import ages, corpus
+from agr.data.layouts.dialect import add_columns
 from agr.data.left_out import summarised
 from agr.data.preparation import SKIPPED, choose_recipe, prepare
 from agr.recipes import encode
@@ -41,8 +44,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prep
     outside = "let a manifest name files outside its own folder"
     parser.add_argument("--allow-outside", action="store_true", help=outside)
     ages.add_ages(parser)
+    add_columns(parser)
     options = parser.parse_args(arguments)
-    opened = corpus.open_corpus(options.source, options.out.parent, options.allow_outside)
+    opened = corpus.open_corpus(options.source, options.out.parent, options.allow_outside, options.columns)
     found = ages.within(opened, options.ages)
     for note in found.notes:
         complain(note)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agr.common.credentials import harmless
 from agr.common.places import store_folder
 from agr.data import ages
+from agr.data.layouts.dialect import add_columns
 from agr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,7 +27,17 @@ DEFAULTS: dict[str, object] = {  # not argparse's, which would hide whether a fl
     "score_folds": 0,
     "repeat_best": 0,
 }
-AGR_ONLY = ("data", "ages", "leave_out", "recipe", "split", "folds", "fold", "seed")  # refused with a trainable
+AGR_ONLY = (
+    "data",
+    "ages",
+    "columns",
+    "leave_out",
+    "recipe",
+    "split",
+    "folds",
+    "fold",
+    "seed",
+)  # refused with a trainable
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +47,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     sources = "one or more of: demo (synthetic voices), audiomnist, librispeech:PART, a folder, a table (default: demo)"
     add("--data", nargs="+", metavar="SOURCE", help=sources)
     ages.add_ages(group)
+    add_columns(group)
     add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
     add("--recipe", help="how clips become images: voice, mfcc or mfcc48 (default: voice; prepared images keep theirs)")
     splits = "how clips are divided into training, validation and test (default: speakers, each in one part only)"

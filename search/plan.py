@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agr.common.places import store_folder
@@ -33,6 +34,7 @@ class Plan:
     storage: str = field(default_factory=lambda: str(store_folder()))  # a path or URI; all nodes of a cluster write it
     script: str = "search/run_grid.py"
     ages: Ages | None = None  # of the speakers to use
+    columns: Mapping[str, str] | None = None  # of tables, by role
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,18 +63,21 @@ def evaluate(
     workspace: Path,
     abstain_below: float = 0.0,
     ages: Ages | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Score a bundle on a SOURCE or a prepared folder; generated and downloaded corpora are kept in `workspace`.
 
-    ages: Of these speakers only, and of those whose age is unknown.
+    ages: Of these speakers only, and of those whose age is unknown. columns: As in `Reading`.
     Raises: CorpusError if the source cannot be used, RecipeError if its images were made by another recipe.
     """
     path = Path(source)
     if path.is_dir() and image_set.is_prepared(path):
         return _on_images(loaded, seen, combine.join([images_within(image_set.load(path), ages)]), abstain_below)
-    opened = corpus.open_corpus(source, workspace)
+    opened = corpus.open_corpus(source, workspace, columns=columns)
     if opened.ready_images:
-        return _on_images(loaded, seen, preparation.ensure(source, workspace, ages=ages), abstain_below)
+        return _on_images(
+            loaded, seen, preparation.ensure(source, workspace, ages=ages, columns=columns), abstain_below
+        )
     found = within(opened, ages)
     for line in (*found.notes, *summarised(opened.skipped)):
         complain(line)

@@ -32,7 +32,8 @@ DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it;
 def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
     cores = os.cpu_count() or 1
-    sets = [preparation.ensure(source, workspace(), plan.recipe, cores, plan.ages) for source in plan.data]
+    place, chosen = workspace(), (plan.ages, plan.columns)
+    sets = [preparation.ensure(source, place, plan.recipe, cores, *chosen) for source in plan.data]
     data = combine.join(sets)
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     for line in cautions(data, split):

@@ -35,7 +35,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 def settings(strategy: Any) -> dict[str, Any]:
     """All fields of a strategy; of its budget, which knows when it began, the two limits."""
-    return vars(strategy) | {"budget": (strategy.budget.epochs, strategy.budget.seconds)}
+    values: dict[str, Any] = vars(strategy)
+    return values | {"budget": (strategy.budget.epochs, strategy.budget.seconds)}
 
 
 def test_a_grid_is_that_of_the_command_line(voice_root: Path, asked: Asked) -> None:

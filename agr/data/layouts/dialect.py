@@ -6,6 +6,7 @@ table.rows[0]["who"], table.columns["speaker"]     # 'ann', 'who'
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import re
@@ -14,6 +15,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from agr.errors import CorpusError
 from agr.labels import CLASSES, plain
@@ -57,6 +59,19 @@ def parse_columns(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
+class _Columns(argparse.Action):
+    """Keeps what `parse_columns` makes of the texts after --columns."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        setattr(namespace, self.dest, parse_columns(values))
+
+
+def add_columns(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the flag --columns, whose value is that of `parse_columns`, None where it is not given."""
+    text = "what a table calls its columns, as path=file speaker=who gender=sex, and its labels, as female=2 male=1"
+    parser.add_argument("--columns", nargs="+", action=_Columns, metavar="ROLE=NAME", help=text)
+
+
 def read_table(
     path: Path,
     declared: Mapping[str, str] | None = None,
@@ -95,7 +110,7 @@ def known_columns(path: Path, declared: Mapping[str, str] | None = None) -> Mapp
 
 def _cells(text: str, divider: str, quotes: bool = True) -> Iterator[list[str]]:
     """The lines that are not blank, without blanks around their cells. Raises: csv.Error."""
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     for line in csv.reader(io.StringIO(text, newline=""), delimiter=divider, skipinitialspace=True, quoting=quoting):
         cells = [cell.strip() for cell in line]
         if any(cells):

@@ -34,14 +34,14 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     flat = {file: gender for file, (gender, rest) in below.items() if len(rest) == 1}
     beginnings = _beginnings(flat)
 
-    def found(file: str, path: Path) -> Clip | Skipped:
+    def labelled_as(file: str, path: Path) -> Clip | Skipped:
         if file not in below:
             return file, "not in a folder of women or men; expected one named female or male"
         gender, rest = below[file]
         who = rest[0] if len(rest) > 1 else beginnings.get(file, Path(file).with_suffix("").as_posix())
         return Clip(path, file, f"{gender}/{who}", gender)
 
-    clips, skipped = labelled(found(*pair) for pair in files.items())
+    clips, skipped = labelled(labelled_as(*pair) for pair in files.items())
     notes = _notes(folder, flat, beginnings)
     return verified(Corpus(name, folder, clips, skipped, notes=notes), folder)
 

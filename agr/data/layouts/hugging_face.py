@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,7 +130,8 @@ def _read(load: Callable[[Path], Any], source: str, identity: str, name: str, ro
 def _write(splits: Mapping[str, Any], out: Path, source: str, root: Path, reading: Reading) -> None:
     """Write the recordings of all labelled clips and, last, the manifest."""
     rows: list[dict[str, str]] = []
-    for split, data in splits.items():
+    for name, data in splits.items():
+        split = re.sub(r"\W", "_", name)
         found, recordings = _people(data, split, source, reading)
         usable = {clip.name for clip in labelled(found, reading.columns)[0]}
         there = {path.stem: path.name for path in (out / split).glob("[0-9]*.*")}

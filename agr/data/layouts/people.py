@@ -39,8 +39,6 @@ def labelled(
 
 def _reason(clip: Clip, gender: str | None) -> str:
     """Why a clip cannot be used; empty if it can."""
-    if not clip.name.strip("/"):
-        return "no file is named; expected a path"
     if is_child(clip.gender):
         return f"gender {clip.gender!r}, a child; expected female or male"
     if gender is None:

@@ -29,8 +29,11 @@ def read_clips(
     found = read_table(table, columns)
     path, speaker, gender = (found.columns[role] for role in WANTED)
     age = found.columns.get("age")
-    rows = []
-    for row in found.rows:
+    rows: list[Clip | Skipped] = []
+    for number, row in enumerate(found.rows, 2):  # the header is row 1
+        if not row[path]:
+            rows.append((f"row {number}", f"nothing in column {path}; expected a file"))
+            continue
         name = posix_name(table.parent, row[path])
         extra = {key: value for key, value in row.items() if key not in (path, speaker, gender, age)}
         extra |= {"age": row[age]} if age else {}
