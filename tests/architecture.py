@@ -55,7 +55,7 @@ FLOORS = {
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = 19_500  # of agr/ and search/ together; 16,000 before recordings and corpora of every kind
+MOST_LINES = 20_000  # of agr/ and search/ together; 16,000 before recordings and corpora of every kind
 
 
 @dataclass(frozen=True)
