@@ -15,7 +15,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agr.errors import CorpusError
 from agr.labels import CLASSES, plain
@@ -110,7 +110,7 @@ def known_columns(path: Path, declared: Mapping[str, str] | None = None) -> Mapp
 
 def _cells(text: str, divider: str, quotes: bool = True) -> Iterator[list[str]]:
     """The lines that are not blank, without blanks around their cells. Raises: csv.Error."""
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     for line in csv.reader(io.StringIO(text, newline=""), delimiter=divider, skipinitialspace=True, quoting=quoting):
         cells = [cell.strip() for cell in line]
         if any(cells):
