@@ -30,7 +30,7 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings below folders named after a gender. Raises: CorpusError."""
     files = {path.relative_to(folder).as_posix(): path for path in audio.find(folder)}
     genders = genders_of(part for file in files for part in file.split("/")[:-1])
-    below = {file: found for file in files if (found := _gender(file, genders))}
+    below = {file: known for file in files if (known := _gender(file, genders))}
     flat = {file: gender for file, (gender, rest) in below.items() if len(rest) == 1}
     beginnings = _beginnings(flat)
 
