@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ STEP = 10  # frames that one decision is made for: 0.1 s
 SHORTEST = 10  # frames that a recipe can draw
 CONTEXT_SECONDS = 1.0  # before and after the spans that are final, from block to block
 LONGEST_SECONDS = 12.0  # of a span that is looked at in one go
+CARRIED_SECONDS = 4.0  # of a span that is left to the next block as a whole
 CHANGE, PAUSE_SECONDS = (
     3.0,
     1.0,
@@ -58,6 +61,14 @@ class Segment:
         return self.end - self.start
 
 
+class Piece(NamedTuple):
+    """Speech whose speaker is not known yet."""
+
+    start: float  # seconds
+    frames: int  # of 10 ms
+    y: NDArray[np.float32]  # (n,), at the recipe's rate
+
+
 @dataclass(frozen=True)
 class Span:
     """One span of speech: where it is and what the model says of each step in it."""
@@ -74,9 +85,11 @@ class Timeline:
         """bundle: the model that answers."""
         self._bundle = bundle
         self._rate = bundle.info.recipe.sample_rate
+        self._thread = ThreadPoolExecutor(1)  # runs `_find`, which alone uses the next three
         self._held = np.zeros(0, dtype=np.float32)  # samples that may still belong to a span
         self._offset = 0  # of the first of them, in samples
         self._final = 0  # samples before this one have been answered
+        self._found: Future[list[Piece]] | None = None  # in the last block
         self._logits = np.zeros(2)  # summed over windows
         self._windows = 0
         self._last: Segment | None = None  # may go on
@@ -93,66 +106,78 @@ class Timeline:
         return dict(zip(CLASSES, row.tolist(), strict=True))
 
     def add(self, block: NDArray[np.float32]) -> Iterator[Segment]:
-        """Take the next samples, (n,), whole PEAK_SECONDS but for the last; yields the segments that are final."""
+        """Take the next samples, (n,), whole PEAK_SECONDS but for the last; yields the segments that are final.
+
+        Speech is looked for in this block by another thread, while the model answers the block before it.
+        """
         edges = np.arange(0, len(block), max(round(PEAK_SECONDS * self._rate), 1))
         self.peaks += np.maximum.reduceat(np.abs(block), edges).tolist()
-        self._held = np.concatenate([self._held, block])
         self.total += len(block) / self._rate
-        yield from self._advance(final=False)
+        before, self._found = self._found, self._thread.submit(self._find, block, final=False)
+        yield from self._answer(before)
 
     def finish(self) -> Iterator[Segment]:
         """Yield the segments that are left."""
-        yield from self._advance(final=True)
+        nothing = np.zeros(0, dtype=np.float32)
+        for found in (self._found, self._thread.submit(self._find, nothing, final=True)):
+            yield from self._answer(found)
+        self._thread.shutdown()
         if self._last is not None:
             yield self._last
             self._last = None
 
-    def _advance(self, final: bool) -> Iterator[Segment]:
+    def _find(self, block: NDArray[np.float32], final: bool) -> list[Piece]:
+        """The speech that has ended in the samples so far; called in order, by one thread."""
+        self._held = np.concatenate([self._held, block])
         hop = round(self._rate * FRAME_SECONDS)
         if len(self._held) < hop * SHORTEST:
-            return
+            return []
         low = resample(self._held, self._rate, VOICE.sample_rate)
         first = (self._final - self._offset) // hop
         end = len(self._held) // hop
         spans = [(max(start, first), min(stop, end)) for start, stop in speech_spans(low, VOICE) if stop > first]
         if not final:
             end -= round(CONTEXT_SECONDS / FRAME_SECONDS)
-            open_spans = [span for span in spans if span[1] > end]
-            if open_spans and end - open_spans[0][0] < LONGEST_SECONDS / FRAME_SECONDS:
-                end = open_spans[0][0]
+            started = [start for start, stop in spans if start < end < stop]
+            if started and end - started[0] < CARRIED_SECONDS / FRAME_SECONDS:
+                end = started[0]
             spans = [(start, min(stop, end)) for start, stop in spans if start < end]
-        pieces = [piece for span in spans for piece in _pieces(span)]
-        for segment in decode(self._measure(pieces, hop)):
-            yield from self._join(segment)
+        pieces = [
+            Piece(self._offset / self._rate + a * FRAME_SECONDS, b - a, self._held[a * hop : b * hop])
+            for span in spans
+            for a, b in _pieces(span)
+        ]
         self._final = self._offset + max(end, first) * hop
         keep = max(self._final - round(CONTEXT_SECONDS * self._rate), self._offset) // hop * hop
         self._held, self._offset = self._held[keep - self._offset :], keep
+        return pieces
 
-    def _measure(self, pieces: Sequence[tuple[int, int]], hop: int) -> list[Span]:
-        """What the model says of spans, in frames of what is held."""
+    def _answer(self, found: Future[list[Piece]] | None) -> Iterator[Segment]:
+        """The segments in what `_find` has found."""
+        if found is not None:
+            for segment in decode(self._measure(found.result())):
+                yield from self._join(segment)
+
+    def _measure(self, pieces: Sequence[Piece]) -> list[Span]:
+        """What the model says of speech."""
         if not pieces:
             return []
-        recipe = self._bundle.info.recipe
         with one_thread():
-            drawn = [images for images, _ in recipe.windows([self._held[a * hop : b * hop] for a, b in pieces])]
+            drawn = [images for images, _ in self._bundle.info.recipe.windows([piece.y for piece in pieces])]
             logits = logits_of_images(np.concatenate(drawn), self._bundle)
         self._logits += logits.sum(axis=0)
         self._windows += len(logits)
         each = np.split(logits[:, 0] - logits[:, 1], np.cumsum([len(images) for images in drawn])[:-1])
-        start = self._offset / self._rate
-        return [
-            Span(start + a * FRAME_SECONDS, *_by_step(odds, b - a)) for (a, b), odds in zip(pieces, each, strict=True)
-        ]
+        known = zip(pieces, each, strict=True)
+        return [Span(piece.start, *_by_step(odds, piece.frames)) for piece, odds in known]
 
     def _join(self, segment: Segment) -> Iterator[Segment]:
         """Count a segment, and yield the one before it unless this one goes on where that ends."""
         self.seconds[segment.label] += segment.seconds
         last = self._last
         if last is not None and last.label == segment.label and segment.start - last.end < FRAME_SECONDS / 2:
-            mean = (last.probability * last.seconds + segment.probability * segment.seconds) / (
-                segment.end - last.start
-            )
-            segment = Segment(last.start, segment.end, segment.label, mean)
+            sure = last.probability * last.seconds + segment.probability * segment.seconds
+            segment = Segment(last.start, segment.end, segment.label, sure / (segment.end - last.start))
         elif last is not None:
             yield last
         self._last = segment
