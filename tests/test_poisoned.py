@@ -17,7 +17,7 @@ import pytest
 from agr.errors import ModelError
 from agr.inference.bundle import INFO, SEEN, WEIGHTS
 from agr.registry import resolve
-from agr.registry.uri import BUNDLE, DIGEST_TAG
+from agr.registry.uri import BUNDLE, DIGEST_TAG, StoreUri
 
 Plant = Callable[[Path, Path], None]
 
@@ -230,12 +230,13 @@ def test_a_digest_that_was_changed_in_the_registry_is_refused(planted: Path) -> 
             resolve.resolve(uri)
 
 
-def test_mlflows_own_client_is_held_to_the_digest_too(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "_from_sqlite", lambda uri, store: None)
-    assert resolve.resolve("models:/agr/best").sha256 is not None
+def test_mlflows_own_client_is_held_to_the_digest_too(planted: Path) -> None:
+    store = os.environ["MLFLOW_TRACKING_URI"].replace("sqlite:", "sqlite+pysqlite:")  # which is not read directly
+    assert StoreUri(store).database is None
+    assert resolve.resolve("models:/agr/best", store).sha256 is not None
     someone_met(planted / BUNDLE, planted)
     with pytest.raises(ModelError, match="its files were changed"):
-        resolve.resolve("models:/agr/best")
+        resolve.resolve("models:/agr/best", store)
 
 
 def test_the_payloads_work(tmp_path: Path) -> None:
