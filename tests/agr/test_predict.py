@@ -28,7 +28,7 @@ from agr.predict import main
 from agr.recipes.mfcc import MFCC, windows
 
 NOTE = "agr: this model was trained on synthetic voices and proves nothing about people\n"
-SUMMARY = re.compile(r"agr: \d+ answered, \d+ no speech, \d+ unsure, \d+ not read\n")
+SUMMARY = re.compile(r"agr: \d+ answered, \d+ mixed, \d+ no speech, \d+ unsure, \d+ not read\n")
 Say = Callable[..., tuple[int, list[Any], str]]
 
 
@@ -388,7 +388,7 @@ def test_the_command_answers_and_complains(bundle_folder: Path, voices: list[Pat
     assert [line[0] for line in lines] == [str(voices[0]), "-", f"{tmp_path}{os.sep}\\xfcn\\xfc.wav"]
     assert lines[1][1:] == lines[2][1:]
     errors = f"agr: {tmp_path / 'gone.wav'}: No such file or directory; expected a sound file\n"
-    assert done.stderr.decode() == f"{NOTE}{errors}agr: 3 answered, 0 no speech, 0 unsure, 1 not read\n"
+    assert done.stderr.decode() == f"{NOTE}{errors}agr: 3 answered, 0 mixed, 0 no speech, 0 unsure, 1 not read\n"
 
 
 def test_an_unknown_alias_is_one_line_and_status_2(store: str, voices: list[Path]) -> None:
@@ -406,3 +406,40 @@ def test_a_reader_that_goes_away_gets_no_traceback(bundle_folder: Path, demo_roo
     answer, status = done.stdout.splitlines()
     assert answer.count("\t") == 2
     assert status == "1"
+
+
+def test_timelines_are_written_in_every_format(
+    bundle_folder: Path, voices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = long_clip(voices[:10], tmp_path / "memo.wav")
+    files = [tmp_path / f"memo{ending}" for ending in (".TextGrid", ".csv", ".jsonl", ".txt", ".rttm", ".png")]
+    wanted = [word for file in files for word in ("--timeline", str(file))]
+    assert main(["--json", "--model-uri", str(bundle_folder), str(clip), *wanted]) == 0
+    out, err = capsys.readouterr()
+    (line,) = map(json.loads, out.splitlines())
+    assert line["segments"] == [
+        {key: value for key, value in json.loads(row).items() if key != "path"}
+        for row in files[2].read_text().splitlines()
+    ]
+    assert sum(line["seconds"].values()) == pytest.approx(len(soundfile.read(clip)[0]) / 16_000, abs=0.05)
+    assert all(file.stat().st_size > 0 for file in files)
+    assert [text for text in err.splitlines() if "who speaks when" in text] == [
+        f"agr: {file}: who speaks when" for file in files
+    ]
+
+
+@pytest.mark.parametrize("clips", [["a.wav", "b.wav"], ["."]])
+def test_a_textgrid_of_several_recordings_is_wrong_usage(clips: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*clips, "--timeline", "all.TextGrid"])
+    assert ended.value.code == 2
+    assert "--timeline all.TextGrid: holds one recording; expected one" in capsys.readouterr().err
+
+
+def test_without_a_recording_no_timeline_is_written(
+    bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    assert main(["--model-uri", str(bundle_folder), str(tmp_path / "gone.wav"), "--timeline", str(file)]) == 1
+    assert f"agr: {file}: no recording was heard, so it was not written" in capsys.readouterr().err
+    assert not file.exists()

@@ -709,7 +709,9 @@ def test_corpora_are_searched_together_and_one_that_is_left_out_tests(
     more = ("--leave-out", "others", "--model", "pooled", "--no-augmentation")
     assert run_grid.main(["--data", str(voice_root), str(here / "others"), *one, *more]) == 0
     said = capsys.readouterr()
-    assert all(line.startswith("preparing others: ") for line in said.err.splitlines()), said.err
+    *progress, caution = said.err.splitlines()
+    assert all(line.startswith("preparing others: ") for line in progress), said.err
+    assert caution.startswith("agr: test: women 2, men 2; expected 10 of each or more: ")
     assert "1 trial on others+voices, split leave-out-others-seed0" in said.out
     assert "  test      40 clips,   2 women,   2 men" in said.out
     (trial,) = children(here, searches(here)[0])

@@ -360,5 +360,5 @@ def test_predict_answers_all_but_the_clip_that_crashes_the_decoder(
     assert [line.split("\t")[0] for line in out.splitlines()] == list(map(str, voices))
     note, error, count = err.splitlines()
     assert "synthetic" in note
-    assert count == "agr: 80 answered, 0 no speech, 0 unsure, 1 not read"
+    assert count == "agr: 80 answered, 0 mixed, 0 no speech, 0 unsure, 1 not read"
     assert error == f"agr: {bad}: the decoder crashed (signal 11); expected a sound file"

@@ -11,6 +11,8 @@ import pytest
 import soundfile
 
 from agr.audio import read as audio
+from agr.audio.arrays import as_wav
+from agr.audio.decoder import Source
 from agr.inference import answers, bundle, predictor
 from agr.inference.answers import BATCH, Answer, expand
 
@@ -126,4 +128,29 @@ def test_a_long_recording_is_answered_too(
     clips = [str(voices[0]), str(voices[1])]
     expected = list(answers.answer(iter(clips), loaded))
     monkeypatch.setattr(audio, "MAX_SECONDS", 0)
-    assert list(answers.answer(iter(clips), loaded)) == expected
+    found = list(answers.answer(iter(clips), loaded))
+    assert [answer.path for answer in found] == clips
+    for answer, usual in zip(found, expected, strict=True):
+        assert answer.probability is not None
+        assert answer.probability == pytest.approx(usual.probability, abs=0.15)
+        assert answer.timeline is None
+
+
+def test_a_timeline_is_told_where_it_is_asked_for(voices: list[Path], loaded: bundle.Bundle) -> None:
+    silent = np.zeros(16_000, dtype=np.float32)
+    clips = [Source("a", voices[0].read_bytes()), Source("b", as_wav(silent, 16_000, "b")), Source("c", b"text")]
+    spoken, none, bad = answers.answer(iter(clips), loaded, timeline=True)
+    assert spoken.timeline is not None
+    assert {segment.label for segment in spoken.timeline.segments} <= {"female", "male"}
+    told = spoken.as_dict({"name": "agr", "version": 1})
+    assert told["segments"] == spoken.timeline.rows
+    assert sum(told["seconds"].values()) == pytest.approx(spoken.timeline.seconds, abs=0.02)
+    assert (none.label, none.timeline) == ("no speech", None)
+    assert bad.error is not None
+
+
+def test_of_a_mixed_recording_the_shares_are_told() -> None:
+    both = answers.Answer("a.wav", {"female": 0.7, "male": 0.3}, shares={"female": 0.6, "male": 0.4})
+    assert both.label == "mixed"
+    assert both.as_line() == "a.wav\tmixed\tfemale 0.60, male 0.40"
+    assert both.as_dict({})["shares"] == {"female": 0.6, "male": 0.4}
