@@ -194,6 +194,7 @@ def _name(clip: str | Source) -> str:
 
 def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: bool, progress: Progress) -> Answer:
     """Answer one recording block by block."""
+    from agr.inference.predictor import one_thread
     from agr.inference.timeline import Timeline
     from agr.inference.turns import shares
 
@@ -208,15 +209,15 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
         if len(found.samples) < 2 * size:  # it takes no time
             progress = silent_progress
     try:
-        with progress(f"listening to {blank.name}", None, unit="seconds") as meter:
+        with one_thread(), progress(f"listening to {blank.name}", None, unit="seconds") as meter:
             for block in blocks:
                 segments += heard.add(block)
                 meter.at(int(heard.total), None)
+            segments += heard.finish()
     except SilentAudio:
         return blank
     except AudioError as error:
         return replace(blank, error=str(error))
-    segments += heard.finish()
     timed = TimedAnswer(blank.name, tuple(segments), heard.total, tuple(heard.peaks)) if timeline else None
     both = shares(list(heard.seconds.values()))
     return replace(

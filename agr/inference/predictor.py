@@ -5,6 +5,7 @@ probabilities = predict_proba([y], bundle)        # y: mono float32 at bundle.in
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from agr.inference.bundle import Bundle
 from agr.inference.turns import shares_of_windows
@@ -52,13 +54,19 @@ def predict(clips: Sequence[NDArray[np.float32]], bundle: Bundle) -> Predictions
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: its idle threads busy-wait and make numpy several times slower on small batches."""
+    """Torch and BLAS on one thread: idle threads busy-wait, and make numpy several times slower on small batches."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:

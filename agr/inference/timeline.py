@@ -27,6 +27,7 @@ from agr.inference.bundle import Bundle
 from agr.inference.predictor import logits_of_images, one_thread, softmax
 from agr.inference.turns import viterbi
 from agr.labels import CLASSES
+from agr.recipes import voice_features
 from agr.recipes.activity import speech_spans
 from agr.recipes.base import FRAMES
 from agr.recipes.voice import VOICE
@@ -37,9 +38,10 @@ FRAME_SECONDS = 0.01
 PEAK_SECONDS = 0.1  # for pictures
 STEP = 10  # frames that one decision is made for: 0.1 s
 SHORTEST = 10  # frames that a recipe can draw
-CONTEXT_SECONDS = 1.0  # before and after the spans that are final, from block to block
+CONTEXT = 100  # frames before and after the spans that are final, from block to block
+CARRIED = 200  # frames of a span that is left to the next block as a whole, at most
+HELD_SECONDS = 3  # that CONTEXT and CARRIED make
 LONGEST_SECONDS = 12.0  # of a span that is looked at in one go
-CARRIED_SECONDS = 4.0  # of a span that is left to the next block as a whole
 CHANGE, PAUSE_SECONDS = (
     3.0,
     1.0,
@@ -59,6 +61,14 @@ class Segment:
     def seconds(self) -> float:
         """How long it is."""
         return self.end - self.start
+
+
+class Heard(NamedTuple):
+    """Some seconds of a recording."""
+
+    frame: int  # the first one, of 10 ms
+    y: NDArray[np.float32]  # (n,), at the recipe's rate
+    features: NDArray[np.uint8]  # (ROWS, frames), with `yin_periodicity`
 
 
 class Piece(NamedTuple):
@@ -85,11 +95,11 @@ class Timeline:
         """bundle: the model that answers."""
         self._bundle = bundle
         self._rate = bundle.info.recipe.sample_rate
-        self._thread = ThreadPoolExecutor(1)  # runs `_find`, which alone uses the next three
-        self._held = np.zeros(0, dtype=np.float32)  # samples that may still belong to a span
+        self._thread = ThreadPoolExecutor(1)  # runs `_hear`, which alone uses the next two
+        self._held = np.zeros(0, dtype=np.float32)  # the last HELD_SECONDS
         self._offset = 0  # of the first of them, in samples
-        self._final = 0  # samples before this one have been answered
-        self._found: Future[list[Piece]] | None = None  # in the last block
+        self._heard: Future[Heard] | None = None  # the last block
+        self._final = 0  # frames before this one are answered
         self._logits = np.zeros(2)  # summed over windows
         self._windows = 0
         self._last: Segment | None = None  # may go on
@@ -108,63 +118,65 @@ class Timeline:
     def add(self, block: NDArray[np.float32]) -> Iterator[Segment]:
         """Take the next samples, (n,), whole PEAK_SECONDS but for the last; yields the segments that are final.
 
-        Speech is looked for in this block by another thread, while the model answers the block before it.
+        Another thread takes this block's voice features while the model answers the block before it.
         """
         edges = np.arange(0, len(block), max(round(PEAK_SECONDS * self._rate), 1))
         self.peaks += np.maximum.reduceat(np.abs(block), edges).tolist()
         self.total += len(block) / self._rate
-        before, self._found = self._found, self._thread.submit(self._find, block, final=False)
+        before, self._heard = self._heard, self._thread.submit(self._hear, block)
         yield from self._answer(before)
 
     def finish(self) -> Iterator[Segment]:
         """Yield the segments that are left."""
         nothing = np.zeros(0, dtype=np.float32)
-        for found in (self._found, self._thread.submit(self._find, nothing, final=True)):
-            yield from self._answer(found)
+        yield from self._answer(self._heard)
+        yield from self._answer(self._thread.submit(self._hear, nothing), final=True)
         self._thread.shutdown()
         if self._last is not None:
             yield self._last
             self._last = None
 
-    def _find(self, block: NDArray[np.float32], final: bool) -> list[Piece]:
-        """The speech that has ended in the samples so far; called in order, by one thread."""
-        self._held = np.concatenate([self._held, block])
+    def _hear(self, block: NDArray[np.float32]) -> Heard:
+        """Take the voice features of a block and of the HELD_SECONDS before it; called in order, by one thread."""
+        y = np.concatenate([self._held, block])
         hop = round(self._rate * FRAME_SECONDS)
-        if len(self._held) < hop * SHORTEST:
+        held = max(len(y) - HELD_SECONDS * self._rate, 0) // hop * hop
+        start, self._offset, self._held = self._offset, self._offset + held, y[held:]
+        low = resample(y, self._rate, VOICE.sample_rate)
+        return Heard(start // hop, y, voice_features.extract(low, VOICE, voice_features.yin_periodicity))
+
+    def _answer(self, coming: Future[Heard] | None, final: bool = False) -> Iterator[Segment]:
+        """The segments that end in what was heard."""
+        if coming is not None:
+            for segment in decode(self._measure(self._find(coming.result(), final))):
+                yield from self._join(segment)
+
+    def _find(self, heard: Heard, final: bool) -> list[Piece]:
+        """The speech that ends in what was heard and is not answered yet. Frames are counted from its beginning."""
+        hop = round(self._rate * FRAME_SECONDS)
+        first, end = max(self._final - heard.frame, 0), len(heard.y) // hop
+        if end - first < SHORTEST:
             return []
-        low = resample(self._held, self._rate, VOICE.sample_rate)
-        first = (self._final - self._offset) // hop
-        end = len(self._held) // hop
-        spans = [(max(start, first), min(stop, end)) for start, stop in speech_spans(low, VOICE) if stop > first]
+        spans = [(max(start, first), min(stop, end)) for start, stop in speech_spans(heard.features) if stop > first]
         if not final:
-            end -= round(CONTEXT_SECONDS / FRAME_SECONDS)
+            end -= CONTEXT
             started = [start for start, stop in spans if start < end < stop]
-            if started and end - started[0] < CARRIED_SECONDS / FRAME_SECONDS:
+            if started and end - started[0] < CARRIED:
                 end = started[0]
             spans = [(start, min(stop, end)) for start, stop in spans if start < end]
-        pieces = [
-            Piece(self._offset / self._rate + a * FRAME_SECONDS, b - a, self._held[a * hop : b * hop])
+        self._final = heard.frame + max(end, first)
+        return [
+            Piece((heard.frame + a) * FRAME_SECONDS, b - a, heard.y[a * hop : b * hop])
             for span in spans
             for a, b in _pieces(span)
         ]
-        self._final = self._offset + max(end, first) * hop
-        keep = max(self._final - round(CONTEXT_SECONDS * self._rate), self._offset) // hop * hop
-        self._held, self._offset = self._held[keep - self._offset :], keep
-        return pieces
-
-    def _answer(self, found: Future[list[Piece]] | None) -> Iterator[Segment]:
-        """The segments in what `_find` has found."""
-        if found is not None:
-            for segment in decode(self._measure(found.result())):
-                yield from self._join(segment)
 
     def _measure(self, pieces: Sequence[Piece]) -> list[Span]:
         """What the model says of speech."""
         if not pieces:
             return []
-        with one_thread():
-            drawn = [images for images, _ in self._bundle.info.recipe.windows([piece.y for piece in pieces])]
-            logits = logits_of_images(np.concatenate(drawn), self._bundle)
+        drawn = [images for images, _ in self._bundle.info.recipe.windows([piece.y for piece in pieces])]
+        logits = logits_of_images(np.concatenate(drawn), self._bundle)
         self._logits += logits.sum(axis=0)
         self._windows += len(logits)
         each = np.split(logits[:, 0] - logits[:, 1], np.cumsum([len(images) for images in drawn])[:-1])
@@ -186,8 +198,9 @@ class Timeline:
 def of_recording(blocks: Iterable[NDArray[np.float32]], bundle: Bundle) -> tuple[list[Segment], Timeline]:
     """All segments of a recording, and its timeline for the sums."""
     timeline = Timeline(bundle)
-    segments = [segment for block in blocks for segment in timeline.add(block)]
-    return [*segments, *timeline.finish()], timeline
+    with one_thread():
+        segments = [segment for block in blocks for segment in timeline.add(block)]
+        return [*segments, *timeline.finish()], timeline
 
 
 def decode(spans: Sequence[Span]) -> Iterator[Segment]:

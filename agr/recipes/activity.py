@@ -1,6 +1,6 @@
 """Where in a recording people speak: the rules of `agr.recipes.speech`, asked of every second.
 
-    spans = speech_spans(y, VOICE)                    # [(start, end), ...] in frames of 10 ms
+    spans = speech_spans(features)                    # [(start, end), ...] in frames of 10 ms
 
 A frame belongs to speech if most of the seconds around it sound like speech and a voiced frame is near.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipes import voice_features
-from agr.recipes.base import Recipe
 from agr.recipes.speech import cues_and_voicing, is_speech, measure_frames
 
 SECOND, STEP = 100, 33  # frames that are judged together, and from one judgement to the next
@@ -21,9 +19,11 @@ PAUSE = 30  # frames: a shorter gap between two spans is closed
 LEAST_VOICED = 6  # frames that a span needs
 
 
-def speech_spans(y: NDArray[np.float32], recipe: Recipe) -> list[tuple[int, int]]:
-    """Spans of speech in samples at the recipe's rate, (n,): first frame and frame after the last, in order."""
-    features = voice_features.extract(y, recipe, voice_features.yin_periodicity)
+def speech_spans(features: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Spans of speech: first frame and frame after the last, in order.
+
+    features: of `voice_features.extract` with `yin_periodicity`, (ROWS, frames).
+    """
     voiced = speech_frames(features)
     near = np.convolve(voiced, np.ones(2 * REACH + 1), mode="same") > 0
     spans: list[tuple[int, int]] = []
