@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("corpora", nargs="+", metavar="CORPUS", help="labelled recordings of people")
     parser.add_argument("--scenes", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="also write the recordings there")
     parser.add_argument("--model-uri", default="models:/agr/best")
     parser.add_argument("--tracking-uri")
     parser.add_argument("--rivals", default=sys.executable, metavar="PYTHON", help="an interpreter that has the rivals")
@@ -103,6 +104,8 @@ def main() -> None:
             scene = scenes.make(corpora, 60 * options.minutes, seed)
             path = Path(folder) / f"scene{seed}.wav"
             soundfile.write(path, scene.y, scenes.RATE)
+            if options.keep:
+                soundfile.write(options.keep / path.name, scene.y, scenes.RATE)
             paths.append((path, scene))
         methods: dict[str, Callable[[Path], Found]] = {"AGR": lambda path: by_agr(path, loaded)}
         for name, title in RIVALS.items():

@@ -16,9 +16,10 @@ from agr.labels import CLASSES
 from agr.plots import panels
 from agr.plots.search import COLOURS
 
-LENGTHS = (5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a line
+LENGTHS = (6, 12, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a line, whose sixths are whole
 MOST_LINES = 12
 LINE_INCHES = 0.8
+TICKS = 7
 COLOUR = {CLASSES[0]: COLOURS[1], CLASSES[1]: COLOURS[0]}
 GREY = "#999999"
 
@@ -60,7 +61,7 @@ def _line(panel: Axes, recording: TimedAnswer, peaks: NDArray[np.float64], start
             inside = (middles >= segment.start - PEAK_SECONDS / 2) & (middles <= segment.end + PEAK_SECONDS / 2)
             panel.fill_between(middles, -high, high, where=inside, step="mid", color=colour, linewidth=0)
     panel.set(xlim=(start, end), ylim=(-1.05, 1.05), yticks=[])
-    ticks = np.linspace(start, end, 7)
+    ticks = np.linspace(start, end, TICKS)
     panel.set_xticks(ticks, [_clock(tick) for tick in ticks])
     panel.tick_params(labelsize=8)
 
