@@ -34,6 +34,9 @@ from search.results import promotion
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}
 SLOW_MODULES = {
+    "agr/inference/test_attribution.py",
+    "agr/plots/test_timeline.py",
+    "agr/test_features.py",
     "agr/baselines/test_main.py",
     "agr/metrics/test_calibration.py",
     "agr/plots/test_explanation.py",
@@ -65,6 +68,12 @@ def module_name(path: Path) -> str:
 def is_service_module(path: Path) -> bool:
     """Whether the tests of a module need services or are slow."""
     return module_name(path) in SLOW_MODULES or SERVICE_IMPORT.search(path.read_text(encoding="utf-8")) is not None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the modules that `make quick` leaves out as a whole: their imports take long."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if is_test and config.option.markexpr == "not services" and is_service_module(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
