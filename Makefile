@@ -1,7 +1,7 @@
 # Each target makes the environment `.venv` first if it is not there.
 #
 # make search   make the demo corpus, search the 27-point grid, register the champion
-# make quick    run the tests that need neither Ray nor a server: about two minutes on two cores
+# make quick    run the tests that need neither Ray nor a server: about a minute on two cores
 # make test     run all tests, two files at a time: about twelve minutes on two cores
 # make check    ruff and mypy --strict
 # make layout   print and check the layout: imports, sizes, README
