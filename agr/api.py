@@ -182,6 +182,8 @@ class Model:
         """
         if abstain_below and not 0.5 <= abstain_below <= 1:
             raise SettingsError(f"abstain_below {abstain_below}: expected 0.5 to 1, or 0")
+        if channel is not None and (type(channel) is not int or channel < 1):
+            raise SettingsError(f"channel {channel!r}: expected a number from 1, or None")
         single = not isinstance(clips, Iterable) or is_recording(clips)
         given: list[Any] = [clips] if single else [*clips]  # type: ignore[misc]
         wanted = (clip_of(clip, rate, "clip" if single else f"clip {at}") for at, clip in enumerate(given))

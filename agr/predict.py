@@ -59,7 +59,19 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
             parser.error(
                 f"--timeline {path}: holds one recording; expected one, or a name that ends in .csv, .jsonl or .rttm"
             )
+    _check_outputs(parser, [*options.timeline, *([options.explain] if options.explain else [])], options.clips)
     return options
+
+
+def _check_outputs(parser: argparse.ArgumentParser, outputs: Sequence[Path], clips: Sequence[str]) -> None:
+    """End the command if something that is to be written cannot be, or would overwrite a clip or something else."""
+    for path in outputs:
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            parser.error(f"{path}: cannot be written; expected a file in a folder that is there")
+        if any(path.exists() and os.path.exists(clip) and path.samefile(clip) for clip in clips):
+            parser.error(f"{path}: is a clip; expected another file to write to")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        parser.error(f"{outputs[-1]}: is to be written twice; expected a file for each")
 
 
 def _channel(text: str) -> int | str:
@@ -110,7 +122,7 @@ def _print_answers(
         if result.timeline is not None:
             timelines.append(result.timeline)
     for path in options.timeline:
-        explained &= _write_timelines(path, timelines)
+        explained &= _write_timelines(path, timelines) or counts[""] == 0
     if counts.total() > 1:
         complain(summary(counts))
     return int(counts[""] > 0 or not explained)
@@ -119,7 +131,7 @@ def _print_answers(
 def _write_timelines(path: Path, timelines: Sequence[TimedAnswer]) -> bool:
     """Write who speaks when; returns whether there was anything to write."""
     if not timelines:
-        complain(f"{path}: no recording was heard, so it was not written")
+        complain(f"{path}: there is no sound to write of, so it was not written")
         return False
     if path.suffix.lower() == ".png":
         from agr.plots import timeline

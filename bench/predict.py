@@ -81,8 +81,8 @@ def make_clips(folder: Path, one: Path, count: int) -> None:
     """A folder of `count` synthetic clips, and another with one of them."""
     demo.write_demo(folder, SPEAKERS, -(-count // (SPEAKERS * len(demo.WORDS))))
     clips = audio.find(folder)
-    for clip in clips[count:]:
-        clip.unlink()
+    for path in {path for path in folder.rglob("*") if path.is_file()} - set(clips[:count]):
+        path.unlink()
     one.mkdir()
     shutil.copy(clips[0], one)
 

@@ -218,7 +218,7 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
         return blank
     except AudioError as error:
         return replace(blank, error=str(error))
-    timed = TimedAnswer(blank.name, tuple(segments), heard.total, tuple(heard.peaks)) if timeline else None
+    timed = TimedAnswer(blank.path, tuple(segments), heard.total, blank.channel, heard.peaks) if timeline else None
     both = shares(list(heard.seconds.values()))
     return replace(
         blank,

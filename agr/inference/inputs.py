@@ -27,15 +27,15 @@ def _is_array(given: object) -> bool:
 def is_recording(given: object) -> bool:
     """Whether it is one clip."""
     pair = isinstance(given, tuple) and len(given) == 2 and _is_array(given[0]) and isinstance(given[1], Real)
-    return isinstance(given, str | bytes | os.PathLike) or pair or _is_array(given)
+    return isinstance(given, str | bytes | bytearray | memoryview | os.PathLike) or pair or _is_array(given)
 
 
 def clip_of(given: Any, rate: float | None, name: str) -> str | Source | Answer:
     """What `agr.inference.answers.answer` takes for a clip; for one that is none, an answer with the error."""
     if isinstance(given, str | os.PathLike):
         return str(given) if str(given) != STDIN else os.path.join(".", STDIN)
-    if isinstance(given, bytes):
-        return Source(name, given)
+    if isinstance(given, bytes | bytearray | memoryview):
+        return Source(name, bytes(given))
     if isinstance(given, Real) and given == given:  # NaN stands for nothing in a column of a table
         raise SettingsError(f"{name}: the number {given}; expected {EXPECTED}")
     samples, rate = given if isinstance(given, tuple) and is_recording(given) else (given, rate)

@@ -38,7 +38,13 @@ class TimedAnswer:
     path: str
     segments: Sequence[Segment]
     seconds: float  # the recording's length
+    channel: int | None = None  # which one was asked for, from 1
     peaks: Sequence[float] = ()  # the loudest sample of each 0.1 s, 0..1, for the picture
+
+    @property
+    def name(self) -> str:
+        """The path, and behind it the channel that was asked for, as in `interview.wav#2`."""
+        return self.path if self.channel is None else f"{self.path}#{self.channel}"
 
     @property
     def rows(self) -> list[dict[str, str | float]]:
@@ -69,12 +75,12 @@ def holds_one(path: Path) -> bool:
 
 def write(path: Path, recordings: Sequence[TimedAnswer]) -> None:
     """Write the timelines of recordings, of a single one where `holds_one`, whole or not at all; no picture."""
-    write_atomic(path, FORMATS[path.suffix.lower()](recordings).encode())
+    write_atomic(path, FORMATS[path.suffix.lower()](recordings).encode(errors="surrogateescape"))
 
 
 def as_jsonl(recordings: Sequence[TimedAnswer]) -> str:
     """One JSON object a segment."""
-    return "".join(json.dumps({"path": each.path} | row) + "\n" for each in recordings for row in each.rows)
+    return "".join(json.dumps({"path": each.name} | row) + "\n" for each in recordings for row in each.rows)
 
 
 def as_csv(recordings: Sequence[TimedAnswer]) -> str:
@@ -83,7 +89,7 @@ def as_csv(recordings: Sequence[TimedAnswer]) -> str:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for recording in recordings:
-        table.writerows({"path": recording.path} | row for row in recording.rows)
+        table.writerows({"path": recording.name} | row for row in recording.rows)
     return text.getvalue()
 
 
@@ -115,13 +121,16 @@ def as_audacity(recordings: Sequence[TimedAnswer]) -> str:
 
 
 def as_rttm(recordings: Sequence[TimedAnswer]) -> str:
-    """SPEAKER lines; the file's name loses its folder and ending, and blanks, which separate fields."""
+    """SPEAKER lines. A file's name loses its ending, and its folder unless names would be the same, and its blanks."""
+    stems = [Path(each.path).stem for each in recordings]
+    paths = {each.path for each in recordings}
     lines = []
-    for recording in recordings:
-        name = "_".join(Path(recording.path).stem.split()) or "recording"
-        for s in recording.segments:
-            times = f"{s.start:.3f} {s.seconds:.3f}"
-            lines.append(f"SPEAKER {name} 1 {times} <NA> <NA> {s.label} {s.probability:.4f} <NA>\n")
+    for stem, each in zip(stems, recordings, strict=True):
+        same = len({path for path in paths if Path(path).stem == stem}) > 1
+        name = "_".join((str(Path(each.path).with_suffix("")) if same else stem).split()) or "recording"
+        for s in each.segments:
+            times = f"{each.channel or 1} {s.start:.3f} {s.seconds:.3f}"
+            lines.append(f"SPEAKER {name} {times} <NA> <NA> {s.label} {s.probability:.4f} <NA>\n")
     return "".join(lines)
 
 

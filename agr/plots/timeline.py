@@ -43,7 +43,7 @@ def draw(recording: TimedAnswer, path: Path) -> None:
 
 def _title(recording: TimedAnswer) -> str:
     parts = [f"{label} {_clock(seconds)}" for label, seconds in recording.spoken.items()]
-    return f"{panels.shorter(Path(recording.path).name)}: {', '.join(parts)}"
+    return f"{panels.shorter(Path(recording.name).name)}: {', '.join(parts)}"
 
 
 def _line(panel: Axes, recording: TimedAnswer, peaks: NDArray[np.float64], start: float, length: float) -> None:

@@ -441,5 +441,29 @@ def test_without_a_recording_no_timeline_is_written(
 ) -> None:
     file = tmp_path / "a.csv"
     assert main(["--model-uri", str(bundle_folder), str(tmp_path / "gone.wav"), "--timeline", str(file)]) == 1
-    assert f"agr: {file}: no recording was heard, so it was not written" in capsys.readouterr().err
+    assert f"agr: {file}: there is no sound to write of, so it was not written" in capsys.readouterr().err
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["a.png", "--explain", "a.png"], "a.png: is a clip; expected another file to write to"),
+        (["./a.txt", "--timeline", "a.txt"], "a.txt: is a clip; expected another file to write to"),
+        (["a.txt", "--timeline", "b.png", "--explain", "b.png"], "b.png: is to be written twice"),
+        (["a.txt", "--timeline", "none/b.png"], "none/b.png: cannot be written; expected a file in a folder"),
+        (["a.txt", "--timeline", "c.csv"], "c.csv: cannot be written; expected a file in a folder"),
+    ],
+)
+def test_nothing_is_written_over_a_clip_or_where_it_cannot_be(
+    words: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a.txt"):
+        Path(name).write_bytes(b"a recording")
+    Path("c.csv").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert reason in capsys.readouterr().err
+    assert Path("a.txt").read_bytes() == Path("a.png").read_bytes() == b"a recording"

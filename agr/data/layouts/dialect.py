@@ -91,12 +91,23 @@ def read_table(
         header = next(lines, [])
         columns = find_columns(path, header, declared or {}, wanted, dialect)
         kept = {at: name for at, name in enumerate(header) if name and (others or name in columns.values())}
-        rows = [{name: line[at] if at < len(line) else "" for at, name in kept.items()} for line in lines]
+        found = list(lines)
+        _check_quotes(path, found, divider, len(header))
+        rows = [{name: line[at] if at < len(line) else "" for at, name in kept.items()} for line in found]
     except csv.Error as error:
         raise CorpusError(f"{path}: {error}; expected a CSV file") from error
     if not rows:
         raise CorpusError(f"{path}: no rows; expected one a clip")
     return Table(rows, columns)
+
+
+def _check_quotes(path: Path, lines: Sequence[Sequence[str]], divider: str, columns: int) -> None:
+    """Raises: CorpusError if a cell holds whole lines of the table, as after a quotation mark that is never closed."""
+    for number, cells in enumerate(lines, 1):
+        if any(part.count(divider) == columns - 1 for cell in cells for part in cell.splitlines()[1:]):
+            raise CorpusError(
+                f"{path}: row {number}: a quotation mark takes in the rows below; expected it to be closed"
+            )
 
 
 def known_columns(path: Path, declared: Mapping[str, str] | None = None) -> Mapping[str, str]:

@@ -49,6 +49,11 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
 
 
 def _pairs(table: Path) -> dict[str, str]:
-    """First word and rest of each line. Raises: CorpusError."""
-    pairs = (line.split(maxsplit=1) for line in text_lines(table))
-    return {key: "".join(rest).strip() for key, *rest in pairs}
+    """First word and rest of each line. Raises: CorpusError if a word stands twice with another rest."""
+    pairs: dict[str, str] = {}
+    for line in text_lines(table):
+        key, *rest = line.split(maxsplit=1)
+        value = "".join(rest).strip()
+        if pairs.setdefault(key, value) != value:
+            raise CorpusError(f"{table}: {key} is {pairs[key]} and {value}; expected one of them")
+    return pairs

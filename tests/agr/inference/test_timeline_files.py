@@ -68,3 +68,17 @@ def test_another_ending_is_refused(name: str) -> None:
 def test_pictures_labels_and_textgrids_hold_one_recording() -> None:
     names = ("a.TextGrid", "a.txt", "a.PNG", "a.csv", "a.jsonl", "a.rttm")
     assert [name for name in names if files.holds_one(Path(name))] == ["a.TextGrid", "a.txt", "a.PNG"]
+
+
+def test_rttm_keeps_channels_and_files_of_one_name_apart() -> None:
+    first, second = (TimedAnswer(f"{folder}/a.wav", FIRST.segments[:1], 4.0) for folder in ("x", "y"))
+    left, right = (TimedAnswer("b.wav", FIRST.segments[:1], 4.0, channel) for channel in (1, 2))
+    fields = [line.split()[1:3] for line in files.as_rttm([first, second, left, right]).splitlines()]
+    assert fields == [["x/a", "1"], ["y/a", "1"], ["b", "1"], ["b", "2"]]
+
+
+def test_a_name_that_is_not_utf8_is_written_as_it_is(tmp_path: Path) -> None:
+    name = b"x\xff.wav".decode(errors="surrogateescape")
+    for ending in (".csv", ".jsonl", ".rttm"):
+        files.write(tmp_path / f"a{ending}", [TimedAnswer(name, FIRST.segments, 4.0)])
+    assert b"x\xff.wav" in (tmp_path / "a.csv").read_bytes()

@@ -126,3 +126,18 @@ def test_columns_option_that_says_nothing_is_refused(text: str) -> None:
 def test_a_role_that_is_named_twice_is_refused() -> None:
     with pytest.raises(CorpusError, match="at most once"):
         parse_columns(["path=a", "path=b"])
+
+
+@pytest.mark.parametrize("row", ['clips/2.wav,"b,male', 'clips/2.wav,b,"male', '"clips/2.wav,b,male'])
+def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path, row: str) -> None:
+    table = tmp_path / "voices.csv"
+    rows = ["path,speaker,gender", "clips/1.wav,a,female", row, "clips/3.wav,c,male", "clips/4.wav,d,female"]
+    table.write_text("\n".join(rows))
+    with pytest.raises(CorpusError, match="row 2: a quotation mark takes in the rows below"):
+        read_table(table)
+
+
+def test_a_quoted_cell_may_hold_lines(tmp_path: Path) -> None:
+    table = tmp_path / "voices.csv"
+    table.write_text('path,speaker,gender,said\n1.wav,a,female,"one,\ntwo"\n2.wav,b,male,three\n')
+    assert [row["said"] for row in read_table(table).rows] == ["one,\ntwo", "three"]

@@ -361,3 +361,14 @@ def test_the_documentation_lists_every_layout_in_the_order_in_which_they_are_tri
     table = text[text.index("| layout | recognised by |") :].split("\n\n")[0]
     listed = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert listed == [layout.NAME for layout in corpus.LAYOUTS]
+
+
+@pytest.mark.parametrize(
+    ("file", "line"), [("spk2gender", "ann m"), ("utt2spk", "ann-1 bob"), ("wav.scp", "ann-1 c.wav")]
+)
+def test_a_word_that_stands_twice_in_kaldis_lists_is_refused(tmp_path: Path, file: str, line: str) -> None:
+    root = kaldi(tmp_path / "data")
+    with (root / file).open("a") as text:
+        text.write(f"{line}\n")
+    with pytest.raises(CorpusError, match=f"{file}: {line.split()[0]} is .* and {line.split()[1]}; expected one"):
+        open_corpus(str(root), tmp_path)
