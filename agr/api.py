@@ -25,7 +25,7 @@ from agr.errors import AudioError, SettingsError
 from agr.inference import answers, bundle, section
 from agr.inference.evaluation import Evaluation
 from agr.inference.evaluation import evaluate as evaluate_bundle
-from agr.inference.inputs import Recording, clip_of, is_recording
+from agr.inference.inputs import ClipLike, clip_of, is_recording
 from agr.inference.timeline import Segment
 from agr.registry import resolve
 from agr.registry.uri import ModelLocation
@@ -134,7 +134,7 @@ class Model:
     @overload  # text and bytes are iterables as well, but one clip
     def predict(  # type: ignore[overload-overlap]
         self,
-        clips: Recording,
+        clips: ClipLike,
         rate: float | None = None,
         *,
         abstain_below: float = 0.0,
@@ -144,7 +144,7 @@ class Model:
     @overload
     def predict(
         self,
-        clips: Iterable[Recording],
+        clips: Iterable[ClipLike],
         rate: float | None = None,
         *,
         abstain_below: float = 0.0,
@@ -153,7 +153,7 @@ class Model:
     ) -> list[Answer]: ...
     def predict(
         self,
-        clips: Recording | Iterable[Recording],
+        clips: ClipLike | Iterable[ClipLike],
         rate: float | None = None,
         *,
         abstain_below: float = 0.0,

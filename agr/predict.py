@@ -5,12 +5,14 @@
 Arguments are sound files, folders of them, and `-` for one file on standard input. A clip longer than a second is cut
 into windows. Of several channels the mean is taken, or the better one where the mean would lose the voice
 (`agr.audio.channels`); --channel left|right|N takes that one, and --channel each gives an answer to each, under
-`PATH#1`, `PATH#2`. The answer is `no speech` for a clip with too little speech, and with --abstain-below P `unsure` if
-neither probability reaches P. What was found and not read, and what is missing of a recording, is told on stderr, and
-after several clips how many answers there were. Exit status: 0 all clips were answered; 1 some file could not be read
-or explained (the others were answered); 2 wrong usage or no such model. --json prints one object per line: path,
-channel (if one was asked for), label, probability {female, male} (null without speech), speech_seconds, warning (if
-there is one), model {name, version}; or path, channel, error.
+`PATH#1`, `PATH#2`. The answer is `no speech` for a clip with too little speech, `mixed` where women and men both speak,
+and with --abstain-below P `unsure` if neither probability reaches P. --timeline FILE writes who speaks when. What was
+found and not read, and what is missing of a recording, is told on stderr, and after several clips how many answers
+there were. Exit status: 0 all clips were answered; 1 some file could not be read or explained (the others were
+answered); 2 wrong usage or no such model. --json prints one object per line: path,
+channel (if one was asked for), label, probability {female, male} (null without speech), speech_seconds, shares (of
+`mixed`), seconds and segments (with --timeline), warning (if there is one), model {name, version}; or path, channel,
+error.
 """
 
 from __future__ import annotations

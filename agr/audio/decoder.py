@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from agr import errors
 from agr.audio.decoder_process import SECONDS
 from agr.audio.recording import Recording, Stream
-from agr.common.worker import WorkerDied, WorkerProcess
+from agr.common.worker import ONE_THREAD, WorkerDied, WorkerProcess
 from agr.errors import AudioError, LongAudio, UnreadableAudio
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 AHEAD = 32  # clips that may be sent before the first is answered
 AHEAD_BYTES = 2**13  # of requests: less than any system's pipe holds, so that neither side waits for the other
 PROGRAM = "from agr.audio import decoder_process; decoder_process.serve()"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import psutil
 
-from agr.common.worker import ctrl_c_ignored
+from agr.common.worker import ONE_THREAD, ctrl_c_ignored
 
 CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a living process
 Item = TypeVar("Item")
@@ -27,7 +27,7 @@ CHUNK = 16
 # of some size back to the system, and getting it again, page by page, costs a fifth of an epoch of training and more
 # than half of an image.
 WORKER_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    **ONE_THREAD,
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_TOP_PAD_": "64000000",

@@ -22,6 +22,7 @@ from agr.errors import AgrError
 READY = b"ready"
 PIPE_BYTES = 2**20  # of replies that the process may be ahead, where the system lets a pipe hold so much
 MAX_BYTES = 2**32  # of one request or reply
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # in an environment
 
 
 class WorkerDied(AgrError):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from agr.data.combine import corpora
 from agr.data.splits import Labelled, Split
 from agr.labels import CLASSES
 
@@ -17,7 +18,7 @@ Z = 1.96  # of a normal distribution, for 95 %
 def cautions(data: Labelled, split: Split) -> tuple[str, ...]:
     """Lines about corpora in which every clip has a speaker of its own, and about few people in the test."""
     lines = []
-    owners = np.array([speaker.split("/", 1)[0] for speaker in data.speakers.tolist()])
+    owners = corpora(data)
     for name in np.unique(owners).tolist():
         speakers = data.speakers[owners == name]
         if len(speakers) > 1 and len(np.unique(speakers)) == len(speakers):

@@ -103,7 +103,7 @@ def _heard(data: ImageSet, index: int) -> Heard:
     return Heard(name, f"{speaker} ({gender})", str(data.recordings[index]), row.get("samples", ""))
 
 
-def corpora(data: ImageSet) -> NDArray[np.str_]:
+def corpora(data: Labelled) -> NDArray[np.str_]:
     """The name of each clip's corpus, (n,)."""
     return np.array([speaker.split("/", 1)[0] for speaker in data.speakers.tolist()])
 

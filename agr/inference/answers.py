@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agr.inference.bundle import Bundle
-    from agr.inference.timeline import Segment
 
     Samples = NDArray[np.float32]
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
 NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
-BLOCK_SECONDS = 30  # that are heard at once of a long recording
 EACH = "each"  # of the channels, one answer
 
 
@@ -194,12 +192,10 @@ def _name(clip: str | Source) -> str:
 
 def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: bool, progress: Progress) -> Answer:
     """Answer one recording block by block."""
-    from agr.inference.predictor import one_thread
-    from agr.inference.timeline import Timeline
+    from agr.audio.read import BLOCK_SECONDS
+    from agr.inference.timeline import of_recording
     from agr.inference.turns import shares
 
-    heard = Timeline(bundle)
-    segments: list[Segment] = []
     blocks: Iterable[Samples]
     if isinstance(found, Stream):
         blocks = found
@@ -209,11 +205,8 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
         if len(found.samples) < 2 * size:  # it takes no time
             progress = silent_progress
     try:
-        with one_thread(), progress(f"listening to {blank.name}", None, unit="seconds") as meter:
-            for block in blocks:
-                segments += heard.add(block)
-                meter.at(int(heard.total), None)
-            segments += heard.finish()
+        with progress(f"listening to {blank.name}", None, unit="seconds") as meter:
+            segments, heard = of_recording(blocks, bundle, lambda seconds: meter.at(int(seconds), None))
     except SilentAudio:
         return blank
     except AudioError as error:

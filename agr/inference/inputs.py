@@ -15,7 +15,7 @@ from agr.errors import AudioError, SettingsError
 from agr.inference.answers import STDIN, Answer
 
 Samples = NDArray[Any]  # (n,), (channels, n) or (n, channels); float with full scale -1..1, or integers
-Recording = str | os.PathLike[str] | bytes | Samples | tuple[Samples, float]  # path, sound file, samples, with rate
+ClipLike = str | os.PathLike[str] | bytes | Samples | tuple[Samples, float]  # path, sound file, samples, with rate
 EXPECTED = "a path, the bytes of a sound file, an array of samples, or a pair of an array and its rate"
 
 

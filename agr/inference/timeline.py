@@ -14,7 +14,7 @@ costs CHANGE within a span and less after a pause.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,11 +30,11 @@ from agr.labels import CLASSES
 from agr.recipes import voice_features
 from agr.recipes.activity import speech_spans
 from agr.recipes.base import FRAMES
+from agr.recipes.speech import FRAME_SECONDS
 from agr.recipes.voice import VOICE
 
 Floats = NDArray[np.float64]
 
-FRAME_SECONDS = 0.01
 PEAK_SECONDS = 0.1  # for pictures
 STEP = 10  # frames that one decision is made for: 0.1 s
 SHORTEST = 10  # frames that a recipe can draw
@@ -42,10 +42,8 @@ CONTEXT = 100  # frames before and after the spans that are final, from block to
 CARRIED = 200  # frames of a span that is left to the next block as a whole, at most
 HELD_SECONDS = 3  # that CONTEXT and CARRIED make
 LONGEST_SECONDS = 12.0  # of a span that is looked at in one go
-CHANGE, PAUSE_SECONDS = (
-    3.0,
-    1.0,
-)  # log odds that a change of speaker costs, and the pause after which it costs 1/e of it
+CHANGE = 3.0  # log odds that a change of speaker costs
+PAUSE_SECONDS = 1.0  # the pause after which it costs 1/e of that
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Segment:
         return self.end - self.start
 
 
-class Heard(NamedTuple):
+class Chunk(NamedTuple):
     """Some seconds of a recording."""
 
     frame: int  # the first one, of 10 ms
@@ -98,7 +96,7 @@ class Timeline:
         self._thread = ThreadPoolExecutor(1)  # runs `_hear`, which alone uses the next two
         self._held = np.zeros(0, dtype=np.float32)  # the last HELD_SECONDS
         self._offset = 0  # of the first of them, in samples
-        self._heard: Future[Heard] | None = None  # the last block
+        self._heard: Future[Chunk] | None = None  # the last block
         self._final = 0  # frames before this one are answered
         self._logits = np.zeros(2)  # summed over windows
         self._windows = 0
@@ -136,22 +134,22 @@ class Timeline:
             yield self._last
             self._last = None
 
-    def _hear(self, block: NDArray[np.float32]) -> Heard:
+    def _hear(self, block: NDArray[np.float32]) -> Chunk:
         """Take the voice features of a block and of the HELD_SECONDS before it; called in order, by one thread."""
         y = np.concatenate([self._held, block])
         hop = round(self._rate * FRAME_SECONDS)
         held = max(len(y) - HELD_SECONDS * self._rate, 0) // hop * hop
         start, self._offset, self._held = self._offset, self._offset + held, y[held:]
         low = resample(y, self._rate, VOICE.sample_rate)
-        return Heard(start // hop, y, voice_features.extract(low, VOICE, voice_features.yin_periodicity))
+        return Chunk(start // hop, y, voice_features.extract(low, VOICE, voice_features.yin_periodicity))
 
-    def _answer(self, coming: Future[Heard] | None, final: bool = False) -> Iterator[Segment]:
+    def _answer(self, coming: Future[Chunk] | None, final: bool = False) -> Iterator[Segment]:
         """The segments that end in what was heard."""
         if coming is not None:
             for segment in decode(self._measure(self._find(coming.result(), final))):
                 yield from self._join(segment)
 
-    def _find(self, heard: Heard, final: bool) -> list[Piece]:
+    def _find(self, heard: Chunk, final: bool) -> list[Piece]:
         """The speech that ends in what was heard and is not answered yet. Frames are counted from its beginning."""
         hop = round(self._rate * FRAME_SECONDS)
         first, end = max(self._final - heard.frame, 0), len(heard.y) // hop
@@ -195,11 +193,16 @@ class Timeline:
         self._last = segment
 
 
-def of_recording(blocks: Iterable[NDArray[np.float32]], bundle: Bundle) -> tuple[list[Segment], Timeline]:
-    """All segments of a recording, and its timeline for the sums."""
+def of_recording(
+    blocks: Iterable[NDArray[np.float32]], bundle: Bundle, tell: Callable[[float], None] = lambda seconds: None
+) -> tuple[list[Segment], Timeline]:
+    """All segments of a recording, and its timeline for the sums; `tell` gets the seconds heard after each block."""
     timeline = Timeline(bundle)
+    segments: list[Segment] = []
     with one_thread():
-        segments = [segment for block in blocks for segment in timeline.add(block)]
+        for block in blocks:
+            segments += timeline.add(block)
+            tell(timeline.total)
         return [*segments, *timeline.finish()], timeline
 
 

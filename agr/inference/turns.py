@@ -11,10 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.recipes.base import FRAMES
+from agr.recipes.speech import FRAME_SECONDS
+
 Floats = NDArray[np.float64]
 
 LEAST_SECONDS, LEAST_SHARE = 1.0, 0.1  # of speech: with less of it a gender is taken for a mistake
-WINDOW_SECONDS = 0.49  # from one window of a clip to the next
+WINDOW_SECONDS = FRAMES // 2 * FRAME_SECONDS  # from one window of a clip to the next
 CHANGE = 4.0  # log odds that a change of speaker costs between windows: one clip of a single person in 500 is `mixed`
 
 

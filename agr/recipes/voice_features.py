@@ -92,7 +92,7 @@ def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float6
 def _in_batches(
     measure: Callable[[NDArray[np.float32]], NDArray[np.float64]], frames: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Measure frames, (frames, n), BATCH_FRAMES at a time: what stays in the processor's cache is quicker."""
+    """Measure frames, (frames, n), BATCH_FRAMES at a time, which takes less memory than all at once."""
     starts = range(0, max(len(frames), 1), BATCH_FRAMES)
     return np.concatenate([measure(frames[start : start + BATCH_FRAMES]) for start in starts])
 
