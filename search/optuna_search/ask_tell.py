@@ -131,6 +131,7 @@ class AskTell:
             if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
                 return None
             trial = self.study.ask()
+            trial.set_user_attr("driver", driver())  # at once: a search that finds it after a kill knows whose it was
             config = self._space.sample(trial)
             try:
                 points = self.expand(config)
@@ -143,7 +144,6 @@ class AskTell:
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
             trial.set_user_attr("config", config)
-            trial.set_user_attr("driver", driver())
             folds = range(len(points))
             self.trials.append(StudyTrial(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
             return self.trials[-1]

@@ -350,3 +350,17 @@ def test_consecutive_failures_end_the_search() -> None:
         ask_tell.end(asked, 0, "diverged")
     assert ask_tell.ask() is None
     assert len(ask_tell.study.trials) == 2 * MOST_FAILED - 1
+
+
+def test_a_trial_belongs_to_its_driver_from_the_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a search that is killed while it draws a configuration leaves a trial that nobody ever ends."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ask_tell = made(10)
+    monkeypatch.setattr(Space, "sample", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask_tell.ask()
+    assert told(ask_tell).state == TrialState.RUNNING
+    assert told(ask_tell).user_attrs["driver"] == driver()
