@@ -130,4 +130,8 @@ def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Proble
         given_text = " ".join(options.augment)
         raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    return plan, problem, GridStrategy(agr_models.with_augmentation(settings, strengths, data, dropout))
+    return (
+        plan,
+        problem,
+        GridStrategy(agr_models.with_augmentation(agr_models.suited(settings, data), strengths, data, dropout)),
+    )

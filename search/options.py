@@ -49,7 +49,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     ages.add_ages(group)
     add_columns(group)
     add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
-    add("--recipe", help="how clips become images: voice, mfcc or mfcc48 (default: voice; prepared images keep theirs)")
+    add(
+        "--recipe",
+        help="how clips become images: voice, voice112, mfcc or mfcc48 (default: voice; prepared keep theirs)",
+    )
     splits = "how clips are divided into training, validation and test (default: speakers, each in one part only)"
     add("--split", choices=("speakers", "audiomnist-4fold", "random"), help=splits)
     groups = "cross-validation: divide the speakers into N groups and test on group --fold (default: one split)"

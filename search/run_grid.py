@@ -29,7 +29,11 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     add("--epochs", type=int, nargs="+", help="numbers of epochs (default: 5 10 20)")
     add("--lr", type=float, nargs="+", help="initial learning rates (default: 0.1 0.01 0.001)")
     add("--gamma", type=float, nargs="+", help="factors of the learning rate every 5 epochs (default: 0.1 0.3 0.7)")
-    add("--model", choices=("cnn", "pooled"), help="architecture (default: cnn, that of the paper)")
+    add(
+        "--model",
+        choices=("cnn", "pooled", "towers"),
+        help="architecture (default: cnn, that of the paper; towers for voice112)",
+    )
     plain = "train on the unchanged clips, without dropout (default: with augmentation and dropout)"
     add("--no-augmentation", action="store_true", default=None, help=plain)
     names = "speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"

@@ -21,6 +21,7 @@ from agr.data.copies import Heard, copies
 from agr.data.image_set import ImageSet, subset
 from agr.data.left_out import summarised
 from agr.data.splits import Indices, Labelled, Split
+from agr.data.tracks import Tracks
 from agr.errors import CorpusError, SplitError
 from agr.labels import CLASSES
 
@@ -41,7 +42,8 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
     ordered = _without_copies(ordered)
     if len(ordered) == 1:
         return ordered[0]
-    features = [data.features for data in ordered if data.features is not None]
+    tracks = [data.features for data in ordered if isinstance(data.features, Tracks)]
+    arrays = [data.features for data in ordered if isinstance(data.features, np.ndarray)]
     return ImageSet(
         name="+".join(data.name for data in ordered),
         pixels=np.concatenate([data.pixels for data in ordered]),
@@ -52,7 +54,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         recipe=first.recipe,
         digest=hashlib.sha256(" ".join(data.digest for data in ordered).encode()).hexdigest()[:16],
         synthetic=all(data.synthetic for data in ordered),
-        features=np.concatenate(features) if features else None,
+        features=Tracks.join(tracks) if tracks else np.concatenate(arrays) if arrays else None,
         made_up=frozenset(name for data in ordered for name in data.made_up),
     )
 

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.data.splits import Labelled
+from agr.data.tracks import Tracks
 from agr.errors import CorpusError
 from agr.labels import CLASSES
-from agr.recipes.base import IMAGE_SHAPE, Recipe
+from agr.recipes.base import FRAMES, Recipe
 from agr.recipes.encode import from_dict
 
 MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "features.npy", "prepared.json"
+LENGTHS = "frames.npy"  # of the clips in features.npy, if they differ
 FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
 
 
@@ -30,13 +32,13 @@ FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
 class ImageSet(Labelled):
     """The images of one corpus."""
 
-    pixels: NDArray[np.uint8]  # (n, *IMAGE_SHAPE), uint8
+    pixels: NDArray[np.uint8]  # (n, *recipe.image_shape), uint8
     recipe: Recipe  # what made the images
     digest: str  # names pixels (or features), labels and speakers together
     synthetic: bool  # whether these voices are synthetic
-    # the voice features that pixels were drawn from and training varies, (n, ROWS, FRAMES), uint8; None with a recipe
-    # that keeps none
-    features: NDArray[np.uint8] | None = None
+    # the voice features that pixels were drawn from and training varies: (n, ROWS, FRAMES), uint8, or of whole clips,
+    # of which an index gives the second with most speech; None with a recipe that keeps none
+    features: NDArray[np.uint8] | Tracks | None = None
     made_up: frozenset[str] = frozenset()  # the corpora in it whose voices are synthetic
 
 
@@ -52,10 +54,10 @@ def load(folder: Path) -> ImageSet:
         with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         recipe = from_dict(description["recipe"])
-        pixels = _mapped(folder / PIXELS, (len(rows), *IMAGE_SHAPE))
+        pixels = _mapped(folder / PIXELS, (len(rows), *recipe.image_shape))
         former = folder / FORMER_FEATURES
         kept = former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
-        found = _mapped(kept, (len(rows), *recipe.stored_shape)) if recipe.keeps_features else None
+        found = _features(kept, folder / LENGTHS, len(rows), recipe) if recipe.keeps_features else None
         data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
         if data.digest != description["digest"]:
             raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
@@ -64,10 +66,20 @@ def load(folder: Path) -> ImageSet:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
 
 
+def _features(path: Path, lengths: Path, clips: int, recipe: Recipe) -> NDArray[np.uint8] | Tracks:
+    rows, columns = recipe.stored_shape
+    if columns >= 0:
+        return _mapped(path, (clips, rows, columns))
+    frames: NDArray[np.int64] = np.load(lengths)
+    if frames.shape != (clips,) or frames.dtype != np.int64 or frames.min(initial=FRAMES) < FRAMES:
+        raise CorpusError(f"{lengths}: {frames.dtype} {frames.shape}; expected int64 ({clips},), each {FRAMES} or more")
+    return Tracks(_mapped(path, (rows * int(frames.sum()),)), frames)
+
+
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     values: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
     if values.shape != shape or values.dtype != np.uint8:
-        raise CorpusError(f"{path}: {values.dtype} {values.shape}; expected {shape[0]} images of uint8 {shape[1:]}")
+        raise CorpusError(f"{path}: {values.dtype} {values.shape}; expected uint8 {shape}")
     return values
 
 
@@ -77,20 +89,22 @@ def assemble(
     rows: Sequence[Mapping[str, str]],
     recipe: Recipe,
     synthetic: bool,
-    features: NDArray[np.uint8] | None = None,
+    features: NDArray[np.uint8] | Tracks | None = None,
 ) -> ImageSet:
     """An ImageSet from arrays and manifest rows, with its digest."""
     labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
     speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
     recordings = np.array([row["recording"] for row in rows])
     made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
-    digest = _digest(pixels if features is None else features, rows, recipe)
+    kept = features.flat if isinstance(features, Tracks) else pixels if features is None else features
+    digest = _digest(kept, rows, recipe)
     return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)
 
 
 def subset(data: ImageSet, indices: NDArray[np.int64]) -> ImageSet:
     """The clips with these indices of a set of one corpus; at least one is expected."""
-    features = None if data.features is None else data.features[indices]
+    kept = data.features
+    features = kept.subset(indices) if isinstance(kept, Tracks) else None if kept is None else kept[indices]
     rows = [data.rows[index] for index in indices.tolist()]
     return assemble(data.name, data.pixels[indices], rows, data.recipe, data.synthetic, features)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Clip, Corpus
 from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
 from agr.data.left_out import summarised
+from agr.data.tracks import Tracks
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
 from agr.recipes.base import Recipe
@@ -209,14 +211,17 @@ def _finish(
     if _up_to_date(source, out, wanted, manifest):
         return
     (out / image_set.DESCRIPTION).unlink(missing_ok=True)
-    stored = np.stack([_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows])
-    pixels = wanted.images(stored)
-    features = stored if wanted.keeps_features else None
+    stored = [_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows]
+    whole = Tracks.of(stored) if -1 in wanted.stored_shape else None
+    shown = np.stack(stored) if whole is None else whole[np.arange(len(rows))]
+    pixels, features = wanted.images(shown), whole or (shown if wanted.keeps_features else None)
     _save(out / image_set.PIXELS, pixels)
-    for name in (image_set.FEATURES, image_set.FORMER_FEATURES):  # of another recipe or version
+    for name in (image_set.FEATURES, image_set.FORMER_FEATURES, image_set.LENGTHS):  # of another recipe or version
         (out / name).unlink(missing_ok=True)
+    if isinstance(features, Tracks):
+        _save(out / image_set.LENGTHS, features.frames)
     if features is not None:
-        _save(out / image_set.FEATURES, features)
+        _save(out / image_set.FEATURES, features.flat if isinstance(features, Tracks) else features)
     write_atomic(out / image_set.MANIFEST, manifest)
     keep = {outcome.image for outcome in outcomes.values()}  # those of copies too: a rerun need not make them again
     for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
@@ -233,7 +238,7 @@ def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8
     return wanted.decode(image.read_bytes(), str(image))
 
 
-def _save(path: Path, values: NDArray[np.uint8]) -> None:
+def _save(path: Path, values: NDArray[np.integer[Any]]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     write_atomic(path, buffer.getvalue())

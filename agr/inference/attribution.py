@@ -22,7 +22,8 @@ from agr.inference.bundle import Bundle
 from agr.inference.section import Section
 from agr.labels import CLASSES
 from agr.recipes import voice_image
-from agr.recipes.base import IMAGE_SHAPE, Recipe
+from agr.recipes.base import Recipe
+from agr.recipes.voice import VoiceRecipe
 from agr.training.model import to_input
 
 STEPS = (64, 256, 1024)  # points between baseline and image; the next number is tried if one is not exact enough
@@ -31,14 +32,14 @@ AT_ONCE = 128  # points in a batch
 # From a typical man's voice to a typical woman's, in the logarithm of frequency (Hillenbrand et al., 1995, adults).
 PITCH, TRACT = float(np.log(1.68)), float(np.log(1.16))
 FARTHEST, PLACES = 1.5, 31  # the largest move, as a multiple of that, and the number of positions tried
-LogOdds = Callable[[Tensor], Tensor]  # of inputs: (n, 3, 12, 98) to (n,)
+LogOdds = Callable[[Tensor], Tensor]  # of inputs: (n, channels, rows, frames) to (n,)
 
 
 @dataclass(frozen=True)
 class Baseline:
     """What an image is compared with."""
 
-    image: Tensor  # (1, 3, 12, 98), float32, as the model reads it
+    image: Tensor  # (1, channels, rows, frames), float32, as the model reads it
     description: str
     undecided: bool  # whether the model gives both answers about the same probability
 
@@ -53,7 +54,7 @@ class Attribution:
     log_odds: float  # of that answer, for the section's image
     baseline_log_odds: float  # the same for the baseline
     baseline: Baseline
-    shares: NDArray[np.float64]  # what each cell adds to the log odds, IMAGE_SHAPE; positive for the answer
+    shares: NDArray[np.float64]  # what each cell adds to the log odds, image_shape; positive for the answer
 
     @property
     def other(self) -> str:
@@ -67,9 +68,9 @@ class Attribution:
 
     @property
     def parts(self) -> dict[str, float]:
-        """Shares summed by channel of the recipe, or by cepstral coefficient, in log odds."""
-        if channels := self.section.recipe.channels:
-            return dict(zip(channels, self.shares.sum(axis=(0, 1)).tolist(), strict=True))
+        """Shares summed by part of the recipe's images, or by cepstral coefficient, in log odds."""
+        if parts := self.section.recipe.parts(self.shares):
+            return {name: float(values.sum()) for name, values in parts.items()}
         rows = self.shares.sum(axis=(1, 2)).tolist()
         return {f"coefficient {row}": value for row, value in enumerate(rows, start=1)}
 
@@ -91,8 +92,9 @@ def attribute(section: Section, model: Bundle) -> Attribution:
 
     x = to_input(torch.tensor(section.image)[None])
     # Silence only if nothing else is left: models lean one way on it, which would look like a contribution of the clip.
-    found = undecided_voice(section.stored, log_odds, CLASSES[answer]) if section.recipe.keeps_features else None
-    baseline = found or Baseline(to_input(torch.tensor(silence(section.recipe))[None]), "silence", undecided=False)
+    recipe, name = section.recipe, CLASSES[answer]
+    found = undecided_voice(section.stored, recipe, log_odds, name) if isinstance(recipe, VoiceRecipe) else None
+    baseline = found or Baseline(to_input(torch.tensor(silence(recipe))[None]), "silence", undecided=False)
     shares = integrated_gradients(log_odds, x, baseline.image)[0].permute(1, 2, 0).numpy().astype(np.float64)
     at_image, at_baseline = (float(_evaluate(log_odds, image)) for image in (x, baseline.image))
     probability = float(probabilities[answer])
@@ -128,20 +130,22 @@ def _mean_gradient(log_odds: LogOdds, x: Tensor, base: Tensor, steps: int) -> Te
 
 
 def silence(recipe: Recipe) -> NDArray[np.uint8]:
-    """The image of no sound: IMAGE_SHAPE, uint8."""
-    return np.broadcast_to(np.array(recipe.silence, dtype=np.uint8), IMAGE_SHAPE)
+    """The image of no sound: image_shape, uint8."""
+    return np.broadcast_to(np.array(recipe.silence, dtype=np.uint8), recipe.image_shape)
 
 
-def undecided_voice(stored: NDArray[np.uint8], log_odds: LogOdds, answer: str) -> Baseline | None:
+def undecided_voice(stored: NDArray[np.uint8], recipe: VoiceRecipe, log_odds: LogOdds, answer: str) -> Baseline | None:
     """The voice nearest to voice features, (ROWS, FRAMES) uint8, on which the model is undecided; None beyond FARTHEST.
 
     The voice is moved away from those of `answer`, or towards them if this second alone is answered otherwise.
     """
     features = torch.tensor(stored)[None]
-    for_answer = bool(_evaluate(log_odds, to_input(voice_image.draw(features))) > 0)
+    for_answer = bool(_evaluate(log_odds, to_input(recipe.draw(features))) > 0)
     up = for_answer == (answer == "male")
     shifts = (1 if up else -1) * np.linspace(0, FARTHEST, PLACES)
-    images = to_input(voice_image.draw(features.expand(PLACES, -1, -1), _shifted(shifts)))  # (PLACES, 3, 12, 98)
+    images = to_input(
+        recipe.draw(features.expand(PLACES, -1, -1), _shifted(shifts))
+    )  # (PLACES, channels, rows, frames)
     flipped = 1 + np.flatnonzero((_evaluate(log_odds, images[1:]) > 0).numpy() != for_answer)
     if not len(flipped):
         return None

@@ -26,7 +26,7 @@ from agr.labels import CLASSES
 from agr.recipes.base import Recipe
 from agr.recipes.encode import from_dict
 from agr.registry.uri import BUNDLE
-from agr.training.model import build
+from agr.training.model import build, check_reads
 
 FORMAT = 2
 WEIGHTS, INFO, SEEN = "weights.safetensors", "agr.json", "seen.json"
@@ -94,6 +94,7 @@ def load(folder: Path) -> Bundle:
         raise ModelError(f"{folder / WEIGHTS}: sha256 {found:.12}...; expected {info.weights_sha256!s:.12}...")
     try:
         model = build(info.model, width=_width(info))
+        check_reads(info.model, info.recipe)
     except ModelError as error:
         raise ModelError(f"{folder / INFO}: {error}") from error
     try:

@@ -18,7 +18,7 @@ from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Corpus
 from agr.data.copies import Heard, copies
 from agr.data.left_out import summarised
-from agr.errors import CorpusError, RecipeError
+from agr.errors import CorpusError
 from agr.inference import bundle, predictor
 from agr.inference.answers import answer
 from agr.labels import CLASSES
@@ -92,9 +92,7 @@ def score_images(loaded: bundle.Bundle, data: image_set.ImageSet, rows: Integers
 
 
 def _of_images(loaded: bundle.Bundle, data: image_set.ImageSet, rows: Integers) -> Probabilities:
-    if data.recipe != loaded.info.recipe:
-        raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {loaded.info.recipe.name}")
-    return predictor.predict_images(data.pixels[rows], loaded)
+    return predictor.softmax(predictor.logits_of_clips(data, rows, loaded))
 
 
 def _on_images(loaded: bundle.Bundle, seen: bundle.Seen, data: image_set.ImageSet, abstain_below: float) -> Evaluation:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from agr.data import combine
 from agr.data.image_set import ImageSet
 from agr.data.splits import SIDES, Indices, Split
+from agr.data.tracks import Tracks
 from agr.inference import bundle, predictor
 from agr.labels import CLASSES
 from agr.metrics import calibration
 from agr.metrics.scoring import interval, score
 from agr.recipes import voice_features, voice_image
 from agr.recipes.base import FRAMES
+from agr.recipes.voice import VoiceRecipe
 from agr.training import augmentation, pitch_targets
 
 FILE = "card.md"
@@ -104,12 +106,14 @@ def degraded_answers(loaded: bundle.Bundle, data: ImageSet, rows: Indices) -> di
     The noise has the same power in all mel bands; its level is relative to the loudest 0.15 s of the voice. Empty if
     the recipe stores no voice features.
     """
+    recipe = loaded.info.recipe
     answers: dict[str, list[Floats]] = {name: [] for name in (*NOISES, TELEPHONE) if data.features is not None}
     for start in range(0, len(rows), AT_ONCE):
         for name, each in answers.items():
             assert data.features is not None
             found = torch.from_numpy(np.array(data.features[rows[start : start + AT_ONCE]]))
-            drawn = voice_image.draw(found, degradation(len(found), NOISES.get(name), name == TELEPHONE, seed=start))
+            assert isinstance(recipe, VoiceRecipe)
+            drawn = recipe.draw(found, degradation(len(found), NOISES.get(name), name == TELEPHONE, seed=start))
             each.append(predictor.predict_images(drawn.numpy(), loaded))
     return {name: np.concatenate(each) for name, each in answers.items()}
 
@@ -173,7 +177,7 @@ def _row(name: str, labels: NDArray[np.int64], right: NDArray[np.bool_], speaker
     return Row(name, len(labels), int((~right).sum()), (women, men), value, bounds)
 
 
-def _pitch_names(found: NDArray[np.uint8], rows: Indices) -> NDArray[np.str_]:
+def _pitch_names(found: NDArray[np.uint8] | Tracks, rows: Indices) -> NDArray[np.str_]:
     parts = np.array_split(rows, len(rows) // AT_ONCE + 1)
     hz = np.concatenate([voice_features.pitch(found[part]) for part in parts])
     return np.array(PITCH_NAMES)[np.where(np.isnan(hz), len(PITCH_EDGES) + 1, np.digitize(hz, PITCH_EDGES))]

@@ -16,10 +16,14 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from agr.data.image_set import ImageSet
+from agr.data.splits import Indices
+from agr.errors import RecipeError
 from agr.inference.bundle import Bundle
 from agr.inference.turns import shares_of_windows
 from agr.recipes import encode
 from agr.training.model import predict_logits
+from agr.training.whole_clips import clip_logits
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,25 @@ def _blas() -> ThreadpoolController:
 
 
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
-    """Calibrated logits of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
+    """Calibrated logits of images, (n, *image_shape) uint8: (n, 2), float64."""
     logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), torch.device("cpu"))
     return logits.numpy().astype(np.float64) / bundle.info.temperature
 
 
+def logits_of_clips(data: ImageSet, rows: Indices, bundle: Bundle) -> NDArray[np.float64]:
+    """Calibrated logits of clips of an image set, (m,), as `predict` gives them: (m, 2), float64.
+
+    Raises: RecipeError if the images are made by another recipe, unless both keep the same voice features.
+    """
+    recipe = bundle.info.recipe
+    if data.recipe != recipe and not (data.features is not None and recipe.keeps_features):
+        raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {recipe.name}")
+    logits = clip_logits(bundle.model, data, rows, torch.device("cpu"), recipe)
+    return logits.numpy().astype(np.float64) / bundle.info.temperature
+
+
 def predict_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
-    """Probabilities of images, (n, *IMAGE_SHAPE) uint8: (n, 2), float64."""
+    """Probabilities of images, (n, *image_shape) uint8: (n, 2), float64."""
     return softmax(logits_of_images(pixels, bundle))
 
 

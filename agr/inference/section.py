@@ -23,8 +23,8 @@ class Section:
     y: NDArray[np.float32]  # the whole clip, (n,), at the recipe's rate
     recipe: Recipe
     start: float  # of the image in the clip, in seconds; negative where a short clip is padded
-    stored: NDArray[np.uint8]  # what a prepared folder keeps of it, `recipe.stored_shape`
-    image: NDArray[np.uint8]  # what the model reads, IMAGE_SHAPE
+    stored: NDArray[np.uint8]  # the voice features, or the image, of that second
+    image: NDArray[np.uint8]  # what the model reads, image_shape
 
     @property
     def seconds(self) -> float:

@@ -25,6 +25,7 @@ LEAST, MOST_NAMED = 0.005, 3  # parts with a smaller share are not named, and no
 TITLE_LETTERS, LETTERS = 115, 165  # in a line above and below the drawing
 TOGETHER = " %", "\N{NO-BREAK SPACE}%"  # no line ends between them
 COLOURS = LinearSegmentedColormap.from_list("contributions", ["#1f66c2", "#ffffff", "#d7301f"])  # cold to warm
+MOTION = "motion"  # its middle grey stands still
 ABOUT = {
     "vocal tract": "how loud each band of frequencies is",
     "motion": "how fast each band grows louder or softer",
@@ -72,11 +73,12 @@ def footnote(found: Attribution) -> str:
 def draw(found: Attribution) -> Figure:
     """The image of a clip in grey, coloured where it spoke for the answer or against it."""
     shown, each = found.section, greys(found.section)
-    voice = len(each) > 1
-    shares = np.moveaxis(found.shares, 2, 0) if voice else found.shares.sum(axis=2)[None]  # as each
+    voice = bool(shown.recipe.channels)
+    shares = [*shown.recipe.parts(found.shares).values()] or [found.shares.sum(axis=2)]  # as each
     figure, (top, *below), (_, *bars) = panels.sheet([0.9, *[panels.ROWS * (1 if voice else 2)] * len(each)])
     panels.waveform(top, shown.span, shown.y, shown.recipe.sample_rate)
-    strongest = max(float(np.percentile(np.abs(shares), 99)), 1e-9)  # and above: full colour
+    every = np.concatenate([np.abs(own).reshape(-1) for own in shares])
+    strongest = max(float(np.percentile(every, 99)), 1e-9)  # and above: full colour
     for panel, bar, grey, own in zip(below, bars, each, shares, strict=True):
         panels.cells(panel, shown.span, grey, cmap="Greys", vmin=0, vmax=2)
         panels.cells(panel, shown.span, tinted(own / strongest))
@@ -95,23 +97,24 @@ def _name(below: Sequence[Axes], found: Attribution) -> None:
         panels.titled(below[0], "Mel-frequency cepstra")
         panels.in_coefficients(below[0])
         return
-    for (name, share), channel, panel in zip(found.contributions.items(), model_input.channels(), below, strict=True):
+    known = model_input.channels(found.section.recipe)
+    for (name, share), channel, panel in zip(found.contributions.items(), known, below, strict=True):
         whom = found.answer if share >= 0 else found.other
         spoke = f"{100 * abs(share):.0f} % of the contributions, for {whom}"
         panels.titled(panel, f"{name.capitalize()}, {ABOUT[name]}: {spoke}")
         panels.in_hz(panel, channel.hz)
 
 
-def greys(shown: Section) -> NDArray[np.float64]:
-    """How strong each cell is, 0..1: (3, 12, 98), a panel for each channel, or (1, 12, 98) without channels."""
-    values = shown.image / 255  # (12, 98, 3)
-    if not shown.recipe.channels:
-        return np.asarray(values.mean(axis=2)[None])
-    return np.stack([values[..., 0], np.abs(2 * values[..., 1] - 1), values[..., 2]])
+def greys(shown: Section) -> list[NDArray[np.float64]]:
+    """How strong each cell is, 0..1: (rows, 98) for each part of the image, or of the whole without parts."""
+    values = shown.image / 255  # image_shape
+    parts = shown.recipe.parts(values)
+    each = {name: np.abs(2 * part - 1) if name == MOTION else part for name, part in parts.items()}
+    return [*each.values()] or [np.asarray(values.mean(axis=2))]
 
 
 def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours to lay over the grey: strength, (12, 98), from -1 against to 1 for, to (12, 98, 4), RGBA in 0..1."""
+    """Colours to lay over the grey: strength, (rows, 98), from -1 against to 1 for, to (rows, 98, 4), RGBA in 0..1."""
     bounded = np.clip(strength, -1, 1)
     return np.concatenate([COLOURS((bounded > 0) * 1.0)[..., :3], np.abs(bounded)[..., None] ** 0.7], axis=2)
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from agr.inference.section import Section
 from agr.plots import panels
-from agr.recipes import voice_image
-from agr.recipes.base import COEFFICIENTS
+from agr.recipes import voice_features, voice_image
+from agr.recipes.base import IMAGE_SHAPE, Recipe
 
 SPECTROGRAM = "Mel spectrogram: how strong each frequency is; the lines are the voice's harmonics, a pitch apart"
 ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
@@ -24,26 +24,27 @@ CEPSTRUM = "What the model reads, Mel-frequency cepstra: coefficient 1 is loudne
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of an image by the recipe `voice`: what its rows and bytes stand for."""
+    """One part of an image of voice features: what its rows and bytes stand for."""
 
     name: str  # what people call it
     says: str  # what it shows
-    hz: NDArray[np.float64]  # the frequency of each row, (COEFFICIENTS,)
+    hz: NDArray[np.float64]  # the frequency of each row, (rows,)
     low: float  # the value of byte 0, in `unit`
     high: float  # the value of byte 255
     unit: str  # of these values
     colours: str  # the name of matplotlib's colour map
 
 
-def channels() -> tuple[Channel, Channel, Channel]:
-    """Red, green and blue."""
-    bands, pitches = envelope_hz(), pitch_hz()
+def channels(recipe: Recipe) -> tuple[Channel, ...]:
+    """The parts of the recipe's images: red, green and blue of `voice`, bands and lags of `voice112`."""
+    fine = recipe.image_shape != IMAGE_SHAPE
+    bands = voice_features.band_hz() if fine else envelope_hz()
+    pitches = voice_features.lag_hz() if fine else pitch_hz()
     low, high, slope = voice_image.LOWEST_DB, voice_image.HIGHEST_DB, voice_image.SLOPE_DB
-    return (
-        Channel("envelope", ENVELOPE, bands, low, high, "dB", "viridis"),
-        Channel("motion", MOTION, bands, -slope, slope, "dB in 10 ms", "PuOr_r"),
-        Channel("periodicity", PERIODICITY, pitches, 0.0, 1.0, "0 noise, 1 exact", "magma"),
-    )
+    envelope = Channel("envelope", ENVELOPE, bands, low, high, "dB", "viridis")
+    motion = Channel("motion", MOTION, bands, -slope, slope, "dB in 10 ms", "PuOr_r")
+    periodicity = Channel("periodicity", PERIODICITY, pitches, 0.0, 1.0, "0 noise, 1 exact", "magma")
+    return (envelope, periodicity) if fine else (envelope, motion, periodicity)
 
 
 def envelope_hz() -> NDArray[np.float64]:
@@ -71,22 +72,34 @@ def draw(shown: Section) -> Figure:
 
 
 def _draw_voice(shown: Section) -> Figure:
-    figure, (top, sound, colours, *each), (_, level, _, *bars) = panels.sheet([1.0, *[panels.ROWS] * 5])
+    parts, known = shown.recipe.parts(shown.image), channels(shown.recipe)
+    coloured = shown.image.shape[2] > 1
+    height = panels.ROWS if coloured else 1.5 * panels.ROWS
+    figure, (top, sound, *each), (_, level, *bars) = panels.sheet(
+        [1.0, panels.ROWS, *[height] * (len(parts) + coloured)]
+    )
     _draw_sound(shown, top, sound, level)
-    panels.cells(colours, shown.span, shown.image)
-    panels.titled(colours, "What the model reads: red is the envelope, green the motion, blue the periodicity")
-    colours.set_yticks([0, 5, 11], ["1", "6", "12"])
-    colours.set_ylabel("row")
-    for index, (channel, panel, bar) in enumerate(zip(channels(), each, bars, strict=True)):
+    if coloured:
+        _draw_colours(shown, each.pop(0))
+        bars.pop(0)
+    for values, channel, panel, bar in zip(parts.values(), known, each, bars, strict=True):
         low, high = channel.low, channel.high
-        values = low + shown.image[..., index] / 255 * (high - low)  # (12, 98)
-        drawn = panels.cells(panel, shown.span, values, vmin=low, vmax=high, cmap=channel.colours)
+        scaled = low + values / 255 * (high - low)  # (rows, 98)
+        drawn = panels.cells(panel, shown.span, scaled, vmin=low, vmax=high, cmap=channel.colours)
         panels.titled(panel, f"{channel.name.capitalize()}: {channel.says}")
         panels.in_hz(panel, channel.hz)
         panels.colour_bar(bar, drawn, channel.unit)
-    _mark_pitch(each[-1], shown.pitch)
+    _mark_pitch(each[-1], shown.pitch, known[-1].hz)
     panels.in_ms(each[-1])
     return figure
+
+
+def _draw_colours(shown: Section, panel: Axes) -> None:
+    """Draw the image as it is."""
+    panels.cells(panel, shown.span, shown.image)
+    panels.titled(panel, "What the model reads: red is the envelope, green the motion, blue the periodicity")
+    panel.set_yticks([0, 5, 11], ["1", "6", "12"])
+    panel.set_ylabel("row")
 
 
 def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
@@ -97,13 +110,12 @@ def _draw_sound(shown: Section, top: Axes, below: Axes, bar: Axes) -> None:
     panels.colour_bar(bar, drawn, "dB")
 
 
-def _mark_pitch(panel: Axes, hz: float) -> None:
-    """Mark the row of the median pitch and say how high it is."""
+def _mark_pitch(panel: Axes, hz: float, rows: NDArray[np.float64]) -> None:
+    """Mark the row of the median pitch and say how high it is; rows: the pitch of each, in Hz, falling."""
     said = "; no steady pitch found" if np.isnan(hz) else f": about {hz:.0f} Hz (dashed), so at its half and third too"
     panels.titled(panel, panel.get_title(loc="left") + said)
-    top, bottom = voice_image.PITCH_HZ
-    row = COEFFICIENTS * np.log(top / hz) / np.log(top / bottom) - 0.5
-    if -0.5 <= row <= COEFFICIENTS - 0.5:
+    row = (len(rows) - 1) * np.log(rows[0] / hz) / np.log(rows[0] / rows[-1])
+    if -0.5 <= row <= len(rows) - 0.5:
         panel.axhline(row, color="white", linewidth=0.8, linestyle=(0, (6, 6)))
 
 

@@ -88,8 +88,8 @@ def spectrogram(panel: Axes, span: Span, y: NDArray[np.float32], sample_rate: in
 
 
 def cells(panel: Axes, span: Span, values: NDArray[Any], **options: Any) -> AxesImage:
-    """Rows and frames as coloured cells over time: values, (12, 98) or (12, 98, colours)."""
-    extent = (*span, COEFFICIENTS - 0.5, -0.5)
+    """Rows and frames as coloured cells over time: values, (rows, 98) or (rows, 98, colours)."""
+    extent = (*span, len(values) - 0.5, -0.5)
     return panel.imshow(values, aspect="auto", interpolation="nearest", extent=extent, **options)
 
 
@@ -103,10 +103,11 @@ def colour_bar(bar: Axes, drawn: ScalarMappable, label: str = "", ends: Sequence
 
 
 def in_hz(panel: Axes, hz: NDArray[np.float64]) -> None:
-    """Name every other row by its frequency, hz: (COEFFICIENTS,), and put the high ones on top."""
-    panel.set_yticks(range(0, COEFFICIENTS, 2), [f"{each:,.0f}" for each in hz[::2]])
+    """Name about six rows by their frequency, hz: (rows,), and put the high ones on top."""
+    step = len(hz) // 6
+    panel.set_yticks(range(0, len(hz), step), [f"{each:,.0f}" for each in hz[::step]])
     panel.set_ylabel("Hz")
-    panel.set_ylim((-0.5, COEFFICIENTS - 0.5) if hz[0] < hz[-1] else (COEFFICIENTS - 0.5, -0.5))
+    panel.set_ylim((-0.5, len(hz) - 0.5) if hz[0] < hz[-1] else (len(hz) - 0.5, -0.5))
 
 
 def in_coefficients(panel: Axes) -> None:

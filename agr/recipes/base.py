@@ -44,11 +44,12 @@ class Recipe(ABC):
 
     kind: ClassVar[str]  # JPEG or PNG: the file that is stored of a clip
     suffix: ClassVar[str]  # its extension
-    stored_shape: ClassVar[tuple[int, ...]]  # shape of what is in it
+    stored_shape: ClassVar[tuple[int, ...]]  # shape of what is in it; -1 frames stand for any number of them
+    image_shape: ClassVar[tuple[int, int, int]] = IMAGE_SHAPE  # rows, frames and channels of what the model reads
     keeps_features: ClassVar[bool] = False  # whether features are stored, which training can augment, or images
     channels: ClassVar[tuple[str, ...]] = ()  # what red, green and blue stand for; empty where they colour one quantity
     chosen_for: ClassVar[str]  # what the shown second of a longer clip has most of
-    silence: ClassVar[tuple[int, int, int]]  # the RGB colour of silence
+    silence: ClassVar[tuple[int, ...]]  # the colour of silence, a byte for each channel
 
     name: str
     version: int  # is raised whenever the same settings would give other images
@@ -84,10 +85,11 @@ class Recipe(ABC):
     def decode(self, data: bytes, name: str = "image") -> Bytes:
         """Read a file that `encode` made: `stored_shape`, uint8. Raises RecipeError, naming `name`, for any other."""
         rows, columns = self.stored_shape[:2]
-        expected = f"{columns}x{rows} {'RGB' if len(self.stored_shape) == 3 else 'L'}"
+        width = "N" if columns < 0 else columns
+        expected = f"{width}x{rows} {'RGB' if len(self.stored_shape) == 3 else 'L'}"
         try:
             with Image.open(io.BytesIO(data), formats=[self.kind]) as image:
-                found = f"{image.width}x{image.height} {image.mode}"
+                found = f"{width if columns < 0 else image.width}x{image.height} {image.mode}"
                 if found != expected:
                     raise RecipeError(f"{name}: {found}; expected a {self.kind} of {expected}")
                 return np.asarray(image)
@@ -96,7 +98,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def images(self, stored: Bytes) -> Bytes:
-        """The model's input for stored clips: (n, *stored_shape) to (n, *IMAGE_SHAPE), uint8."""
+        """The model's input for windows: (n, rows, FRAMES), as stored, to (n, *image_shape), uint8."""
 
     @abstractmethod
     def place(self, y: Clip) -> Placed:
@@ -104,7 +106,11 @@ class Recipe(ABC):
 
     @abstractmethod
     def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
-        """Cut clips into windows that overlap by half; of each clip, images, (n, *IMAGE_SHAPE), and weights, (n,)."""
+        """Cut clips into windows that overlap by half; of each clip, images, (n, *image_shape), and weights, (n,)."""
+
+    def parts(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """An image, or values of its shape, *image_shape, by what its cells stand for: (rows, frames) each."""
+        return {name: image[..., index] for index, name in enumerate(self.channels)}
 
     def pitch(self, stored: Bytes) -> float:
         """The median pitch of a stored clip in Hz; NaN where it is unknown."""

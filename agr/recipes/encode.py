@@ -19,10 +19,10 @@ from agr.errors import RecipeError
 from agr.recipes import speech
 from agr.recipes.base import Bytes, Clip, Recipe, Weights
 from agr.recipes.mfcc import MFCC, MFCC48
-from agr.recipes.voice import VOICE
+from agr.recipes.voice import VOICE, VOICE112
 
 FORMER_NAMES = {"mfc": "mfcc", "mfc48": "mfcc48"}  # in models and folders that earlier versions wrote
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, MFCC, MFCC48)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, VOICE112, MFCC, MFCC48)}
 DEFAULT = VOICE.name
 
 

@@ -146,13 +146,27 @@ def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([features[:, start : start + FRAMES] for start in starts])
 
 
-def best_window(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The second with most speech in it, found to the frame: (ROWS, frames) to (ROWS, FRAMES)."""
-    if features.shape[1] <= FRAMES:
-        return np.asarray(windows(features)[0])
+def weighted_windows(features: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The windows of a clip, (n, ROWS, FRAMES), and weights, (n,): the share of its voiced speech in each.
+
+    The weights sum to 1; they are equal where nothing is voiced.
+    """
+    cut = windows(features)
+    voiced = voicing(cut).sum(axis=1)  # (n,)
+    total = float(voiced.sum())
+    return cut, voiced / total if total > 0 else np.full(len(cut), 1 / len(cut))
+
+
+def best_window(features: NDArray[np.uint8], longest: int = FRAMES) -> NDArray[np.uint8]:
+    """The second, or `longest` frames, with most speech, found to the frame: (ROWS, frames) to (ROWS, longest).
+
+    A shorter clip is returned as it is, padded to FRAMES.
+    """
+    if features.shape[1] <= longest:
+        return features if features.shape[1] > FRAMES else np.asarray(windows(features)[0])
     summed = np.concatenate([[0.0], np.cumsum(voicing(features))])
-    start = int((summed[FRAMES:] - summed[:-FRAMES]).argmax())
-    return np.asarray(features[:, start : start + FRAMES])
+    start = int((summed[longest:] - summed[:-longest]).argmax())
+    return np.asarray(features[:, start : start + longest])
 
 
 def voicing(features: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -204,7 +218,7 @@ def lag_hz() -> NDArray[np.float64]:
 
 def band_hz() -> NDArray[np.float64]:
     """The centre of each mel band, in Hz: (BANDS,)."""
-    return _edges()[1:-1]
+    return band_edges()[1:-1]
 
 
 def hz_to_mel(hz: Any) -> Any:
@@ -224,14 +238,15 @@ def _frames(y: NDArray[np.float32], length: int, recipe: Recipe) -> NDArray[np.f
     return np.lib.stride_tricks.sliding_window_view(padded, length)[:: recipe.hop_length][:count]
 
 
-def _edges() -> NDArray[np.float64]:
+def band_edges() -> NDArray[np.float64]:
+    """The edges of the overlapping mel bands, in Hz, rising: (BANDS + 2,)."""
     return np.asarray(mel_to_hz(np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), BANDS + 2)))
 
 
 @functools.cache
 def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
     """Triangles that weigh the power of FFT bins into bands, each summing to 1: (BANDS, length // 2 + 1)."""
-    weights = triangles(_edges(), np.fft.rfftfreq(length, 1 / sample_rate))
+    weights = triangles(band_edges(), np.fft.rfftfreq(length, 1 / sample_rate))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 

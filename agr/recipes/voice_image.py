@@ -80,16 +80,41 @@ def draw(features: Tensor, change: Change | None = None) -> Tensor:
         envelope = tables.warps[change.formants]  # (n, COEFFICIENTS, BANDS)
         lags = (lags + change.pitch.unsqueeze(1)).clamp(0, LAGS - 1)  # (n, rows); low pitches are last
     level = power.mean(dim=1)  # (n, FRAMES)
-    active = active_level(level)  # (n, 1)
-    db = 10 * torch.log10((envelope @ power).clamp_min(MIN_POWER) / active.unsqueeze(1))  # (n, 12, FRAMES)
-    red = ((db - LOWEST_DB) / (HIGHEST_DB - LOWEST_DB)).clamp(0, 1)
-    loud = ((10 * torch.log10(level.clamp_min(MIN_POWER) / active) - PAUSE_DB) / FADE_DB).clamp(0, 1)
+    red, loud = _relative(envelope @ power, level)  # (n, 12, FRAMES), (n, FRAMES)
     blue = _pool_lags(periodic, lags, tables.lags_per_row) * loud.unsqueeze(1)
     image = torch.stack([red, _slope(red), blue], dim=3)  # (n, 12, FRAMES, 3)
     if change is not None:
         columns = (torch.arange(FRAMES, device=image.device) - change.shift.unsqueeze(1)) % FRAMES  # (n, FRAMES)
         image = image.gather(2, columns[:, None, :, None].expand_as(image))  # each rotated in time
     return (image * 255).round().to(torch.uint8)
+
+
+def draw_rows(features: Tensor, change: Change | None = None) -> Tensor:
+    """Draw every row of voice features: (n, ROWS, FRAMES) uint8 to (n, ROWS, FRAMES, 1) uint8, on their device.
+
+    The first BANDS rows are the envelope, the others periodicity, on the scales of `draw`. `change.shift` is not used:
+    training reads another second of a clip in every epoch.
+    """
+    tables = _tables(features.device)
+    power = tables.power[features[:, :BANDS].int()]  # (n, BANDS, FRAMES)
+    periodic = features[:, BANDS:].to(torch.float32) / 255  # (n, LAGS, FRAMES)
+    if change is not None:
+        power, periodic = _apply(power, periodic, change)
+        power = tables.band_warps[change.formants] @ power
+        lags = (torch.arange(LAGS, device=features.device) + change.pitch.unsqueeze(1)).clamp(0, LAGS - 1)  # (n, LAGS)
+        periodic = periodic.gather(1, lags.unsqueeze(2).expand_as(periodic))
+    level = power.mean(dim=1)  # (n, FRAMES)
+    envelope, loud = _relative(power, level)
+    image = torch.cat([envelope, periodic * loud.unsqueeze(1)], dim=1).unsqueeze(3)
+    return (image * 255).round().to(torch.uint8)
+
+
+def _relative(power: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Power, (n, rows, FRAMES), and which frames, by level, (n, FRAMES), are no pause, on the image's scales, 0..1."""
+    active = active_level(level)  # (n, 1)
+    db = 10 * torch.log10(power.clamp_min(MIN_POWER) / active.unsqueeze(1))  # (n, rows, FRAMES)
+    loud = (10 * torch.log10(level.clamp_min(MIN_POWER) / active) - PAUSE_DB) / FADE_DB
+    return ((db - LOWEST_DB) / (HIGHEST_DB - LOWEST_DB)).clamp(0, 1), loud.clamp(0, 1)
 
 
 def active_level(level: Tensor) -> Tensor:
@@ -131,6 +156,7 @@ class _Tables:
 
     power: Tensor  # that each byte stands for, (256,)
     warps: Tensor  # weights of the mel bands in each row, for each warp, (WARPS, COEFFICIENTS, BANDS)
+    band_warps: Tensor  # the same with a row for each mel band, (WARPS, BANDS, BANDS)
     lags: Tensor  # of all rows, one after the other
     lags_per_row: list[int]
 
@@ -140,12 +166,17 @@ def _tables(device: torch.device) -> _Tables:
     power = 10 ** ((np.arange(256) / 255 - 1 + HEADROOM) * RANGE_DB / 10)
     power[0] = 0.0
     factors = np.exp(np.linspace(-WARP_RANGE, WARP_RANGE, WARPS))  # of resonances
-    warps = np.stack([triangles(envelope_edges() / factor, voice_features.band_hz()) for factor in factors])
-    warps /= np.maximum(warps.sum(axis=2, keepdims=True), 1e-6)
+    warps, bands = (
+        np.stack([triangles(edges / factor, voice_features.band_hz()) for factor in factors])
+        for edges in (envelope_edges(), voice_features.band_edges())
+    )
+    for weights in (warps, bands):
+        weights /= np.maximum(weights.sum(axis=2, keepdims=True), 1e-6)
     edges = np.rint(np.log(TOP_HZ / pitch_edges()) / LAG_STEP).astype(int)
     return _Tables(
         power=torch.tensor(power, dtype=torch.float32, device=device),
         warps=torch.tensor(warps, dtype=torch.float32, device=device),
+        band_warps=torch.tensor(bands, dtype=torch.float32, device=device),
         lags=torch.arange(int(edges[0]), int(edges[-1]), device=device),
         lags_per_row=np.diff(edges).tolist(),
     )

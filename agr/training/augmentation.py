@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agr.errors import SettingsError
-from agr.recipes import voice_image
-from agr.recipes.base import FRAMES
+from agr.recipes.base import FRAMES, Recipe
+from agr.recipes.voice import VOICE, VoiceRecipe
 from agr.recipes.voice_features import BANDS, band_hz
 from agr.recipes.voice_image import LAG_STEP, WARP_RANGE, WARPS, Change
 
@@ -74,12 +74,15 @@ def random_numbers(clips: int, seed: int, epoch: int) -> Floats:
     return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
 
 
-def augment(features: Tensor, draws: Floats, strength: Augmentation, pitch_shift: Floats | float = 0.0) -> Tensor:
-    """Augment voice features, (n, ROWS, FRAMES), and draw their images, (n, 12, FRAMES, 3), uint8, on the same device.
+def augment(
+    features: Tensor, draws: Floats, strength: Augmentation, recipe: Recipe = VOICE, pitch_shift: Floats | float = 0.0
+) -> Tensor:
+    """Augment voice features, (n, ROWS, FRAMES), and draw their images, (n, *image_shape), uint8, on the same device.
 
     `draws`, (n, COLUMNS), are from `random_numbers`; `pitch_shift`, (n,), is added to the randomly changed log pitch.
     """
-    return voice_image.draw(features, change(draws, strength, features.device, pitch_shift))
+    assert isinstance(recipe, VoiceRecipe)
+    return recipe.draw(features, change(draws, strength, features.device, pitch_shift))
 
 
 def change(draws: Floats, strength: Augmentation, device: torch.device, pitch_shift: Floats | float = 0.0) -> Change:

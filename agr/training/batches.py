@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from agr.data import combine
 from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
+from agr.data.tracks import Tracks
 from agr.errors import SettingsError
 from agr.labels import CLASSES
 from agr.training import pitch_targets
 from agr.training.augmentation import NONE, augment, random_numbers
+from agr.training.model import check_reads
 from agr.training.settings import Settings
 
+CANDIDATES = 2  # windows of a clip; training reads the one with more speech
 SINGLE_GENDER_WEIGHT = 0.01  # of a corpus with a single gender; 1 for the others (docs/experiments.md says why)
 
 
@@ -37,6 +40,11 @@ def dropout_generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(combined)
 
 
+def window_places(clips: int, seed: int, index: int) -> NDArray[np.float64]:
+    """Where in each clip a window may begin in epoch `index` (from 0), (clips, CANDIDATES), uniform in [0, 1)."""
+    return np.random.default_rng([seed, index, 3]).random((clips, CANDIDATES))
+
+
 def class_weights(labels: NDArray[np.int64]) -> Tensor:
     """Weights that balance the classes of labels, (n,), int64: (2,), float32, with mean 1 over the clips."""
     counts = np.bincount(labels, minlength=len(CLASSES))
@@ -48,22 +56,25 @@ class TrainingSet:
     """The training clips as the epoch loop reads them; n counts all clips of the image set."""
 
     data: ImageSet
-    source: NDArray[np.uint8]  # voice features if clips are augmented, else images, (n, ...), uint8
+    source: NDArray[np.uint8] | Tracks  # voice features if clips are augmented or stored whole, else images, (n, ...)
     weights: Tensor  # weight of each clip in the loss, (n,), float32; 0 outside the training set
     # added to the logarithm of each clip's pitch in every epoch, (n,) (`agr.training.pitch_targets`)
     pitch_shift: NDArray[np.float64]
     settings: Settings
     device: torch.device
-    device_copy: Tensor | None  # on a GPU, `source` in its memory, with zeros outside the training set; None on a CPU
+    # on a GPU, `source` in its memory, with zeros outside the training set; None on a CPU and for whole clips
+    device_copy: Tensor | None
 
     @classmethod
     def of(cls, data: ImageSet, split: Split, settings: Settings, device: torch.device) -> TrainingSet:
         """Collect what training reads. Raises: SettingsError if images without voice features are to be augmented."""
         if settings.augmentation != NONE and data.features is None:
             raise SettingsError(f"{data.name}: images of recipe {data.recipe.name}; expected voice to augment them")
-        source = data.pixels if settings.augmentation == NONE or data.features is None else data.features
+        check_reads(settings.model, data.recipe)
+        plain = settings.augmentation == NONE and not isinstance(data.features, Tracks)
+        source = data.pixels if plain or data.features is None else data.features
         device_copy = None
-        if device.type != "cpu":
+        if device.type != "cpu" and not isinstance(source, Tracks):
             device_copy = torch.zeros(source.shape, dtype=torch.uint8, device=device)
             device_copy[torch.from_numpy(split.train).to(device)] = torch.from_numpy(source[split.train]).to(device)
         pitch_shift = pitch_targets.pitch_shifts(data, split.train, settings.augmentation.pitch_targets)
@@ -72,19 +83,31 @@ class TrainingSet:
     def batches(self, order: Indices, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The batches of epoch `index` (from 0), with the clips in the order of `order`, on `device`.
 
-        Each is images, (batch, 12, 98, 3), uint8; labels, (batch,), int64; and weights, (batch,), float32.
+        Each is images, (batch, *image_shape), uint8; labels, (batch,), int64; and weights, (batch,), float32.
         """
         strength, size, copy = self.settings.augmentation, self.settings.batch_size, self.device_copy
         draws = random_numbers(len(self.data), self.settings.seed, index) if strength != NONE else None
+        places = window_places(len(self.data), self.settings.seed, index) if self._whole else None
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            images = (
-                torch.from_numpy(self.source[rows]) if copy is None else copy[torch.from_numpy(rows).to(copy.device)]
-            )
+            images = self._stored(rows, places) if copy is None else copy[torch.from_numpy(rows).to(copy.device)]
             if draws is not None:
-                images = augment(images, draws[rows], strength, self.pitch_shift[rows])
+                images = augment(images, draws[rows], strength, self.data.recipe, self.pitch_shift[rows])
+            elif self._whole:
+                images = torch.from_numpy(self.data.recipe.images(images.numpy()))
             labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
-            yield images, labels, self.weights[rows].to(self.device)
+            yield images.to(self.device), labels, self.weights[rows].to(self.device)
+
+    @property
+    def _whole(self) -> bool:
+        return isinstance(self.source, Tracks)
+
+    def _stored(self, rows: Indices, places: NDArray[np.float64] | None) -> Tensor:
+        """Images, or windows of voice features, of clips, (batch,)."""
+        if isinstance(self.source, Tracks):
+            assert places is not None
+            return torch.from_numpy(self.source.draw(rows, places[rows]))
+        return torch.from_numpy(self.source[rows])
 
 
 def clip_weights(data: ImageSet, train: Indices) -> Tensor:
@@ -92,7 +115,8 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
 
     Both genders weigh the same, in total and within each corpus that has both, so that the sound of a corpus does not
     predict the gender. A corpus weighs as much as the square root of its number of speakers, or SINGLE_GENDER_WEIGHT
-    of that if it has a single gender. The clips of one gender in one corpus weigh the same.
+    of that if it has a single gender. A speaker with n clips weighs as much as the square root of n within a gender of
+    a corpus, and the clips of one speaker weigh the same.
     """
     corpora, labels, speakers = combine.corpora(data)[train], data.labels[train], data.speakers[train]
     shares = np.zeros(len(train))
@@ -102,7 +126,9 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
         size = math.sqrt(len(np.unique(speakers[own]))) * (1.0 if len(genders) > 1 else SINGLE_GENDER_WEIGHT)
         for label in genders:
             cell = own & (labels == label)
-            shares[cell] = size / cell.sum()
+            _, speaker, clips = np.unique(speakers[cell], return_inverse=True, return_counts=True)
+            each = 1 / np.sqrt(clips[speaker])
+            shares[cell] = size * each / each.sum()
     for label in np.unique(labels):
         shares[labels == label] /= shares[labels == label].sum()
     weights = torch.zeros(len(data))

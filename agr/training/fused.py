@@ -24,7 +24,7 @@ from agr.errors import SettingsError, TrainingError
 from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
 from agr.training.fused_cnn import FORWARDS, Layout, adam
 from agr.training.loop import Epoch, State, capture, check_finite, measure, validate
-from agr.training.model import EVALUATION_BATCH, build
+from agr.training.model import EVALUATION_BATCH, build, check_reads
 from agr.training.optimizer import MOMENTS, AdamW
 from agr.training.settings import PLANNED, Settings
 
@@ -87,6 +87,7 @@ def fused_epochs(
     an epoch in which no lane had to train. Raises: SettingsError if `check` refuses the points.
     """
     check(points)
+    check_reads(points[0].model, data.recipe)
     settings, rates = points[0], [point.rates() for point in points]
     model = build(settings.model, settings.seed, settings.width)
     known = {**(resume or {}), (): capture(model, AdamW(model), [])}

@@ -21,9 +21,10 @@ from agr.data.splits import Indices, Split
 from agr.errors import TrainingError
 from agr.metrics.calibration import bins
 from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
-from agr.training.model import build, model_input, predict_logits
+from agr.training.model import build, model_input
 from agr.training.optimizer import AdamW
 from agr.training.settings import Settings
+from agr.training.whole_clips import clip_logits
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def fit(
         started = time.perf_counter()
         order = epoch_order(split.train, settings.seed, index)
         train = measure(data.labels[order], _train_epoch(model, optimizer, lr, train_set, order, index), weight)
-        val = validate(data.labels[split.val], predict_logits(model, data.pixels, split.val, device), weight)
+        val = validate(data.labels[split.val], clip_logits(model, data, split.val, device), weight)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
@@ -102,7 +103,7 @@ def _train_epoch(
     settings, logits = train_set.settings, []
     generator = dropout_generator(settings.seed, index)
     for images, y, weights in train_set.batches(order, index):
-        output = model(model_input(model, images), generator)  # (batch, 3, 12, 98) -> (batch, 2)
+        output = model(model_input(model, images), generator)  # (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         model.zero_grad()
         torch.autograd.backward(loss)

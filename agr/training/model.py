@@ -1,7 +1,8 @@
 """The models: voice images in, logits out.
 
 `width` multiplies the channels and hidden units: cnn has 38,354 parameters at 0.25, 609,602 at 1 and 975,134 at 1.28;
-from 1.3 on it would have more than MAX_PARAMETERS; pooled has 4,202 parameters at 0.25, 62,882 at 1 and 248,642 at 2.
+from 1.3 on it would have more than MAX_PARAMETERS; pooled has 4,202 parameters at 0.25, 62,882 at 1 and 248,642 at 2;
+towers has 265,410 at 1 and 587,170 at 1.5. cnn and pooled read the images of 12 rows, towers those of `voice112`.
 Dropout (Srivastava et al., JMLR 2014) comes before the last layer.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +23,8 @@ from torch.nn import functional
 from agr.data.splits import Indices
 from agr.errors import ModelError
 from agr.labels import CLASSES
-from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES
+from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES, IMAGE_SHAPE, Recipe
+from agr.recipes.voice_features import BANDS, LAGS, ROWS
 
 EVALUATION_BATCH = 256
 MIN_WIDTH, MAX_WIDTH = 0.25, 2.0
@@ -34,6 +38,8 @@ class Cnn(nn.Module):
 
     The input is (batch, 3, 12, 98), float32, from `model_input` or `to_input`; the output (batch, 2) logits.
     """
+
+    image_shape = IMAGE_SHAPE
 
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
         """Initialise the weights as torch does, from its global generator; `width` and `dropout` as in `build`."""
@@ -60,6 +66,8 @@ class Pooled(nn.Module):
     The position of a sound in time does not matter. Input and output are as in `Cnn`.
     """
 
+    image_shape = IMAGE_SHAPE
+
     def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
         """Initialise the weights as torch does, from its global generator; `width` and `dropout` as in `build`."""
         super().__init__()
@@ -83,6 +91,51 @@ class Pooled(nn.Module):
         return logits
 
 
+class Towers(nn.Module):
+    """Two stacks of convolutions with batch norm, one over the mel bands and one over the lags, joined over time.
+
+    Each stack ends in one row, so that a stack learns shapes over all frequencies; the position of a sound in time does
+    not matter. Batch norm is by Ioffe and Szegedy (ICML 2015). The input is (batch, 1, 112, 98), float32, from
+    `to_input`; the output (batch, 2) logits.
+    """
+
+    image_shape = (ROWS, FRAMES, 1)
+
+    def __init__(self, width: float = 1.0, dropout: float = 0.0) -> None:
+        """Initialise the weights as torch does, from its global generator; `width` and `dropout` as in `build`."""
+        super().__init__()
+        first, second, third, hidden = (scaled(count, width) for count in (16, 32, 64, 128))
+        self.bands = tower(BANDS, first, second, third)
+        self.lags = tower(LAGS, first, second, third)
+        self.joined = nn.Sequential(*convolution(2 * third, 2 * third, (1, 3), padding=(0, 1)))
+        self.hidden = nn.Linear(4 * third, hidden)
+        self.out = nn.Linear(hidden, len(CLASSES))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits, (batch, 2), in the order of CLASSES; the shapes in comments are those of width 1."""
+        x = torch.cat([self.bands(x[:, :, :BANDS]), self.lags(x[:, :, BANDS:])], dim=1)  # (batch, 128, 1, 25)
+        x = self.joined(x).squeeze(2)  # (batch, 128, 25)
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (batch, 256)
+        x = functional.relu(self.hidden(x))  # (batch, 128)
+        logits: Tensor = self.out(apply_dropout(x, self.dropout, generator))
+        return logits
+
+
+def convolution(before: int, after: int, kernel: int | tuple[int, int], **options: Any) -> Iterator[nn.Module]:
+    """A convolution, batch norm and ReLU."""
+    yield from (nn.Conv2d(before, after, kernel, **options), nn.BatchNorm2d(after), nn.ReLU())
+
+
+def tower(rows: int, first: int, second: int, third: int) -> nn.Sequential:
+    """(batch, 1, rows, frames) -> (batch, third, 1, frames / 4); `rows` is a multiple of 4."""
+    return nn.Sequential(
+        *convolution(1, first, 5, stride=2, padding=2),
+        *convolution(first, second, 3, stride=2, padding=1),
+        *convolution(second, third, (rows // 4, 3), padding=(0, 1)),
+    )
+
+
 def relu_pool(x: Tensor) -> Tensor:
     """Apply ReLU and 2x2 max-pooling: (batch, channels, rows, frames) -> (batch, channels, rows // 2, frames // 2).
 
@@ -91,7 +144,23 @@ def relu_pool(x: Tensor) -> Tensor:
     return functional.relu(functional.max_pool2d(x, 2, 2))  # in oneDNN's layout the stride must be given
 
 
-MODELS: dict[str, type[Cnn] | type[Pooled]] = {"cnn": Cnn, "pooled": Pooled}
+Model = Cnn | Pooled | Towers
+MODELS: dict[str, type[Model]] = {"cnn": Cnn, "pooled": Pooled, "towers": Towers}
+
+
+def default_model(recipe: Recipe) -> str:
+    """The first model that reads the images of a recipe."""
+    return next(name for name, model in MODELS.items() if model.image_shape == recipe.image_shape)
+
+
+def check_reads(name: str, recipe: Recipe) -> None:
+    """Raises: ModelError if a known model does not read the images of a recipe."""
+    if (read := MODELS[name].image_shape) != recipe.image_shape:
+        some = ", ".join(known for known, model in MODELS.items() if model.image_shape == recipe.image_shape)
+        shapes = ("x".join(map(str, shape)) for shape in (read, recipe.image_shape))
+        raise ModelError(
+            f"model {name}: reads {next(shapes)}; recipe {recipe.name} makes {next(shapes)}; expected {some}"
+        )
 
 
 def scaled(count: int, width: float) -> int:
@@ -111,7 +180,7 @@ def apply_dropout(x: Tensor, dropout: float, generator: torch.Generator | None) 
     return x * (kept / (1 - dropout)).to(x.device)
 
 
-def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
+def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float = 0.0) -> Model:
     """Make a model, without changing the state of torch's global generator. Raises: ModelError as `check_size`.
 
     `seed` determines the initial weights; with None they come from torch's global generator. `dropout`, 0 to below 1,
@@ -121,7 +190,7 @@ def build(name: str, seed: int | None = None, width: float = 1.0, dropout: float
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model: nn.Module = MODELS[name](width, dropout)
+        model = MODELS[name](width, dropout)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
@@ -140,14 +209,14 @@ def check_size(name: str, width: float) -> None:
 def count_parameters(name: str, width: float) -> int:
     """The number of parameters of a model at a width."""
     with torch.random.fork_rng(devices=[]):
-        model: nn.Module = MODELS[name](width)
+        model = MODELS[name](width)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def latency_ms(model: nn.Module) -> float:
+def latency_ms(model: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> float:
     """Measure a copy of a model on one CPU thread for LATENCY_SECONDS; the shortest time for one image, in ms."""
     one = copy.deepcopy(model).cpu().eval()
-    image = to_input(torch.zeros(1, COEFFICIENTS, FRAMES, CHANNELS, dtype=torch.uint8))
+    image = to_input(torch.zeros(1, *image_shape, dtype=torch.uint8))
     threads, times = torch.get_num_threads(), list[float]()
     torch.set_num_threads(1)
     try:
@@ -184,12 +253,12 @@ def from_onednn(x: Tensor) -> Tensor:
 
 
 def to_input(images: Tensor) -> Tensor:
-    """Convert images, (batch, 12, 98, 3), uint8, to (batch, 3, 12, 98), float32, -1..1, in channels-last layout."""
+    """Convert images, (batch, rows, frames, channels), uint8, to (batch, channels, rows, frames), float32, -1..1."""
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
-    """Run a model, which is on `device`, in evaluation mode on rows, (m,), of images, (n, 12, 98, 3), uint8.
+    """Run a model, which is on `device`, in evaluation mode on rows, (m,), of images, (n, *image_shape), uint8.
 
     The logits, (m, 2), float32, are on the CPU.
     """
@@ -197,6 +266,6 @@ def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, d
     logits = []
     with torch.inference_mode():
         for start in range(0, len(rows), EVALUATION_BATCH):
-            batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])  # (batch, 12, 98, 3)
-            logits.append(model(model_input(model, batch.to(device))).cpu())  # (batch, 3, 12, 98) -> (batch, 2)
+            batch = torch.from_numpy(pixels[rows[start : start + EVALUATION_BATCH]])  # (batch, *image_shape)
+            logits.append(model(model_input(model, batch.to(device))).cpu())  # (batch, 2)
     return torch.cat(logits) if logits else torch.zeros(0, len(CLASSES))

@@ -10,7 +10,7 @@ from agr.training.augmentation import NONE, Augmentation
 from agr.training.model import MAX_WIDTH, MIN_WIDTH, MODELS, check_size
 
 OPTIMIZER = "adam"
-VERSION = 5  # raise it whenever the same settings would give other weights or metrics
+VERSION = 6  # raise it whenever the same settings would give other weights or metrics
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 # names under which earlier versions of AGR stored settings, and their current names

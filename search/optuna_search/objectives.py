@@ -50,7 +50,8 @@ def latency(model: str, width: float) -> float:
     """Milliseconds to classify one image on one CPU thread; measured once per process, model and width."""
     from agr.training.model import build, latency_ms
 
-    return latency_ms(build(model, 0, width))
+    made = build(model, 0, width)
+    return latency_ms(made, made.image_shape)
 
 
 def rank(records: Sequence[Record], objectives: Sequence[Objective]) -> list[Record]:

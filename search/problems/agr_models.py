@@ -15,6 +15,7 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.plots.worker import PlottingProcess
 from agr.training.augmentation import Augmentation
+from agr.training.model import default_model
 from agr.training.settings import STEP_SIZE, Settings
 from search.problems.problem import Problem
 from search.session.session import Record, Session
@@ -80,6 +81,12 @@ def with_augmentation(
     changes = {f"augment_{name}": value for name, value in asdict(wanted).items()}
     changes |= {} if dropout is None else {"dropout": dropout}
     return tuple(replace(point, **changes) for point in points)
+
+
+def suited(points: Sequence[Settings], data: ImageSet) -> tuple[Settings, ...]:
+    """Points whose model reads these images: the study's model is replaced where the recipe makes others."""
+    model = default_model(data.recipe)
+    return tuple(replace(point, model=model) if point.model == Settings.model else point for point in points)
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:

@@ -105,10 +105,10 @@ def _test(
     model = build(settings.model, width=settings.width)
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
-    val = predictor.logits_of_images(data.pixels[split.val], bundle.Bundle(model.eval(), about))
+    val = predictor.logits_of_clips(data, split.val, bundle.Bundle(model.eval(), about))
     found = calibration.fit(val, data.labels[split.val])
     about = replace(about, temperature=found["temperature"])
-    test = predictor.logits_of_images(data.pixels[split.test], bundle.Bundle(model, about))
+    test = predictor.logits_of_clips(data, split.test, bundle.Bundle(model, about))
     labels = data.labels[split.test]
     probabilities = predictor.softmax(test)
     scores = score(labels, probabilities, data.speakers[split.test])
