@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
         loaded = bundle.load(found.folder)
         if loaded.info.data.get("synthetic"):
             print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
+        elif loaded.info.never_beat_chance:
+            print("agr: this model was never shown to be better than chance", file=sys.stderr)
         model = {"name": found.name, "version": found.version}
         told = bool(options.timeline), terminal_progress
         answers = answer(expand(options.clips), loaded, options.abstain_below, decoder, options.channel, *told)

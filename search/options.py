@@ -48,7 +48,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     add("--data", nargs="+", metavar="SOURCE", help=sources)
     ages.add_ages(group)
     add_columns(group)
-    add("--leave-out", metavar="CORPUS", help="test on this corpus and train on the others (default: none)")
+    add(
+        "--leave-out",
+        metavar="CORPUS",
+        help="test on this corpus, or each in turn, and train on the others (default: none)",
+    )
     add(
         "--recipe",
         help="how clips become images: voice, voice112, mfcc or mfcc48 (default: voice; prepared keep theirs)",

@@ -2,6 +2,7 @@
 
     python search/run_grid.py --num-workers 4
     python search/run_grid.py --data FOLDER --split audiomnist-4fold --fold 0
+    python search/run_grid.py --data FOLDER FOLDER --leave-out each    # test on each corpus, train on the others
     python search/run_grid.py --lanes fused          # on a GPU: points train together as one batch of models
 
 Without --data it uses synthetic demo voices, whose results say nothing about people.
@@ -55,6 +56,10 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
 def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """The command line; returns the exit status: 1 if no trial finished, 2 for wrong usage, 130 after Ctrl-C."""
     options = parse(arguments, prog)
+    if options.leave_out == "each":
+        from search import leave_each_out
+
+        return leave_each_out.run(options, "search/run_grid.py", MlflowProcess)
     with MlflowProcess() as mlflow_process:  # MLflow is imported there, torch here
         with quick_imports():
             from search import grid_search

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 STORE, WORKSPACE = Path("mlflow_store"), Path("data")
-STORE_VARIABLE, WORKSPACE_VARIABLE = "AGR_STORE", "AGR_DATA"
+STORE_VARIABLE, WORKSPACE_VARIABLE, CHAMPION_VARIABLE = "AGR_STORE", "AGR_DATA", "AGR_CHAMPION"
+SHIPPED = Path(__file__).parents[1] / "champion"
 
 
 def nearest_store() -> Path | None:
@@ -23,6 +24,16 @@ def store_folder() -> Path:
     """
     named = os.environ.get(STORE_VARIABLE, "")
     return Path(named) if named and "://" not in named else nearest_store() or STORE
+
+
+def champion_folder() -> Path | None:
+    """The folder of the model that answers without a store; None if there is none.
+
+    `AGR_CHAMPION` if it names a folder, none if it is `none`, else the one that comes with AGR.
+    """
+    named = os.environ.get(CHAMPION_VARIABLE, "")
+    folder = Path(named) if named else SHIPPED
+    return folder if named != "none" and (folder / "agr.json").is_file() else None
 
 
 def workspace() -> Path:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from agr.common.files import write_atomic
 from agr.errors import ModelError, RecipeError
 from agr.labels import CLASSES
+from agr.metrics.scoring import CHANCE
 from agr.recipes.base import Recipe
 from agr.recipes.encode import from_dict
 from agr.registry.uri import BUNDLE
@@ -50,6 +51,12 @@ class BundleInfo:
     weights_sha256: str = ""  # hex digest of the weights file
     classes: tuple[str, ...] = CLASSES  # of the model's outputs, in their order
     format: int = FORMAT  # version of the bundle's files
+
+    @property
+    def never_beat_chance(self) -> bool:
+        """Whether the 95 % interval of its test reaches the balanced accuracy of a coin."""
+        interval = self.test.get("balanced_accuracy_ci95")
+        return isinstance(interval, Sequence) and len(interval) == 2 and interval[0] <= CHANCE
 
 
 @dataclass(frozen=True)

@@ -16,24 +16,47 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+from agr.common.cli import complain
 from agr.common.files import tree_digest
+from agr.common.places import champion_folder
 from agr.errors import ModelError
-from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, ModelLocation, StoreUri, normalise
+from agr.registry.uri import (
+    ARTIFACTS,
+    BEST,
+    BUNDLE,
+    CHAMPION,
+    DIGEST_TAG,
+    MODEL_URI,
+    NAME_ALONE,
+    REGISTERED_MODEL,
+    ModelLocation,
+    StoreUri,
+    normalise,
+)
 
 
 def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocation:
-    """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
+    """Find the model that a URI names: `champion`, which comes with AGR, a folder, `models:/...` or `runs:/...`.
+
+    Where there is no store at all, `models:/agr/best` is the champion too.
 
     Raises: ModelError if there is none, or if its files are not those that were registered.
     """
+    if uri == CHAMPION and (shipped := champion_folder()):
+        return ModelLocation(shipped)
     if not uri.startswith(("models:/", "runs:/")):
         if not os.path.isdir(uri):
-            raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
+            raise ModelError(
+                f"{uri}: no such folder; expected champion, models:/agr/best, models:/agr/3, runs:/... or a folder"
+            )
         return ModelLocation(Path(uri))
     if NAME_ALONE.fullmatch(uri):
         raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
     uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
     if store.database is not None and not store.database.is_file():
+        if uri == f"models:/{REGISTERED_MODEL}@{BEST}" and not tracking_uri and (shipped := champion_folder()):
+            complain("no store of models here, so the champion that comes with AGR answers")
+            return ModelLocation(shipped)
         looked = "" if tracking_uri else f" ({StoreUri.searched()})"
         what = f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri"
         raise ModelError(what + looked)

@@ -15,6 +15,7 @@ DATABASE = "mlflow.db"  # in the folder of a store
 EXPERIMENT = "agr"
 REGISTERED_MODEL = "agr"
 BEST, CHALLENGER = "best", "challenger"  # aliases
+CHAMPION = "champion"  # as a model URI: the one that comes with AGR
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+|latest)|@(?P<alias>[^/@]+))")
 ALIAS_AS_STAGE = re.compile(r"models:/([^/@]+)/([^/@]*[^/@\d][^/@]*)")
 NAME_ALONE = re.compile(r"models:/(?!m-[0-9a-f]{32})[^/@]+")  # MLflow names logged models m-...

@@ -35,7 +35,7 @@ def clip_logits(
         cut, weights = zip(*data.features.windows(rows[start : start + AT_ONCE]), strict=True)
         images = recipe.images(np.concatenate(cut))
         logits_of_all = predict_logits(model, images, np.arange(len(images)), device)
-        found = torch.split(logits_of_all, [len(each) for each in cut])  # type: ignore[no-untyped-call]
+        found = torch.split(logits_of_all, [len(each) for each in cut])
         pairs = zip(found, weights, strict=True)
         logits.append(torch.stack([torch.from_numpy(weight).float() @ each for each, weight in pairs]))
     return torch.cat(logits)

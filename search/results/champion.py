@@ -29,7 +29,7 @@ from agr.plots.worker import PlottingProcess
 from agr.registry.uri import BEST, REGISTERED_MODEL
 from agr.training.model import build
 from agr.training.settings import STEP_SIZE
-from search.results import promotion
+from search.results import promotion, shipped
 from search.results.promotion import Decision, promote_version
 from search.session.session import Record, Session
 from search.tasks.agr_task import agr_epochs, settings_of
@@ -50,7 +50,7 @@ class SearchResult:
     alias: str
     reason: str
     model: str = REGISTERED_MODEL
-    tested: Mapping[str, float] = field(default_factory=dict)  # metrics of a trainable's `test`
+    tested: Mapping[str, float] = field(default_factory=dict)  # further metrics of the test, by name
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def conclude(
         _log_scores(session, ranking[0], tested)
         result = SearchResult(ranking, None, None, "", "leaky split: nothing is tested or registered")
         if tested is not None:
-            result = _register(session, ranking, tested.scores, folder, data, split, promote)
+            result = _register(session, ranking, tested, folder, data, split, promote)
         plotting.finish()
         session.tracker.log_folder(session.parent, plots)
         return result
@@ -188,9 +188,10 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
 
 
 def _register(
-    session: Session, ranking: Sequence[Record], scores: Scores, made: Path, data: ImageSet, split: Split, promote: bool
+    session: Session, ranking: Sequence[Record], tested: Tested, made: Path, data: ImageSet, split: Split, promote: bool
 ) -> SearchResult:
-    about = bundle.read_info(made)
+    about, scores = bundle.read_info(made), tested.scores
+    shipped.adopt(session.tracker, session.parent)
     tags = {
         "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
         "test_digest": about.split["test_digest"],
@@ -204,7 +205,7 @@ def _register(
     version = session.tracker.register(ranking[0].run_id, made, tags, description)
     decide = functools.partial(judge, session.tracker, about, data, split)
     alias, reason = promote_version(session.tracker, version, decide, promote)
-    return SearchResult(ranking, scores, version, alias, reason)
+    return SearchResult(ranking, scores, version, alias, reason, tested={"test_ece": tested.calibration["ece_test"]})
 
 
 def judge(tracker: Outbox, about: bundle.BundleInfo, data: ImageSet, split: Split) -> tuple[int | None, Decision]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from agr import __version__
 from agr.common.credentials import is_harmless
-from agr.metrics.scoring import by_corpus
+from agr.metrics.scoring import CHANCE, by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from search.results.champion import SearchResult
 
 TOP = 10
-CHANCE = 0.5
 ENV_FILE = "mlflow_store/env"
 
 

@@ -1,0 +1,35 @@
+"""The champion that comes with AGR is version 1 of a new store, so that a search has to beat it to become `best`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agr.common.cli import complain
+from agr.common.places import champion_folder
+from agr.inference import bundle, model_card
+from agr.registry.uri import BEST, REGISTERED_MODEL
+
+if TYPE_CHECKING:
+    from search.outbox.outbox import Outbox
+
+
+def adopt(tracker: Outbox, run_id: str) -> int | None:
+    """Register the champion as a model of this run and name it `best` if nothing is; returns its version if it did."""
+    folder = champion_folder()
+    if folder is None or tracker.model != REGISTERED_MODEL or tracker.version_by_alias(BEST) is not None:
+        return None
+    about = bundle.read_info(folder)
+    tags = {
+        "test_balanced_accuracy": f"{about.test['balanced_accuracy']:.6f}",
+        "test_digest": about.split["test_digest"],
+        "data": about.data["name"],
+        "synthetic": "false",
+        "split": about.split["name"],
+        "recipe": about.recipe.name,
+        "search": "comes with AGR",
+    }
+    text = model_card.description((folder / model_card.FILE).read_text(encoding="utf-8"))
+    version = tracker.register(run_id, folder, tags, text)
+    if tracker.move_alias(BEST, None, version):
+        complain(f"version {version} is the champion that comes with AGR, tested on people; it is {BEST} until beaten")
+    return version
