@@ -2,13 +2,14 @@
 
     python search/make_champion.py FOLDER            # `make champion DATA=FOLDER`
 
-FOLDER holds the corpora of CORPORA, whose licences let a model trained on them be given away (agr/champion/ATTRIBUTION).
-With the demo's synthetic voices they make one search of a single point; a tenth of the people chooses and a tenth tests.
+FOLDER holds CORPORA, whose licences let a model trained on them be given away (agr/champion/ATTRIBUTION). With the
+demo's synthetic voices they make one search of a single point; a tenth of the people chooses, and a tenth tests.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from agr.common.places import CHAMPION_VARIABLE, SHIPPED, STORE_VARIABLE
 from agr.errors import CorpusError
 
 CORPORA = ("alphanumeric", "commonvoice", "emodb", "librispeech", "spanish_digits")
-POINT = {"epochs": (15,), "lr": (0.003,), "gamma": (0.3,)}
+EPOCHS, RATE, GAMMA = 15, 0.003, 0.3
 AXES = {"width": (1.5,), "weight_decay": (0.01,), "batch_size": (64,)}
 STRENGTHS = {"pitch": 0.1, "formants": 0.04, "pitch_targets": 0.0}
 FOLDS = 10
@@ -46,16 +47,9 @@ def _train(sources: Sequence[str], out: Path) -> None:
     from agr.registry.resolve import resolve
     from search import api
 
-    result = api.grid(
-        [*sources, "demo"],
-        **POINT,
-        model="towers",
-        axes=AXES,
-        augment=STRENGTHS,
-        recipe="voice112",
-        folds=FOLDS,
-        fold=0,
-    )
+    everything = [*sources, "demo"]
+    grid = functools.partial(api.grid, everything, model="towers", axes=AXES, augment=STRENGTHS, recipe="voice112")
+    result = grid(epochs=[EPOCHS], lr=[RATE], gamma=[GAMMA], folds=FOLDS, fold=0)
     made = bundle.locate(resolve(f"models:/agr/{result.version}").folder)
     out.mkdir(parents=True, exist_ok=True)
     for name in (bundle.WEIGHTS, bundle.SEEN, bundle.INFO, model_card.FILE):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agr.data.image_set import ImageSet
@@ -53,7 +52,7 @@ class LaneSetup:
     train_set: TrainingSet
     train: Indices
     val: Tensor  # images, (n, 12, 98, 3), uint8, on the device
-    val_labels: NDArray[np.int64]
+    val_rows: Indices  # of the same clips, in the image set
     class_weight: Tensor  # (2,), float32, on the CPU
 
     def steps(self, epochs: int) -> int:
@@ -93,7 +92,7 @@ def fused_epochs(
     known = {**(resume or {}), (): capture(model, AdamW(model), [])}
     val = torch.from_numpy(np.array(data.pixels[split.val])).to(device)
     train_set, class_weight = TrainingSet.of(data, split, settings, device), class_weights(data.labels[split.train])
-    setup = LaneSetup(settings, Layout.of(model), train_set, split.train, val, data.labels[split.val], class_weight)
+    setup = LaneSetup(settings, Layout.of(model), train_set, split.train, val, split.val, class_weight)
     lanes: Lanes | None = None
     failed: set[Rates] = set()
     for index in range(max(map(len, rates))):
@@ -141,7 +140,9 @@ def _epoch(setup: LaneSetup, lanes: Lanes, index: int) -> dict[Rates, LaneResult
     order = epoch_order(setup.train, setup.settings.seed, index)
     labels = setup.train_set.data.labels[order]
     trained = [measure(labels, logits, setup.class_weight) for logits in _train(setup, lanes, order, index)]
-    validated = [validate(setup.val_labels, logits, setup.class_weight) for logits in _validate(setup, lanes)]
+    validated = [
+        validate(setup.train_set.data, setup.val_rows, logits, setup.class_weight) for logits in _validate(setup, lanes)
+    ]
     seconds = (time.perf_counter() - started) / len(lanes.prefixes)
     states = _states(setup, lanes, index + 1)
     results: dict[Rates, LaneResult] = {}

@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agr.data import combine
 from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
 from agr.errors import TrainingError
+from agr.labels import CLASSES
 from agr.metrics.calibration import bins
 from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
 from agr.training.model import build, model_input
@@ -81,7 +83,7 @@ def fit(
         started = time.perf_counter()
         order = epoch_order(split.train, settings.seed, index)
         train = measure(data.labels[order], _train_epoch(model, optimizer, lr, train_set, order, index), weight)
-        val = validate(data.labels[split.val], clip_logits(model, data, split.val, device), weight)
+        val = validate(data, split.val, clip_logits(model, data, split.val, device), weight)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
@@ -120,9 +122,18 @@ def measure(labels: NDArray[np.int64], logits: Tensor, weight: Tensor | None) ->
     return float(loss), float(right.mean()), float(np.mean(recalls))
 
 
-def validate(labels: NDArray[np.int64], logits: Tensor, weight: Tensor) -> tuple[float, float, float, float]:
-    """As `measure`, and the expected calibration error of the softmax of the logits."""
-    return *measure(labels, logits, weight), bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
+def validate(data: ImageSet, rows: Indices, logits: Tensor, weight: Tensor) -> tuple[float, float, float, float]:
+    """As `measure`, of clips `rows`, (n,), and the expected calibration error of the softmax of the logits, (n, 2).
+
+    The balanced accuracy is the mean over the corpora that have both genders, so that a large one does not decide.
+    """
+    labels, corpora = data.labels[rows], combine.corpora(data)[rows]
+    loss, accuracy, balanced = measure(labels, logits, weight)
+    each = [corpora == name for name in np.unique(corpora)]
+    both = [own for own in each if len(np.unique(labels[own])) == len(CLASSES)]
+    if len(each) > 1 and both:
+        balanced = float(np.mean([measure(labels[own], logits[torch.from_numpy(own)], None)[2] for own in both]))
+    return loss, accuracy, balanced, bins(torch.softmax(logits.double(), dim=1).numpy(), labels).ece
 
 
 def capture(model: nn.Module, optimizer: AdamW, history: list[Epoch]) -> State:
