@@ -59,6 +59,7 @@ def grid(
     lr: Sequence[float] | None = None,
     gamma: Sequence[float] | None = None,
     model: str = "cnn",
+    start: str | None = None,
     axes: Mapping[str, Sequence[Value]] | None = None,
     augmentation: bool = True,
     augment: Mapping[str, float] | None = None,
@@ -70,7 +71,8 @@ def grid(
     Args:
         data: One or more sources: demo, audiomnist, a folder, a CSV manifest.
         epochs, lr, gamma: The values of these axes; by default those of the paper.
-        model: cnn or pooled.
+        model: cnn, pooled or towers; cnn is replaced by towers for recipe voice112.
+        start: champion begins every trial with the weights of the one that comes with AGR.
         axes: Values of further settings, by name.
         augmentation: False trains on the unchanged clips, without dropout.
         augment: Strengths of augmentation that differ from the default, by name.
@@ -82,7 +84,9 @@ def grid(
         KeyboardInterrupt: After Ctrl-C; the same call goes on where this one ended.
     """
     asked = _options(data, running)
-    vars(asked).update(epochs=epochs, lr=lr, gamma=gamma, model=model, lanes=lanes, no_augmentation=not augmentation)
+    vars(asked).update(
+        epochs=epochs, lr=lr, gamma=gamma, model=model, start=start, lanes=lanes, no_augmentation=not augmentation
+    )
     asked.axis = [(name, *map(str, values)) for name, values in (axes or {}).items()]
     asked.augment = [f"{name}={strength}" for name, strength in (augment or {}).items()]
     with MlflowProcess() as mlflow_process:

@@ -35,6 +35,8 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
         choices=("cnn", "pooled", "towers"),
         help="architecture (default: cnn, that of the paper; towers for voice112)",
     )
+    start = "begin every trial with the weights of the champion that comes with AGR (default: random weights)"
+    add("--start", choices=("champion",), help=start)
     plain = "train on the unchanged clips, without dropout (default: with augmentation and dropout)"
     add("--no-augmentation", action="store_true", default=None, help=plain)
     names = "speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"
@@ -50,7 +52,7 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     lanes = "fused: points train together as one batch of models, for GPUs (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "augment", "no_augmentation"))
+    return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "start", "augment", "no_augmentation"))
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:

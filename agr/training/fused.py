@@ -66,6 +66,8 @@ def check(points: Sequence[Settings]) -> None:
         raise SettingsError("--lanes fused: no points; expected at least one")
     if models := sorted({point.model for point in points} - FORWARDS.keys()):
         raise SettingsError(f"--lanes fused: model {', '.join(models)}; expected {' or '.join(FORWARDS)}")
+    if any(point.start for point in points):
+        raise SettingsError("--lanes fused: found --start; expected trials that begin with random weights")
     for name in (field.name for field in fields(Settings) if field.name not in PLANNED):
         if len(values := sorted({getattr(point, name) for point in points})) > 1:
             some = ", ".join(map(str, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")

@@ -26,6 +26,7 @@ from agr.training.batches import TrainingSet, class_weights, dropout_generator, 
 from agr.training.model import build, model_input
 from agr.training.optimizer import AdamW
 from agr.training.settings import Settings
+from agr.training.start import load_start
 from agr.training.whole_clips import clip_logits
 
 
@@ -71,7 +72,9 @@ def fit(
     the same settings and learning rates so far, to continue from. Raises: SettingsError if images without voice
     features are to be augmented; TrainingError if the loss is no longer finite.
     """
-    model = build(settings.model, settings.seed, settings.width, settings.dropout).to(device)
+    model = build(settings.model, settings.seed, settings.width, settings.dropout)
+    load_start(model, settings.start)
+    model.to(device)
     optimizer = AdamW(model, settings.weight_decay)
     history = list(resume.history) if resume else []
     if resume:

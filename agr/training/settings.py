@@ -35,6 +35,7 @@ class Settings:
     # reported losses are computed without it
     label_smoothing: float = 0.0
     width: float = 1.0  # multiplies the channels and hidden units of the model
+    start: str = ""  # the weights that training begins with, as `agr.training.start` names them; "" for random ones
     augment_speed: float = 0.0  # this and the following: the strengths of `agr.training.augmentation.Augmentation`
     augment_pitch: float = 0.0
     augment_formants: float = 0.0

@@ -8,15 +8,18 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
-from agr.common.places import workspace
+from agr.common.places import champion_folder, workspace
 from agr.data import combine, preparation, splits
 from agr.data.cautions import cautions
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
+from agr.errors import SettingsError
+from agr.inference import bundle
 from agr.plots.worker import PlottingProcess
 from agr.training.augmentation import Augmentation
 from agr.training.model import default_model
 from agr.training.settings import STEP_SIZE, Settings
+from agr.training.start import identify
 from search.problems.problem import Problem
 from search.session.session import Record, Session
 from search.tasks.agr_task import AGR_SCHEMA, AgrPoint, AgrTask
@@ -87,6 +90,22 @@ def suited(points: Sequence[Settings], data: ImageSet) -> tuple[Settings, ...]:
     """Points whose model reads these images: the study's model is replaced where the recipe makes others."""
     model = default_model(data.recipe)
     return tuple(replace(point, model=model) if point.model == Settings.model else point for point in points)
+
+
+def from_champion(points: Sequence[Settings], data: ImageSet) -> tuple[Settings, ...]:
+    """Points that begin with the weights of the champion, as models of its kind and width.
+
+    Raises: SettingsError if there is none, or if it reads other images.
+    """
+    folder = champion_folder()
+    if folder is None:
+        raise SettingsError("--start champion: no champion here; expected the one that comes with AGR")
+    info = bundle.read_info(folder)
+    if info.recipe != data.recipe:
+        found = f"images of recipe {data.recipe.name}"
+        raise SettingsError(f"--start champion: {found}; expected --recipe {info.recipe.name}, which it reads")
+    kind = {"model": info.model, "width": float(info.settings["width"]), "start": identify(folder)}
+    return tuple(replace(point, **kind) for point in points)
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
