@@ -48,14 +48,17 @@ FLOORS = {
         "driver",
         "options",
         "grid_search optuna_search",
+        "leave_each_out",
         "api",
-        "run_grid run_optuna",
+        "run_grid run_optuna make_champion",
     ),
 }
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = 20_000  # of agr/ and search/ together; 16,000 before recordings and corpora of every kind
+MOST_LINES = (
+    23_000  # of agr/ and search/; 16,000 before recordings and corpora of every kind, 20,000 before the service
+)
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,8 @@ def from_champion(points: Sequence[Settings], data: ImageSet) -> tuple[Settings,
     if info.recipe != data.recipe:
         found = f"images of recipe {data.recipe.name}"
         raise SettingsError(f"--start champion: {found}; expected --recipe {info.recipe.name}, which it reads")
-    kind = {"model": info.model, "width": float(info.settings["width"]), "start": identify(folder)}
-    return tuple(replace(point, **kind) for point in points)
+    model, width, start = info.model, float(info.settings["width"]), identify(folder)
+    return tuple(replace(point, model=model, width=width, start=start) for point in points)
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
