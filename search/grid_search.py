@@ -130,5 +130,5 @@ def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Proble
         given_text = " ".join(options.augment)
         raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    points = agr_models.from_champion(settings, data) if options.start else agr_models.suited(settings, data)
-    return plan, problem, GridStrategy(agr_models.with_augmentation(points, strengths, data, dropout))
+    suited = agr_models.from_champion(settings, data) if options.start else agr_models.suited(settings, data)
+    return plan, problem, GridStrategy(agr_models.with_augmentation(suited, strengths, data, dropout))
