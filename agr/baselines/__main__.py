@@ -2,6 +2,7 @@
 
     python -m agr.baselines --data SOURCE [SOURCE ...] [--folds 4] [--fold K] [--extractors praat egemaps] [--json]
     python -m agr.baselines --data SOURCE --test OTHER          # train on one corpus, test on another
+    python -m agr.baselines --data SOURCE SOURCE --split corpora          # test on each corpus, train on the others
 
 No speaker is in both training and test. A clip without an answer counts as wrong. `pip install 'agr[baselines]'`
 installs the tools; their features are cached in data/baselines.
@@ -19,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from agr.baselines import classify, extractors
-from agr.baselines.compare import Recordings, compare, join_train_and_test, read_recordings
+from agr.baselines.compare import (
+    Recordings,
+    compare,
+    join_train_and_test,
+    leave_out_each,
+    name_of,
+    read_recordings,
+)
 from agr.common.cli import complain
 from agr.common.places import workspace
 from agr.data import splits
@@ -61,7 +69,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     source = "demo, audiomnist, a corpus folder or a CSV manifest"
     parser.add_argument("--data", nargs="+", required=True, metavar="SOURCE", help=source)
     parser.add_argument("--test", nargs="+", metavar="SOURCE", help="train on all of --data, test on these")
-    parser.add_argument("--split", choices=("folds", "audiomnist-4fold"), default="folds", help="default: folds")
+    ways = "folds of speakers, those of AudioMNIST, or each corpus in turn (default: folds)"
+    parser.add_argument("--split", choices=("folds", "audiomnist-4fold", "corpora"), default="folds", help=ways)
     parser.add_argument("--folds", type=int, default=4, help="groups of speakers; each is tested once (default: 4)")
     parser.add_argument("--fold", type=int, help="test only this group, from 0 (default: all, in turn)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the folds, as in the search (default: 0)")
@@ -71,6 +80,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if options.split == "corpora" and (options.test or options.fold is not None):
+        parser.error("--split corpora: found --test or --fold; expected neither, as each corpus is tested once")
     if options.test and options.fold is not None:
         parser.error("--fold and --test: expected one of them")
     return options
@@ -82,6 +93,8 @@ def _recordings_and_splits(options: argparse.Namespace) -> tuple[Recordings, lis
     if options.test:
         recordings, split = join_train_and_test(recordings, read_recordings(options.test, workspace()))
         return recordings, [split]
+    if options.split == "corpora":
+        return recordings, leave_out_each(recordings)
     count = 4 if options.split == "audiomnist-4fold" else options.folds
     wanted = range(count) if options.fold is None else [options.fold]
     return recordings, [splits.make(recordings, options.split, options.seed, count, fold) for fold in wanted]
@@ -113,7 +126,7 @@ def _show(results: Sequence[classify.Result], recordings: Recordings, folds: Seq
     tested, how = results[0].pooled, folds[0].name if len(folds) == 1 else f"{len(folds)} folds"
     shown = Table(title=f"{recordings.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers")
     shown.add_column("extractor", no_wrap=True)
-    columns = [f"fold {k}" for k in range(len(folds))] if len(folds) > 1 else []
+    columns = [name_of(split, k) for k, split in enumerate(folds)] if len(folds) > 1 else []
     for column in (*columns, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):
         shown.add_column(column, justify="right")
     for result in results:

@@ -21,6 +21,7 @@ from agr.labels import CLASSES
 from agr.metrics.scoring import Scores, score
 
 NO_ANSWER = -1
+UNIT_C = 100.0  # inverse strength of regularisation where features are small, as in vectors of length 1
 Answers = NDArray[np.int64]
 
 
@@ -64,8 +65,8 @@ def by_threshold(pitch: Vector, hz: float) -> Answers:
     return np.where(np.isfinite(pitch), np.where(pitch >= hz, 0, 1), NO_ANSWER)
 
 
-def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Answers:
-    """Logistic regression on standardised features, with both genders weighted equally.
+def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector, standardised: bool = True) -> Answers:
+    """Logistic regression on features, standardised unless they are of unit length, both genders weighted equally.
 
     Trains on (n, d) features and (n,) labels; returns (m,) indices into CLASSES for (m, d) test features, NO_ANSWER
     where a feature is NaN. Raises: CorpusError if a gender has no training clip with features.
@@ -77,7 +78,8 @@ def by_regression(train: Vector, labels: NDArray[np.int64], test: Vector) -> Ans
     usable, answerable = np.isfinite(train).all(axis=1), np.isfinite(test).all(axis=1)
     if len(np.unique(labels[usable])) < len(CLASSES):
         raise CorpusError(f"features of {usable.sum()} of {len(train)} training clips; expected some of both genders")
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5_000))
+    regression = LogisticRegression(class_weight="balanced", max_iter=5_000, C=1.0 if standardised else UNIT_C)
+    model = make_pipeline(StandardScaler(), regression) if standardised else regression
     model.fit(train[usable], labels[usable])
     answers = np.full(len(test), NO_ANSWER, dtype=np.int64)
     if answerable.any():
@@ -94,7 +96,7 @@ def cross_validate(extractor: Extractor, features: Vector, data: Labelled, split
             hz.append(fit_threshold(train[:, 0], labels) if extractor.hz is None else extractor.hz)
             answers.append(by_threshold(test[:, 0], hz[-1]))
         else:
-            answers.append(by_regression(train, labels, test))
+            answers.append(by_regression(train, labels, test, not extractor.unit))
     given = np.concatenate(answers)
     return Result(
         extractor,

@@ -16,13 +16,14 @@ from agr.common.cli import complain
 from agr.common.files import content_digest
 from agr.common.places import workspace
 from agr.common.progress import terminal_progress
-from agr.data import corpus
+from agr.data import combine, corpus
 from agr.data.clips import Clip, Corpus
 from agr.data.splits import Labelled, Split
 from agr.errors import AudioError, CorpusError, SplitError
 from agr.labels import CLASSES
 
 CACHE, FORMER_CACHE = "baselines", "rivals"  # folders below the workspace; the second of earlier versions
+LEFT_OUT = "without "  # and a corpus: the name of a split
 UNTRAINED_HZ = 155.0  # between the usual pitches of men and women
 
 
@@ -94,6 +95,21 @@ def join_train_and_test(train: Recordings, test: Recordings) -> tuple[Recordings
     both = Recordings(name=name, rows=rows, paths=paths, synthetic=synthetic, **arrays)
     order = np.arange(len(both))
     return both, Split("across corpora", order[: len(train)], order[:0], order[len(train) :])
+
+
+def leave_out_each(recordings: Recordings) -> list[Split]:
+    """For each corpus a split that tests on it and trains on all others. Raises: SplitError with a single corpus."""
+    owner = combine.corpora(recordings)
+    names = np.unique(owner).tolist()
+    if len(names) < 2:
+        raise SplitError(f"--split corpora: found {names[0]} alone; expected two corpora or more with --data")
+    rows = np.arange(len(recordings))
+    return [Split(f"{LEFT_OUT}{name}", rows[owner != name], rows[:0], rows[owner == name]) for name in names]
+
+
+def name_of(split: Split, index: int) -> str:
+    """How a table names a split: by the corpus that it leaves out, else by its number."""
+    return split.name.removeprefix(LEFT_OUT) if split.name.startswith(LEFT_OUT) else f"fold {index}"
 
 
 def compare(

@@ -46,6 +46,7 @@ class Extractor:
     # NaN without an answer
     load: Callable[[], Extract]
     pitch: bool = False  # whether the only feature is a pitch in Hz
+    unit: bool = False  # whether a vector has length 1 and is classified as it is
     hz: float | None = None  # A fixed pitch threshold; None trains one
     install: str = INSTALL  # how to install the tool
 
@@ -190,6 +191,6 @@ _TOOLS = (
     Extractor("praat", "Praat, threshold trained", "praat-parselmouth", ("parselmouth",), load_praat, pitch=True),
     Extractor("pyin", "pYIN, threshold trained", "librosa", (), load_pyin, pitch=True),
     Extractor("egemaps", "openSMILE eGeMAPS", "opensmile", ("opensmile", "sklearn"), load_egemaps),
-    Extractor("resemblyzer", "Resemblyzer", "resemblyzer", _NEEDS, load_resemblyzer, install=_APART),
+    Extractor("resemblyzer", "Resemblyzer", "resemblyzer", _NEEDS, load_resemblyzer, unit=True, install=_APART),
 )
 EXTRACTORS = {extractor.name: extractor for extractor in _TOOLS}
