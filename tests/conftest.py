@@ -7,6 +7,7 @@ quick` leaves these tests out. `make test` runs them first, so that the longest 
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from agr.training.model import build
 from agr.training.settings import Settings
 from search.results import promotion
 
+os.environ["AGR_CHAMPION"] = "none"  # tests that want the champion that comes with AGR, or another, set it themselves
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}
 SLOW_MODULES = {

@@ -19,7 +19,7 @@ from agr.data.splits import Split
 from agr.errors import RecipeError
 from agr.inference import bundle
 from agr.inference.evaluation import score_images
-from agr.metrics.scoring import CHANCE, TIE_DIGITS
+from agr.metrics.scoring import TIE_DIGITS
 from agr.registry.uri import BEST, CHALLENGER
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
 
 def decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
     """Compare a new model with the current best. best: Folder of its bundle, or None if there is none."""
-    low = float(newcomer.test["balanced_accuracy_ci95"][0])
-    if low <= CHANCE and not _one_sided(newcomer):
+    if newcomer.never_beat_chance and not _one_sided(newcomer):
+        low = newcomer.test["balanced_accuracy_ci95"][0]
         return Decision(False, f"not shown to be better than chance: the interval of the test begins at {low:.4f}")
     if best is None:
         alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""

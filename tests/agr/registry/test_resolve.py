@@ -215,7 +215,7 @@ def test_a_folder_that_is_not_there_is_named_in_one_line(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="no such folder; expected models:/agr/best"):
+    with pytest.raises(ModelError, match="no such folder; expected champion, models:/agr/best"):
         resolve(uri)
 
 
@@ -293,3 +293,14 @@ def test_a_store_uri_as_text_shows_no_secret() -> None:
 
 def test_a_sqlite_uri_with_parameters_finds_the_model(store: str) -> None:
     assert resolve("models:/agr/best", f"{store}?timeout=30") == resolve("models:/agr/best", store)
+
+
+def test_the_champion_answers_where_there_is_no_store(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGR_CHAMPION", str(bundle_folder))
+    monkeypatch.setenv("AGR_STORE", str(tmp_path))
+    assert resolve("models:/agr/best") == resolve("champion") == ModelLocation(bundle_folder)
+    assert "the champion that comes with AGR answers" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="no store at"):
+        resolve("models:/agr/3")
