@@ -45,8 +45,8 @@ borders; medicine; employment, housing, credit, insurance or schooling; addressi
 out or revealing anybody's gender."""
 INTERVALS = """\
 In a row with both genders the value is balanced accuracy, the mean of the two recalls; in a row with one, accuracy.
-The 95 % intervals come from resampling speakers. With a single speaker of a gender there is no interval. Without a
-wrong answer its width is zero, which does not mean that every future answer will be right."""
+The 95 % intervals are of a Bayesian bootstrap over speakers; with few of them they are wide, also without a wrong
+answer. With a single speaker of a gender there is no interval."""
 Floats = NDArray[np.floating[Any]]
 
 
