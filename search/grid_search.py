@@ -116,6 +116,8 @@ class GridStrategy:
 
 def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Problem, GridStrategy]:
     """The plan, problem and strategy of a command line or of `search.grid`. Raises: AgrError for unusable options."""
+    if options.start and options.recipe is None:
+        options.recipe = agr_models.champion().recipe.name
     plan, others = plan_of(options, script), parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:

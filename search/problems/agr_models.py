@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
@@ -97,15 +98,24 @@ def from_champion(points: Sequence[Settings], data: ImageSet) -> tuple[Settings,
 
     Raises: SettingsError if there is none, or if it reads other images.
     """
-    folder = champion_folder()
-    if folder is None:
-        raise SettingsError("--start champion: no champion here; expected the one that comes with AGR")
-    info = bundle.read_info(folder)
+    info = champion()
     if info.recipe != data.recipe:
         found = f"images of recipe {data.recipe.name}"
         raise SettingsError(f"--start champion: {found}; expected --recipe {info.recipe.name}, which it reads")
-    model, width, start = info.model, float(info.settings["width"]), identify(folder)
+    model, width, start = info.model, float(info.settings["width"]), identify(_champion_folder())
     return tuple(replace(point, model=model, width=width, start=start) for point in points)
+
+
+def champion() -> bundle.BundleInfo:
+    """What the champion that comes with AGR is. Raises: SettingsError if there is none."""
+    return bundle.read_info(_champion_folder())
+
+
+def _champion_folder() -> Path:
+    folder = champion_folder()
+    if folder is None:
+        raise SettingsError("--start champion: no champion here; expected the one that comes with AGR")
+    return folder
 
 
 def _tags(data: ImageSet, split: Split, inner: Sequence[Split], seed: int) -> dict[str, object]:
