@@ -2,7 +2,8 @@
 
 `width` multiplies the channels and hidden units: cnn has 38,354 parameters at 0.25, 609,602 at 1 and 975,134 at 1.28;
 from 1.3 on it would have more than MAX_PARAMETERS; pooled has 4,202 parameters at 0.25, 62,882 at 1 and 248,642 at 2;
-towers has 265,410 at 1 and 587,170 at 1.5. cnn and pooled read the images of 12 rows, towers those of `voice112`.
+towers has 17,010 at 0.25, 265,410 at 1 and 595,490 at 1.5. cnn and pooled read images of 12 rows, towers those of
+`voice112`.
 Dropout (Srivastava et al., JMLR 2014) comes before the last layer.
 """
 

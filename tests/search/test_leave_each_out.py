@@ -46,7 +46,7 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Namespace]
         ending = endings[left_out]
         return int(isinstance(ending, AgrError)), ending
 
-    monkeypatch.setattr(leave_each_out.preparation, "ensure", ensure)
+    monkeypatch.setattr("agr.data.preparation.ensure", ensure)
     monkeypatch.setattr(leave_each_out, "build_search", build)
     monkeypatch.setattr(leave_each_out, "conduct", conduct)
     monkeypatch.setenv("AGR_STORE", str(tmp_path))

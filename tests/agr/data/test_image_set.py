@@ -205,7 +205,7 @@ def test_a_folder_of_features_that_was_tampered_with_is_refused_in_one_line(voic
 
 
 def test_the_digest_of_voices_changes_with_their_features(voice_images: ImageSet) -> None:
-    assert voice_images.features is not None
+    assert isinstance(voice_images.features, np.ndarray)
     other = voice_images.features.copy()
     other[79, 111, 97] ^= 1
     changed = assemble("x", voice_images.pixels, voice_images.rows, voice_images.recipe, True, other)

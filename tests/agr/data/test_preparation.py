@@ -61,7 +61,7 @@ def test_a_folder_of_the_voice_recipe_also_holds_the_features(three_speakers: Pa
     expected = {"images", MANIFEST, SKIPPED, PIXELS, FEATURES, DESCRIPTION, JOURNAL}
     assert {path.name for path in out.iterdir()} - {LOCK} == expected
     data = load(out)
-    assert data.features is not None
+    assert isinstance(data.features, np.ndarray)
     assert (data.recipe, data.features.shape) == (VOICE, (30, 112, 98))
     np.testing.assert_array_equal(data.pixels, VOICE.images(data.features))
     for found, row in zip(data.features, data.rows, strict=True):

@@ -210,15 +210,15 @@ def test_the_undecided_voice_is_the_same_clip_moved_as_far_as_it_takes() -> None
         logits: Tensor = ByPitch()(x)
         return logits[:, 0] - logits[:, 1]
 
-    found = undecided_voice(stored, odds, FEMALE)
+    found = undecided_voice(stored, VOICE, odds, FEMALE)
     assert found is not None
     assert found.image.shape == (1, 3, 12, FRAMES)
     strength = (found.image[0, BLUE, :, 30:70].mean(dim=1) + 1) / 2
     both = strength[5] + strength[6]  # the rows above and below 162 Hz
     assert both > 0.9
     assert both > 2 * strength[:5].max()
-    assert undecided_voice(stored, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
-    assert undecided_voice(stored, lambda x: odds(x) - 100, FEMALE) is None
+    assert undecided_voice(stored, VOICE, lambda x: odds(x) + 100, FEMALE) is None  # of what nothing changes
+    assert undecided_voice(stored, VOICE, lambda x: odds(x) - 100, FEMALE) is None
 
 
 def test_a_second_that_speaks_against_the_answer_is_moved_towards_it() -> None:

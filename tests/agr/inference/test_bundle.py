@@ -178,7 +178,7 @@ def test_bytes_that_are_no_safetensors_are_refused(folder: Path, data: bytes) ->
         (lambda v: v.pop("val"), "keys ['val'] are missing or unknown"),
         (lambda v: v.update(classes=["male", "female"]), "classes ['male', 'female']; expected ['female', 'male']"),
         (lambda v: v.update(classes=None), "expected a description of a model"),
-        (lambda v: v["recipe"].update(name="mel"), "recipe 'mel': unknown; expected one of voice, mfcc"),
+        (lambda v: v["recipe"].update(name="mel"), "recipe 'mel': unknown; expected one of voice, voice112, mfcc"),
         (lambda v: v["recipe"].update(lifter=23), "recipe 'mfcc': version 1, other settings"),
         (lambda v: v["recipe"].pop("top_db"), "keys ['top_db'] are missing or unknown"),
         (lambda v: v.update(recipe=None), "expected a description of a model"),

@@ -136,7 +136,7 @@ def test_a_woman_of_any_pitch_has_her_own_row(hz: float, name: str) -> None:
 
 def test_a_clip_without_pitch_stands_in_a_row_of_its_own() -> None:
     data = corpus([PEOPLE[0]], [200])
-    assert data.features is not None
+    assert isinstance(data.features, np.ndarray)
     data.features[0] = 0
     found = rows_of(model_card.tables(data, every(data), answered(data, {}), {}), "By gender and pitch")
     assert {name: row.clips for name, row in found.items()} == {

@@ -33,7 +33,7 @@ def only(**strengths: Any) -> Augmentation:
 
 
 def features_of(data: ImageSet) -> NDArray[np.uint8]:
-    assert data.features is not None
+    assert isinstance(data.features, np.ndarray)
     return np.array(data.features[:16])
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agr.errors import ModelError
+from agr.recipes.encode import RECIPES
 from agr.training.model import (
     LATENCY_SECONDS,
     MAX_PARAMETERS,
@@ -18,7 +19,9 @@ from agr.training.model import (
     Cnn,
     apply_dropout,
     build,
+    check_reads,
     count_parameters,
+    default_model,
     from_onednn,
     latency_ms,
     model_input,
@@ -58,8 +61,10 @@ def with_weights_of(model: nn.Module) -> nn.Sequential:
     return reference
 
 
-def some_images(count: int, seed: int = 0) -> Tensor:
-    return torch.randint(256, (count, 12, 98, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+def some_images(count: int, seed: int = 0, name: str = "cnn") -> Tensor:
+    """Random images that the model of this name reads."""
+    shape = (count, *MODELS[name].image_shape)
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def test_there_are_609602_parameters() -> None:
@@ -111,7 +116,7 @@ def test_gradients_are_those_of_the_published_network(way: str) -> None:
 @pytest.mark.parametrize("width", [0.25, 1.0, 1.28])
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_do_not_depend_on_the_memory_layout(name: str, width: float) -> None:
-    model, images = build(name, 2, width), some_images(5)
+    model, images = build(name, 2, width).eval(), some_images(5, name=name)
     with torch.inference_mode():
         torch.testing.assert_close(model(model_input(model, images)), model(to_input(images)), rtol=1e-4, atol=1e-5)
 
@@ -202,7 +207,7 @@ def test_the_logits_of_the_pooled_model_hardly_depend_on_the_time_of_a_sound() -
     early, late = images.clone(), images.clone()
     early[:, :, 24:44] = late[:, :, 44:64] = some_images(1)[:, :, :20]
     moved = {}
-    for name in MODELS:
+    for name in ("cnn", "pooled"):
         model = build(name, 0)
         with torch.inference_mode():
             moved[name] = float((model(to_input(early)) - model(to_input(late))).abs().max())
@@ -211,12 +216,34 @@ def test_the_logits_of_the_pooled_model_hardly_depend_on_the_time_of_a_sound() -
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_logits_of_an_image_do_not_depend_on_its_batch(name: str) -> None:
-    model, images = build(name, 2), some_images(5)
+    model, images = build(name, 2).eval(), some_images(5, name=name)
     with torch.inference_mode():
         together = model(to_input(images))
         for k in range(5):
             torch.testing.assert_close(model(to_input(images[k : k + 1]))[0], together[k], rtol=1e-4, atol=1e-5)
     assert together.shape == (5, 2)
+
+
+def test_the_towers_read_sounds_anywhere_in_time_alike_once_trained() -> None:
+    model = build("towers", 0).eval()
+    images = torch.full((1, *MODELS["towers"].image_shape), 40, dtype=torch.uint8)
+    early, late = images.clone(), images.clone()
+    early[:, :, 24:44] = late[:, :, 44:64] = some_images(1, name="towers")[:, :, :20]
+    with torch.inference_mode():
+        torch.testing.assert_close(model(to_input(early)), model(to_input(late)), rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_is_chosen_for_a_recipe_and_others_are_refused() -> None:
+    assert {name: default_model(recipe) for name, recipe in RECIPES.items()} == {
+        "voice": "cnn",
+        "voice112": "towers",
+        "mfcc": "cnn",
+        "mfcc48": "cnn",
+    }
+    check_reads("pooled", RECIPES["voice"])
+    found = "model cnn: reads 12x98x3; recipe voice112 makes 112x98x1; expected towers"
+    with pytest.raises(ModelError, match=found):
+        check_reads("cnn", RECIPES["voice112"])
 
 
 # --- width
@@ -231,6 +258,13 @@ def pooled_size(first: int, second: int, hidden: int) -> int:
     return convolutions + 2 * (first + 2 * second) + (2 * second * hidden + hidden) + (2 * hidden + 2)
 
 
+def towers_size(first: int, second: int, third: int, hidden: int) -> int:
+    both = 2 * ((25 * first + first) + (9 * first * second + second)) + (10 + 18) * 3 * second * third + 2 * third
+    norms = 2 * 2 * (first + second + third) + 2 * (2 * third)
+    joined = 3 * (2 * third) ** 2 + 2 * third
+    return both + norms + joined + (4 * third * hidden + hidden) + (2 * hidden + 2)
+
+
 @pytest.mark.parametrize(
     ("name", "width", "expected"),
     [
@@ -242,6 +276,9 @@ def pooled_size(first: int, second: int, hidden: int) -> int:
         ("pooled", 0.3, pooled_size(8, 16, 20)),
         ("pooled", 1.0, 62_882),
         ("pooled", 2.0, pooled_size(64, 96, 128)),
+        ("towers", 0.25, towers_size(4, 8, 16, 32)),
+        ("towers", 1.0, 265_410),
+        ("towers", 1.5, towers_size(24, 48, 96, 192)),
     ],
 )
 def test_width_multiplies_channels_and_hidden_units(name: str, width: float, expected: int) -> None:
@@ -296,7 +333,7 @@ def test_every_lane_drops_the_same_features() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_without_generator_drops_no_features(name: str) -> None:
-    model, plain, x = build(name, 0, dropout=0.5), build(name, 0), to_input(some_images(6))
+    model, plain, x = build(name, 0, dropout=0.5).eval(), build(name, 0).eval(), to_input(some_images(6, name=name))
     with torch.inference_mode():
         assert torch.equal(model(x), plain(x))
         assert torch.equal(plain(x, generator()), plain(x))
@@ -351,7 +388,7 @@ def test_latency_does_not_change_model_and_threads(name: str) -> None:
     before, state = {key: tensor.clone() for key, tensor in model.state_dict().items()}, torch.get_rng_state()
     torch.set_num_threads(2)
     try:
-        assert latency_ms(model) > 0
+        assert latency_ms(model, MODELS[name].image_shape) > 0
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

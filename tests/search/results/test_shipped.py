@@ -9,7 +9,7 @@ import pytest
 
 from agr.errors import ModelError
 from agr.inference import model_card
-from agr.registry.tracker import Version
+from agr.registry.records import Version
 from search.results.shipped import adopt
 
 
