@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from agr import __version__
-from agr.service import problems, routes
+from agr.service import documentation, invocations, problems, routes, streams
 from agr.service.answering import Answering
 from agr.service.guard import Guard
 from agr.service.live import Follower
@@ -45,7 +45,8 @@ def create(settings: Settings) -> FastAPI:
     about = "Tells women's voices from men's."
     app = FastAPI(title="AGR", version=__version__, description=about, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
-    app.include_router(routes.router)
+    for module in (routes, invocations, streams, documentation):
+        app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=PAGE, check_dir=False))
 
     @app.get("/", include_in_schema=False)

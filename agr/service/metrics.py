@@ -36,5 +36,5 @@ def text() -> bytes:
     if not os.environ.get(FOLDER):
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

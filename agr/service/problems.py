@@ -35,16 +35,20 @@ class Refused(HTTPException):
         super().__init__(status, detail, headers)
 
 
+def body(status: int, detail: str) -> dict[str, Any]:
+    """The problem details themselves."""
+    title = HTTPStatus(status).phrase if status != CLIENT_LEFT else "Client Closed Request"
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
+
 def answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response that tells of a problem."""
-    title = HTTPStatus(status).phrase if status != CLIENT_LEFT else "Client Closed Request"
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body, status, headers, "application/problem+json")
+    return JSONResponse(body(status, detail), status, headers, "application/problem+json")
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: that a route may answer with these problems."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 

@@ -40,7 +40,7 @@ Timeline = Annotated[bool, Query(description="who speaks when: `segments` and `s
 Explain = Annotated[bool, Query(description="with a picture of what led to each answer, as a data URL")]
 
 
-@router.post("/v1/predict", openapi_extra=UPLOAD, responses={200: {"model": Answers}} | TROUBLE)
+@router.post("/v1/predict", openapi_extra=UPLOAD, responses={**TROUBLE, 200: {"model": Answers}})
 async def predict(
     request: Request, abstain_below: AbstainBelow = 0.0, timeline: Timeline = False, explain: Explain = False
 ) -> JSONResponse:
@@ -68,7 +68,7 @@ def data_url(png: bytes) -> str:
     "/v1/explain",
     openapi_extra=UPLOAD,
     response_class=Response,
-    responses={200: {"content": {"image/png": BINARY}}} | TROUBLE,
+    responses={**TROUBLE, 200: {"content": {"image/png": BINARY}}},
 )
 async def explain(request: Request) -> Response:
     """Draw what in one sound file led to its answer."""
@@ -86,7 +86,7 @@ async def explain(request: Request) -> Response:
     return Response(picture, media_type="image/png", headers=version_header(model))
 
 
-@router.get("/v1/model", responses={200: {"model": ModelDescription}} | described(401, 421, 503))
+@router.get("/v1/model", responses={**described(401, 421, 503), 200: {"model": ModelDescription}})
 async def model(request: Request) -> JSONResponse:
     """Which model answers, how it did in its test, and its card in Markdown."""
     found = of(request).follower.model()
@@ -99,13 +99,15 @@ async def health() -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/ready", responses={200: {"model": State}} | described(503))
+@router.get("/ready", responses={**described(503), 200: {"model": State}})
 async def ready(request: Request) -> JSONResponse:
     """Whether there is a model that answers."""
     return JSONResponse({"status": "ok"}, headers=version_header(of(request).follower.model()))
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}} | described(401, 421))
+@router.get(
+    "/metrics", response_class=Response, responses={**described(401, 421), 200: {"content": {"text/plain": {}}}}
+)
 async def prometheus() -> Response:
     """Requests, latencies, queue, answers by label and the version that answers, for Prometheus."""
     return Response(metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -24,7 +24,8 @@ class Service:
     settings: Settings
     follower: Follower
     answering: Answering
-    in_house: int = field(default=0)
+    in_house: int = field(default=0)  # requests
+    streams: int = field(default=0)
 
     @contextmanager
     def admitted(self) -> Iterator[LiveModel]:
@@ -40,6 +41,19 @@ class Service:
         finally:
             self.in_house -= 1
             metrics.IN_HOUSE.dec()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """A place for a stream. Raises: Refused, with 429."""
+        if self.streams >= self.settings.streams:
+            raise Refused(429, f"{self.streams} streams are heard; expected fewer than that")
+        self.streams += 1
+        metrics.STREAMS.inc()
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            metrics.STREAMS.dec()
 
     async def answers(
         self,
