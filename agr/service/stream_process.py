@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float32]
 
 DEMUXERS = ("matroska", "ogg", "mov")  # of what browsers record
+OPUS_RATE = 48_000  # Hz, of all that is decoded
 LEAST = 64  # bytes that tell which one it is
 GOOD, BAD = b"\0", b"\1"  # the first byte of a reply
 PROGRAM = "from agr.service import stream_process; stream_process.decode()"
@@ -94,19 +95,22 @@ def decode() -> None:
 
 def _prepare() -> Callable[[bytearray], Iterator[bytes]]:
     import av
-    import numpy  # noqa: F401
+    import numpy as np
+    import soxr
 
     limit_memory(MAX_MEMORY)
     arriving, decoded, failed = _Arriving(), bytearray(), bytearray()
     head, rates = bytearray(), list[int]()
 
     def read_on(demuxer: str, rate: int) -> None:
-        resampler = av.AudioResampler("flt", "mono", rate)
+        mono = av.AudioResampler("flt", "mono", OPUS_RATE)
+        resampler = soxr.ResampleStream(OPUS_RATE, rate, 1, dtype="float32", quality="HQ")  # as that of files
         try:
             with av.open(arriving, format=demuxer, options={"protocol_whitelist": "none"}) as container:
                 for frame in container.decode(audio=0):
-                    for made in resampler.resample(frame):
-                        decoded.extend(made.to_ndarray().tobytes())
+                    for made in mono.resample(frame):
+                        decoded.extend(resampler.resample_chunk(made.to_ndarray()[0]).tobytes())
+            decoded.extend(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True).tobytes())
         except (av.FFmpegError, IndexError, MemoryError) as error:
             failed.extend(f"the stream: {type(error).__name__}; expected Opus in WebM, Ogg or MP4".encode())
         finally:

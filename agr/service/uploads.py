@@ -62,10 +62,13 @@ async def files(request: Request, settings: Settings) -> list[Source]:
     except MultiPartException as error:
         many = error.message.startswith("Too many files")
         raise Refused(413 if many else 400, f"{error.message}") from None
-    given = [each for each in form.getlist("file") if isinstance(each, UploadFile)]
-    if not given:
-        raise Refused(422, "file: none in the form; expected one or more sound files")
-    return [_limited(Source(name(each.filename), await each.read()), settings) for each in given]
+    try:
+        given = [each for each in form.getlist("file") if isinstance(each, UploadFile)]
+        if not given:
+            raise Refused(422, "file: none in the form; expected one or more sound files")
+        return [_limited(Source(name(each.filename), await each.read()), settings) for each in given]
+    finally:
+        await form.close()
 
 
 def name(given: str | None) -> str:
