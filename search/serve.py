@@ -2,8 +2,8 @@
 
     python search/serve.py --model-uri models:/agr/best --address auto --replicas 1:8
 
-Without --address it starts Ray on this machine. A replica more is started when replicas have more than --target requests
-each, and ended when they have fewer. Every replica follows the alias, and answers the requests that wait together.
+Without --address it starts Ray on this machine. A replica more is started when they have more than --target requests
+each, and one is ended when they have fewer. Every replica follows the alias, and answers the requests that wait together.
 KubeRay runs the same by `import_path: search.serve:application` (docker/rayservice.yaml). SIGTERM or Ctrl-C ends the
 service when what it has accepted is answered.
 """
@@ -68,7 +68,10 @@ def deployed(settings: Settings, bounds: tuple[int, int], target: float, environ
 
 
 def application(arguments: dict[str, str]) -> Application:
-    """For KubeRay: `args` of a RayService's application are settings, and `replicas`; secrets are in the environment."""
+    """For KubeRay. arguments: `args` of a RayService's application: replicas, allowed_hosts, model_uri.
+
+    Raises: SettingsError for others.
+    """
     given = dict(arguments)
     try:
         bounds = replicas(given.pop("replicas", "1:8"))

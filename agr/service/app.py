@@ -33,6 +33,7 @@ def create(settings: Settings) -> FastAPI:
         follower = Follower(settings.model_uri, settings.tracking_uri, settings.poll_seconds)
         answering = Answering(settings.concurrency, settings.max_seconds)
         app.state.service = Service(settings, follower, answering)
+        await asyncio.to_thread(follower.look)  # nobody is let in before the model is there, if it can be had
         following = asyncio.create_task(follower.run())
         try:
             yield

@@ -74,8 +74,8 @@ class Follower:
     async def run(self) -> None:
         """Follow the alias until this task is cancelled."""
         while True:
-            await asyncio.to_thread(self.look)
             await asyncio.sleep(self._poll_seconds)
+            await asyncio.to_thread(self.look)
 
     def look(self) -> None:
         """Put another version in place if the URI names one by now."""
