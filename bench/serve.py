@@ -4,9 +4,9 @@
 
 Each request holds one synthetic clip; both servers have the same clips and the same model (untrained, which does not
 change its speed), and run one after the other. Each is asked in the way that it is made for: a form, or base64 in
-JSON. What `agr.predict` reaches in process is measured as `bench/predict.py` does. Exit status 0 if the goals hold: FASTER
-times the requests a second of MLflow's server at 8 clients, the 99th percentile below MOST_MS there, and IN_PROCESS of the
-clips a second in process.
+JSON. What `agr.predict` reaches in process is measured as `bench/predict.py` does. Exit status 0 if the goals hold:
+FASTER times the requests a second of MLflow's server at 8 clients, the 99th percentile below MOST_MS there, and
+IN_PROCESS of the clips a second in process.
 """
 
 from __future__ import annotations

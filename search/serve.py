@@ -2,8 +2,8 @@
 
     python search/serve.py --model-uri models:/agr/best --address auto --replicas 1:8
 
-Without --address it starts Ray on this machine. A replica more is started when they have more than --target requests
-each, and one is ended when they have fewer. Every replica follows the alias, and answers the requests that wait together.
+Without --address it starts Ray on this machine. One replica more is started when they have more than --target requests
+each, and one is ended when they have fewer. Every replica follows the alias, and answers together what waits together.
 KubeRay runs the same by `import_path: search.serve:application` (docker/rayservice.yaml). SIGTERM or Ctrl-C ends the
 service when what it has accepted is answered.
 """

@@ -20,7 +20,7 @@ from agr.labels import CLASSES
 from agr.registry.uri import COLUMN
 from agr.service import uploads
 from agr.service.problems import Refused, described
-from agr.service.service import of, version_header
+from agr.service.service import of
 
 router = APIRouter()
 FORMS = "`dataframe_split`, `dataframe_records`, `inputs` or `instances`"
@@ -48,7 +48,7 @@ async def invocations(request: Request) -> JSONResponse:
         sources = await asyncio.to_thread(lambda: [decoded(value) for value in values])
         found = iter(await service.answers([each for each in sources if isinstance(each, Source)], model))
     rows = [row(next(found)[0]) if isinstance(each, Source) else unread(each) for each in sources]
-    return JSONResponse({"predictions": rows}, headers=version_header(model))
+    return JSONResponse({"predictions": rows}, headers=service.headers(model))
 
 
 def column(body: bytes) -> list[Any]:

@@ -12,7 +12,7 @@ from agr.errors import AudioError
 from agr.service import metrics, uploads
 from agr.service.problems import Refused, described
 from agr.service.schemas import Answers, ModelDescription, State
-from agr.service.service import of, version_header
+from agr.service.service import of
 
 router = APIRouter()
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -56,7 +56,7 @@ async def predict(
         values = answer.as_dict({})
         values.pop("model", None)
         answers.append(values if picture is None else values | {"picture": data_url(picture)})
-    return JSONResponse({"model": model.identity, "answers": answers}, headers=version_header(model))
+    return JSONResponse({"model": model.identity, "answers": answers}, headers=service.headers(model))
 
 
 def data_url(png: bytes) -> str:
@@ -83,14 +83,15 @@ async def explain(request: Request) -> Response:
     if picture is None:
         why = "it is longer than 20 minutes" if answer.probability else "no speech found"
         raise AudioError(f"{answer.path}: {why}, so there is no answer to explain")
-    return Response(picture, media_type="image/png", headers=version_header(model))
+    return Response(picture, media_type="image/png", headers=service.headers(model))
 
 
 @router.get("/v1/model", responses={**described(401, 421, 503), 200: {"model": ModelDescription}})
 async def model(request: Request) -> JSONResponse:
     """Which model answers, how it did in its test, and its card in Markdown."""
-    found = of(request).follower.model()
-    return JSONResponse(found.described, headers=version_header(found))
+    service = of(request)
+    found = service.follower.model()
+    return JSONResponse(found.described, headers=service.headers(found))
 
 
 @router.get("/health", responses={200: {"model": State}})
@@ -102,7 +103,8 @@ async def health() -> JSONResponse:
 @router.get("/ready", responses={**described(503), 200: {"model": State}})
 async def ready(request: Request) -> JSONResponse:
     """Whether there is a model that answers."""
-    return JSONResponse({"status": "ok"}, headers=version_header(of(request).follower.model()))
+    service = of(request)
+    return JSONResponse({"status": "ok"}, headers=service.headers(service.follower.model()))
 
 
 @router.get(

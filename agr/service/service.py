@@ -16,6 +16,8 @@ from agr.service.live import Follower, LiveModel
 from agr.service.problems import Refused
 from agr.service.settings import Settings
 
+CROWDED = 4  # requests: with more in the house, clients are sent to the door again
+
 
 @dataclass(eq=False)
 class Service:
@@ -41,6 +43,14 @@ class Service:
         finally:
             self.in_house -= 1
             metrics.IN_HOUSE.dec()
+
+    def headers(self, model: LiveModel) -> dict[str, str]:
+        """The headers of an answer: what gave it, as `agr/3`; a crowded process asks clients to come in anew.
+
+        Workers share a port, and a client that keeps its connection stays with the worker that it came to first.
+        """
+        name = f"{model.name}/{model.version}" if model.name else model.digest[:12]
+        return {"AGR-Model": name} | ({"Connection": "close"} if self.in_house > CROWDED else {})
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -75,8 +85,3 @@ def of(request: Any) -> Service:
     """The service that a request or a stream came to."""
     found: Service = request.app.state.service
     return found
-
-
-def version_header(model: LiveModel) -> dict[str, str]:
-    """The header that names what answered, as `agr/3`."""
-    return {"AGR-Model": f"{model.name}/{model.version}" if model.name else model.digest[:12]}
