@@ -6,6 +6,7 @@ app = create(Settings(model_uri="models:/agr/best"))
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from agr.service.service import Service
 from agr.service.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
+SWITCH_SECONDS = 0.0005  # between threads: whoever waits for a clip would else wait 5 ms for the one that predicts
 
 
 def create(settings: Settings) -> FastAPI:
@@ -33,6 +35,7 @@ def create(settings: Settings) -> FastAPI:
         follower = Follower(settings.model_uri, settings.tracking_uri, settings.poll_seconds)
         answering = Answering(settings.concurrency, settings.max_seconds)
         app.state.service = Service(settings, follower, answering)
+        sys.setswitchinterval(SWITCH_SECONDS)
         await asyncio.to_thread(follower.look)  # nobody is let in before the model is there, if it can be had
         following = asyncio.create_task(follower.run())
         try:
