@@ -3,8 +3,8 @@
     python bench/recipes.py [--clips 300] [--rounds 3]
 
 Each way gets the samples of the same synthetic clips, decoded beforehand, in one thread: the study's CNN on `voice`,
-the model that comes with AGR on `voice112`, both with speech detection as `predict` does, and Praat's median pitch, which
-`pip install 'agr[baselines]'` brings (left out where it is not there). The rounds take turns; the
+the model that comes with AGR on `voice112`, both with speech detection as `predict` does, and Praat's median pitch,
+which `pip install 'agr[baselines]'` brings and which is left out where it is not there. The rounds take turns; the
 medians are reported. Weights do not change the speed, so those of the CNN are random.
 """
 

@@ -34,7 +34,7 @@ FLOORS = {
         "plots",
         "service",
         "api",
-        "card evaluate explain features migrate predict prepare serving __main__",
+        "card evaluate explain features migrate predict prepare serve serving __main__",
     ),
     "search": (
         "plan",
@@ -50,15 +50,13 @@ FLOORS = {
         "grid_search optuna_search",
         "leave_each_out",
         "api",
-        "run_grid run_optuna make_champion",
+        "run_grid run_optuna make_champion serve",
     ),
 }
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = (
-    23_000  # of agr/ and search/; 16,000 before recordings and corpora of every kind, 20,000 before the service
-)
+MOST_LINES = 23_500  # of agr/ and search/ together; 20,000 before the service and the champion
 
 
 @dataclass(frozen=True)
