@@ -1,0 +1,203 @@
+"""The page in a real browser: a fake microphone, files, errors, the timeline, the keyboard, and what axe-core finds."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from agr.audio import read as audio
+from agr.common.places import SHIPPED
+from agr.synth import demo
+
+CHROMIUM = Path("/usr/bin/chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium: apt-get install chromium"),
+]
+QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+SECONDS = 30_000  # milliseconds that an answer may take on a busy machine
+ANSWER = "#list > li"
+Open = Callable[..., "playwright.Page"]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A woman's and a man's synthetic voice, both after each other, silence, and a text."""
+    folder = tmp_path_factory.mktemp("sounds")
+    demo.write_demo(folder / "demo", 2, 1)
+    said = {}
+    for speaker, name in (("01", "first"), ("02", "second")):
+        paths = sorted(path for path in audio.find(folder / "demo") if path.parent.name == speaker)
+        said[name] = np.concatenate([audio.load(path, 16_000) for path in paths])
+        soundfile.write(folder / f"{name}.wav", said[name], 16_000)
+    soundfile.write(folder / "both.wav", np.concatenate([said["first"], said["second"]]), 16_000)
+    soundfile.write(folder / "silence.wav", np.zeros(16_000, dtype=np.float32), 16_000)
+    (folder / "letter.txt").write_text("no sound", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a service with the champion that comes with AGR."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = tmp_path_factory.mktemp("service")
+    environment = os.environ | {"AGR_CHAMPION": str(SHIPPED), "AGR_STORE": str(place)}
+    command = [sys.executable, "-m", "agr.serve", "--model-uri", "champion", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    urllib.request.urlopen(f"{url}ready", timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser(sounds: Path) -> Iterator[playwright.Browser]:
+    """Chromium whose microphone plays the first voice."""
+    fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    heard = f"--use-file-for-fake-audio-capture={sounds / 'first.wav'}"
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--disable-gpu", *QUIET, *fake, heard]
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: playwright.Browser, service: str) -> Iterator[playwright.Page]:
+    """The page, opened. Afterwards nothing may stand on the console, and nothing be asked of anybody else."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["microphone"])
+    opened, said, asked = context.new_page(), list[str](), list[str]()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(service)
+    playwright.expect(opened.locator("#open-card")).to_be_visible(timeout=SECONDS)
+    yield opened
+    context.close()
+    assert said == []
+    elsewhere = [url for url in asked if not url.startswith((service, "blob:", "data:"))]
+    assert elsewhere == []
+
+
+def give(page: playwright.Page, *paths: Path) -> None:
+    page.locator("#files").set_input_files([str(path) for path in paths])
+
+
+def label(page: playwright.Page, index: int = 0) -> str:
+    heading = page.locator(ANSWER).nth(index).get_by_role("heading").first
+    playwright.expect(heading).not_to_have_text("", timeout=SECONDS)
+    playwright.expect(page.locator(ANSWER).nth(index)).not_to_have_attribute("aria-busy", "true", timeout=SECONDS)
+    return heading.inner_text()
+
+
+def answered(page: playwright.Page, count: int) -> None:
+    saved = page.locator(ANSWER).get_by_role("button", name=re.compile("JSON"))
+    playwright.expect(saved).to_have_count(count, timeout=SECONDS)
+
+
+def test_a_file_is_answered_and_can_be_heard_and_saved(page: playwright.Page, sounds: Path) -> None:
+    give(page, sounds / "first.wav")
+    answered(page, 1)
+    card = page.locator(ANSWER)
+    playwright.expect(card).to_contain_text("first.wav")
+    playwright.expect(card).to_contain_text(re.compile(r"\d+\s?%"))
+    for kind in ("JSON", "CSV", "TextGrid"):
+        with page.expect_download() as download:
+            card.get_by_role("button", name=re.compile(kind)).click()
+        text = Path(download.value.path()).read_text(encoding="utf-8")
+        assert {"JSON": '"label"', "CSV": "first.wav", "TextGrid": "ooTextFile"}[kind] in text
+
+
+def test_several_files_are_answered_each_with_its_own_error(page: playwright.Page, sounds: Path) -> None:
+    give(page, sounds / "first.wav", sounds / "letter.txt", sounds / "silence.wav")
+    answered(page, 2)
+    cards = page.locator(ANSWER)
+    playwright.expect(cards).to_have_count(3)
+    playwright.expect(cards.filter(has_text="letter.txt")).to_contain_text(re.compile("sound", re.IGNORECASE))
+    playwright.expect(cards.filter(has_text="silence.wav")).to_contain_text(re.compile("no speech", re.IGNORECASE))
+
+
+def test_the_microphone_is_heard_and_answered(page: playwright.Page) -> None:
+    page.locator("#record").click()
+    playwright.expect(page.locator("#live")).to_be_visible()
+    page.wait_for_timeout(4_000)
+    page.locator("#record").click()
+    answered(page, 1)
+    playwright.expect(page.locator("#live")).to_be_hidden()
+
+
+def test_the_picture_of_what_moved_the_answer_fits_the_screen(page: playwright.Page, sounds: Path) -> None:
+    give(page, sounds / "first.wav")
+    answered(page, 1)
+    summary = page.locator(f"{ANSWER} details summary").first
+    if not page.locator(f"{ANSWER} details").first.get_attribute("open") is not None:
+        summary.click()
+    picture = page.locator(f"{ANSWER} .picture img")
+    playwright.expect(picture).to_be_visible(timeout=SECONDS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_timeline_is_moved_by_the_keyboard(page: playwright.Page, sounds: Path) -> None:
+    give(page, sounds / "both.wav")
+    answered(page, 1)
+    strip = page.get_by_role("slider")
+    strip.focus()
+    before = float(strip.get_attribute("aria-valuenow") or 0)
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    playwright.expect(strip).not_to_have_attribute("aria-valuenow", f"{before:.2f}")
+
+
+def test_everything_is_reached_by_the_tab_key(page: playwright.Page) -> None:
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"record", "files", "abstain", "open-card"} <= reached
+
+
+def test_the_card_opens_and_closes(page: playwright.Page) -> None:
+    page.locator("#open-card").click()
+    playwright.expect(page.locator("#card-text")).to_contain_text("Where it must not be used")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#card-text")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: playwright.Page, sounds: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page.emulate_media(color_scheme=scheme)
+    give(page, sounds / "first.wav", sounds / "letter.txt")
+    answered(page, 1)
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate(source)  # not as a script of the page: its content policy forbids those
+    found = page.evaluate("axe.run()")
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+
+
+def test_the_page_is_small() -> None:
+    folder = Path(sys.modules["agr"].__file__ or "").parent / "service" / "page"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 150_000
