@@ -56,7 +56,7 @@ def deployed(settings: Settings, bounds: tuple[int, int], target: float, environ
         max_ongoing_requests=settings.queue,
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         health_check_period_s=5,
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": dict(ONE_THREAD | environment)}},
+        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": {**ONE_THREAD, **environment}}},
         autoscaling_config={
             "min_replicas": bounds[0],
             "max_replicas": bounds[1],

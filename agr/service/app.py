@@ -6,6 +6,7 @@ app = create(Settings(model_uri="models:/agr/best"))
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -46,6 +47,7 @@ def create(settings: Settings) -> FastAPI:
                 await following
             answering.close()
 
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of what clients send
     about = "Tells women's voices from men's."
     app = FastAPI(title="AGR", version=__version__, description=about, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)

@@ -14,7 +14,7 @@ import pytest
 from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import uri as registry_uri
-from agr.registry.resolve import resolve
+from agr.registry.resolve import pin, resolve
 from agr.registry.uri import ModelLocation, StoreUri, normalise
 
 
@@ -304,3 +304,15 @@ def test_the_champion_answers_where_there_is_no_store(
     assert "the champion that comes with AGR answers" in capsys.readouterr().err
     with pytest.raises(ModelError, match="no store at"):
         resolve("models:/agr/3")
+
+
+@pytest.mark.parametrize("uri", ["models:/agr/best", "models:/agr@best", "models:/agr/1"])
+def test_a_uri_is_pinned_to_the_version_that_it_names_now(store: str, uri: str) -> None:
+    from agr.registry import pull
+
+    assert pin(uri, store) == "models:/agr/1"
+    assert pull.pin(uri, store) == "models:/agr/1"
+
+
+def test_a_folder_is_its_own_pin(tmp_path: Path) -> None:
+    assert pin(str(tmp_path)) == str(tmp_path)

@@ -31,7 +31,11 @@ def start(bundle_folder: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def started(ready: bool = True, **settings: Any) -> TestClient:
-            values = {"model_uri": str(bundle_folder), "allowed_hosts": ("testserver",), "concurrency": 1} | settings
+            values: dict[str, Any] = {
+                "model_uri": str(bundle_folder),
+                "allowed_hosts": ("testserver",),
+                "concurrency": 1,
+            } | settings
             client = stack.enter_context(TestClient(create(Settings(**values)), raise_server_exceptions=False))
             assert not ready or eventually(lambda: client.get("/ready").status_code == 200)
             return client

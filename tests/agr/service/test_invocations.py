@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi.testclient import TestClient
 from agr import serving
 from agr.inference import bundle
 
-FORMS = {
+FORMS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "split": lambda values: {"dataframe_split": {"columns": ["audio"], "data": [[each] for each in values]}},
     "records": lambda values: {"dataframe_records": [{"audio": each} for each in values]},
     "inputs": lambda values: {"inputs": {"audio": values}},
