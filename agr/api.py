@@ -128,7 +128,8 @@ class Model:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        where = f"{self.location.name} version {self.location.version}" if self.location.name else self.location.folder
+        name, version = self.location.name, self.location.version
+        where = f"{name} version {version}" if version else name or self.location.folder
         return f"Model({where}: {self.bundle.info.model}, recipe {self.bundle.info.recipe.name})"
 
     @overload  # text and bytes are iterables as well, but one clip

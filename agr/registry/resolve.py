@@ -48,7 +48,7 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None, into: Path | N
     if (shipped := _shipped(uri, tracking_uri)) is not None:
         if uri != CHAMPION:
             complain("no store of models here, so the champion that comes with AGR answers")
-        return ModelLocation(shipped)
+        return ModelLocation(shipped, CHAMPION)
     if not uri.startswith(("models:/", "runs:/")):
         if not os.path.isdir(uri):
             known = "champion, models:/agr/best, models:/agr/3, runs:/... or a folder"

@@ -220,7 +220,7 @@ def test_a_folder_that_is_not_there_is_named_in_one_line(
 
 
 def test_a_folder_is_itself(bundle_folder: Path) -> None:
-    assert resolve(str(bundle_folder)) == ModelLocation(bundle_folder)
+    assert resolve(str(bundle_folder)) == ModelLocation(bundle_folder, "champion")
 
 
 @pytest.mark.parametrize("keep", [64, 30_000])
