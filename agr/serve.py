@@ -21,8 +21,7 @@ from agr.common.worker import ONE_THREAD
 from agr.inference.options import add_store_arguments
 from agr.registry import resolve
 from agr.registry.uri import StoreUri
-from agr.service.options import add_limits, settings_of
-from agr.service.settings import LOCAL
+from agr.service.settings import LOCAL, add_limits, settings_of
 
 APPLICATION = "agr.service.app:of_environment"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers keep their counts

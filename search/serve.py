@@ -22,8 +22,7 @@ from agr.common.worker import ONE_THREAD
 from agr.errors import SettingsError
 from agr.inference.options import add_store_arguments
 from agr.registry.uri import TRACKING_URI, StoreUri
-from agr.service.options import add_limits, settings_of
-from agr.service.settings import LOCAL, TOKEN, Settings
+from agr.service.settings import LOCAL, TOKEN, Settings, add_limits, settings_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

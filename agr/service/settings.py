@@ -1,11 +1,12 @@
-"""What a service is asked for: the flags of `agr serve`, handed to its worker processes in one variable."""
+"""What a service is asked for: the flags of `agr serve` and `search/serve.py`, handed to workers in one variable."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from agr.errors import SettingsError
 
@@ -13,6 +14,17 @@ VARIABLE = "AGR_SERVICE"
 TOKEN = "AGR_TOKEN"  # the variable with the bearer token: a command line can be read by every user of a machine
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 MIB = 2**20
+LIMITS = {
+    "max_mib": "MiB of one file; all files of a request may have twice that",
+    "max_seconds": "seconds of sound in one file",
+    "max_files": "files in one request",
+    "concurrency": "processes that decode, for each worker (default: the number of CPUs)",
+    "queue": "requests that are read, wait or are answered at once, for each worker",
+    "streams": "streams that are heard at once, for each worker",
+    "stream_seconds": "seconds of sound in one stream",
+    "body_seconds": "seconds that a request's body may take to arrive",
+    "poll_seconds": "seconds between two looks at which version is meant",
+}
 
 
 @dataclass(frozen=True)
@@ -67,3 +79,21 @@ class Settings:
             return cls(**values | {"allowed_hosts": tuple(values.get("allowed_hosts", LOCAL))})
         except (ValueError, TypeError, AttributeError) as error:
             raise SettingsError(f"{VARIABLE}: {error}; expected settings in JSON") from error
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add --allowed-hosts and the limits."""
+    hosts = "names by which clients reach it, * for any (default: this machine's own)"
+    parser.add_argument("--allowed-hosts", nargs="+", default=(), metavar="HOST", help=hosts)
+    known = {each.name: each for each in fields(Settings)}
+    for name, text in LIMITS.items():
+        kind = float if known[name].type == "float" else int
+        default = "" if "default" in text else f" ({known[name].default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text + default)
+
+
+def settings_of(options: argparse.Namespace, *own_hosts: str) -> Settings:
+    """The settings of a command line; own_hosts are allowed as well. Raises: SettingsError."""
+    given = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
+    hosts = dict.fromkeys((*options.allowed_hosts, *own_hosts))
+    return Settings(options.model_uri, options.tracking_uri, tuple(hosts), **given)
