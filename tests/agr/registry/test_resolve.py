@@ -220,7 +220,7 @@ def test_a_folder_that_is_not_there_is_named_in_one_line(
 
 
 def test_a_folder_is_itself(bundle_folder: Path) -> None:
-    assert resolve(str(bundle_folder)) == ModelLocation(bundle_folder, "champion")
+    assert resolve(str(bundle_folder)) == ModelLocation(bundle_folder)
 
 
 @pytest.mark.parametrize("keep", [64, 30_000])
@@ -300,7 +300,7 @@ def test_the_champion_answers_where_there_is_no_store(
 ) -> None:
     monkeypatch.setenv("AGR_CHAMPION", str(bundle_folder))
     monkeypatch.setenv("AGR_STORE", str(tmp_path))
-    assert resolve("models:/agr/best") == resolve("champion") == ModelLocation(bundle_folder)
+    assert resolve("models:/agr/best") == resolve("champion") == ModelLocation(bundle_folder, "champion")
     assert "the champion that comes with AGR answers" in capsys.readouterr().err
     with pytest.raises(ModelError, match="no store at"):
         resolve("models:/agr/3")

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from agr.common.places import SHIPPED
 from agr.synth import demo
 
 CHROMIUM = Path("/usr/bin/chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+
 pytestmark = [
     pytest.mark.services,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium: apt-get install chromium"),
@@ -29,7 +32,6 @@ pytestmark = [
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 SECONDS = 30_000  # milliseconds that an answer may take on a busy machine
 ANSWER = "#list > li"
-Open = Callable[..., "playwright.Page"]
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +76,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(sounds: Path) -> Iterator[playwright.Browser]:
+def browser(sounds: Path) -> Iterator[Browser]:
     """Chromium whose microphone plays the first voice."""
     fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
     heard = f"--use-file-for-fake-audio-capture={sounds / 'first.wav'}"
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         arguments = ["--no-sandbox", "--disable-gpu", *QUIET, *fake, heard]
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
         yield chromium
@@ -86,7 +88,7 @@ def browser(sounds: Path) -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture
-def page(browser: playwright.Browser, service: str) -> Iterator[playwright.Page]:
+def page(browser: Browser, service: str) -> Iterator[Page]:
     """The page, opened. Afterwards nothing may stand on the console, and nothing be asked of anybody else."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["microphone"])
     opened, said, asked = context.new_page(), list[str](), list[str]()
@@ -94,7 +96,7 @@ def page(browser: playwright.Browser, service: str) -> Iterator[playwright.Page]
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(service)
-    playwright.expect(opened.locator("#open-card")).to_be_visible(timeout=SECONDS)
+    expect(opened.locator("#open-card")).to_be_visible(timeout=SECONDS)
     yield opened
     context.close()
     assert said == []
@@ -102,28 +104,28 @@ def page(browser: playwright.Browser, service: str) -> Iterator[playwright.Page]
     assert elsewhere == []
 
 
-def give(page: playwright.Page, *paths: Path) -> None:
+def give(page: Page, *paths: Path) -> None:
     page.locator("#files").set_input_files([str(path) for path in paths])
 
 
-def label(page: playwright.Page, index: int = 0) -> str:
+def label(page: Page, index: int = 0) -> str:
     heading = page.locator(ANSWER).nth(index).get_by_role("heading").first
-    playwright.expect(heading).not_to_have_text("", timeout=SECONDS)
-    playwright.expect(page.locator(ANSWER).nth(index)).not_to_have_attribute("aria-busy", "true", timeout=SECONDS)
+    expect(heading).not_to_have_text("", timeout=SECONDS)
+    expect(page.locator(ANSWER).nth(index)).not_to_have_attribute("aria-busy", "true", timeout=SECONDS)
     return heading.inner_text()
 
 
-def answered(page: playwright.Page, count: int) -> None:
+def answered(page: Page, count: int) -> None:
     saved = page.locator(ANSWER).get_by_role("button", name=re.compile("JSON"))
-    playwright.expect(saved).to_have_count(count, timeout=SECONDS)
+    expect(saved).to_have_count(count, timeout=SECONDS)
 
 
-def test_a_file_is_answered_and_can_be_heard_and_saved(page: playwright.Page, sounds: Path) -> None:
+def test_a_file_is_answered_and_can_be_heard_and_saved(page: Page, sounds: Path) -> None:
     give(page, sounds / "first.wav")
     answered(page, 1)
     card = page.locator(ANSWER)
-    playwright.expect(card).to_contain_text("first.wav")
-    playwright.expect(card).to_contain_text(re.compile(r"\d+\s?%"))
+    expect(card).to_contain_text("first.wav")
+    expect(card).to_contain_text(re.compile(r"\d+\s?%"))
     for kind in ("JSON", "CSV", "TextGrid"):
         with page.expect_download() as download:
             card.get_by_role("button", name=re.compile(kind)).click()
@@ -131,36 +133,36 @@ def test_a_file_is_answered_and_can_be_heard_and_saved(page: playwright.Page, so
         assert {"JSON": '"label"', "CSV": "first.wav", "TextGrid": "ooTextFile"}[kind] in text
 
 
-def test_several_files_are_answered_each_with_its_own_error(page: playwright.Page, sounds: Path) -> None:
+def test_several_files_are_answered_each_with_its_own_error(page: Page, sounds: Path) -> None:
     give(page, sounds / "first.wav", sounds / "letter.txt", sounds / "silence.wav")
     answered(page, 2)
     cards = page.locator(ANSWER)
-    playwright.expect(cards).to_have_count(3)
-    playwright.expect(cards.filter(has_text="letter.txt")).to_contain_text(re.compile("sound", re.IGNORECASE))
-    playwright.expect(cards.filter(has_text="silence.wav")).to_contain_text(re.compile("no speech", re.IGNORECASE))
+    expect(cards).to_have_count(3)
+    expect(cards.filter(has_text="letter.txt")).to_contain_text(re.compile("sound", re.IGNORECASE))
+    expect(cards.filter(has_text="silence.wav")).to_contain_text(re.compile("no speech", re.IGNORECASE))
 
 
-def test_the_microphone_is_heard_and_answered(page: playwright.Page) -> None:
+def test_the_microphone_is_heard_and_answered(page: Page) -> None:
     page.locator("#record").click()
-    playwright.expect(page.locator("#live")).to_be_visible()
+    expect(page.locator("#live")).to_be_visible()
     page.wait_for_timeout(4_000)
     page.locator("#record").click()
     answered(page, 1)
-    playwright.expect(page.locator("#live")).to_be_hidden()
+    expect(page.locator("#live")).to_be_hidden()
 
 
-def test_the_picture_of_what_moved_the_answer_fits_the_screen(page: playwright.Page, sounds: Path) -> None:
+def test_the_picture_of_what_moved_the_answer_fits_the_screen(page: Page, sounds: Path) -> None:
     give(page, sounds / "first.wav")
     answered(page, 1)
     summary = page.locator(f"{ANSWER} details summary").first
     if not page.locator(f"{ANSWER} details").first.get_attribute("open") is not None:
         summary.click()
     picture = page.locator(f"{ANSWER} .picture img")
-    playwright.expect(picture).to_be_visible(timeout=SECONDS)
+    expect(picture).to_be_visible(timeout=SECONDS)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_timeline_is_moved_by_the_keyboard(page: playwright.Page, sounds: Path) -> None:
+def test_the_timeline_is_moved_by_the_keyboard(page: Page, sounds: Path) -> None:
     give(page, sounds / "both.wav")
     answered(page, 1)
     strip = page.get_by_role("slider")
@@ -168,10 +170,10 @@ def test_the_timeline_is_moved_by_the_keyboard(page: playwright.Page, sounds: Pa
     before = float(strip.get_attribute("aria-valuenow") or 0)
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    playwright.expect(strip).not_to_have_attribute("aria-valuenow", f"{before:.2f}")
+    expect(strip).not_to_have_attribute("aria-valuenow", f"{before:.2f}")
 
 
-def test_everything_is_reached_by_the_tab_key(page: playwright.Page) -> None:
+def test_everything_is_reached_by_the_tab_key(page: Page) -> None:
     reached = set()
     for _ in range(12):
         page.keyboard.press("Tab")
@@ -179,15 +181,15 @@ def test_everything_is_reached_by_the_tab_key(page: playwright.Page) -> None:
     assert {"record", "files", "abstain", "open-card"} <= reached
 
 
-def test_the_card_opens_and_closes(page: playwright.Page) -> None:
+def test_the_card_opens_and_closes(page: Page) -> None:
     page.locator("#open-card").click()
-    playwright.expect(page.locator("#card-text")).to_contain_text("Where it must not be used")
+    expect(page.locator("#card-text")).to_contain_text("Where it must not be used")
     page.keyboard.press("Escape")
-    playwright.expect(page.locator("#card-text")).to_be_hidden()
+    expect(page.locator("#card-text")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: playwright.Page, sounds: Path, scheme: str) -> None:
+def test_axe_finds_nothing(page: Page, sounds: Path, scheme: Literal["light", "dark"]) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page.emulate_media(color_scheme=scheme)
     give(page, sounds / "first.wav", sounds / "letter.txt")
