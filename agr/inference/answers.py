@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon
 STDIN = "-"
 NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
 EACH = "each"  # of the channels, one answer
+MOST_NAMES = 10  # of files of one kind that are no sound: the others are counted
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _of_folder(folder: str) -> Iterator[str | Answer]:
 
     others: dict[str, list[str]] = {}
     empty = True
-    for path, other in walk(Path(folder)):
+    for path, other, _ in walk(Path(folder)):
         if other is None:
             empty = False
             yield str(path)
@@ -124,7 +124,9 @@ def _of_folder(folder: str) -> Iterator[str | Answer]:
             others.setdefault(other, []).append(os.path.relpath(path, folder))
     for other, names in others.items():
         count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
-        yield Answer(folder, error=f"{folder}: {count} not sound ({other}): {', '.join(names)}", files=len(names))
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        error = f"{folder}: {count} not sound ({other}): {', '.join(names[:MOST_NAMES])}{more}"
+        yield Answer(folder, error=error, files=len(names))
     if empty and not others:
         yield Answer(folder, error=f"{folder}: no sound files in it; expected recordings")
 
@@ -247,27 +249,17 @@ def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle
 
 
 def _source(clip: str | Source | Answer, channel: int | None) -> Source | AudioError:
-    """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
+    """What to decode. What this process has open it reads itself, as another process cannot."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     if isinstance(clip, Source):
         return clip if channel is None else replace(clip, channel=channel)
-    try:
-        if clip == STDIN or _is_special(clip):
-            from agr.audio import files
+    from agr.audio import files
 
-            if clip != STDIN:
-                return Source(clip, files.read_bytes(Path(clip)), channel)
+    try:
+        if clip == STDIN:
             name = "standard input"
             return Source(name, files.read_stream(sys.stdin.buffer, name), channel)
+        return Source(clip, files.read_bytes(Path(clip)) if files.is_ours(clip) else None, channel)
     except AudioError as error:
         return error
-    return Source(clip, channel=channel)
-
-
-def _is_special(path: str) -> bool:
-    """Whether a path exists but is not a regular file that another process can open."""
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
-    except (OSError, ValueError):
-        return False

@@ -335,17 +335,31 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="needs /dev/fd")
+def test_a_pipe_of_the_shell_is_read_by_the_command_itself(say: Say, voices: list[Path]) -> None:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(voices[1].read_bytes())
+
+    with os.fdopen(reading):
+        writer = threading.Thread(target=write)
+        writer.start()
+        status, lines, err = say(voices[0], f"/dev/fd/{reading}", voices[2])  # as <(command) in a shell
+        writer.join()
+    assert (status, err, lines[1]["path"]) == (0, "", f"/dev/fd/{reading}")
+    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
-def test_a_named_pipe_is_read_by_the_command_itself(say: Say, voices: list[Path], tmp_path: Path) -> None:
+def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(
+    say: Say, voices: list[Path], tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)
-    data = voices[1].read_bytes()
-    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
-    writer.start()
-    status, lines, err = say(voices[0], pipe, voices[2])
-    writer.join()
-    assert (status, err, lines[1]["path"]) == (0, "", str(pipe))
-    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+    status, (first, line, last), _ = say(voices[0], pipe, voices[0])
+    assert (status, first, line["error"]) == (1, last, f"{pipe}: a named pipe; expected a sound file")
 
 
 def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(

@@ -92,6 +92,16 @@ def test_a_folder_is_read_by_content_and_what_else_it_holds_is_named(voices: lis
     }
 
 
+def test_of_many_files_that_are_no_sound_a_few_are_named(tmp_path: Path) -> None:
+    for number in range(3_000):
+        (tmp_path / f"{number:04d}.txt").write_text("words")
+    (answer,) = expand([str(tmp_path)])
+    assert isinstance(answer, Answer)
+    assert answer.files == 3_000
+    names = ", ".join(f"{number:04d}.txt" for number in range(10))
+    assert answer.error == f"{tmp_path}: 3000 files are not sound (text): {names} and 2990 more"
+
+
 def test_each_channel_is_answered_for_itself(voices: list[Path], loaded: bundle.Bundle, tmp_path: Path) -> None:
     left, right = (soundfile.read(path, dtype="float32")[0][:7_000] for path in (voices[0], voices[-1]))
     both, one = tmp_path / "interview.wav", tmp_path / "mono.wav"

@@ -267,6 +267,25 @@ def test_a_folder_for_each_speaker(tmp_path: Path, women: str, men: str) -> None
     assert found.notes == ()
 
 
+def test_linked_files_are_read_and_linked_folders_are_told(tmp_path: Path) -> None:
+    folder_of(tmp_path / "far", "cleo/5.wav")
+    root = folder_of(tmp_path / "voices", "female/ann/1.wav", "female/ann/2.wav", "male/bob/3.wav", "male/bob/4.wav")
+    (root / "female" / "ann" / "6.wav").symlink_to(tmp_path / "far" / "cleo" / "5.wav")
+    (root / "female" / "cleo").symlink_to(tmp_path / "far" / "cleo", target_is_directory=True)
+    (root / "male" / "round").symlink_to("..", target_is_directory=True)
+    (root / "male" / "bob" / "gone.wav").symlink_to("nowhere.wav")
+    (root / "male" / "notes.txt").write_text("not a recording")
+    found = opened(root)
+    assert [clip.name for clip in found.clips if clip.speaker == "female/ann"] == [
+        *("female/ann/1.wav", "female/ann/2.wav", "female/ann/6.wav")
+    ]
+    assert found.skipped == (
+        ("female/cleo", "a link to a folder, which is not followed; expected a sound file"),
+        ("male/bob/gone.wav", "cannot be read: No such file or directory; expected a sound file"),
+        ("male/round", "a link to a folder, which is not followed; expected a sound file"),
+    )
+
+
 def test_the_beginning_of_a_name_for_each_speaker(tmp_path: Path) -> None:
     names = [
         "female/ann_1.wav",
