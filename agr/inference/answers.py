@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder, Found, Source, in_process
 from agr.audio.recording import Recording, Stream
+from agr.common.printable import printable
 from agr.common.progress import Progress, silent_progress
 from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
 from agr.inference.timeline_files import TimedAnswer
@@ -87,7 +88,7 @@ class Answer:
             sure = ", ".join(f"{label} {share:.2f}" for label, share in self.shares.items())
         else:
             sure = f"{max(self.probability.values()):.3f}" if self.probability else "-"
-        return f"{self.name}\t{self.label}\t{sure}"
+        return f"{printable(self.name)}\t{self.label}\t{sure}"
 
 
 def summary(counts: Counter[str]) -> str:

@@ -324,6 +324,21 @@ def test_awkward_names(
     assert say("--", name)[1][0]["probability"] == expected["probability"]
 
 
+def test_a_name_that_would_steer_the_terminal_is_shown_as_escapes_and_kept_in_json(
+    bundle_folder: Path, voices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = (tmp_path / f"\x1b[2J{name}\n.wav" for name in ("good", "bad"))
+    shutil.copy(voices[0], good)
+    model = ["--model-uri", str(bundle_folder)]
+    assert main([*model, str(good), str(bad), str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert out.startswith(str(good).replace("\x1b", "\\x1b").replace("\n", "\\n") + "\t")
+    assert "\\x1b[2Jbad" in err
+    assert main([*model, "--json", str(good)]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(good)
+
+
 def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     given = io.TextIOWrapper(io.BytesIO(voices[1].read_bytes()))
     monkeypatch.setattr(sys, "stdin", given)
