@@ -16,7 +16,7 @@ from agr.audio.recording import Recording, Stream
 from agr.common.printable import printable
 from agr.common.progress import Progress, silent_progress
 from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
-from agr.inference.timeline_files import TimedAnswer
+from agr.inference.timeline_files import NO_SPEECH, TimedAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
-NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
+UNSURE, MIXED = "unsure", "mixed"
 EACH = "each"  # of the channels, one answer
 MOST_NAMES = 10  # of files of one kind that are no sound: the others are counted
 
@@ -156,6 +156,8 @@ def answer(
             yield _listen(blank, found, bundle, timeline, progress)
             batch, samples = [], 0
             continue
+        if isinstance(found, SilentAudio):
+            blank = _silent(blank, found, timeline)
         batch.append((blank, found))
         samples += 0 if isinstance(found, AudioError) else len(found.samples)
         if len(batch) == BATCH or samples > BATCH_SAMPLES:
@@ -210,8 +212,8 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
     try:
         with progress(f"listening to {blank.name}", None, unit="seconds") as meter:
             segments, heard = of_recording(blocks, bundle, lambda seconds: meter.at(int(seconds), None))
-    except SilentAudio:
-        return blank
+    except SilentAudio as error:
+        return _silent(blank, error, timeline)
     except AudioError as error:
         return replace(blank, error=str(error))
     timed = TimedAnswer(blank.path, tuple(segments), heard.total, blank.channel, heard.peaks) if timeline else None
@@ -224,6 +226,11 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
         shares=dict(zip(heard.seconds, both, strict=True)) if both else None,
         timeline=timed,
     )
+
+
+def _silent(blank: Answer, found: SilentAudio, timeline: bool) -> Answer:
+    """The answer to a recording in which nobody speaks, with its length where a timeline is asked for."""
+    return replace(blank, timeline=TimedAnswer(blank.path, (), found.seconds, blank.channel)) if timeline else blank
 
 
 def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle: Bundle) -> Iterator[Answer]:

@@ -21,6 +21,8 @@ from agr.inference import answers, bundle, evaluation
 from tests.folders import tree
 from tests.sounds import clip_file
 
+UNTYPED: Any = agr
+
 
 @pytest.fixture(scope="module")
 def model(bundle_folder: Path) -> agr.Model:
@@ -112,15 +114,18 @@ def test_wrong_use_is_one_line(model: agr.Model, clips: Any, expected: str) -> N
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda model: agr.load(3), "model_uri 3: expected models:/agr/best, "),
-        (lambda model: agr.load("models:/agr/best", 3), "tracking_uri 3: expected the URI of an MLflow store, or None"),
-        (lambda model: agr.prepare(5, "out"), "source 5: expected demo, audiomnist, a corpus folder"),
-        (lambda model: agr.prepare("demo", None), "out None: expected the folder to write"),
-        (lambda model: agr.prepare("demo", "out", recipe=1), "recipe 1: expected one of voice, "),
-        (lambda model: agr.prepare("demo", "out", workers="2"), "workers '2': expected a number of processes"),
-        (lambda model: agr.evaluate(["a.wav"], model), r"data \['a.wav'\]: expected demo, "),
-        (lambda model: agr.evaluate("demo", 3), "model_uri 3: expected "),
-        (lambda model: agr.evaluate("demo", model, abstain_below="0.7"), "abstain_below '0.7': expected 0.5 to 1"),
+        (lambda model: UNTYPED.load(3), "model_uri 3: expected models:/agr/best, "),
+        (
+            lambda model: UNTYPED.load("models:/agr/best", 3),
+            "tracking_uri 3: expected the URI of an MLflow store, or None",
+        ),
+        (lambda model: UNTYPED.prepare(5, "out"), "source 5: expected demo, audiomnist, a corpus folder"),
+        (lambda model: UNTYPED.prepare("demo", None), "out None: expected the folder to write"),
+        (lambda model: UNTYPED.prepare("demo", "out", recipe=1), "recipe 1: expected one of voice, "),
+        (lambda model: UNTYPED.prepare("demo", "out", workers="2"), "workers '2': expected a number of processes"),
+        (lambda model: UNTYPED.evaluate(["a.wav"], model), r"data \['a.wav'\]: expected demo, "),
+        (lambda model: UNTYPED.evaluate("demo", 3), "model_uri 3: expected "),
+        (lambda model: UNTYPED.evaluate("demo", model, abstain_below="0.7"), "abstain_below '0.7': expected 0.5 to 1"),
         (lambda model: model.predict("a.wav", abstain_below=None), "abstain_below None: expected 0.5 to 1, or 0"),
         (lambda model: model.predict(np.zeros(800), "8 kHz"), "rate '8 kHz': expected the rate of samples in Hz"),
     ],

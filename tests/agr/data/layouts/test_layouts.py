@@ -364,6 +364,25 @@ def test_children_rows_without_a_file_and_repeated_rows_are_left_out_and_told(tm
     )
 
 
+def test_ages_that_say_nothing_are_counted_and_told_once(tmp_path: Path) -> None:
+    ages = ["abc", "-3", "1234", "abc", "1235", "", "unknown", "30", "twenties"]
+    rows = "".join(f"{at}.wav,{at},f,{age}\n" for at, age in enumerate(ages))
+    root = folder_of(tmp_path / "voices", voices__csv="path,speaker,gender,age\n" + rows)
+    found = opened(root / "voices.csv")
+    assert len(found.clips) == len(ages)
+    assert found.notes == (
+        f"{root / 'voices.csv'}: 5 clips have an age that says nothing, as 'abc', '-3', '1234'; "
+        "their age counts as unknown",
+    )
+
+
+def test_a_line_of_kaldi_with_nothing_but_a_key_is_left_out_and_told(tmp_path: Path) -> None:
+    root = kaldi(tmp_path / "voices")
+    with (root / "wav.scp").open("a") as file:
+        file.write("ann-9\n")
+    assert ("ann-9", "nothing behind it in wav.scp; expected a file") in opened(root).skipped
+
+
 def test_columns_that_do_not_apply_are_told(tmp_path: Path) -> None:
     found = opened(common_voice(tmp_path / "tr"), {"path": "file"})
     assert found.notes[-1].endswith("tr: read as Common Voice, for which --columns says nothing")
