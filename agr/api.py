@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -25,8 +26,9 @@ from agr.errors import AudioError, SettingsError
 from agr.inference import answers, bundle, section
 from agr.inference.evaluation import Evaluation
 from agr.inference.evaluation import evaluate as evaluate_bundle
-from agr.inference.inputs import ClipLike, clip_of, is_recording
+from agr.inference.inputs import ClipLike, clip_of, expect, is_recording
 from agr.inference.timeline import Segment
+from agr.recipes.encode import RECIPES
 from agr.registry import resolve
 from agr.registry.uri import ModelLocation
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from agr.inference.attribution import Attribution
 
 BEST = "models:/agr/best"
+SOURCE = "demo, audiomnist, a corpus folder, a folder of images or a CSV manifest"
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,9 +181,11 @@ class Model:
 
         Raises:
             AudioError: A single clip cannot be read.
-            SettingsError: An array without a rate, a number where a clip is expected, or `abstain_below` outside its
-                range.
+            SettingsError: An array without a rate, a number where a clip is expected, or another argument that is of
+                another type or outside its range.
         """
+        expect("abstain_below", abstain_below, Real, "0.5 to 1, or 0")
+        expect("rate", rate, Real | None, "the rate of samples in Hz, or None")
         if abstain_below and not 0.5 <= abstain_below <= 1:
             raise SettingsError(f"abstain_below {abstain_below}: expected 0.5 to 1, or 0")
         if channel is not None and (type(channel) is not int or channel < 1):
@@ -213,10 +218,13 @@ def load(model_uri: str | os.PathLike[str] = BEST, tracking_uri: str | None = No
 
     Raises:
         ModelError: There is no such model or store, or its files were changed.
+        SettingsError: An argument is of another type.
 
     Warns:
         UserWarning: The model was trained on synthetic voices.
     """
+    expect("model_uri", model_uri, str | os.PathLike, "models:/agr/best, models:/agr/3, runs:/... or a folder")
+    expect("tracking_uri", tracking_uri, str | None, "the URI of an MLflow store, or None")
     model = Model(resolve.resolve(os.fspath(model_uri), tracking_uri))
     if model.bundle.info.data.get("synthetic"):
         warnings.warn("this model was trained on synthetic voices and proves nothing about people", stacklevel=2)
@@ -241,7 +249,10 @@ def evaluate(
     Raises:
         CorpusError: The source cannot be used.
         ModelError: There is no such model.
+        SettingsError: An argument is of another type.
     """
+    expect("data", data, str | os.PathLike, SOURCE)
+    expect("abstain_below", abstain_below, Real, "0.5 to 1, or 0")
     loaded = model if isinstance(model, Model) else load(model, tracking_uri)
     seen = bundle.read_seen(loaded.location.folder)
     return evaluate_bundle(loaded.bundle, seen, os.fspath(data), workspace(), abstain_below)
@@ -269,7 +280,12 @@ def prepare(
     Raises:
         CorpusError: The source cannot be used, or `out` holds files that were not made so.
         RecipeError: The recipe is unknown or does not suit the source.
+        SettingsError: An argument is of another type.
     """
+    expect("source", source, str | os.PathLike, SOURCE)
+    expect("out", out, str | os.PathLike, "the folder to write")
+    expect("recipe", recipe, str | None, f"one of {', '.join(RECIPES)}, or None")
+    expect("workers", workers, int, "a number of processes")
     out = Path(out)
     found = corpus.open_corpus(os.fspath(source), out.parent, allow_outside)
     return preparation.prepare(found, out, preparation.choose_recipe(found, recipe, reference), workers)

@@ -44,6 +44,11 @@ class UnreadableAudio(AudioError):
 class SilentAudio(AudioError):
     """Every sample has the same value."""
 
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        """`seconds`: the recording's length."""
+        super().__init__(reason)
+        self.seconds = seconds
+
 
 class NonFiniteAudio(AudioError):
     """NaN or infinity among the samples."""

@@ -21,6 +21,7 @@ from agr import api
 from agr.common.callable_module import make_callable
 from agr.common.cli import run
 from agr.common.places import workspace
+from agr.common.printable import printable
 from agr.data.ages import add_ages
 from agr.data.layouts.dialect import add_columns
 from agr.inference import bundle
@@ -50,7 +51,8 @@ def describe(result: Evaluation) -> str:
         f"{s.measure:18} {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
         f"accuracy           {s.accuracy:.4f}",
         f"recall             {recall}",
-        "hardest speakers   " + ", ".join(f"{name} ({who.gender}) {who.accuracy:.2f}" for name, who in worst),
+        "hardest speakers   "
+        + ", ".join(f"{printable(name)} ({who.gender}) {who.accuracy:.2f}" for name, who in worst),
     ]
     if result.no_speech:
         lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")

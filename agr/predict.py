@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,9 +94,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
         found = resolve.resolve(options.model_uri, options.tracking_uri)
         loaded = bundle.load(found.folder)
         if loaded.info.data.get("synthetic"):
-            print("agr: this model was trained on synthetic voices and proves nothing about people", file=sys.stderr)
+            complain("this model was trained on synthetic voices and proves nothing about people")
         elif loaded.info.never_beat_chance:
-            print("agr: this model was never shown to be better than chance", file=sys.stderr)
+            complain("this model was never shown to be better than chance")
         model = {"name": found.name, "version": found.version}
         told = bool(options.timeline), terminal_progress
         answers = answer(expand(options.clips), loaded, options.abstain_below, decoder, options.channel, *told)
@@ -114,9 +113,9 @@ def _print_answers(
     for result in answers:
         counts[result.label] += result.files
         if result.error is not None:
-            print(f"agr: {result.error}", file=sys.stderr)
+            complain(result.error)
         elif result.warning is not None:
-            print(f"agr: {result.path}: {result.warning}", file=sys.stderr)
+            complain(f"{result.path}: {result.warning}")
         if options.json:
             print(json.dumps(result.as_dict(model)), flush=True)
         elif result.error is None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from agr import api
 from agr.common.callable_module import make_callable
 from agr.common.cli import complain, run
+from agr.common.printable import printable
 from agr.data import ages, corpus
 from agr.data.layouts.dialect import add_columns
 from agr.data.left_out import summarised
@@ -56,9 +57,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prep
     if summary.skipped:
         print(f"why they were skipped: {options.out / SKIPPED}")
         for line in summarised(summary.reasons):
-            print(f"  {line}")
+            print(f"  {printable(line)}")
     for line in summarised(summary.notes):
-        print(f"used, but not whole: {line}")
+        print(f"used, but not whole: {printable(line)}")
     if found.synthetic:
         print("These voices are synthetic: results on them prove nothing about people.")
     return 0

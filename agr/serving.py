@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from agr.audio import read as audio
 from agr.errors import AudioError, SilentAudio
 from agr.inference import bundle, predictor
-from agr.inference.answers import MIXED, NO_SPEECH
+from agr.inference.answers import MIXED
+from agr.inference.timeline_files import NO_SPEECH
 from agr.labels import CLASSES
 from agr.registry.uri import COLUMN
 

@@ -25,7 +25,7 @@ from agr import errors
 from agr.audio.decoder_process import SECONDS
 from agr.audio.recording import Recording, Stream
 from agr.common.worker import ONE_THREAD, WorkerDied, WorkerProcess
-from agr.errors import AudioError, LongAudio, UnreadableAudio
+from agr.errors import AudioError, LongAudio, SilentAudio, UnreadableAudio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,7 +204,10 @@ class Decoder(WorkerProcess):
             if "error" in fields:
                 known = getattr(errors, str(fields["error"]), None)
                 error = known if isinstance(known, type) and issubclass(known, AudioError) else AudioError
-                return error(body.decode(errors="surrogatepass"))
+                made = error(body.decode(errors="surrogatepass"))
+                if isinstance(made, SilentAudio):
+                    made.seconds = float(fields["seconds"])
+                return made
             import numpy as np
 
             samples = np.frombuffer(body, dtype=np.float32)

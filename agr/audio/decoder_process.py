@@ -64,7 +64,7 @@ def _answers(request: bytearray) -> Iterator[bytes | memoryview]:
         yield _header(blocks, more=False)
         yield b"".join(block.data for block in held)
     except AudioError as error:
-        yield json.dumps({"error": type(error).__name__}).encode()
+        yield json.dumps({"error": type(error).__name__, **vars(error)}).encode()
         yield str(error).encode(errors="surrogatepass")
     except MemoryError:
         yield json.dumps({"error": AudioError.__name__}).encode()

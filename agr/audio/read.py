@@ -174,7 +174,8 @@ def _mono(track: Track, name: str, channel: int | None) -> Iterator[Samples]:
     if frames < MIN_SECONDS * track.sample_rate:
         raise ShortAudio(f"{name}: {frames / track.sample_rate:.3f} s; expected at least {MIN_SECONDS} s")
     if low == high:
-        raise SilentAudio(f"{name}: pure silence, every sample is {low:g}; expected a voice")
+        reason = f"{name}: pure silence, every sample is {low:g}; expected a voice"
+        raise SilentAudio(reason, frames / track.sample_rate)
 
 
 def _resampled(blocks: Iterator[Samples], rate: int, target: int) -> Iterator[Samples]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from agr.common.printable import printable
 from agr.errors import AgrError
 
 INTERRUPTED = 130
@@ -47,7 +48,7 @@ def run(main: Callable[[], int], program: bool = False) -> NoReturn:
         status = 1
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f"{error.filename}: " if error.filename else ""
-        print(f"agr: {where}{error.strerror or error}", file=sys.stderr)
+        complain(f"{where}{error.strerror or error}")
         status = 2
     statuses.append(status)
     sys.exit(status)
@@ -72,7 +73,7 @@ def png_path(text: str) -> Path:
 
 def complain(message: str) -> None:
     """One line on stderr."""
-    print(f"agr: {' '.join(message.split())}", file=sys.stderr)
+    print(f"agr: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def end_on_sigterm() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from agr.common.printable import printable
+
 Show = Callable[[int, int | None], None]
 
 
@@ -59,7 +61,7 @@ def terminal_progress(
     """
     stream = sys.stderr if stream is None else stream
     show = _bar if stream.isatty() and os.environ.get("TERM") != "dumb" else _lines
-    return show(description, total, unit, stream)
+    return show(printable(description), total, unit, stream)
 
 
 def amount(n: int, unit: str) -> str:

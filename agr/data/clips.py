@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,8 @@ from typing import Protocol
 from agr.errors import CorpusError
 
 PLAUSIBLE_AGE = range(3, 120)  # years
+NO_AGE = frozenset({"-", "?", "na", "n/a", "nan", "none", "null", "unknown"})  # says that no age is known
+MOST_AGES = 3  # that are shown
 DECADES = ("twent", "thirt", "fort", "fift", "sixt", "sevent", "eight", "ninet")
 AGE_GROUPS = {f"{decade}ies": (10 * tens, 10 * tens + 9) for tens, decade in enumerate(DECADES, 2)} | {
     "teens": (13, 19),
@@ -27,7 +29,7 @@ AGE_SPANS: dict[str, Callable[..., tuple[int, int]]] = {
     r"(?:>=|over|from) ?(\d+)": lambda low: (low, PLAUSIBLE_AGE[-1]),
     r"> ?(\d+)": lambda low: (low + 1, PLAUSIBLE_AGE[-1]),
     r"(?:<|under|below) ?(\d+)": lambda high: (PLAUSIBLE_AGE[0], high - 1),
-    r"(?:<=|-|up to) ?(\d+)": lambda high: (PLAUSIBLE_AGE[0], high),
+    r"(?:<=|up to) ?(\d+)": lambda high: (PLAUSIBLE_AGE[0], high),
     r"(\d0)'?s": lambda low: (low, low + 9),
 }
 
@@ -136,4 +138,15 @@ def verified(corpus: Corpus, source: Path) -> Corpus:
     if not kept:
         reason = f", the first of {len(skipped)} skipped: {skipped[0][1]}" if skipped else ""
         raise CorpusError(f"{source}: no labelled clips{reason}; expected recordings or images")
-    return replace(corpus, clips=tuple(kept.values()), skipped=tuple(skipped))
+    notes = (*corpus.notes, *_odd_ages(kept.values(), source))
+    return replace(corpus, clips=tuple(kept.values()), skipped=tuple(skipped), notes=notes)
+
+
+def _odd_ages(clips: Iterable[Clip], source: Path) -> list[str]:
+    """A line about clips whose age is there and says nothing, as "abc", "-3" or "1234"."""
+    ages = [clip.extra.get("age", "").strip() for clip in clips if age_range(clip.extra) is None]
+    odd = [age for age in ages if age and age.lower() not in NO_AGE]
+    if not odd:
+        return []
+    some = ", ".join(map(repr, [*dict.fromkeys(odd)][:MOST_AGES]))
+    return [f"{source}: {len(odd)} clips have an age that says nothing, as {some}; their age counts as unknown"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agr.audio.decoder import Found, Source, in_process
 from agr.audio.recording import Recording, Stream
+from agr.common.printable import printable
 from agr.common.progress import Progress, silent_progress
 from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
-from agr.inference.timeline_files import TimedAnswer
+from agr.inference.timeline_files import NO_SPEECH, TimedAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon as it has more samples than this
 STDIN = "-"
-NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
+UNSURE, MIXED = "unsure", "mixed"
 EACH = "each"  # of the channels, one answer
+MOST_NAMES = 10  # of files of one kind that are no sound: the others are counted
 
 
 class Loader(Protocol):
@@ -94,7 +95,7 @@ class Answer:
             sure = ", ".join(f"{label} {share:.2f}" for label, share in self.shares.items())
         else:
             sure = f"{max(self.probability.values()):.3f}" if self.probability else "-"
-        return f"{self.name}\t{self.label}\t{sure}"
+        return f"{printable(self.name)}\t{self.label}\t{sure}"
 
 
 def summary(counts: Counter[str]) -> str:
@@ -123,7 +124,7 @@ def _of_folder(folder: str) -> Iterator[str | Answer]:
 
     others: dict[str, list[str]] = {}
     empty = True
-    for path, other in walk(Path(folder)):
+    for path, other, _ in walk(Path(folder)):
         if other is None:
             empty = False
             yield str(path)
@@ -131,7 +132,9 @@ def _of_folder(folder: str) -> Iterator[str | Answer]:
             others.setdefault(other, []).append(os.path.relpath(path, folder))
     for other, names in others.items():
         count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
-        yield Answer(folder, error=f"{folder}: {count} not sound ({other}): {', '.join(names)}", files=len(names))
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        error = f"{folder}: {count} not sound ({other}): {', '.join(names[:MOST_NAMES])}{more}"
+        yield Answer(folder, error=error, files=len(names))
     if empty and not others:
         yield Answer(folder, error=f"{folder}: no sound files in it; expected recordings")
 
@@ -160,6 +163,8 @@ def answer(
             yield _listen(blank, found, bundle, timeline, progress)
             batch, samples = [], 0
             continue
+        if isinstance(found, SilentAudio):
+            blank = _silent(blank, found, timeline)
         batch.append((blank, found))
         samples += 0 if isinstance(found, AudioError) else len(found.samples)
         if len(batch) == BATCH or samples > BATCH_SAMPLES:
@@ -214,8 +219,8 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
     try:
         with progress(f"listening to {blank.name}", None, unit="seconds") as meter:
             segments, heard = of_recording(blocks, bundle, lambda seconds: meter.at(int(seconds), None))
-    except SilentAudio:
-        return blank
+    except SilentAudio as error:
+        return _silent(blank, error, timeline)
     except AudioError as error:
         return replace(blank, error=str(error))
     timed = TimedAnswer(blank.path, tuple(segments), heard.total, blank.channel, heard.peaks) if timeline else None
@@ -228,6 +233,11 @@ def _listen(blank: Answer, found: Recording | Stream, bundle: Bundle, timeline: 
         shares=dict(zip(heard.seconds, both, strict=True)) if both else None,
         timeline=timed,
     )
+
+
+def _silent(blank: Answer, found: SilentAudio, timeline: bool) -> Answer:
+    """The answer to a recording in which nobody speaks, with its length where a timeline is asked for."""
+    return replace(blank, timeline=TimedAnswer(blank.path, (), found.seconds, blank.channel)) if timeline else blank
 
 
 def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle: Bundle) -> Iterator[Answer]:
@@ -254,27 +264,17 @@ def _answer_batch(batch: Sequence[tuple[Answer, Recording | AudioError]], bundle
 
 
 def _source(clip: str | Source | Answer, channel: int | None) -> Source | AudioError:
-    """What to decode. Standard input, pipes and devices are read in this process, as another cannot open them."""
+    """What to decode. What this process has open it reads itself, as another process cannot."""
     if isinstance(clip, Answer):
         return AudioError(clip.error)
     if isinstance(clip, Source):
         return clip if channel is None else replace(clip, channel=channel)
-    try:
-        if clip == STDIN or _is_special(clip):
-            from agr.audio import files
+    from agr.audio import files
 
-            if clip != STDIN:
-                return Source(clip, files.read_bytes(Path(clip)), channel)
+    try:
+        if clip == STDIN:
             name = "standard input"
             return Source(name, files.read_stream(sys.stdin.buffer, name), channel)
+        return Source(clip, files.read_bytes(Path(clip)) if files.is_ours(clip) else None, channel)
     except AudioError as error:
         return error
-    return Source(clip, channel=channel)
-
-
-def _is_special(path: str) -> bool:
-    """Whether a path exists but is not a regular file that another process can open."""
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode) or os.path.abspath(path).startswith(("/dev/", "/proc/"))
-    except (OSError, ValueError):
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from numbers import Real
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ def is_recording(given: object) -> bool:
     return isinstance(given, str | bytes | bytearray | memoryview | os.PathLike) or pair or _is_array(given)
 
 
+def expect(name: str, given: object, kinds: type | UnionType, expected: str) -> None:
+    """Raises: SettingsError, which calls it `name`, if what was given is of none of these types."""
+    if not isinstance(given, kinds):
+        raise SettingsError(f"{name} {_shown(given)}: expected {expected}")
+
+
+def _shown(given: object) -> str:
+    """What was given, on one line that is not long."""
+    return " ".join(repr(given).split())[:60]
+
+
 def clip_of(given: Any, rate: float | None, name: str) -> str | Source | Answer:
     """What `agr.inference.answers.answer` takes for a clip; for one that is none, an answer with the error."""
     if isinstance(given, str | os.PathLike):
@@ -40,7 +52,7 @@ def clip_of(given: Any, rate: float | None, name: str) -> str | Source | Answer:
         raise SettingsError(f"{name}: the number {given}; expected {EXPECTED}")
     samples, rate = given if isinstance(given, tuple) and is_recording(given) else (given, rate)
     if not _is_array(samples):
-        return Answer(name, error=f"{name}: {samples!r:.60}; expected {EXPECTED}")
+        return Answer(name, error=f"{name}: {_shown(samples)}; expected {EXPECTED}")
     if rate is None:
         raise SettingsError(f"{name}: an array without a rate; expected the rate of its samples in Hz")
     try:

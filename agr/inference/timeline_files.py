@@ -7,6 +7,8 @@
     .rttm      NIST's Rich Transcription Time Marked, a SPEAKER line a segment
     .png       a picture: `agr.plots.timeline`
 
+A recording in which nobody speaks has one entry over its whole length: `no speech`, without a probability; in RTTM a
+NON-SPEECH line; in a TextGrid an empty interval.
 TextGrid, Audacity's labels and pictures hold one recording, the others any number.
 """
 
@@ -19,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agr.common.files import write_atomic
 from agr.labels import CLASSES
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from agr.inference.timeline import Segment
 
 COLUMNS = ("path", "start", "end", "label", "probability")
+NO_SPEECH = "no speech"
 TIER = "voice"  # the TextGrid's tier
 
 
@@ -53,10 +56,16 @@ class TimedAnswer:
         return [dict(zip(COLUMNS[1:], values, strict=True)) for values in each]
 
     @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The rows; of a recording in which nobody speaks one of `no speech` over its whole length."""
+        nobody = {"start": 0.0, "end": round(self.seconds, 2), "label": NO_SPEECH, "probability": None}
+        return list(self.rows) or [nobody]
+
+    @property
     def spoken(self) -> dict[str, float]:
         """Seconds of women's speech, of men's, and of no speech, to the hundredth."""
         found = {label: sum(s.seconds for s in self.segments if s.label == label) for label in CLASSES}
-        found["no speech"] = max(self.seconds - sum(found.values()), 0.0)
+        found[NO_SPEECH] = max(self.seconds - sum(found.values()), 0.0)
         return {label: round(seconds, 2) for label, seconds in found.items()}
 
 
@@ -80,7 +89,7 @@ def write(path: Path, recordings: Sequence[TimedAnswer]) -> None:
 
 def as_jsonl(recordings: Sequence[TimedAnswer]) -> str:
     """One JSON object a segment."""
-    return "".join(json.dumps({"path": each.name} | row) + "\n" for each in recordings for row in each.rows)
+    return "".join(json.dumps({"path": each.name} | row) + "\n" for each in recordings for row in each.entries)
 
 
 def as_csv(recordings: Sequence[TimedAnswer]) -> str:
@@ -89,7 +98,7 @@ def as_csv(recordings: Sequence[TimedAnswer]) -> str:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for recording in recordings:
-        table.writerows({"path": recording.name} | row for row in recording.rows)
+        table.writerows({"path": recording.name} | row for row in recording.entries)
     return text.getvalue()
 
 
@@ -117,17 +126,24 @@ def as_textgrid(recordings: Sequence[TimedAnswer]) -> str:
 def as_audacity(recordings: Sequence[TimedAnswer]) -> str:
     """Start, end and label, separated by tabs."""
     (recording,) = recordings
-    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{s.label}\n" for s in recording.segments)
+    nobody = [(0.0, recording.seconds, NO_SPEECH)]
+    rows = [(s.start, s.end, s.label) for s in recording.segments] or nobody
+    return "".join(f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in rows)
 
 
 def as_rttm(recordings: Sequence[TimedAnswer]) -> str:
-    """SPEAKER lines. A file's name loses its ending, and its folder unless names would be the same, and its blanks."""
+    """SPEAKER lines, or one NON-SPEECH line.
+
+    A file's name loses its ending, and its folder unless names would be the same, and its blanks.
+    """
     stems = [Path(each.path).stem for each in recordings]
     paths = {each.path for each in recordings}
     lines = []
     for stem, each in zip(stems, recordings, strict=True):
         same = len({path for path in paths if Path(path).stem == stem}) > 1
         name = "_".join((str(Path(each.path).with_suffix("")) if same else stem).split()) or "recording"
+        if not each.segments:
+            lines.append(f"NON-SPEECH {name} {each.channel or 1} 0.000 {each.seconds:.3f} <NA> other <NA> <NA> <NA>\n")
         for s in each.segments:
             times = f"{each.channel or 1} {s.start:.3f} {s.seconds:.3f}"
             lines.append(f"SPEAKER {name} {times} <NA> <NA> {s.label} {s.probability:.4f} <NA>\n")

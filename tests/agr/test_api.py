@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from agr.errors import AudioError, ModelError, SettingsError
 from agr.inference import answers, bundle, evaluation
 from tests.folders import tree
 from tests.sounds import clip_file
+
+UNTYPED: Any = agr
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,38 @@ def test_of_several_clips_a_bad_one_has_an_error_and_alone_it_raises_it(
 def test_wrong_use_is_one_line(model: agr.Model, clips: Any, expected: str) -> None:
     with pytest.raises(SettingsError, match=expected):
         model.predict(clips)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda model: UNTYPED.load(3), "model_uri 3: expected models:/agr/best, "),
+        (
+            lambda model: UNTYPED.load("models:/agr/best", 3),
+            "tracking_uri 3: expected the URI of an MLflow store, or None",
+        ),
+        (lambda model: UNTYPED.prepare(5, "out"), "source 5: expected demo, audiomnist, a corpus folder"),
+        (lambda model: UNTYPED.prepare("demo", None), "out None: expected the folder to write"),
+        (lambda model: UNTYPED.prepare("demo", "out", recipe=1), "recipe 1: expected one of voice, "),
+        (lambda model: UNTYPED.prepare("demo", "out", workers="2"), "workers '2': expected a number of processes"),
+        (lambda model: UNTYPED.evaluate(["a.wav"], model), r"data \['a.wav'\]: expected demo, "),
+        (lambda model: UNTYPED.evaluate("demo", 3), "model_uri 3: expected "),
+        (lambda model: UNTYPED.evaluate("demo", model, abstain_below="0.7"), "abstain_below '0.7': expected 0.5 to 1"),
+        (lambda model: model.predict("a.wav", abstain_below=None), "abstain_below None: expected 0.5 to 1, or 0"),
+        (lambda model: model.predict(np.zeros(800), "8 kHz"), "rate '8 kHz': expected the rate of samples in Hz"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_line(
+    model: agr.Model, call: Callable[[agr.Model], object], expected: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{expected}"):
+        call(model)
+
+
+@pytest.mark.parametrize("clip", [None, {"a": 1}, object(), [None]])
+def test_what_is_no_clip_is_one_line(model: agr.Model, clip: Any) -> None:
+    (found,) = model.predict([clip])
+    assert re.fullmatch(r"clip 0: .*; expected a path, .*", str(found.error))
 
 
 def test_abstaining_is_as_on_the_command_line(model: agr.Model, voices: list[Path]) -> None:

@@ -324,6 +324,21 @@ def test_awkward_names(
     assert say("--", name)[1][0]["probability"] == expected["probability"]
 
 
+def test_a_name_that_would_steer_the_terminal_is_shown_as_escapes_and_kept_in_json(
+    bundle_folder: Path, voices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = (tmp_path / f"\x1b[2J{name}\n.wav" for name in ("good", "bad"))
+    shutil.copy(voices[0], good)
+    model = ["--model-uri", str(bundle_folder)]
+    assert main([*model, str(good), str(bad), str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert out.startswith(str(good).replace("\x1b", "\\x1b").replace("\n", "\\n") + "\t")
+    assert "\\x1b[2Jbad" in err
+    assert main([*model, "--json", str(good)]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(good)
+
+
 def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     given = io.TextIOWrapper(io.BytesIO(voices[1].read_bytes()))
     monkeypatch.setattr(sys, "stdin", given)
@@ -335,17 +350,31 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="needs /dev/fd")
+def test_a_pipe_of_the_shell_is_read_by_the_command_itself(say: Say, voices: list[Path]) -> None:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(voices[1].read_bytes())
+
+    with os.fdopen(reading):
+        writer = threading.Thread(target=write)
+        writer.start()
+        status, lines, err = say(voices[0], f"/dev/fd/{reading}", voices[2])  # as <(command) in a shell
+        writer.join()
+    assert (status, err, lines[1]["path"]) == (0, "", f"/dev/fd/{reading}")
+    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
-def test_a_named_pipe_is_read_by_the_command_itself(say: Say, voices: list[Path], tmp_path: Path) -> None:
+def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(
+    say: Say, voices: list[Path], tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)
-    data = voices[1].read_bytes()
-    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
-    writer.start()
-    status, lines, err = say(voices[0], pipe, voices[2])
-    writer.join()
-    assert (status, err, lines[1]["path"]) == (0, "", str(pipe))
-    assert women(lines) == pytest.approx(women(say(*voices[:3])[1]), abs=1e-6)
+    status, (first, line, last), _ = say(voices[0], pipe, voices[0])
+    assert (status, first, line["error"]) == (1, last, f"{pipe}: a named pipe; expected a sound file")
 
 
 def test_of_a_long_clip_the_log_odds_of_its_windows_are_averaged(

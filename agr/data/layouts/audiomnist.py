@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agr.audio import read as audio
 from agr.data.clips import PLAUSIBLE_AGE, Clip, Corpus, Reading, verified
-from agr.data.layouts.people import Skipped, labelled
+from agr.data.layouts.people import Skipped, labelled, recordings
 from agr.errors import CorpusError
 from agr.labels import normalise_gender
 
@@ -32,8 +31,8 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings of a folder in AudioMNIST's layout, which names no file outside. Raises: CorpusError."""
     data = _data(folder)
     people = _metadata(data / METADATA)
-    paths = {path.relative_to(data).as_posix(): path for path in audio.find(data)}
-    clips, skipped = labelled(_found(path, clip_name, people) for clip_name, path in paths.items())
+    paths, closed = recordings(data)
+    clips, skipped = labelled([*closed, *(_found(path, clip_name, people) for clip_name, path in paths.items())])
     synthetic = any(person.get("synthetic") for person in people.values())
     return verified(Corpus(name, data, clips, skipped, synthetic=synthetic), data)
 

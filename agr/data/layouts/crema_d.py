@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from agr.audio import read as audio
 from agr.data.clips import Clip, Corpus, Reading, verified
 from agr.data.layouts.dialect import read_table
-from agr.data.layouts.people import Skipped, labelled
+from agr.data.layouts.people import Skipped, labelled, recordings
 
 NAME, TABLE = "CREMA-D", False
 PEOPLE = "VideoDemographics.csv"
@@ -30,7 +29,8 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     rows = read_table(folder / PEOPLE, COLUMNS, wanted=()).rows
     actors = {row[COLUMNS["speaker"]]: row for row in rows}
     places = [folder / place for place in FOLDERS if (folder / place).is_dir()] or [folder]
-    clips, skipped = labelled(_found(folder, path, actors) for path in audio.find(places[0]))
+    paths, closed = recordings(places[0])
+    clips, skipped = labelled([*closed, *(_found(folder, path, actors) for path in paths.values())])
     notes = tuple(f"{place}: the recordings of {places[0].name} once more, not used" for place in places[1:])
     return verified(Corpus(name, folder, clips, skipped, notes=notes), folder / PEOPLE)
 

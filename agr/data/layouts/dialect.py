@@ -56,6 +56,11 @@ def parse_columns(texts: Sequence[str]) -> dict[str, str]:
             known = ", ".join(f"{each}=NAME" for each in (*ROLES, *CLASSES))
             raise CorpusError(f"--columns {text}: expected {known}, each at most once")
         found[role] = column
+    for kinds in (ROLES, CLASSES):
+        owner: dict[str, str] = {}
+        for role, name in found.items():
+            if role in kinds and owner.setdefault(name, role) != role:
+                raise CorpusError(f"--columns: {owner[name]} and {role} are both {name}; expected another for each")
     return found
 
 
@@ -182,7 +187,8 @@ def _divider(head: str, declared: Mapping[str, str]) -> str:
 def _column(header: Sequence[str], role: str, declared: Mapping[str, str]) -> str | None:
     if role in declared:
         return declared[role] if declared[role] in header else None
-    names = {re.sub(r"[\W_]+", "", plain(name)): name for name in reversed(header)}
+    taken = [declared[each] for each in ROLES if each in declared]
+    names = {re.sub(r"[\W_]+", "", plain(name)): name for name in reversed(header) if name not in taken}
     return next((names[each] for each in ROLES[role].split() if each in names), None)
 
 

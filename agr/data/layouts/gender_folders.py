@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from agr.audio import read as audio
 from agr.data.clips import Clip, Corpus, Reading, verified
-from agr.data.layouts.people import Skipped, labelled
+from agr.data.layouts.people import Skipped, labelled, recordings
 from agr.labels import CLASSES, genders_of
 
 NAME, TABLE = "folders of women and men", False
@@ -28,7 +27,7 @@ def recognises(folder: Path) -> bool:
 
 def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings below folders named after a gender. Raises: CorpusError."""
-    files = {path.relative_to(folder).as_posix(): path for path in audio.find(folder)}
+    files, closed = recordings(folder)
     genders = genders_of(part for file in files for part in file.split("/")[:-1])
     below = {file: known for file in files if (known := _gender(file, genders))}
     flat = {file: gender for file, (gender, rest) in below.items() if len(rest) == 1}
@@ -41,7 +40,7 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
         who = rest[0] if len(rest) > 1 else beginnings.get(file, Path(file).with_suffix("").as_posix())
         return Clip(path, file, f"{gender}/{who}", gender)
 
-    clips, skipped = labelled(labelled_as(*pair) for pair in files.items())
+    clips, skipped = labelled([*closed, *(labelled_as(*pair) for pair in files.items())])
     notes = _notes(folder, flat, beginnings)
     return verified(Corpus(name, folder, clips, skipped, notes=notes), folder)
 

@@ -29,6 +29,7 @@ NAME, TABLE = "Hugging Face data set", True
 EXPECTED = "a folder that the package datasets saved, or Parquet files"
 HUB, SUFFIX = "hf:", ".parquet"
 SAVED = ("dataset_dict.json", "dataset_info.json")
+RECORDINGS = ("audio", "string", "large_string", "binary", "large_binary")  # types of a column of them
 WRITTEN = (*WANTED, "age", "split")  # columns of the manifest
 
 
@@ -160,6 +161,7 @@ def _people(data: Any, split: str, source: str, reading: Reading) -> tuple[list[
     if audio is not None:
         declared = {"path": audio, **declared}
     columns = find_columns(source, list(features), declared, WANTED, f"{NAME}, {split}")
+    _check_kinds(source, features, columns)
     undecoded = _library(source).Audio(decode=False)
     recordings = data.select_columns([columns["path"]]).cast_column(columns["path"], undecoded)[columns["path"]]
     roles = [role for role in ("speaker", "gender", "age") if role in columns]
@@ -169,6 +171,21 @@ def _people(data: Any, split: str, source: str, reading: Reading) -> tuple[list[
     return [
         Clip(Path(), f"{split}/{at:07d}", who, gender, {"age": age}) for at, (who, gender, age) in people
     ], recordings
+
+
+def _check_kinds(source: str, features: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Raises: CorpusError for a column of recordings that holds none, and for people told by a list or a structure."""
+    for role, column in columns.items():
+        kind = features[column]
+        plain = type(kind).__name__ in ("Value", "ClassLabel")
+        name = str(kind.dtype) if plain else type(kind).__name__.lower()
+        if role == "path":
+            fits = name in RECORDINGS or (isinstance(kind, Mapping) and bool(kind.keys() & {"bytes", "path"}))
+            expected = "recordings or their paths"
+        else:
+            fits, expected = plain, "text or numbers"
+        if not fits:
+            raise CorpusError(f"{source}: column {column} is of type {name}; expected {expected}")
 
 
 def _texts(data: Any, column: str) -> Iterator[str]:

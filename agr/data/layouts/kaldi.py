@@ -37,6 +37,8 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
             )
 
     def found(utterance: str, file: str) -> Clip | Skipped:
+        if not file:
+            return utterance, f"nothing behind it in {RECORDINGS}; expected a file"
         speaker = speakers.get(utterance)
         if speaker is None:
             return file, f"utterance {utterance} is not in {SPEAKERS}"

@@ -7,10 +7,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agr.audio import read as audio
 from agr.data.clips import Clip, Corpus, Reading, verified
 from agr.data.layouts.dialect import first_line, text_lines
-from agr.data.layouts.people import Skipped, labelled
+from agr.data.layouts.people import Skipped, labelled, recordings
 
 NAME, TABLE = "LibriSpeech", False
 TABLES = ("speakers.txt", "metainfo.txt")  # in any case
@@ -27,7 +26,8 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     table = _table(folder) or folder / TABLES[0]
     rows = [[cell.strip() for cell in line.split("|")] for line in text_lines(table) if not line.startswith(";")]
     readers = {row[0]: row[1] for row in rows if len(row) > 1}
-    clips, skipped = labelled(_found(folder, path, readers, table.name) for path in audio.find(folder))
+    paths, closed = recordings(folder)
+    clips, skipped = labelled([*closed, *(_found(folder, path, readers, table.name) for path in paths.values())])
     return verified(Corpus(name, folder, clips, skipped), table)
 
 

@@ -1,17 +1,29 @@
-"""Labels clips by what a corpus says of their speakers, in the same way for every layout."""
+"""Finds the recordings of a folder, and labels them by what a corpus says of their speakers, alike in every layout."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from agr.audio.files import walk
 from agr.data.clips import Clip, age_range
 from agr.labels import CLASSES, genders_of, is_child
 
 ADULT = 14  # years; a child's voice has not broken yet, and says little of a gender
 CODE = re.compile(r"\d+|[a-zA-Z]")  # a label that may mean anything
 Skipped = tuple[str, str]  # the clip's name, and why it is left out
+
+
+def recordings(folder: Path) -> tuple[dict[str, Path], list[Skipped]]:
+    """The sound files below a folder by their names, which are relative to it, in sorted order.
+
+    Beside them what cannot be looked into, such as a link to a folder or a pipe; other files are no recordings.
+    """
+    found = {each.path.relative_to(folder).as_posix(): each for each in walk(folder)}
+    sounds = {name: each.path for name, each in found.items() if each.other is None}
+    return sounds, [(name, f"{each.other}; expected a sound file") for name, each in found.items() if each.closed]
 
 
 def labelled(

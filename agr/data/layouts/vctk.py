@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agr.audio import read as audio
 from agr.data.clips import Clip, Corpus, Reading, verified
 from agr.data.layouts.dialect import text_lines
-from agr.data.layouts.people import Skipped, labelled
+from agr.data.layouts.people import Skipped, labelled, recordings
 
 NAME, TABLE = "VCTK", False
 INFO = "speaker-info.txt"
@@ -27,10 +26,11 @@ def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings of a folder in VCTK's layout. Raises: CorpusError."""
     rows = [line.split() for line in text_lines(folder / INFO)]
     people = {row[0].removeprefix("p"): (row[1], row[2]) for row in rows if len(row) > 2}
-    paths = audio.find(folder)
+    found, closed = recordings(folder)
+    paths = list(found.values())
     first = {path.with_name(path.stem.removesuffix(FIRST)) for path in paths if path.stem.endswith(FIRST)}
     taken = [path for path in paths if path.with_name(path.stem.removesuffix(SECOND)) not in first]
-    clips, skipped = labelled(_found(folder, path, people) for path in taken)
+    clips, skipped = labelled([*closed, *(_found(folder, path, people) for path in taken)])
     again = len(paths) - len(taken)
     notes = (f"{folder}: {again} recordings {SECOND} hold the utterances of {FIRST} once more, and are not used",)
     return verified(Corpus(name, folder, clips, skipped, notes=notes if again else ()), folder / INFO)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from agr.audio.files import find, walk
+from agr.audio.files import find, read_bytes, walk
+from agr.errors import UnreadableAudio
 
 
 @pytest.fixture
@@ -46,21 +50,71 @@ def test_everything_else_is_named_with_what_it_is(tmp_path: Path, sound: bytes) 
     (tmp_path / "loop").symlink_to(tmp_path)
     placed(tmp_path, "s", sound)
     (tmp_path / "t").symlink_to(tmp_path / "s")
-    assert [(path.relative_to(tmp_path).as_posix(), other) for path, other in walk(tmp_path)] == [
-        ("a.csv", "text"),
-        ("b.dat", "an empty file"),
-        ("deep/c.png", "an image"),
-        ("gone", "cannot be read: No such file or directory"),
-        ("loop", "a link to a folder, which is not followed"),
-        ("s", None),
-        ("t", None),
+    assert [(each.path.relative_to(tmp_path).as_posix(), each.other, each.closed) for each in walk(tmp_path)] == [
+        ("a.csv", "text", False),
+        ("b.dat", "an empty file", False),
+        ("deep/c.png", "an image", False),
+        ("gone", "cannot be read: No such file or directory", True),
+        ("loop", "a link to a folder, which is not followed", True),
+        ("s", None, False),
+        ("t", None, False),
     ]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_in_a_folder_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.wav")
-    assert list(walk(tmp_path)) == [(tmp_path / "pipe.wav", "no regular file")]
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+SPECIAL = [(pipe, "a named pipe"), (bound_socket, "a socket"), (device, "a device")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes, sockets and devices")
+@pytest.mark.parametrize(("make", "other"), SPECIAL)
+def test_what_would_be_waited_for_is_named_and_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], other: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    path = Path("odd.wav")
+    make(path)
+    assert list(walk(tmp_path)) == [(tmp_path / path, other, True)]
+    with pytest.raises(UnreadableAudio, match=rf"^odd\.wav: {other}; expected a sound file$"):
+        read_bytes(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="needs /dev/fd")
+def test_a_pipe_that_is_open_already_is_read(sound: bytes) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "wb") as file:
+        file.write(sound[:1_000])
+        file.close()
+        assert read_bytes(Path(f"/dev/fd/{reading}")) == sound[:1_000]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs paths of over 2,000 bytes")
+def test_folders_may_be_nested_deeper_than_calls_may(tmp_path: Path, sound: bytes) -> None:
+    depth = sys.getrecursionlimit() + 200
+    folder = tmp_path
+    for _ in range(depth):  # one at a time: makedirs is recursive itself
+        folder /= "d"
+        folder.mkdir()
+    placed(folder, "voice.wav", sound)
+    assert find(tmp_path) == [folder / "voice.wav"]
+    for _ in range(depth):  # and so is the removal of temporary folders
+        for path in (folder / "voice.wav", folder):
+            if path.is_file():
+                path.unlink()
+            elif path.is_dir():
+                path.rmdir()
+        folder = folder.parent
 
 
 @pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", ".DS_Store", "._voice.m4a"])

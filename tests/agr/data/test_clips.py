@@ -37,7 +37,9 @@ def test_ages_as_corpora_write_them(text: str, span: tuple[int, int]) -> None:
     assert age_range({"age": text}) == span
 
 
-@pytest.mark.parametrize("text", ["", "-", "nan", "unknown", "1234", "2", "29-20", "20-1234", "1.2.3", "-5x", "18+20"])
+@pytest.mark.parametrize(
+    "text", ["", "-", "nan", "unknown", "1234", "2", "29-20", "20-1234", "1.2.3", "-5x", "-3", "18+20"]
+)
 def test_an_age_that_says_nothing_is_not_known(text: str) -> None:
     assert age_range({"age": text}) is None
 

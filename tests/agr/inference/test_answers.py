@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import soundfile
 
 from agr.audio import read as audio
 from agr.audio.arrays import as_wav
-from agr.audio.decoder import Source
+from agr.audio.decoder import Decoder, Source
 from agr.inference import answers, bundle, predictor
 from agr.inference.answers import BATCH, Answer, expand
 
@@ -92,6 +93,16 @@ def test_a_folder_is_read_by_content_and_what_else_it_holds_is_named(voices: lis
     }
 
 
+def test_of_many_files_that_are_no_sound_a_few_are_named(tmp_path: Path) -> None:
+    for number in range(3_000):
+        (tmp_path / f"{number:04d}.txt").write_text("words")
+    (answer,) = expand([str(tmp_path)])
+    assert isinstance(answer, Answer)
+    assert answer.files == 3_000
+    names = ", ".join(f"{number:04d}.txt" for number in range(10))
+    assert answer.error == f"{tmp_path}: 3000 files are not sound (text): {names} and 2990 more"
+
+
 def test_each_channel_is_answered_for_itself(voices: list[Path], loaded: bundle.Bundle, tmp_path: Path) -> None:
     left, right = (soundfile.read(path, dtype="float32")[0][:7_000] for path in (voices[0], voices[-1]))
     both, one = tmp_path / "interview.wav", tmp_path / "mono.wav"
@@ -145,8 +156,32 @@ def test_a_timeline_is_told_where_it_is_asked_for(voices: list[Path], loaded: bu
     told = spoken.as_dict({"name": "agr", "version": 1})
     assert told["segments"] == spoken.timeline.rows
     assert sum(told["seconds"].values()) == pytest.approx(spoken.timeline.seconds, abs=0.02)
-    assert (none.label, none.timeline) == ("no speech", None)
+    assert none.timeline is not None
+    assert (none.label, none.timeline.segments, none.timeline.seconds) == ("no speech", (), 1.0)
     assert bad.error is not None
+
+
+@pytest.mark.parametrize("decoding", [Decoder, nullcontext])
+@pytest.mark.parametrize("longest", [1_200, 1])
+def test_a_silent_recording_has_a_timeline_of_its_length(
+    decoding: Callable[[], AbstractContextManager[Decoder | None]],
+    longest: int,
+    voices: list[Path],
+    loaded: bundle.Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audio, "MAX_SECONDS", longest)  # of the decoder in this process
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(20_000), 8_000)
+    clips = [str(voices[0]), str(silent), str(voices[0])]
+    with decoding() as decoder:
+        first, answer, last = answers.answer(iter(clips), loaded, decoder=decoder, timeline=True)
+        assert [each.timeline for each in answers.answer(iter(clips), loaded, decoder=decoder)] == [None] * 3
+    assert (first.label, answer.label, first) == (last.label, "no speech", last)
+    assert answer.timeline is not None
+    assert (answer.timeline.segments, answer.timeline.seconds) == ((), 2.5)
+    assert answer.as_dict({})["seconds"] == {"female": 0.0, "male": 0.0, "no speech": 2.5}
 
 
 def test_of_a_mixed_recording_the_shares_are_told() -> None:

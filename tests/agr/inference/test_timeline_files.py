@@ -28,23 +28,26 @@ def test_seconds_are_those_of_women_men_and_nobody() -> None:
 def test_json_lines_have_a_segment_each(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in written(tmp_path / "a.jsonl", FIRST, SILENT).splitlines()]
     assert rows[1] == {"path": FIRST.path, "start": 2.0, "end": 3.25, "label": "male", "probability": 0.8}
-    assert len(rows) == 2
+    assert rows[2:] == [{"path": "silent.wav", "start": 0.0, "end": 3.0, "label": "no speech", "probability": None}]
 
 
 def test_csv_is_a_table_with_a_header(tmp_path: Path) -> None:
     rows = list(csv.DictReader(written(tmp_path / "a.csv", FIRST, SILENT).splitlines()))
-    assert [row["label"] for row in rows] == ["female", "male"]
+    assert [row["label"] for row in rows] == ["female", "male", "no speech"]
+    assert list(rows[2].values()) == ["silent.wav", "0.0", "3.0", "no speech", ""]
     assert rows[0]["path"] == FIRST.path
 
 
 def test_audacity_labels_are_separated_by_tabs(tmp_path: Path) -> None:
     assert written(tmp_path / "a.txt", FIRST) == "0.500000\t2.000000\tfemale\n2.000000\t3.250000\tmale\n"
+    assert written(tmp_path / "b.txt", SILENT) == "0.000000\t3.000000\tno speech\n"
 
 
 def test_rttm_names_have_no_blanks_and_lines_have_ten_fields(tmp_path: Path) -> None:
-    lines = written(tmp_path / "a.rttm", FIRST).splitlines()
+    lines = written(tmp_path / "a.rttm", FIRST, SILENT).splitlines()
     assert all(len(line.split()) == 10 for line in lines)
     assert lines[1].split()[1:5] == ["first_call", "1", "2.000", "1.250"]
+    assert lines[2].split()[:7] == ["NON-SPEECH", "silent", "1", "0.000", "3.000", "<NA>", "other"]
 
 
 @pytest.mark.parametrize("recording", [FIRST, SILENT])

@@ -128,6 +128,26 @@ def test_a_role_that_is_named_twice_is_refused() -> None:
         parse_columns(["path=a", "path=b"])
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["path=file", "speaker=file"], "path and speaker are both file"),
+        (["gender=who", "age=a", "speaker=who"], "gender and speaker are both who"),
+        (["female=1", "male=1"], "female and male are both 1"),
+    ],
+)
+def test_one_column_in_two_roles_and_one_label_of_both_genders_are_refused(texts: list[str], expected: str) -> None:
+    with pytest.raises(CorpusError, match=f"^--columns: {expected}; expected another for each$"):
+        parse_columns(texts)
+    assert parse_columns(["gender=female", "female=female"]) == {"gender": "female", "female": "female"}
+
+
+def test_a_column_that_is_declared_has_no_other_role(tmp_path: Path) -> None:
+    path = table(tmp_path, "file,gender\n1.wav,f\n")
+    with pytest.raises(CorpusError, match="expected also path, or --columns path=COLUMN"):
+        read_table(path, {"speaker": "file"})
+
+
 @pytest.mark.parametrize("row", ['clips/2.wav,"b,male', 'clips/2.wav,b,"male', '"clips/2.wav,b,male'])
 def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path, row: str) -> None:
     table = tmp_path / "voices.csv"

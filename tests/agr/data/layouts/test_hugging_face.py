@@ -161,3 +161,27 @@ def test_without_the_package_the_message_says_how_to_get_it(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match=r"voices: .*expected the package datasets, as `pip install agr\[datasets\]`"):
         opened(tmp_path / "voices", tmp_path / "work")
+
+
+RECORDING = {"bytes": b"sound", "path": "a.flac"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"audio": None}, "columns speaker,gender; expected also path, or --columns path=COLUMN; read as "),
+        ({"audio": [[0.1, 0.2]]}, "column audio is of type list; expected recordings or their paths"),
+        ({"audio": [7]}, "column audio is of type int64; expected recordings or their paths"),
+        ({"audio": [{"x": 1}]}, "column audio is of type dict; expected recordings or their paths"),
+        ({"speaker": [{"id": 1}]}, "column speaker is of type dict; expected text or numbers"),
+        ({"gender": [["f"]]}, "column gender is of type list; expected text or numbers"),
+    ],
+)
+def test_an_odd_parquet_table_is_one_line(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    columns = {"speaker": ["ann"], "gender": ["f"], "audio": [RECORDING]} | change
+    path = tmp_path / "odd.parquet"
+    datasets.Dataset.from_dict({name: values for name, values in columns.items() if values}).to_parquet(path)
+    with pytest.raises(CorpusError) as caught:
+        opened(path, tmp_path / "workspace")
+    assert str(caught.value).startswith(f"{path}: {expected}")
+    assert "\n" not in str(caught.value)

@@ -267,6 +267,25 @@ def test_a_folder_for_each_speaker(tmp_path: Path, women: str, men: str) -> None
     assert found.notes == ()
 
 
+def test_linked_files_are_read_and_linked_folders_are_told(tmp_path: Path) -> None:
+    folder_of(tmp_path / "far", "cleo/5.wav")
+    root = folder_of(tmp_path / "voices", "female/ann/1.wav", "female/ann/2.wav", "male/bob/3.wav", "male/bob/4.wav")
+    (root / "female" / "ann" / "6.wav").symlink_to(tmp_path / "far" / "cleo" / "5.wav")
+    (root / "female" / "cleo").symlink_to(tmp_path / "far" / "cleo", target_is_directory=True)
+    (root / "male" / "round").symlink_to("..", target_is_directory=True)
+    (root / "male" / "bob" / "gone.wav").symlink_to("nowhere.wav")
+    (root / "male" / "notes.txt").write_text("not a recording")
+    found = opened(root)
+    assert [clip.name for clip in found.clips if clip.speaker == "female/ann"] == [
+        *("female/ann/1.wav", "female/ann/2.wav", "female/ann/6.wav")
+    ]
+    assert found.skipped == (
+        ("female/cleo", "a link to a folder, which is not followed; expected a sound file"),
+        ("male/bob/gone.wav", "cannot be read: No such file or directory; expected a sound file"),
+        ("male/round", "a link to a folder, which is not followed; expected a sound file"),
+    )
+
+
 def test_the_beginning_of_a_name_for_each_speaker(tmp_path: Path) -> None:
     names = [
         "female/ann_1.wav",
@@ -343,6 +362,25 @@ def test_children_rows_without_a_file_and_repeated_rows_are_left_out_and_told(tm
         ("row 5", "nothing in column path; expected a file"),
         ("1.wav", "listed 2 times; expected once, so the first is kept"),
     )
+
+
+def test_ages_that_say_nothing_are_counted_and_told_once(tmp_path: Path) -> None:
+    ages = ["abc", "-3", "1234", "abc", "1235", "", "unknown", "30", "twenties"]
+    rows = "".join(f"{at}.wav,{at},f,{age}\n" for at, age in enumerate(ages))
+    root = folder_of(tmp_path / "voices", voices__csv="path,speaker,gender,age\n" + rows)
+    found = opened(root / "voices.csv")
+    assert len(found.clips) == len(ages)
+    assert found.notes == (
+        f"{root / 'voices.csv'}: 5 clips have an age that says nothing, as 'abc', '-3', '1234'; "
+        "their age counts as unknown",
+    )
+
+
+def test_a_line_of_kaldi_with_nothing_but_a_key_is_left_out_and_told(tmp_path: Path) -> None:
+    root = kaldi(tmp_path / "voices")
+    with (root / "wav.scp").open("a") as file:
+        file.write("ann-9\n")
+    assert ("ann-9", "nothing behind it in wav.scp; expected a file") in opened(root).skipped
 
 
 def test_columns_that_do_not_apply_are_told(tmp_path: Path) -> None:
