@@ -163,7 +163,7 @@ export class AnswerCard {
     const stem = path.replace(/.*[/\\]/, "").replace(/\.[^.]*$/, "") || "recording";
     const buttons = formats.map(([format, ending, type, write]) => h("button", { class: "quiet", type: "button",
       "aria-label": t("save.of", { path, format }), onclick: () => save(`${stem}.${ending}`, type, write()) }, format));
-    const facts = [t("speech", { seconds: decimal(speech) }), t("version", model)];
+    const facts = [t("speech", { seconds: decimal(speech) }), model.version ? t("version", model) : model.uri];
     return h("footer", {}, h("p", { class: "note" }, facts.join(" · ")), h("p", { class: "save" }, t("save"), " ", ...buttons));
   }
 

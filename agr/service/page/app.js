@@ -64,7 +64,8 @@ async function aboutModel() {
   try {
     const { card, synthetic, ...version } = await model();
     find("synthetic").hidden = !synthetic;
-    find("open-card").textContent = t("card.open", version);
+    if (!card) return; // a model without one
+    find("open-card").textContent = t("card.open", { name: version.name ?? version.uri, version: version.version ?? "" });
     find("open-card").hidden = false;
     find("card-text").replaceChildren(...markdown(card));
     const tested = firstParagraph(card);
