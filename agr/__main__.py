@@ -21,7 +21,8 @@ from agr import __version__
 from agr.common.cli import run
 
 GROUP = "agr.commands"
-OWN = {name: f"agr.{name}" for name in ("predict", "evaluate", "prepare", "explain", "features", "card", "migrate")}
+NAMES = ("predict", "serve", "evaluate", "prepare", "explain", "features", "card", "migrate")
+OWN = {name: f"agr.{name}" for name in NAMES}
 Main = Callable[[Sequence[str], str], int]
 
 

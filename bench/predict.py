@@ -24,6 +24,7 @@ from pathlib import Path
 
 from agr.audio import read as audio
 from agr.inference import bundle
+from agr.recipes.base import Recipe
 from agr.recipes.mfcc import MFCC
 from agr.registry import tracker as registry_tracker
 from agr.registry.uri import BEST
@@ -87,12 +88,12 @@ def make_clips(folder: Path, one: Path, count: int) -> None:
     shutil.copy(clips[0], one)
 
 
-def make_store(folder: Path) -> str:
+def make_store(folder: Path, recipe: Recipe = MFCC) -> str:
     """An MLflow store with one registered model, `best`; returns its URI."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     info = bundle.BundleInfo(
         model="cnn",
-        recipe=MFCC,
+        recipe=recipe,
         settings={},
         data={"name": "none", "synthetic": False},
         split={},

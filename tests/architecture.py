@@ -34,7 +34,7 @@ FLOORS = {
         "plots",
         "service",
         "api",
-        "card evaluate explain features migrate predict prepare serving __main__",
+        "card evaluate explain features migrate predict prepare serve serving __main__",
     ),
     "search": (
         "plan",
@@ -49,13 +49,13 @@ FLOORS = {
         "options",
         "grid_search optuna_search",
         "api",
-        "run_grid run_optuna",
+        "run_grid run_optuna serve",
     ),
 }
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = 20_000  # of agr/ and search/ together; 16,000 before recordings and corpora of every kind
+MOST_LINES = 22_500  # of agr/ and search/ together; 20,000 before the service
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from agr import serve
 from agr.common.processes import WORKER_ENVIRONMENT
 from search.run_grid import parse
 
@@ -40,6 +41,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(read("compose.yaml"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 CLUSTER = yaml.safe_load(read("raycluster.yaml"))
 JOB = yaml.safe_load(read("rayjob.yaml"))
+SERVICE = yaml.safe_load(read("rayservice.yaml"))
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -192,13 +194,24 @@ def flags(words: list[str]) -> set[str]:
 
 def test_mlflow_is_started_with_options_that_exist() -> None:
     cli = import_module("mlflow.cli").cli
-    served = SERVICES["mlflow"]["command"]
-    assert served[:2] == ["mlflow", "server"]
-    assert flags(served) <= option_names(cli.commands["server"])
+    words = SERVICES["mlflow"]["command"]
+    assert words[:2] == ["mlflow", "server"]
+    assert flags(words) <= option_names(cli.commands["server"])
+
+
+def test_the_service_is_started_with_options_that_exist() -> None:
     (command,) = of("CMD", final_stage())
-    words = json.loads(command)
-    assert words[:3] == ["mlflow", "models", "serve"]
-    assert flags(words) <= option_names(cli.commands["models"].commands["serve"])
+    assert serve.parse(served(json.loads(command)), "image").port == 5001
+    words = [VARIABLE.sub("voices.example.org", word) for word in SERVICES["predict"]["command"]]
+    options = serve.parse(served(words), "compose")
+    assert (options.host, options.port, options.allowed_hosts) == ("0.0.0.0", 5001, ["voices.example.org"])
+    assert int(SERVICES["predict"]["stop_grace_period"].rstrip("s")) > serve.DRAIN_SECONDS
+
+
+def served(words: list[str]) -> list[str]:
+    """The options of a call of the service."""
+    assert words[:3] == ["python", "-m", "agr.serve"]
+    return words[3:]
 
 
 def test_ray_is_started_with_options_that_exist() -> None:
@@ -288,6 +301,7 @@ RAY_CLUSTER = closed(
     headGroupSpec=closed("template", **GROUP),
     workerGroupSpecs=many(closed("groupName template minReplicas maxReplicas", **WORKERS, **GROUP)),
 )
+RAY_SERVICE = closed("serveConfigV2 rayClusterConfig", serveConfigV2=TEXT, rayClusterConfig=RAY_CLUSTER)
 RAY_JOB = closed("entrypoint", entrypoint=TEXT, clusterSelector=TEXTS)
 
 
@@ -296,6 +310,7 @@ RAY_JOB = closed("entrypoint", entrypoint=TEXT, clusterSelector=TEXTS)
     [
         (CLUSTER, "ray.io/v1", "RayCluster", RAY_CLUSTER),
         (JOB, "ray.io/v1", "RayJob", RAY_JOB),
+        (SERVICE, "ray.io/v1", "RayService", RAY_SERVICE),
     ],
 )
 def test_kubernetes_files_keep_to_the_published_fields(
@@ -303,6 +318,15 @@ def test_kubernetes_files_keep_to_the_published_fields(
 ) -> None:
     known = {"apiVersion": {"const": version}, "kind": {"const": kind}}
     jsonschema.Draft202012Validator(closed("metadata spec", metadata=META, spec=spec, **known)).validate(resource)
+
+
+def test_ray_serve_takes_the_configuration_of_the_service() -> None:
+    schema = import_module("ray.serve.schema").ServeDeploySchema
+    (application,) = schema.model_validate(yaml.safe_load(SERVICE["spec"]["serveConfigV2"])).applications
+    module, _, function = application.import_path.partition(":")
+    assert callable(getattr(import_module(module), function))
+    assert application.args.keys() == {"replicas", "allowed_hosts", "model_uri"}
+    assert SERVICE["spec"]["rayClusterConfig"]["rayVersion"] == CLUSTER["spec"]["rayVersion"]
 
 
 def test_the_cluster_holds_together() -> None:

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agr.audio.decoder import Decoder, Found, Source, in_process
+from agr.audio.decoder import Found, Source, in_process
 from agr.audio.recording import Recording, Stream
 from agr.common.progress import Progress, silent_progress
 from agr.errors import AudioError, NoChannel, NonFiniteAudio, SilentAudio
@@ -32,6 +32,13 @@ BATCH, BATCH_SAMPLES = 32, 2**22  # a batch ends after so many clips, or as soon
 STDIN = "-"
 NO_SPEECH, UNSURE, MIXED = "no speech", "unsure", "mixed"
 EACH = "each"  # of the channels, one answer
+
+
+class Loader(Protocol):
+    """What decodes, as `agr.audio.decoder.Decoder` does."""
+
+    def load_all(self, sources: Iterable[Source | AudioError], sample_rate: int) -> Iterator[Found]:
+        """Decode in order; yields the recording, or the error that says why there is none."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def answer(
     clips: Iterator[str | Source | Answer],
     bundle: Bundle,
     abstain_below: float = 0.0,
-    decoder: Decoder | None = None,
+    decoder: Loader | None = None,
     channel: int | str | None = None,
     timeline: bool = False,
     progress: Progress = silent_progress,

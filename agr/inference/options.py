@@ -10,11 +10,16 @@ from agr.common.credentials import harmless
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model-uri, --tracking-uri and --json."""
+    add_store_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --model-uri and --tracking-uri."""
     uris = "models:/agr/best (default), models:/agr/3, models:/agr/latest, runs:/..., or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=uris)
     store = "MLflow's store (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     parser.add_argument("--tracking-uri", type=harmless, help=store)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def add_abstain_argument(parser: argparse.ArgumentParser, help_text: str) -> None:

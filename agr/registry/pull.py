@@ -14,8 +14,11 @@ from agr.errors import ModelError
 from agr.registry.uri import DIGEST_TAG, ModelLocation, StoreUri, normalise
 
 
-def download(uri: str, tracking_uri: StoreUri | str) -> ModelLocation:
-    """The files of `models:/...` or `runs:/...`. Raises: ModelError if there is no such model."""
+def download(uri: str, tracking_uri: StoreUri | str, into: Path | None = None) -> ModelLocation:
+    """The files of `models:/...` or `runs:/...`. Raises: ModelError if there is no such model.
+
+    into: the folder to copy them to; by default one that is left behind, or where a local store has them.
+    """
     uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
     name, version, digest = None, None, None
     try:
@@ -24,10 +27,22 @@ def download(uri: str, tracking_uri: StoreUri | str) -> ModelLocation:
             name, version = _name_and_version(client, uri)
             uri = client.get_model_version_download_uri(name, str(version))
             digest = client.get_model_version(name, str(version)).tags.get(DIGEST_TAG)
-        folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.whole)
+        folder = mlflow.artifacts.download_artifacts(
+            artifact_uri=uri, dst_path=into and str(into), tracking_uri=store.whole
+        )
     except STORE_ERRORS as error:
         raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
     return ModelLocation(Path(folder), name, version, digest)
+
+
+def pin(uri: str, tracking_uri: StoreUri | str) -> str:
+    """`models:/agr/3` for what `models:/...` names now. Raises: ModelError if there is none, or no store answers."""
+    uri, store = normalise(uri), StoreUri.of(tracking_uri).log_in()
+    try:
+        name, version = _name_and_version(MlflowClient(store.whole, store.whole), uri)
+    except STORE_ERRORS as error:
+        raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
+    return f"models:/{name}/{version}"
 
 
 def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:

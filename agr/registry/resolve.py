@@ -21,8 +21,10 @@ from agr.errors import ModelError
 from agr.registry.uri import ARTIFACTS, BUNDLE, DIGEST_TAG, MODEL_URI, NAME_ALONE, ModelLocation, StoreUri, normalise
 
 
-def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocation:
+def resolve(uri: str, tracking_uri: StoreUri | str | None = None, into: Path | None = None) -> ModelLocation:
     """Find the model that a URI names: a folder, `models:/...` or `runs:/...`.
+
+    into: the folder to put files in that have to be downloaded; by default one that is left behind.
 
     Raises: ModelError if there is none, or if its files are not those that were registered.
     """
@@ -30,22 +32,44 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None) -> ModelLocati
         if not os.path.isdir(uri):
             raise ModelError(f"{uri}: no such folder; expected models:/agr/best, models:/agr/3, runs:/... or a folder")
         return ModelLocation(Path(uri))
-    if NAME_ALONE.fullmatch(uri):
-        raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
-    uri, store = normalise(uri), StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
-    if store.database is not None and not store.database.is_file():
-        looked = "" if tracking_uri else f" ({StoreUri.searched()})"
-        what = f"{uri}: no store at {store.database}; run a search first, or name one with --tracking-uri"
-        raise ModelError(what + looked)
+    uri, store = _in_store(uri, tracking_uri)
     found = _from_sqlite(uri, store)
     if found is None:
         from agr.registry import pull
 
-        found = pull.download(uri, store)
+        found = pull.download(uri, store, into)
     if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
         what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
         raise ModelError(store.hide(f"{what}; its files were changed"))
     return found
+
+
+def pin(uri: str, tracking_uri: StoreUri | str | None = None) -> str:
+    """The URI of the version that a URI names now, `models:/agr/3`; a folder and `runs:/...` stay what they are.
+
+    Raises: ModelError if there is none, or if the store does not answer.
+    """
+    if not uri.startswith("models:/"):
+        return uri
+    uri, store = _in_store(uri, tracking_uri)
+    found = _from_sqlite(uri, store)
+    if found is not None:
+        return f"models:/{found.name}/{found.version}"
+    from agr.registry import pull
+
+    return pull.pin(uri, store)
+
+
+def _in_store(uri: str, tracking_uri: StoreUri | str | None) -> tuple[str, StoreUri]:
+    """A URI as MLflow reads it, and its store. Raises: ModelError if it names no version, or there is no such store."""
+    if NAME_ALONE.fullmatch(uri):
+        raise ModelError(f"{uri}: a name without version or alias; expected {uri}/best, {uri}/3 or {uri}/latest")
+    store = StoreUri.of(tracking_uri) if tracking_uri else StoreUri.default()
+    if store.database is not None and not store.database.is_file():
+        looked = "" if tracking_uri else f" ({StoreUri.searched()})"
+        what = f"{normalise(uri)}: no store at {store.database}; run a search first, or name one with --tracking-uri"
+        raise ModelError(what + looked)
+    return normalise(uri), store
 
 
 def _from_sqlite(uri: str, store: StoreUri) -> ModelLocation | None:

@@ -14,7 +14,7 @@ import pytest
 from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import uri as registry_uri
-from agr.registry.resolve import resolve
+from agr.registry.resolve import pin, resolve
 from agr.registry.uri import ModelLocation, StoreUri, normalise
 
 
@@ -236,7 +236,7 @@ def test_what_sqlite_cannot_read_is_left_to_mlflow(store: str, tmp_path: Path, m
     damaged = tmp_path / "mlflow.db"
     damaged.write_bytes(b"SQLite format 3\0" + bytes(5_000))
     asked = ModelLocation(tmp_path, "agr", 9)
-    monkeypatch.setattr(pull, "download", lambda uri, store: asked)
+    monkeypatch.setattr(pull, "download", lambda uri, store, into: asked)
     assert resolve("models:/agr/best", f"sqlite:///{damaged}") is asked
 
 
@@ -259,7 +259,7 @@ def test_a_source_on_another_machine_is_left_to_mlflow(
     with sqlite3.connect(moved) as connection:
         connection.execute("UPDATE model_versions SET source = 's3://bucket/model' WHERE version = 1")
     connection.close()
-    monkeypatch.setattr(pull, "download", lambda uri, store: ModelLocation(tmp_path, "asked", 1))
+    monkeypatch.setattr(pull, "download", lambda uri, store, into: ModelLocation(tmp_path, "asked", 1))
     assert resolve("models:/agr/best", f"sqlite:///{moved}").name == "asked"
     assert resolve("models:/agr/2", f"sqlite:///{moved}").name == "agr"
 
@@ -293,3 +293,15 @@ def test_a_store_uri_as_text_shows_no_secret() -> None:
 
 def test_a_sqlite_uri_with_parameters_finds_the_model(store: str) -> None:
     assert resolve("models:/agr/best", f"{store}?timeout=30") == resolve("models:/agr/best", store)
+
+
+@pytest.mark.parametrize("uri", ["models:/agr/best", "models:/agr@best", "models:/agr/1"])
+def test_a_uri_is_pinned_to_the_version_that_it_names_now(store: str, uri: str) -> None:
+    from agr.registry import pull
+
+    assert pin(uri, store) == "models:/agr/1"
+    assert pull.pin(uri, store) == "models:/agr/1"
+
+
+def test_a_folder_is_its_own_pin(tmp_path: Path) -> None:
+    assert pin(str(tmp_path)) == str(tmp_path)

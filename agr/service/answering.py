@@ -1,0 +1,189 @@
+"""From recordings to answers: decoded in processes apart, answered together with others that wait.
+
+A clip of up to SHORT_SECONDS waits for the model with those of other requests, and all that wait are answered as one
+batch. Longer recordings, and pictures, have threads of their own, so that nobody waits behind an hour of sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from agr.audio.decoder import Decoder, Found, Source
+from agr.audio.recording import Recording, Stream
+from agr.errors import AudioError, LongAudio
+from agr.inference.answers import Answer, answer
+from agr.service import metrics
+from agr.service.live import LiveModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+SHORT_SECONDS = 30.0
+MOST_TOGETHER = 16  # clips of all requests that are decoded or waiting at once, which bounds memory, and in one batch
+LONG_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Stands in for a decoder where everything is decoded already."""
+
+    found: tuple[Found, ...]
+
+    def load_all(self, sources: Iterable[Source | AudioError], sample_rate: int) -> Iterator[Found]:
+        """What was found, for as many sources."""
+        yield from (found for _, found in zip(sources, self.found, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    name: str
+    found: Recording | AudioError
+    key: tuple[LiveModel, bool]  # what is answered together, with or without timelines
+    future: asyncio.Future[Answer]
+
+
+class Answering:
+    """Decoders and threads of one process. It is to be closed."""
+
+    def __init__(self, decoders: int, max_seconds: int) -> None:
+        """Start the decoders. max_seconds: of sound in one recording."""
+        self._max_seconds = max_seconds
+        self._decoders: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+        self._made = [Decoder() for _ in range(decoders)]
+        for decoder in self._made:
+            self._decoders.put(decoder)
+        self._decoding = ThreadPoolExecutor(decoders, "decoding")
+        self._predicting = ThreadPoolExecutor(1, "predicting")
+        self._long = ThreadPoolExecutor(LONG_THREADS, "long")
+        self._slots = asyncio.Semaphore(MOST_TOGETHER)
+        self._waiting: deque[_Waiting] = deque()
+        self._busy = False
+
+    def close(self) -> None:
+        """End the processes; what is not answered yet never is."""
+        for decoder in self._made:
+            decoder.close()
+        for threads in (self._decoding, self._predicting, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(
+        self, source: Source, model: LiveModel, timeline: bool = False, explain: bool = False
+    ) -> tuple[Answer, bytes | None]:
+        """The answer to a sound file's bytes; with `explain` also the picture of what led to it, a PNG."""
+        async with self._slots:
+            found = await self._decode(source, model)
+            found = self._checked(source.name, found)
+            result = await self.answer_to(source, found, model, timeline)
+            if not explain or result.probability is None or not isinstance(found, Recording):
+                return result, None
+            return result, await _in(self._long, partial(picture, found.samples, model, source.name))
+
+    async def answer_to(self, source: Source, found: Found, model: LiveModel, timeline: bool = False) -> Answer:
+        """The answer to what was decoded of a source."""
+        if isinstance(found, Stream):
+            return await _in(self._long, partial(self._listen, source, model, timeline))
+        if isinstance(found, Recording) and len(found.samples) > SHORT_SECONDS * found.sample_rate:
+            (result,) = await _in(self._long, partial(_answers, (source.name,), (found,), model, timeline))
+            return result
+        waiting = _Waiting(source.name, found, (model, timeline), asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._next_batch()
+        return await waiting.future
+
+    async def _decode(self, source: Source, model: LiveModel) -> Found:
+        def decoded() -> Found:
+            decoder = self._decoders.get()
+            try:
+                (found,) = decoder.load_all([source], model.bundle.info.recipe.sample_rate)
+                return found
+            finally:
+                self._decoders.put(decoder)
+
+        return await _in(self._decoding, decoded)
+
+    def _checked(self, name: str, found: Found) -> Found:
+        """The same, or the error that says that it is too long."""
+        if isinstance(found, Recording) and len(found.samples) > self._max_seconds * found.sample_rate:
+            return self._too_long(name)
+        return found
+
+    def _too_long(self, name: str) -> LongAudio:
+        return LongAudio(f"{name}: over {self._max_seconds} s; expected at most {self._max_seconds} s")
+
+    def _listen(self, source: Source, model: LiveModel, timeline: bool) -> Answer:
+        """Answer a recording that comes in blocks, with a decoder of its own."""
+        rate = model.bundle.info.recipe.sample_rate
+        with Decoder() as decoder:
+            stream = decoder.stream(source, rate)
+
+            def blocks(made: Stream) -> Iterator[NDArray[np.float32]]:
+                heard = 0
+                for block in stream:
+                    heard += len(block)
+                    if heard > self._max_seconds * rate:
+                        raise self._too_long(source.name)
+                    made.channels = stream.channels
+                    yield block
+                made.warning = stream.warning
+
+            (result,) = _answers((source.name,), (Stream(rate, blocks),), model, timeline)
+            return result
+
+    def _next_batch(self) -> None:
+        """Have the model answer what waits, unless it is answering."""
+        metrics.WAITING.set(len(self._waiting))
+        if self._busy or not self._waiting:
+            return
+        batch = [self._waiting.popleft()]
+        while self._waiting and self._waiting[0].key == batch[0].key and len(batch) < MOST_TOGETHER:
+            batch.append(self._waiting.popleft())
+        self._busy = True
+        metrics.BATCH.observe(len(batch))
+        names, found = zip(*((each.name, each.found) for each in batch), strict=True)
+        work = asyncio.ensure_future(_in(self._predicting, partial(_answers, names, found, *batch[0].key)))
+        work.add_done_callback(partial(self._tell, batch))
+
+    def _tell(self, batch: list[_Waiting], work: asyncio.Future[list[Answer]]) -> None:
+        self._busy = False
+        failure = asyncio.CancelledError() if work.cancelled() else work.exception()
+        for at, each in enumerate(batch):
+            if each.future.done():  # its request was cancelled
+                continue
+            if failure is not None:
+                each.future.set_exception(failure)
+            else:
+                each.future.set_result(work.result()[at])
+        self._next_batch()
+
+
+async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function)
+
+
+def _answers(names: Iterable[str], found: tuple[Found, ...], model: LiveModel, timeline: bool) -> list[Answer]:
+    sources = (Source(name, b"") for name in names)
+    return list(answer(sources, model.bundle, decoder=Decoded(found), timeline=timeline))
+
+
+def picture(samples: NDArray[np.float32], model: LiveModel, name: str) -> bytes:
+    """What led to the answer, as a PNG; samples: (n,), float32, at the recipe's rate."""
+    from agr.inference.attribution import attribute
+    from agr.inference.section import section
+    from agr.plots import explanation, panels
+
+    return panels.png(explanation.draw(attribute(section(samples, model.bundle.info.recipe, name), model.bundle)))
+
+
+def unsure(result: Answer, abstain_below: float) -> Answer:
+    """The answer, `unsure` if neither probability reaches a bound."""
+    return replace(result, abstain_below=abstain_below)

@@ -1,0 +1,49 @@
+"""A service in this process, with a model of its own store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from agr.service.app import create
+from agr.service.settings import Settings
+
+Start = Callable[..., TestClient]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Whether something holds within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return held
+
+
+@pytest.fixture
+def start(bundle_folder: Path) -> Iterator[Start]:
+    """Starts services; each is ready, and ends with the test."""
+    with ExitStack() as stack:
+
+        def started(ready: bool = True, **settings: Any) -> TestClient:
+            values: dict[str, Any] = {
+                "model_uri": str(bundle_folder),
+                "allowed_hosts": ("testserver",),
+                "concurrency": 1,
+            } | settings
+            client = stack.enter_context(TestClient(create(Settings(**values)), raise_server_exceptions=False))
+            assert not ready or eventually(lambda: client.get("/ready").status_code == 200)
+            return client
+
+        yield started
+
+
+@pytest.fixture
+def client(start: Start) -> TestClient:
+    """A service with the model of `bundle_folder`."""
+    return start()

@@ -1,0 +1,76 @@
+"""`best` moves, and the service follows."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agr.inference import bundle
+from agr.registry import tracker as registry_tracker
+from agr.registry.resolve import resolve
+from agr.registry.uri import BEST
+from agr.service.live import Follower
+from agr.service.problems import Refused
+from agr.training.model import build
+
+
+@pytest.fixture
+def own_store(bundle_folder: Path, tmp_path: Path) -> str:
+    """A store that the test may change: versions 1 and 2, `best` is 1."""
+    uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
+    tracker = registry_tracker.Tracker(uri)
+    other = tmp_path / "other"
+    bundle.save(
+        other, build("cnn", seed=5).state_dict(), bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
+    )
+    for folder in (bundle_folder, other):
+        tracker.register(tracker.start_run("made", {}, {}), folder, {})
+    tracker.set_alias(BEST, 1)
+    return uri
+
+
+def test_the_version_that_best_names_answers(own_store: str) -> None:
+    follower = Follower("models:/agr/best", own_store, 1.0)
+    follower.look()
+    first = follower.model()
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    assert follower.model() is first
+    follower.look()
+    assert (first.version, follower.model().version) == (1, 2)
+    assert first.digest != follower.model().digest
+
+
+def test_a_version_whose_files_were_changed_is_refused(own_store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    follower = Follower("models:/agr/best", own_store, 1.0)
+    follower.look()
+    info = bundle.locate(resolve("models:/agr/2", own_store).folder) / bundle.INFO
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"temperature": 2.0}))
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    follower.look()
+    follower.look()
+    assert follower.model().version == 1
+    assert capfd.readouterr().err.count("its files were changed") == 1
+
+
+def test_a_store_that_is_away_changes_nothing(own_store: str) -> None:
+    follower = Follower("models:/agr/best", own_store, 1.0)
+    follower.look()
+    database = own_store.removeprefix("sqlite:///")
+    os.rename(database, f"{database}.away")
+    follower.look()
+    assert follower.model().version == 1
+    os.rename(f"{database}.away", database)
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    follower.look()
+    assert follower.model().version == 2
+
+
+def test_without_a_store_the_trouble_is_told(tmp_path: Path) -> None:
+    follower = Follower("models:/agr/best", f"sqlite:///{tmp_path / 'none.db'}", 1.0)
+    follower.look()
+    with pytest.raises(Refused, match="no store at") as caught:
+        follower.model()
+    assert caught.value.status_code == 503
