@@ -64,6 +64,7 @@ async function aboutModel() {
   try {
     const { card, synthetic, ...version } = await model();
     find("synthetic").hidden = !synthetic;
+    if (!card) return; // a model without one
     find("open-card").textContent = t(version.version ? "card.open" : "card.open.none", version);
     find("open-card").hidden = false;
     find("card-text").replaceChildren(...markdown(card));
