@@ -39,8 +39,8 @@ def _prepare() -> Callable[[bytearray], Iterator[bytes | memoryview]]:
 def _answers(request: bytearray) -> Iterator[bytes | memoryview]:
     """The answer to a request: pairs of a header in JSON and a body, samples or what an error says.
 
-    A recording up to `read.MAX_SECONDS` is one pair if it is wanted whole; else each block is one, `more` in all
-    but the last, which may be empty.
+    A recording that neither is nor promises to be longer than `read.MAX_SECONDS` is one pair if it is wanted whole.
+    Else each block is one, `more` in all but the last, which may be empty.
     """
     from agr.audio import read
 
@@ -55,6 +55,8 @@ def _answers(request: bytearray) -> Iterator[bytes | memoryview]:
         count = 0
         limit = read.MAX_SECONDS * wanted["rate"] if wanted["whole"] else 0
         for block in blocks:
+            if blocks.promised is not None and blocks.promised > read.MAX_SECONDS:
+                limit = 0  # nothing is held of what will be too long
             held.append(block)
             count += len(block)
             while count > limit and held:

@@ -46,6 +46,7 @@ MAX_STREAM_SECONDS = 24 * 3600
 MIN_RATE, MAX_RATE = 4_000, 192_000
 LOUDEST = 1e9  # full scale is 1; the square of what is louder leaves float32
 BLOCK_SECONDS = 30  # of a stream
+AT_A_TIME = 2**16  # samples that are resampled, which takes many times their memory
 AT_ONCE_BYTES = 2**20  # a file up to this size is read at once
 
 
@@ -88,7 +89,7 @@ def stream(
 
     def blocks(made: Stream) -> Iterator[Samples]:
         with _track(source, called) as track:
-            made.channels = track.channels
+            made.channels, made.promised = track.channels, track.promised
             samples = 0
             mono = _resampled(_mono(track, called, channel), track.sample_rate, sample_rate)
             for block in _sliced(mono, BLOCK_SECONDS * sample_rate):
@@ -160,11 +161,12 @@ def _mono(track: Track, name: str, channel: int | None) -> Iterator[Samples]:
                 mono = (
                     mixed(block, track.sample_rate) if channel is None else np.ascontiguousarray(block[:, channel - 1])
                 )
-                bad = len(mono) - int((np.abs(mono) <= LOUDEST).sum())  # NaN is not
-            if bad:
+                least, most = float(mono.min()), float(mono.max())  # NaN if one is
+            if not -LOUDEST <= least <= most <= LOUDEST:
+                bad = len(mono) - int((np.abs(mono) <= LOUDEST).sum())
                 found = f"NaN or infinity or over {LOUDEST:g} in {bad} of {frames} frames"
                 raise NonFiniteAudio(f"{name}: {found}; expected samples of -1 to 1")
-            low, high = min(low, float(mono.min())), max(high, float(mono.max()))
+            low, high = min(low, least), max(high, most)
             yield mono
     except UnreadableAudio:
         if not frames:
@@ -186,10 +188,11 @@ def _resampled(blocks: Iterator[Samples], rate: int, target: int) -> Iterator[Sa
     import soxr
 
     resampler = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
-    held = next(blocks)
-    for block in blocks:
+    parts = (block[at : at + AT_A_TIME] for block in blocks for at in range(0, len(block), AT_A_TIME))
+    held = next(parts)
+    for part in parts:
         yield resampler.resample_chunk(held)
-        held = block
+        held = part
     yield resampler.resample_chunk(held, last=True)
 
 

@@ -33,10 +33,11 @@ class Stream(Iterator["Samples"]):
 
     sample_rate: int  # of the blocks, in Hz
     channels: int = 1  # of the file, known from the first block on
+    promised: float | None = None  # seconds by the file's header, if it says so, known from the first block on
     warning: str | None = None  # as that of a Recording, known after the last block
 
     def __init__(self, sample_rate: int, blocks: Callable[[Stream], Iterator[Samples]]) -> None:
-        """blocks: makes the blocks, and sets this object's `channels` and `warning`."""
+        """blocks: makes the blocks, and sets this object's `channels`, `promised` and `warning`."""
         self.sample_rate = sample_rate
         self._blocks = blocks(self)
 

@@ -42,6 +42,7 @@ CONTEXT = 100  # frames before and after the spans that are final, from block to
 CARRIED = 200  # frames of a span that is left to the next block as a whole, at most
 HELD_SECONDS = 3  # that CONTEXT and CARRIED make
 LONGEST_SECONDS = 12.0  # of a span that is looked at in one go
+AT_ONCE = 8  # windows that the model is shown: more take memory, and no less time
 CHANGE = 3.0  # log odds that a change of speaker costs
 PAUSE_SECONDS = 1.0  # the pause after which it costs 1/e of that
 
@@ -174,7 +175,9 @@ class Timeline:
         if not pieces:
             return []
         drawn = [images for images, _ in self._bundle.info.recipe.windows([piece.y for piece in pieces])]
-        logits = logits_of_images(np.concatenate(drawn), self._bundle)
+        images = np.concatenate(drawn)
+        parts = [images[at : at + AT_ONCE] for at in range(0, len(images), AT_ONCE)]
+        logits = np.concatenate([logits_of_images(part, self._bundle) for part in parts])
         self._logits += logits.sum(axis=0)
         self._windows += len(logits)
         each = np.split(logits[:, 0] - logits[:, 1], np.cumsum([len(images) for images in drawn])[:-1])
