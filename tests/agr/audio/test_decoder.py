@@ -278,6 +278,21 @@ def test_a_long_recording_among_others_comes_as_a_stream(
     assert taken == [21 * 60 * RATE, audio.BLOCK_SECONDS * RATE]
 
 
+def test_of_what_promises_to_be_long_nothing_is_held_even_if_it_is_short(
+    running: Decoder, long_wav: Path, voices: list[Path], tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.wav"
+    with long_wav.open("rb") as file:
+        cut.write_bytes(file.read(44 + 2 * 2 * RATE))  # the header, and two seconds of 16 bit
+    for found, path in zip(running.load_all(map(clip, [cut, voices[0]]), RATE), [cut, voices[0]], strict=True):
+        if path is cut:
+            assert isinstance(found, Stream)
+            assert sum(map(len, found)) == 2 * RATE
+            assert found.warning == "2.0 s of the 1260.0 s that its header promises"
+        else:
+            assert same(found, path)
+
+
 def test_what_was_not_taken_of_a_stream_is_not_taken_for_the_next_clip(
     running: Decoder, long_wav: Path, voices: list[Path]
 ) -> None:
