@@ -47,10 +47,18 @@ def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
 
 
 def decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
-    """Compare a new model with the current best. best: Folder of its bundle, or None if there is none."""
-    if newcomer.never_beat_chance and not _one_sided(newcomer):
+    """Compare a new model with the current best. best: Folder of its bundle, or None if there is none.
+
+    One that is not shown to be better than chance replaces none.
+    """
+    found = _decide(newcomer, best, data, split)
+    if found.promote and best is not None and newcomer.never_beat_chance and not _one_sided(newcomer):
         low = newcomer.test["balanced_accuracy_ci95"][0]
         return Decision(False, f"not shown to be better than chance: the interval of the test begins at {low:.4f}")
+    return found
+
+
+def _decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
     if best is None:
         alone = ", though tested on one gender alone" if _one_sided(newcomer) else ""
         return Decision(True, f"the first registered version{alone}")

@@ -38,7 +38,7 @@ def filled(path: Path, data: bytes) -> Path:
         (lambda path: filled(path, b"no sound at all"), "text; expected a sound file"),
         (lambda path: clip_file(path, np.zeros(8_000, dtype=np.float32)), "pure silence"),
         (lambda path: clip_file(path, vowel(120, 0.05)), "expected at least 0.1 s"),
-        (lambda path: path.mkdir() or path, "Is a directory"),
+        (lambda path: path.mkdir() or path, "a folder; expected a sound file"),
     ],
     ids=["missing", "empty", "text", "silent", "short", "folder"],
 )

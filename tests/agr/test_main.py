@@ -44,8 +44,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_help_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "--help")
     assert text == said(capsys)
-    expected = ["predict", "evaluate", "prepare", "explain", "features", "card", "migrate"]
-    expected += ["search grid", "search optuna", "stages"]
+    expected = ["predict", "serve", "evaluate", "prepare", "explain", "features", "card", "migrate"]
+    expected += ["search grid", "search optuna", "search serve", "stages"]
     listed = [line[2:] for line in text.splitlines() if line.startswith("  ")]
     assert [line[:14].strip() for line in listed] == expected
     assert all(line[14:].strip().endswith((".", ":")) for line in listed)

@@ -63,7 +63,7 @@ def test_objectives_are_metrics_of_the_epoch_or_latency_of_the_model(monkeypatch
 def test_latency_is_measured_once_per_model_and_width(monkeypatch: pytest.MonkeyPatch) -> None:
     objectives.latency.cache_clear()
     milliseconds = iter((0.25, 0.5))
-    monkeypatch.setattr("agr.training.model.latency_ms", lambda model: next(milliseconds))
+    monkeypatch.setattr("agr.training.model.latency_ms", lambda model, shape: next(milliseconds))
     assert [objectives.latency("cnn", 0.25), objectives.latency("cnn", 0.25), objectives.latency("cnn", 0.5)] == [
         0.25,
         0.25,

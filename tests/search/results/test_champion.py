@@ -159,16 +159,14 @@ def test_test_speakers_are_read_after_the_temperature_and_by_the_champion_alone(
 ) -> None:
     data, split = small_split()
     read = []
-    answer = predictor.logits_of_images
+    answer = predictor.logits_of_clips
 
-    def spied(pixels: NDArray[np.uint8], loaded: bundle.Bundle) -> NDArray[np.float64]:
-        side = next(
-            name for name in ("train", "val", "test") if np.array_equal(pixels, data.pixels[getattr(split, name)])
-        )
+    def spied(clips: ImageSet, rows: NDArray[np.int64], loaded: bundle.Bundle) -> NDArray[np.float64]:
+        side = next(name for name in ("train", "val", "test") if np.array_equal(rows, getattr(split, name)))
         read.append((side, loaded.info.temperature != 1))
-        return answer(pixels, loaded)
+        return answer(clips, rows, loaded)
 
-    monkeypatch.setattr(predictor, "logits_of_images", spied)
+    monkeypatch.setattr(predictor, "logits_of_clips", spied)
     ended(tracker, data, split)
     assert read == [("val", False), ("test", True)]
 

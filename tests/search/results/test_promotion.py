@@ -192,9 +192,13 @@ def test_seen_speakers_are_those_of_training_and_validation(images: ImageSet, sp
     assert not seen.recordings & set(images.recordings[split.test].tolist())
 
 
-def test_a_model_at_chance_never_becomes_the_best(newcomer: bundle.BundleInfo, images: ImageSet, split: Split) -> None:
+def test_a_model_at_chance_replaces_none(
+    newcomer: bundle.BundleInfo, best: Best, images: ImageSet, split: Split
+) -> None:
     at_chance = replace(newcomer, test={**newcomer.test, "balanced_accuracy_ci95": (0.42, 0.8)})
-    found = decide(at_chance, None, images, split)
+    worse = best(test={**newcomer.test, "balanced_accuracy": 0.1})
+    assert decide(newcomer, worse, images, split).promote
+    found = decide(at_chance, worse, images, split)
     assert found == promotion.Decision(
         False, "not shown to be better than chance: the interval of the test begins at 0.4200"
     )
