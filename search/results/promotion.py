@@ -49,10 +49,11 @@ def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
 def decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
     """Compare a new model with the current best. best: Folder of its bundle, or None if there is none.
 
-    One that is not shown to be better than chance replaces none.
+    One that is not shown to be better than chance replaces none that is.
     """
     found = _decide(newcomer, best, data, split)
-    if found.promote and best is not None and newcomer.never_beat_chance and not _one_sided(newcomer):
+    unproven = newcomer.never_beat_chance and not _one_sided(newcomer)
+    if found.promote and unproven and best is not None and not bundle.read_info(best).never_beat_chance:
         low = newcomer.test["balanced_accuracy_ci95"][0]
         return Decision(False, f"not shown to be better than chance: the interval of the test begins at {low:.4f}")
     return found

@@ -35,6 +35,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")  # Post
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 SECONDS = 300  # until a service is given up; on a quiet machine none takes a tenth of it
 IMAGE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"}
+IMAGE |= {"AGR_CHAMPION": "none"}  # the first version is the search's own
 ANSWERS = """
 import socket, sys, time, urllib.request
 until = time.monotonic() + float(sys.argv[2])
