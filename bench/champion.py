@@ -2,7 +2,7 @@
 
     python bench/champion.py --out docs --data hindi_digits baved audiomnist_az fsdd
 
-SOURCES are corpora that it was not trained on; a speaker it knows is an error. Two pictures are written,
+SOURCES are corpora that it was not trained on; a speaker or a recording it knows is an error. Two pictures are written,
 champion-pitch.png and champion-calibration.png, and the figures behind them are printed.
 """
 
@@ -64,8 +64,9 @@ def draw_pitch(curves: dict[str, list[tuple[float, float, int]]], title: str) ->
 
 def answers(data: ImageSet, loaded: bundle.Bundle, known: bundle.Seen) -> NDArray[np.float64]:
     """Probabilities of all clips, (n, 2). Raises: CorpusError for a speaker that the model knows."""
-    if met := known.speakers & set(data.speakers.tolist()):
-        raise CorpusError(f"{data.name}: {len(met)} speakers trained the champion; expected corpora it never met")
+    if met := known.met(data.speakers.tolist(), data.recordings.tolist()):
+        found = f"{len(met)} speakers or recordings trained the champion"
+        raise CorpusError(f"{data.name}: {found}; expected corpora it never met")
     return predictor.softmax(predictor.logits_of_clips(data, np.arange(len(data)), loaded))
 
 
@@ -87,9 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     people = len(np.unique(data.speakers))
     title = f"The champion on {len(data):,} clips of {people} people it never heard"
     panels.save(draw_pitch(curves, title), options.out / "champion-pitch.png")
-    sides = {name: calibration.bins(probabilities[own], data.labels[own]) for name, own in _parts(data).items()}
+    parts = _parts(data)
+    sides = {name: calibration.bins(probabilities[own], data.labels[own]) for name, own in parts.items()}
     plots.reliability(sides, options.out / "champion-calibration.png", title)
-    for name, own in _parts(data).items():
+    for name, own in parts.items():
         each = [own & (data.labels == k) for k in range(len(CLASSES))]
         recall = ", ".join(f"{c} {right[rows].mean():.3f}" for c, rows in zip(CLASSES, each, strict=True) if rows.any())
         sure = own & (probabilities.max(axis=1) >= SURE)

@@ -6,7 +6,7 @@ import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from agr.errors import SettingsError
 from agr.training import augmentation
@@ -114,11 +114,15 @@ class GridStrategy:
         train_points(context, self.points)
 
 
+def grid_plan(options: argparse.Namespace, script: str) -> Plan:
+    """The plan of a command line; with `--start` the recipe is that of the champion, unless another one is given."""
+    plan = plan_of(options, script)
+    return replace(plan, recipe=agr_models.champion().recipe.name) if options.start and plan.recipe is None else plan
+
+
 def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Problem, GridStrategy]:
     """The plan, problem and strategy of a command line or of `search.grid`. Raises: AgrError for unusable options."""
-    if options.start and options.recipe is None:
-        options.recipe = agr_models.champion().recipe.name
-    plan, others = plan_of(options, script), parse_axes(options.axis)
+    plan, others = grid_plan(options, script), parse_axes(options.axis)
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)

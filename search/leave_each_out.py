@@ -20,13 +20,13 @@ from rich.table import Table
 
 from agr.common.cli import complain
 from agr.common.files import write_atomic
-from agr.common.places import store_folder, workspace
-from agr.data import combine, preparation
+from agr.common.places import store_folder
+from agr.data import combine
 from agr.errors import AgrError, SettingsError
 from agr.labels import CLASSES
 from search.driver.run import conduct
-from search.grid_search import build_search
-from search.options import plan_of
+from search.grid_search import build_search, grid_plan
+from search.problems import agr_models
 from search.results.champion import SearchResult
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def run(options: argparse.Namespace, script: str, mlflow_process: Callable[[], M
 
 def _corpora(options: argparse.Namespace, script: str) -> list[str]:
     """The names of the corpora of people."""
-    plan = plan_of(options, script)
-    sets = [preparation.ensure(source, workspace(), plan.recipe, 2, plan.ages, plan.columns) for source in plan.data]
+    sets = agr_models.image_sets(grid_plan(options, script))
     names = [name for data in sets if not data.synthetic for name in np.unique(combine.corpora(data)).tolist()]
     if len(names) < 2:
         found = ", ".join(names) or "none"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,10 @@ class Seen:
 
     speakers: frozenset[str]  # `corpus/speaker`
     recordings: frozenset[str]  # each a `content_digest`
+
+    def met(self, speakers: Iterable[str], recordings: Iterable[str]) -> frozenset[str]:
+        """Those of these speakers that are known, or, if there are none, of these recordings."""
+        return self.speakers.intersection(speakers) or self.recordings.intersection(recordings)
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,22 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from agr.data.image_set import ImageSet
-from agr.data.splits import Indices
 from agr.errors import RecipeError
 from agr.inference.bundle import Bundle
 from agr.inference.turns import shares_of_windows
 from agr.recipes import encode
 from agr.training.model import predict_logits
-from agr.training.whole_clips import clip_logits
+
+if TYPE_CHECKING:
+    from agr.data.image_set import ImageSet
+    from agr.data.splits import Indices
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def logits_of_clips(data: ImageSet, rows: Indices, bundle: Bundle) -> NDArray[np
 
     Raises: RecipeError if the images are made by another recipe, unless both keep the same voice features.
     """
+    from agr.training.whole_clips import clip_logits  # not at the top: a prediction does not need what it imports
+
     recipe = bundle.info.recipe
     if data.recipe != recipe and not (data.features is not None and recipe.keeps_features):
         raise RecipeError(f"{data.name}: images of recipe {data.recipe.name}; expected {recipe.name}")

@@ -86,13 +86,12 @@ def pin(uri: str, tracking_uri: StoreUri | str | None = None) -> str:
 
 def _shipped(uri: str, tracking_uri: StoreUri | str | None) -> Path | None:
     """The folder of the champion that comes with AGR, if the URI stands for it."""
-    folder = champion_folder()
-    if folder is None or uri == CHAMPION:
-        return folder if uri == CHAMPION else None
+    if uri == CHAMPION:
+        return champion_folder()
     if tracking_uri or uri not in DEFAULT_URIS:
         return None
     database = StoreUri.default().database
-    return folder if database is not None and not database.is_file() else None
+    return None if database is None or database.is_file() else champion_folder()
 
 
 def _in_store(uri: str, tracking_uri: StoreUri | str | None) -> tuple[str, StoreUri]:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from agr.data import combine
 from agr.data.image_set import ImageSet
 from agr.data.splits import Indices, Split
 from agr.errors import SettingsError, TrainingError
@@ -52,7 +54,8 @@ class LaneSetup:
     train_set: TrainingSet
     train: Indices
     val: Tensor  # images, (n, 12, 98, 3), uint8, on the device
-    val_rows: Indices  # of the same clips, in the image set
+    val_labels: NDArray[np.int64]
+    val_corpora: NDArray[np.str_]
     class_weight: Tensor  # (2,), float32, on the CPU
 
     def steps(self, epochs: int) -> int:
@@ -94,7 +97,8 @@ def fused_epochs(
     known = {**(resume or {}), (): capture(model, AdamW(model), [])}
     val = torch.from_numpy(np.array(data.pixels[split.val])).to(device)
     train_set, class_weight = TrainingSet.of(data, split, settings, device), class_weights(data.labels[split.train])
-    setup = LaneSetup(settings, Layout.of(model), train_set, split.train, val, split.val, class_weight)
+    labels, corpora = data.labels[split.val], combine.corpora(data)[split.val]
+    setup = LaneSetup(settings, Layout.of(model), train_set, split.train, val, labels, corpora, class_weight)
     lanes: Lanes | None = None
     failed: set[Rates] = set()
     for index in range(max(map(len, rates))):
@@ -142,9 +146,8 @@ def _epoch(setup: LaneSetup, lanes: Lanes, index: int) -> dict[Rates, LaneResult
     order = epoch_order(setup.train, setup.settings.seed, index)
     labels = setup.train_set.data.labels[order]
     trained = [measure(labels, logits, setup.class_weight) for logits in _train(setup, lanes, order, index)]
-    validated = [
-        validate(setup.train_set.data, setup.val_rows, logits, setup.class_weight) for logits in _validate(setup, lanes)
-    ]
+    logits, weight = _validate(setup, lanes), setup.class_weight
+    validated = [validate(setup.val_labels, setup.val_corpora, each, weight) for each in logits]
     seconds = (time.perf_counter() - started) / len(lanes.prefixes)
     states = _states(setup, lanes, index + 1)
     results: dict[Rates, LaneResult] = {}

@@ -80,13 +80,13 @@ def fit(
     if resume:
         model.load_state_dict(resume.weights)
         optimizer.load(resume.optimizer)
-    weight = class_weights(data.labels[split.train])
+    weight, val_corpora = class_weights(data.labels[split.train]), combine.corpora(data)[split.val]
     train_set = TrainingSet.of(data, split, settings, device)
     for index, lr in enumerate(settings.rates()[len(history) :], start=len(history)):
         started = time.perf_counter()
         order = epoch_order(split.train, settings.seed, index)
         train = measure(data.labels[order], _train_epoch(model, optimizer, lr, train_set, order, index), weight)
-        val = validate(data, split.val, clip_logits(model, data, split.val, device), weight)
+        val = validate(data.labels[split.val], val_corpora, clip_logits(model, data, split.val, device), weight)
         check_finite(index + 1, train[0], val[0])
         history.append(Epoch(index + 1, lr, *train, *val, seconds=time.perf_counter() - started))
         if report is not None:
@@ -125,12 +125,13 @@ def measure(labels: NDArray[np.int64], logits: Tensor, weight: Tensor | None) ->
     return float(loss), float(right.mean()), float(np.mean(recalls))
 
 
-def validate(data: ImageSet, rows: Indices, logits: Tensor, weight: Tensor) -> tuple[float, float, float, float]:
-    """As `measure`, of clips `rows`, (n,), and the expected calibration error of the softmax of the logits, (n, 2).
+def validate(
+    labels: NDArray[np.int64], corpora: NDArray[np.str_], logits: Tensor, weight: Tensor
+) -> tuple[float, float, float, float]:
+    """As `measure`, and the expected calibration error of the softmax of the logits; corpora: of each clip, (n,).
 
     The balanced accuracy is the mean over the corpora that have both genders, so that a large one does not decide.
     """
-    labels, corpora = data.labels[rows], combine.corpora(data)[rows]
     loss, accuracy, balanced = measure(labels, logits, weight)
     each = [corpora == name for name in np.unique(corpora)]
     both = [own for own in each if len(np.unique(labels[own])) == len(CLASSES)]

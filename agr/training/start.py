@@ -21,7 +21,7 @@ NAME, WEIGHTS = "champion", "weights.safetensors"
 
 def identify(folder: Path) -> str:
     """The setting `start` that stands for the weights in a bundle's folder. Raises: SettingsError without them."""
-    return f"{NAME}:{hashlib.sha256(_read(folder)).hexdigest()[:16]}"
+    return _named(_read(folder))
 
 
 def load_start(model: nn.Module, start: str) -> None:
@@ -32,14 +32,19 @@ def load_start(model: nn.Module, start: str) -> None:
     if not start:
         return
     folder = champion_folder()
-    if folder is None or identify(folder) != start:
-        found = "no champion" if folder is None else identify(folder)
-        raise SettingsError(f"--start champion: found {found} on this machine; expected {start}")
+    data = b"" if folder is None else _read(folder)
+    if folder is None or (found := _named(data)) != start:
+        what = "no champion" if folder is None else found
+        raise SettingsError(f"--start champion: found {what} on this machine; expected {start}")
     try:
-        model.load_state_dict(tensors_from_bytes(_read(folder)))
+        model.load_state_dict(tensors_from_bytes(data))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"{folder / WEIGHTS}: {reason:.200}; expected the shape of this model") from error
+
+
+def _named(data: bytes) -> str:
+    return f"{NAME}:{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def _read(folder: Path) -> bytes:

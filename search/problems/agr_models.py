@@ -36,10 +36,7 @@ DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it;
 
 def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
-    cores = os.cpu_count() or 1
-    place, chosen = workspace(), (plan.ages, plan.columns)
-    sets = [preparation.ensure(source, place, plan.recipe, cores, *chosen) for source in plan.data]
-    data = combine.join(sets)
+    data = combine.join(image_sets(plan))
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     for line in cautions(data, split):
         complain(line)
@@ -66,6 +63,12 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
         profile=f'{{"clips": {len(data)}}}',
     )
     return about, data
+
+
+def image_sets(plan: Plan) -> list[ImageSet]:
+    """The images of every source, prepared where they are not yet."""
+    place, cores = workspace(), os.cpu_count() or 1
+    return [preparation.ensure(each, place, plan.recipe, cores, plan.ages, plan.columns) for each in plan.data]
 
 
 def schema_with(axes: Iterable[str]) -> TrialSchema[AgrPoint]:

@@ -190,22 +190,14 @@ def _log_scores(session: Session, best: Record, tested: Tested | None) -> None:
 def _register(
     session: Session, ranking: Sequence[Record], tested: Tested, made: Path, data: ImageSet, split: Split, promote: bool
 ) -> SearchResult:
-    about, scores = bundle.read_info(made), tested.scores
     shipped.adopt(session.tracker, session.parent)
-    tags = {
-        "test_balanced_accuracy": f"{scores.balanced_accuracy:.6f}",
-        "test_digest": about.split["test_digest"],
-        "data": data.name,
-        "synthetic": str(data.synthetic).lower(),
-        "split": split.name,
-        "recipe": data.recipe.name,
-        "search": session.name,
-    }
-    description = model_card.description((made / model_card.FILE).read_text(encoding="utf-8"))
-    version = session.tracker.register(ranking[0].run_id, made, tags, description)
+    version = promotion.register(session.tracker, ranking[0].run_id, made, session.name)
+    about = bundle.read_info(made)
     decide = functools.partial(judge, session.tracker, about, data, split)
     alias, reason = promote_version(session.tracker, version, decide, promote)
-    return SearchResult(ranking, scores, version, alias, reason, tested={"test_ece": tested.calibration["ece_test"]})
+    return SearchResult(
+        ranking, tested.scores, version, alias, reason, tested={"test_ece": tested.calibration["ece_test"]}
+    )
 
 
 def judge(tracker: Outbox, about: bundle.BundleInfo, data: ImageSet, split: Split) -> tuple[int | None, Decision]:

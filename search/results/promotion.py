@@ -17,7 +17,7 @@ import numpy as np
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import RecipeError
-from agr.inference import bundle
+from agr.inference import bundle, model_card
 from agr.inference.evaluation import score_images
 from agr.metrics.scoring import TIE_DIGITS
 from agr.registry.uri import BEST, CHALLENGER
@@ -32,6 +32,22 @@ class Decision:
 
     promote: bool
     reason: str
+
+
+def register(tracker: Outbox, run_id: str, folder: Path, search: str) -> int:
+    """Register a bundle and its card as a model of a run; returns the version. search: whose champion it is."""
+    about = bundle.read_info(folder)
+    tags = {
+        "test_balanced_accuracy": f"{about.test['balanced_accuracy']:.6f}",
+        "test_digest": about.split["test_digest"],
+        "data": about.data["name"],
+        "synthetic": str(about.data["synthetic"]).lower(),
+        "split": about.split["name"],
+        "recipe": about.recipe.name,
+        "search": search,
+    }
+    card = model_card.description((folder / model_card.FILE).read_text(encoding="utf-8"))
+    return tracker.register(run_id, folder, tags, card)
 
 
 def test_digest(data: ImageSet, split: Split) -> str:
@@ -76,9 +92,8 @@ def _decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, spli
         return Decision(False, "tested on one gender alone, while the best was tested on women and men")
     if newcomer.split["test_digest"] == current.info.split["test_digest"]:
         return _compare(newcomer, float(current.info.test["balanced_accuracy"]), "on the same test speakers")
-    seen, test = bundle.read_seen(best), split.test
-    met = set(data.speakers[test].tolist()) & seen.speakers or set(data.recordings[test].tolist()) & seen.recordings
-    if met:
+    test = split.test
+    if met := bundle.read_seen(best).met(data.speakers[test].tolist(), data.recordings[test].tolist()):
         known = f"the best was trained or chosen on {len(met)} of these test speakers or recordings"
         return Decision(False, f"{known}, so the two cannot be compared; --promote moves the alias all the same")
     try:

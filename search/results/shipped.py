@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from agr.common.cli import complain
 from agr.common.places import champion_folder
-from agr.inference import bundle, model_card
 from agr.registry.uri import BEST, REGISTERED_MODEL
+from search.results.promotion import register
 
 if TYPE_CHECKING:
     from search.outbox.outbox import Outbox
@@ -18,18 +18,7 @@ def adopt(tracker: Outbox, run_id: str) -> int | None:
     folder = champion_folder()
     if folder is None or tracker.model != REGISTERED_MODEL or tracker.version_by_alias(BEST) is not None:
         return None
-    about = bundle.read_info(folder)
-    tags = {
-        "test_balanced_accuracy": f"{about.test['balanced_accuracy']:.6f}",
-        "test_digest": about.split["test_digest"],
-        "data": about.data["name"],
-        "synthetic": "false",
-        "split": about.split["name"],
-        "recipe": about.recipe.name,
-        "search": "comes with AGR",
-    }
-    text = model_card.description((folder / model_card.FILE).read_text(encoding="utf-8"))
-    version = tracker.register(run_id, folder, tags, text)
+    version = register(tracker, run_id, folder, "comes with AGR")
     if tracker.move_alias(BEST, None, version):
         complain(f"version {version} is the champion that comes with AGR, tested on people; it is {BEST} until beaten")
     return version

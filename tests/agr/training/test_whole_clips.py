@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from agr.audio import read as audio
-from agr.data import corpus, preparation, splits
-from agr.data.image_set import FEATURES, LENGTHS, ImageSet, load
+from agr.data import combine, corpus, preparation, splits
+from agr.data.image_set import FEATURES, LENGTHS, ImageSet, assemble, load, subset
 from agr.data.splits import Split
 from agr.data.tracks import Tracks
 from agr.errors import CorpusError, ModelError
-from agr.inference import bundle, predictor
+from agr.inference import bundle, predictor, section
+from agr.inference.attribution import attribute
+from agr.plots import explanation, model_input
 from agr.recipes.voice import VOICE, VOICE112
 from agr.synth import demo
 from agr.training.augmentation import DEFAULT
@@ -134,10 +136,8 @@ def test_the_logits_of_a_clip_are_those_of_a_prediction(
     prepared: Path, data: ImageSet, split: Split, trained: State
 ) -> None:
     model = model_of(trained)
-    sources = {row["source"]: row for row in data.rows}
     longest = int(tracks(data).frames.argmax())
-    path = prepared.parent / "six" / "data" / next(name for name in sources if name == data.rows[longest]["source"])
-    found = path if path.is_file() else next(prepared.parent.rglob(Path(data.rows[longest]["source"]).name))
+    found = next(prepared.parent.rglob(Path(data.rows[longest]["source"]).name))
     info = bundle.BundleInfo("towers", VOICE112, SETTINGS.config(), {}, {}, {}, {}, {})
     expected = predictor.predict_proba([audio.load(found, 8000)], bundle.Bundle(model, info))
     logits = clip_logits(model, data, np.array([longest]), CPU).numpy()
@@ -157,6 +157,32 @@ def test_models_of_both_recipes_answer_each_others_images(data: ImageSet, traine
     whole = clip_logits(model, data, np.array(short), CPU).numpy()
     assert short
     assert second[short] == pytest.approx(whole, abs=1e-5)
+
+
+def test_parts_of_a_set_and_sets_that_are_joined_keep_whole_clips(data: ImageSet) -> None:
+    few = subset(data, np.array([7, 0, 30]))
+    np.testing.assert_array_equal(tracks(few).clip(2), tracks(data).clip(30))
+    np.testing.assert_array_equal(few.pixels, data.pixels[[7, 0, 30]])
+    rows = [{**row, "corpus": "other", "recording": f"{row['recording']}x", "samples": ""} for row in few.rows]
+    other = assemble("other", few.pixels, rows, VOICE112, True, few.features)
+    both = combine.join([data, other])
+    assert len(both) == len(tracks(both)) == 63
+    np.testing.assert_array_equal(tracks(both).clip(2), tracks(data).clip(30))  # in the order of their names
+    np.testing.assert_array_equal(tracks(both).clip(62), tracks(data).clip(59))
+
+
+def test_an_explanation_shows_the_bands_and_the_lags(prepared: Path, trained: State) -> None:
+    info = bundle.BundleInfo("towers", VOICE112, SETTINGS.config(), {}, {}, {}, {}, {})
+    clip = next(iter(audio.find(prepared.parent / "six")))
+    shown = section.read(str(clip), VOICE112)
+    found = attribute(shown, bundle.Bundle(model_of(trained), info))
+    assert list(found.parts) == ["vocal tract", "pitch"]
+    assert sum(found.parts.values()) == pytest.approx(found.shares.sum())
+    drawn = explanation.draw(found)
+    panels = [axes for axes in drawn.axes if axes.get_images()]
+    assert [np.shape(axes.get_images()[0].get_array()) for axes in panels[:2]] == [(40, 98), (72, 98)]
+    whole = model_input.draw(shown)
+    assert [axes.get_title(loc="left").split(":")[0] for axes in whole.axes[2:4]] == ["Envelope", "Periodicity"]
 
 
 def test_a_model_of_other_images_does_not_train(data: ImageSet, split: Split) -> None:

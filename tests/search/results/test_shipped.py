@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from agr.errors import ModelError
-from agr.inference import model_card
+from agr.inference import bundle, model_card
 from agr.registry.records import Version
 from search.results.shipped import adopt
 
@@ -36,6 +37,9 @@ class Registry:
 
 @pytest.fixture
 def shipped(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    info = json.loads((bundle_folder / bundle.INFO).read_text(encoding="utf-8"))
+    info["data"]["synthetic"] = False
+    (bundle_folder / bundle.INFO).write_text(json.dumps(info), encoding="utf-8")
     (bundle_folder / model_card.FILE).write_text("# A card\n", encoding="utf-8")
     monkeypatch.setenv("AGR_CHAMPION", str(bundle_folder))
     return bundle_folder
