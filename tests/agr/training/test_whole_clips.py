@@ -180,7 +180,7 @@ def test_an_explanation_shows_the_bands_and_the_lags(prepared: Path, trained: St
     assert sum(found.parts.values()) == pytest.approx(found.shares.sum())
     drawn = explanation.draw(found)
     panels = [axes for axes in drawn.axes if axes.get_images()]
-    assert [np.shape(axes.get_images()[0].get_array()) for axes in panels[:2]] == [(40, 98), (72, 98)]
+    assert [np.asarray(axes.get_images()[0].get_array()).shape for axes in panels[:2]] == [(40, 98), (72, 98)]
     whole = model_input.draw(shown)
     assert [axes.get_title(loc="left").split(":")[0] for axes in whole.axes[2:4]] == ["Envelope", "Periodicity"]
 
