@@ -133,8 +133,8 @@ def locate(folder: Path) -> Path:
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """Read `agr.json` only. Raises: ModelError if it is damaged or has another format."""
-    path = folder / INFO
+    """Read `agr.json` only. Raises: ModelError if it is missing or damaged, or has another format."""
+    path = locate(folder) / INFO
     try:
         values = json.loads(_read(path))
         if values.get("format") != FORMAT:

@@ -130,8 +130,7 @@ class AskTell:
         for _ in range(MOST_INVALID):
             if self.budget.over() or self._known >= MOST_KNOWN or self._failed >= MOST_FAILED or not self.spendable:
                 return None
-            trial = self.study.ask()
-            trial.set_user_attr("driver", driver())  # at once: a search that finds it after a kill knows whose it was
+            trial = self._next()
             config = self._space.sample(trial)
             try:
                 points = self.expand(config)
@@ -148,6 +147,18 @@ class AskTell:
             self.trials.append(StudyTrial(trial, config, points, cost(most, free), [[] for _ in folds], set(folds)))
             return self.trials[-1]
         raise AgrError(f"{MOST_INVALID} configurations in a row were refused; expected a space of valid ones")
+
+    def _next(self) -> optuna.Trial:
+        """Ask the study for a trial that has its driver's name from the first moment.
+
+        A search that is killed between two records of the study would else leave a running trial of nobody, which no
+        later search ends.
+        """
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial({}, user_attrs={"driver": driver()})
+        trial = self.study.ask()
+        trial.set_user_attr("driver", driver())  # another search may have enqueued it
+        return trial
 
     def advance(self, trial: StudyTrial, fold: int, epochs: Sequence[EpochMetrics], read: bool) -> None:
         """Add new epochs of a fold; they count against the budget unless they were read from the stage store."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 
+from agr.common.processes import driver
 from agr.errors import SettingsError
 from agr.plots.curves import titled
 from search.driver.context import SearchContext
@@ -148,7 +149,7 @@ class OptunaStrategy:
         if self.budget.epochs is not None and self.budget.epochs < self.most_epochs and not known:
             print(f"--budget {self.budget.epochs}: one trial may take {self.most_epochs} epochs, so few will be tried")
         for params in [] if known else best[:1] or [self.first]:
-            study.enqueue_trial(dict(params), skip_if_exists=False)
+            study.enqueue_trial(dict(params), {"driver": driver()})
 
     def _rank(self, context: SearchContext, ask_tell: AskTell) -> tuple[list[Record], list[Repeats]]:
         """Rank the finished trials; the first has weights, trained on the search's own split."""

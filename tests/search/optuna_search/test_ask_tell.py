@@ -352,14 +352,17 @@ def test_consecutive_failures_end_the_search() -> None:
     assert len(ask_tell.study.trials) == 2 * MOST_FAILED - 1
 
 
-def test_a_trial_belongs_to_its_driver_from_the_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", [(Space, "sample"), (optuna.Trial, "set_user_attr")])
+def test_a_trial_belongs_to_its_driver_from_the_first_moment(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
     """Else a search that is killed while it draws a configuration leaves a trial that nobody ever ends."""
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     ask_tell = made(10)
-    monkeypatch.setattr(Space, "sample", killed)
+    monkeypatch.setattr(*where, killed)
     with pytest.raises(KeyboardInterrupt):
         ask_tell.ask()
     assert told(ask_tell).state == TrialState.RUNNING

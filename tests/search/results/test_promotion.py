@@ -15,6 +15,7 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.inference import bundle, evaluation
 from agr.recipes.encode import RECIPES
+from agr.registry.uri import BUNDLE
 from search.results import promotion
 from search.results.promotion import decide, seen_by_trials
 
@@ -37,12 +38,12 @@ def newcomer(bundle_folder: Path) -> bundle.BundleInfo:
 
 @pytest.fixture
 def best(bundle_folder: Path, tmp_path: Path) -> Best:
-    """Write the best model so far, with changes to its info."""
+    """Write the best model so far, with changes to its info, as MLflow keeps it."""
     loaded = bundle.load(bundle_folder)
 
     def write(seen: bundle.Seen = NOBODY, **changes: Any) -> Path:
         info = replace(on_people(loaded.info), **changes)
-        bundle.save(tmp_path / "best", loaded.model.state_dict(), info, seen)
+        bundle.save(tmp_path / "best" / BUNDLE, loaded.model.state_dict(), info, seen)
         return tmp_path / "best"
 
     return write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,13 +37,14 @@ class Registry:
 
 
 @pytest.fixture
-def shipped(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    info = json.loads((bundle_folder / bundle.INFO).read_text(encoding="utf-8"))
+def shipped(bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = shutil.copytree(bundle_folder, tmp_path / "shipped")
+    info = json.loads((folder / bundle.INFO).read_text(encoding="utf-8"))
     info["data"]["synthetic"] = False
-    (bundle_folder / bundle.INFO).write_text(json.dumps(info), encoding="utf-8")
-    (bundle_folder / model_card.FILE).write_text("# A card\n", encoding="utf-8")
-    monkeypatch.setenv("AGR_CHAMPION", str(bundle_folder))
-    return bundle_folder
+    (folder / bundle.INFO).write_text(json.dumps(info), encoding="utf-8")
+    (folder / model_card.FILE).write_text("# A card\n", encoding="utf-8")
+    monkeypatch.setenv("AGR_CHAMPION", str(folder))
+    return folder
 
 
 def test_it_is_the_best_of_a_new_store(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
