@@ -1,6 +1,7 @@
 """`--leave-out each`: one search for every corpus of people, tested on it and trained on the others.
 
-The table says how well a model does on people and recordings of a kind that it never met.
+The table says how well a model does on people and recordings of a kind that it never met, and how far its
+probabilities can be believed there: with the temperature that suits the other corpora when they are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +26,7 @@ from agr.common.places import store_folder
 from agr.data import combine
 from agr.errors import AgrError, SettingsError
 from agr.labels import CLASSES
+from agr.metrics import calibration
 from search.driver.run import conduct
 from search.grid_search import build_search, grid_plan
 from search.problems import agr_models
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from search.outbox.mlflow_process import MlflowProcess
 
 EACH = "each"
-COLUMNS = ("left out", "clips", "speakers", *CLASSES, "balanced accuracy", "ece")
+COLUMNS = ("left out", "clips", "speakers", *CLASSES, "balanced accuracy", "temperature", "ece")
 FILE = "leave-each-out.csv"
 
 
@@ -46,21 +49,33 @@ class Row:
     speakers: int
     recall: tuple[float | None, ...]  # of each class; None if the corpus has none of it
     value: float  # balanced accuracy, or the recall of the only class
-    ece: float  # expected calibration error
+    logits: NDArray[np.float64]  # of its clips, (n, 2), as trained
+    labels: NDArray[np.int64]  # of the same clips, (n,)
 
     @classmethod
     def of(cls, corpus: str, result: SearchResult) -> Row:
         """The row of a search that left out `corpus`."""
         assert result.scores is not None
         recall = tuple(result.scores.recall[name] for name in CLASSES)
-        value, ece = result.scores.balanced_accuracy, result.tested["test_ece"]
-        return cls(corpus, result.scores.clips, result.scores.speakers, recall, value, ece)
+        size = (result.scores.clips, result.scores.speakers)
+        return cls(corpus, *size, recall, result.scores.balanced_accuracy, result.logits, result.labels)
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """As text, in the order of COLUMNS."""
+    def cells(self, others: Sequence[Row]) -> tuple[str, ...]:
+        """As text, in the order of COLUMNS. others: The other rows, which choose the temperature."""
         recall = ("" if each is None else f"{each:.4f}" for each in self.recall)
-        return (self.corpus, str(self.clips), str(self.speakers), *recall, f"{self.value:.4f}", f"{self.ece:.4f}")
+        found = temperature(others)
+        ece = calibration.metrics(self.logits / found, self.labels, "test")["ece_test"]
+        numbers = (f"{self.value:.4f}", f"{found:.2f}", f"{ece:.4f}")
+        return (self.corpus, str(self.clips), str(self.speakers), *recall, *numbers)
+
+
+def temperature(rows: Sequence[Row]) -> float:
+    """The temperature that suits these corpora when they are left out, each counted once; 1 without any."""
+    return calibration.fit_across([(row.logits, row.labels) for row in rows]) if rows else 1.0
+
+
+def _cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    return [row.cells([other for other in rows if other is not row]) for row in rows]
 
 
 def run(options: argparse.Namespace, script: str, mlflow_process: Callable[[], MlflowProcess]) -> int:
@@ -104,18 +119,19 @@ def _print(rows: Sequence[Row]) -> None:
     table = Table(title="people and corpora that the model never met")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
-    for row in rows:
-        table.add_row(*row.cells)
+    for cells in _cells(rows):
+        table.add_row(*cells)
     console = Console()
     console.print(table)
     values = [row.value for row in rows]
     worst = min(rows, key=lambda row: row.value)
     console.print(f"mean {np.mean(values):.4f}, worst {worst.value:.4f} ({worst.corpus})")
+    console.print(f"temperature of a corpus: that of the others, left out in turn; of all: {temperature(rows):.2f}")
 
 
 def _write(rows: Sequence[Row], path: Path) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(row.cells for row in rows)
+    writer.writerows(_cells(rows))
     write_atomic(path, text.getvalue().encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from agr.data import combine
+from agr.data.clips import age_range
 from agr.data.image_set import ImageSet
 from agr.data.splits import SIDES, Indices, Split
 from agr.data.tracks import Tracks
@@ -26,7 +28,9 @@ from agr.training import augmentation, pitch_targets
 
 FILE = "card.md"
 DESCRIPTION_LETTERS = 5000  # the most that MLflow's databases keep
-LANGUAGE_COLUMNS = ("language", "accent", "native speaker")  # optional columns of a manifest
+COLUMNS = ("language", "accent", "native speaker", "native_language", "device", "emotion")  # of a manifest, optional
+AGE_EDGES = (20, 40, 60)  # years
+AGE_NAMES = ("below 20", "20 to 39", "40 to 59", "60 and above", "not given")
 PITCH_EDGES = (130, 155, 180, 210)  # Hz
 _BETWEEN = (f"{low} to {high} Hz" for low, high in pairwise(PITCH_EDGES))
 PITCH_NAMES = (f"below {PITCH_EDGES[0]} Hz", *_BETWEEN, f"{PITCH_EDGES[-1]} Hz and above", "pitch unknown")
@@ -71,7 +75,7 @@ Tables = dict[str, list[Row]]  # by title
 
 
 def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mapping[str, Floats]) -> Tables:
-    """Score clips by corpus, language, gender and pitch, and all of them with noise and in a telephone's band.
+    """Score clips by corpus, language, gender and age or pitch, and all of them with noise and in a telephone's band.
 
     probabilities: (len(rows), 2), in the order of CLASSES. degraded: of `degraded_answers`.
     """
@@ -86,14 +90,21 @@ def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mappi
 
     corpora = combine.corpora(data)[rows]
     found = {"By corpus": by(corpora, np.unique(corpora).tolist())}
-    for column in LANGUAGE_COLUMNS:
+    for column in COLUMNS:
         values = [data.rows[index].get(column, "").strip() or "not given" for index in rows.tolist()]
         if set(values) != {"not given"}:
-            found[f"By {column}"] = by(np.array(values), sorted(set(values), key=lambda one: (-values.count(one), one)))
+            found[f"By {column.replace('_', ' ')}"] = by(
+                np.array(values), sorted(set(values), key=lambda one: (-values.count(one), one))
+            )
     found["By gender"] = by(genders, CLASSES)
+    bands: dict[str, tuple[NDArray[np.str_], Sequence[str]]] = {}
+    bands["age"] = (np.array([_age(data.rows[index]) for index in rows.tolist()]), AGE_NAMES)
     if data.features is not None:
-        groups = np.char.add(np.char.add(genders, ", "), _pitch_names(data.features, rows))
-        found["By gender and pitch"] = by(groups, [f"{gender}, {band}" for gender in CLASSES for band in PITCH_NAMES])
+        bands["pitch"] = (_pitch_names(data.features, rows), PITCH_NAMES)
+    for name, (bands_of_clips, order) in bands.items():
+        if set(bands_of_clips.tolist()) != {AGE_NAMES[-1]}:
+            groups = np.char.add(np.char.add(genders, ", "), bands_of_clips)
+            found[f"By gender and {name}"] = by(groups, [f"{each}, {band}" for each in CLASSES for band in order])
     if degraded:
         versions = {"as recorded": probabilities, **degraded}.items()
         found["By noise and line"] = [row(name, answers, labels >= 0) for name, answers in versions]
@@ -181,6 +192,12 @@ def _pitch_names(found: NDArray[np.uint8] | Tracks, rows: Indices) -> NDArray[np
     parts = np.array_split(rows, len(rows) // AT_ONCE + 1)
     hz = np.concatenate([voice_features.pitch(found[part]) for part in parts])
     return np.array(PITCH_NAMES)[np.where(np.isnan(hz), len(PITCH_EDGES) + 1, np.digitize(hz, PITCH_EDGES))]
+
+
+def _age(row: Mapping[str, str]) -> str:
+    """The band of AGE_NAMES that holds the middle of the ages that a speaker may have."""
+    known = age_range(row)
+    return AGE_NAMES[-1] if known is None else AGE_NAMES[bisect.bisect(AGE_EDGES, sum(known) / 2)]
 
 
 def _people(counts: Sequence[int]) -> str:

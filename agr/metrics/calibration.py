@@ -9,7 +9,8 @@ Modern Neural Networks, ICML 2017). It is fitted on validation speakers only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,24 +28,38 @@ THRESHOLDS = (0.7, 0.8, 0.9)  # of confidence, at which coverage and accuracy ar
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     """The temperature that minimises the negative log likelihood in which both genders count the same.
 
-    The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
-    Support Vector Machines, 1999). Otherwise a model without mistakes would get a temperature of 0.
     Logits are (n, 2), n > 0, labels (n,) int64; the temperature is LOWEST to HIGHEST.
     """
-    counts = np.bincount(labels, minlength=2)[labels]  # (n,)
-    targets = (counts + 1) / (counts + 2)  # the target probability of each label
-    rows = np.arange(len(labels))
-    margin = logits[rows, labels].astype(np.float64) - logits[rows, 1 - labels]
+    return fit_across([(logits, labels)])
+
+
+def fit_across(sets: Sequence[tuple[Floats, NDArray[np.int64]]]) -> float:
+    """As `fit_temperature`, for several sets of logits and labels, each of which counts the same.
+
+    The target probability of a gender with n clips is (n + 1) / (n + 2) instead of 1 (Platt, Probabilistic Outputs for
+    Support Vector Machines, 1999). Otherwise a model without mistakes would get a temperature of 0.
+    """
+    margins, targets, weights = (
+        np.concatenate(parts) for parts in zip(*itertools.starmap(_likelihood, sets), strict=True)
+    )
 
     def slope(log_temperature: float) -> float:
         """The derivative of the log likelihood by 1 / temperature, in which it is concave."""
-        return float(np.sum((targets - expit(margin / np.exp(log_temperature))) * margin / counts))
+        return float(np.sum((targets - expit(margins / np.exp(log_temperature))) * margins * weights))
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
     while high - low > TOLERANCE:  # bisection, because importing scipy.optimize takes longer
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return float(np.exp((low + high) / 2))
+
+
+def _likelihood(logits: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """How far each clip is on the side of its label, the target of its probability there, and its weight: (n,) each."""
+    counts = np.bincount(labels, minlength=2)
+    own, rows = counts[labels], np.arange(len(labels))
+    margins = logits[rows, labels].astype(np.float64) - logits[rows, 1 - labels]
+    return margins, (own + 1) / (own + 2), 1 / (own * np.count_nonzero(counts))
 
 
 def fit(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:

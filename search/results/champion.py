@@ -51,6 +51,8 @@ class SearchResult:
     reason: str
     model: str = REGISTERED_MODEL
     tested: Mapping[str, float] = field(default_factory=dict)  # further metrics of the test, by name
+    logits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))  # of test clips, as trained
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # of the same clips
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Tested:
     calibration: Mapping[str, float]  # by metric
     sides: Mapping[str, Bins]  # reliability on validation (before and after temperature scaling) and test speakers
     coverage: Coverage  # accuracy on the most confident clips
+    logits: NDArray[np.float64]  # of test clips, (n, 2), as trained
+    labels: NDArray[np.int64]  # of the same clips, (n,)
 
 
 def conclude(
@@ -120,7 +124,8 @@ def _test(
     write_atomic(folder / model_card.FILE, text.encode())
     sides = _validation(val, data.labels[split.val], about.temperature)
     sides["test speakers"] = calibration.bins(probabilities, labels)
-    return Tested(scores, found, sides, calibration.coverage(probabilities, labels))
+    coverage = calibration.coverage(probabilities, labels)
+    return Tested(scores, found, sides, coverage, test * about.temperature, labels)
 
 
 def _validation(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> dict[str, Bins]:
@@ -195,9 +200,8 @@ def _register(
     about = bundle.read_info(made)
     decide = functools.partial(judge, session.tracker, about, data, split)
     alias, reason = promote_version(session.tracker, version, decide, promote)
-    return SearchResult(
-        ranking, tested.scores, version, alias, reason, tested={"test_ece": tested.calibration["ece_test"]}
-    )
+    found, answers = {"test_ece": tested.calibration["ece_test"]}, (tested.logits, tested.labels)
+    return SearchResult(ranking, tested.scores, version, alias, reason, REGISTERED_MODEL, found, *answers)
 
 
 def judge(tracker: Outbox, about: bundle.BundleInfo, data: ImageSet, split: Split) -> tuple[int | None, Decision]:

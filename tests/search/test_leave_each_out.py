@@ -18,11 +18,11 @@ from search import leave_each_out, run_grid
 LABELS = np.array([0, 0, 1, 1])
 
 
-def result(*right: bool, ece: float) -> Any:
-    """What a search returns whose champion answers these four clips so."""
+def result(*right: bool, sure: float) -> Any:
+    """What a search returns whose champion answers these four clips so. sure: The margin of each answer, in logits."""
     answers = np.where(np.array(right), LABELS, 1 - LABELS)
     scores = score(LABELS, np.eye(2)[answers], np.array(["x/1", "x/2", "x/3", "x/4"]))
-    return SimpleNamespace(scores=scores, tested={"test_ece": ece})
+    return SimpleNamespace(scores=scores, logits=np.eye(2)[answers] * sure, labels=LABELS)
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Namespace]
     """The command lines that were searched; the sources are `a` and `b`, people, and `demo`, synthetic."""
     asked: list[Namespace] = []
     endings: dict[str, Any] = {
-        "a": result(True, True, True, False, ece=0.01),
-        "b": result(True, True, True, True, ece=0.02),
+        "a": result(True, True, True, False, sure=4.0),
+        "b": result(True, True, True, True, sure=2.0),
         "broken": AgrError("no trial finished"),
     }
 
@@ -64,9 +64,9 @@ def test_every_corpus_of_people_is_left_out_once(
     assert run("a", "b", "demo", name="mine") == 0
     assert [(each.leave_out, each.name) for each in searched] == [("a", "mine-a"), ("b", "mine-b")]
     assert (tmp_path / "leave-each-out.csv").read_text(encoding="utf-8").splitlines() == [
-        "left out,clips,speakers,female,male,balanced accuracy,ece",
-        "a,4,4,1.0000,0.5000,0.7500,0.0100",
-        "b,4,4,1.0000,1.0000,1.0000,0.0200",
+        "left out,clips,speakers,female,male,balanced accuracy,temperature,ece",
+        "a,4,4,1.0000,0.5000,0.7500,1.82,0.1500",
+        "b,4,4,1.0000,1.0000,1.0000,7.83,0.4365",
     ]
     printed = capsys.readouterr()
     assert "mean 0.8750, worst 0.7500 (a)" in printed.out

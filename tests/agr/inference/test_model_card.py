@@ -96,6 +96,18 @@ def test_only_the_clips_asked_for_count() -> None:
     assert (found.name, found.clips, found.value) == ("a", 4, 0.75)
 
 
+def test_old_and_young_voices_have_rows_of_their_own() -> None:
+    people = [("a/1", "female", {"age": "seventies"}), ("a/2", "female", {"age": "23"}), ("a/3", "male", {"age": ""})]
+    data = corpus(people)
+    found = model_card.tables(data, every(data), answered(data, {"a/1": 3}), {})["By gender and age"]
+    rows = [(row.name, row.clips, row.value) for row in found]
+    assert rows == [
+        ("female, 20 to 39", CLIPS, 1.0),
+        ("female, 60 and above", CLIPS, 0.25),
+        ("male, not given", CLIPS, 1.0),
+    ]
+
+
 def test_columns_on_language_make_tables_where_the_manifest_has_values() -> None:
     data = corpus()
     found = model_card.tables(data, every(data), answered(data, {}), {})

@@ -69,6 +69,18 @@ def test_both_genders_have_equal_weight() -> None:
     assert calibration.fit_temperature(logits[many], labels[many]) == pytest.approx(once, rel=0.05)
 
 
+def test_a_large_corpus_weighs_no_more_than_a_small_one() -> None:
+    small, large = clips(400, overconfidence=4.0), clips(8_000, overconfidence=1.0, seed=1)
+    alone = [calibration.fit_temperature(*each) for each in (small, large)]
+    assert calibration.fit_across([small, small, large]) == pytest.approx(
+        calibration.fit_across([small, large, small]), rel=1e-9
+    )
+    both = calibration.fit_across([small, large])
+    assert alone[1] < both < alone[0]
+    tenfold = np.concatenate([large[0]] * 10), np.concatenate([large[1]] * 10)
+    assert calibration.fit_across([small, tenfold]) == pytest.approx(both, rel=0.01)
+
+
 def test_confidence_without_mistakes_is_limited_by_the_number_of_clips() -> None:
     logits, labels = np.array([[9.0, -9.0], [-9.0, 9.0]] * 10), np.array([0, 1] * 10)
     found = calibration.fit_temperature(logits, labels)
