@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agr.audio.decoder import Decoder, Found, Source
 from agr.audio.recording import Recording, Stream
-from agr.errors import AudioError, LongAudio
+from agr.common.worker import WorkerDied
+from agr.errors import AudioError, LongAudio, UnreadableAudio
 from agr.inference.answers import Answer, answer
 from agr.service import metrics
 from agr.service.joining import MOST_TOGETHER, Joined, Together
@@ -122,24 +123,29 @@ class Answering:
     def _too_long(self, name: str) -> LongAudio:
         return LongAudio(f"{name}: over {self._max_seconds} s; expected at most {self._max_seconds} s")
 
-    def _listen(self, source: Source, model: LiveModel, timeline: bool) -> Answer:
-        """Answer a recording that comes in blocks, with a decoder of its own."""
-        rate = model.bundle.info.recipe.sample_rate
+    def _listen(self, source: Source, model: LiveModel, timeline: bool, again: bool = True) -> Answer:
+        """Answer a recording that comes in blocks, with a decoder of its own; once more if something else killed it."""
+        rate, killed = model.bundle.info.recipe.sample_rate, False
         with Decoder() as decoder:
             stream = decoder.stream(source, rate)
 
             def blocks(made: Stream) -> Iterator[NDArray[np.float32]]:
+                nonlocal killed
                 heard = 0
-                for block in stream:
-                    heard += len(block)
-                    if heard > self._max_seconds * rate:
-                        raise self._too_long(source.name)
-                    made.channels = stream.channels
-                    yield block
+                try:
+                    for block in stream:
+                        heard += len(block)
+                        if heard > self._max_seconds * rate:
+                            raise self._too_long(source.name)
+                        made.channels = stream.channels
+                        yield block
+                except UnreadableAudio as error:
+                    killed = isinstance(error.__cause__, WorkerDied) and error.__cause__.killed
+                    raise
                 made.warning = stream.warning
 
             (result,) = _answers((source.name,), (Stream(rate, blocks),), model, timeline)
-            return result
+        return self._listen(source, model, timeline, again=False) if killed and again else result
 
     async def _together(self, clips: list[Clip]) -> list[Answer]:
         """The answers to clips, in their order; those of one model, with or without timelines, in one batch."""
