@@ -35,8 +35,7 @@ from agr.registry import tracker as registry_tracker
 from agr.registry.uri import BEST
 
 CLIENTS, GROWTH, FOLLOWED_SECONDS, WARM_SECONDS = 4, 1.5, 10.0, 20.0
-PATIENCE = 60.0  # seconds
-AWAY_SECONDS = 20.0  # more to follow in after MLflow was away: what asks it then waits between its attempts
+AWAY_SECONDS, PATIENCE = 20.0, 60.0  # more to follow in after MLflow was away, which is asked with pauses; at most
 CLEAN = {200, 429, 503}
 FAULTS = ("worker", "decoder", "best", "mlflow", "leave", "leave", "slow")
 
@@ -54,8 +53,7 @@ class Store:
 
     def start(self) -> None:
         """Bring it back."""
-        quiet = subprocess.DEVNULL
-        command = [*self._command, "--port", str(self.port)]
+        quiet, command = subprocess.DEVNULL, [*self._command, "--port", str(self.port)]
         self._process = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
         while not serve.answers(f"{self.url}/health"):
             if self._process.poll() is not None:
@@ -110,8 +108,7 @@ class Trouble:
         body, kind = self.draw.choice(self.bodies)
         head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-        began = time.monotonic()
-        status = "none"
+        began, status = time.monotonic(), "none"
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 30) as link:
             link.sendall(head.encode())
             size = len(body) // 8 + 1

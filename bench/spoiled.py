@@ -43,7 +43,7 @@ class Spoiled:
 
     method: str
     path: str
-    query: list[tuple[str, str]]
+    query: dict[str, str]
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
@@ -59,7 +59,7 @@ def requests(document: dict[str, Any], count: int, seed: int) -> Iterator[Spoile
         if draw.random() < 0.05:
             method = draw.choice(("get", "put", "delete", "options", "patch"))
         known = [each["name"] for each in operation.get("parameters", ())]
-        query = [(name, draw.choice(ODD)) for name in [*known, "other"] if draw.random() < 0.2]
+        query = {name: draw.choice(ODD) for name in [*known, "other"] if draw.random() < 0.2}
         kind = draw.choice(list(operation.get("requestBody", {}).get("content", ["text/plain"])))
         body = _body(kind, [mutated(clips, seed, number + at) for at in range(draw.choice((1, 1, 2, 5)))], draw)
         if draw.random() < 0.5:

@@ -280,7 +280,7 @@ def test_the_token_is_asked_for_once_and_shown_from_then_on(
         dialog = page.locator("#token")
         expect(dialog).to_be_visible(timeout=SECONDS)
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             assert axe(page) == []
         for text in ("wrong", "a secret"):
             page.locator("#token-text").fill(text)
