@@ -8,6 +8,7 @@
 # make layout   print and check the layout: imports, sizes, README
 # make docs     build the documentation into site/; a broken link is an error
 # make bench    measure prepare and predict
+# make up       write docker/.env with fresh secrets, and start all services with Docker Compose
 # make audit    look for known vulnerabilities in the pinned packages and for secrets in tracked files
 # make sbom     list what the image holds, as CycloneDX, in sbom.json
 # make lock     pin the newest versions that pyproject.toml allows, in .ci/requirements.lock
@@ -17,7 +18,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help search champion quick test check layout docs bench audit sbom lock clean
+.PHONY: help search champion quick test check layout docs bench up audit sbom lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -55,6 +56,9 @@ $(INSTALLED): .ci/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet -r .ci/requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
+
+up:
+	$(PYTHON) .ci/up
 
 audit:
 	$(PYTHON) .ci/audit

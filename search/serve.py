@@ -3,7 +3,8 @@
     python search/serve.py --model-uri models:/agr/best --address auto --replicas 1:8
 
 Without --address it starts Ray on this machine. One replica more is started when they have more than --target requests
-each, and one is ended when they have fewer. Every replica follows the alias, and answers together what waits together.
+each, and one is ended when they have fewer. Every replica follows the alias; clips that wait together go through its
+model as one batch (`serve.batch`).
 KubeRay runs the same by `import_path: search.serve:application` (docker/rayservice.yaml). SIGTERM or Ctrl-C ends the
 service when what it has accepted is answered.
 """
@@ -22,6 +23,7 @@ from agr.common.worker import ONE_THREAD
 from agr.errors import SettingsError
 from agr.inference.options import add_store_arguments
 from agr.registry.uri import TRACKING_URI, StoreUri
+from agr.service.joining import MOST_TOGETHER
 from agr.service.settings import LOCAL, TOKEN, Settings, add_limits, settings_of
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 NAME = "agr"
+WAIT_SECONDS = 0.01  # of a clip for others that may join it
 DRAIN_SECONDS = 60.0  # for what was accepted
 PASSED_ON = ("MLFLOW_", "AWS_")  # beginnings of variables that replicas on other machines need as well
 
@@ -48,7 +51,7 @@ def deployed(settings: Settings, bounds: tuple[int, int], target: float, environ
     def build() -> FastAPI:
         from agr.service.app import create
 
-        return create(settings)
+        return create(settings, serve.batch(max_batch_size=MOST_TOGETHER, batch_wait_timeout_s=WAIT_SECONDS))
 
     deployment = serve.deployment(serve.ingress(build)()).options(
         name=NAME,

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -154,11 +155,62 @@ def test_no_credentials_stand_in_any_file() -> None:
         for name, value in service.get("environment", {}).items():
             assert not SECRET.search(name) or VARIABLE.fullmatch(value), name
     for path in DOCKER.iterdir():
+        if path.name == ".env":  # stays out of version control
+            continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", text), path
         assert not re.search(r"(?i)(password|secret_?key|token)\s*[=:]\s*[A-Za-z0-9+/]{8,}", text), path
     assert not of("ARG", instructions()) or of("ARG", instructions()) == ["DEVICE=cpu"]
     assert not any(SECRET.search(rest) for rest in of("ENV", instructions()))
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """What `make up` runs, for a folder with an example and with a `docker` of the test's own; empty for none."""
+    (tmp_path / ".env.example").write_text(read(".env.example"), encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+
+    def run(docker: str) -> subprocess.CompletedProcess[str]:
+        if docker:
+            (tmp_path / "bin" / "docker").write_text(f"#!/bin/sh\n{docker}\n", encoding="utf-8")
+            (tmp_path / "bin" / "docker").chmod(0o755)
+        command = [sys.executable, str(ROOT / ".ci" / "up"), str(tmp_path)]
+        return subprocess.run(command, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True)
+
+    return run
+
+
+def test_without_an_engine_up_still_writes_every_secret(
+    up: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = up("")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "docker: No such file or directory; expected Docker with Compose 2.24 or newer, running"
+    ]
+    path = tmp_path / ".env"
+    made = dict(line.split("=", 1) for line in path.read_text().splitlines() if line and line[0] != "#")
+    given = {name: made[name] for name in made if SECRET.search(name) and name != "S3_ACCESS_KEY"}
+    assert "" not in made.values() and len(set(given.values())) == len(given) == 5
+    assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in given.values())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (
+        up("exit 1").stderr
+        == "docker compose version: exit status 1; expected Docker with Compose 2.24 or newer, running\n"
+    )
+
+
+def test_up_keeps_the_secrets_that_there_are_and_starts_compose(
+    up: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("MLFLOW_PASSWORD=mine\nRAY_TOKEN=\n", encoding="utf-8")
+    done = up(f"echo $PWD $* >> {tmp_path / 'asked'}")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch("MLFLOW_PASSWORD=mine\nRAY_TOKEN=[0-9a-f]{48}\n", (tmp_path / ".env").read_text())
+    assert (tmp_path / "asked").read_text().splitlines()[-1] == (
+        f"{tmp_path} compose --profile predict up --build --detach"
+    )
+    assert SERVICES["predict"]["profiles"] == ["predict"]
 
 
 def test_ports_are_published_on_this_machine_only() -> None:

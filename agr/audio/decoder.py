@@ -8,7 +8,8 @@
 
 It works ahead, without torch, and replies in text and raw float32, which cannot run code in the caller. If it dies,
 takes more than MAX_MEMORY beside its imports, or works SECONDS without a further block of samples, it is replaced, and
-the clip it was at is refused. Where no process can be started, clips are decoded in the caller's.
+the clip it was at is refused; if something else killed it, the clip is tried once more. Where no process can be
+started, clips are decoded in the caller's.
 Known limits: on macOS the memory, on Windows neither memory nor time is bounded.
 """
 
@@ -140,8 +141,11 @@ class Decoder(WorkerProcess):
         self._unread = False
         super().restart()
 
-    def _answer(self, waiting: deque[tuple[Source | AudioError, bytes]], sample_rate: int) -> Found:
-        """Wait for the first answer; if its source killed the process, send the other requests to a new one."""
+    def _answer(self, waiting: deque[tuple[Source | AudioError, bytes]], sample_rate: int, again: bool = True) -> Found:
+        """Wait for the first answer; if its source ended the process, send the other requests to a new one.
+
+        again: whether the source is sent again as well if something else killed the process.
+        """
         source, _ = waiting[0]
         if isinstance(source, AudioError):
             waiting.popleft()
@@ -151,6 +155,9 @@ class Decoder(WorkerProcess):
                 self._receive()
             found = self._receive()
         except WorkerDied as death:
+            if death.killed and again:
+                self._replace(waiting)
+                return self._answer(waiting, sample_rate, again=False)
             waiting.popleft()
             if not self.ready:  # it never came up: no use in trying again
                 self.close()

@@ -26,12 +26,16 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class WorkerDied(AgrError):
-    """A process ended without a reply. `timed_out`: it used up the processor time that it had allowed itself."""
+    """A process ended without a reply.
 
-    def __init__(self, cause: str, timed_out: bool = False) -> None:
+    timed_out: it used up the processor time that it had allowed itself; killed: another process ended it, or the system
+    for want of memory.
+    """
+
+    def __init__(self, cause: str, timed_out: bool = False, killed: bool = False) -> None:
         """cause: a sentence, as in "the decoder crashed (signal 11)"."""
         super().__init__(cause)
-        self.timed_out = timed_out
+        self.timed_out, self.killed = timed_out, killed
 
 
 class WorkerProcess:
@@ -132,7 +136,8 @@ class WorkerProcess:
         if hasattr(signal, "SIGPROF") and status == -signal.SIGPROF:
             return WorkerDied(f"{self._name} took too long", timed_out=True)
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return WorkerDied(f"{self._name} crashed ({how})")
+        killed = status in (-signal.SIGTERM, -getattr(signal, "SIGKILL", signal.SIGTERM))
+        return WorkerDied(f"{self._name} crashed ({how})", killed=killed)
 
 
 def serve(prepare: Callable[[], Callable[[bytearray], Iterable[bytes | memoryview]]]) -> None:

@@ -1,15 +1,15 @@
 """From recordings to answers: decoded in processes apart, answered together with others that wait.
 
 A clip of up to SHORT_SECONDS waits for the model with those of other requests, and all that wait are answered as one
-batch. Longer recordings, and pictures, have threads of their own, so that nobody waits behind an hour of sound.
+batch (`agr.service.joining`). Longer recordings, and pictures, have threads of their own, so that nobody waits behind
+an hour of sound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agr.audio.decoder import Decoder, Found, Source
 from agr.audio.recording import Recording, Stream
-from agr.errors import AudioError, LongAudio
+from agr.common.worker import WorkerDied
+from agr.errors import AudioError, LongAudio, UnreadableAudio
 from agr.inference.answers import Answer, answer
 from agr.service import metrics
+from agr.service.joining import MOST_TOGETHER, Joined, Together
 from agr.service.live import LiveModel
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORT_SECONDS = 30.0
-MOST_TOGETHER = 16  # clips of all requests that are decoded or waiting at once, which bounds memory, and in one batch
 LONG_THREADS = 2
 
 
@@ -45,18 +46,23 @@ class Decoded:
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
+class Clip:
+    """A decoded clip that waits for the model."""
+
     name: str
     found: Recording | AudioError
-    key: tuple[LiveModel, bool]  # what is answered together, with or without timelines
-    future: asyncio.Future[Answer]
+    model: LiveModel
+    timeline: bool
+
+
+Join = Callable[[Together[Clip, Answer]], Callable[[Clip], Awaitable[Answer]]]
 
 
 class Answering:
     """Decoders and threads of one process. It is to be closed."""
 
-    def __init__(self, decoders: int, max_seconds: int) -> None:
-        """Start the decoders. max_seconds: of sound in one recording."""
+    def __init__(self, decoders: int, max_seconds: int, join: Join = Joined) -> None:
+        """Start the decoders. max_seconds: of sound in one recording; join: makes batches of clips that wait."""
         self._max_seconds = max_seconds
         self._decoders: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         self._made = [Decoder() for _ in range(decoders)]
@@ -65,9 +71,8 @@ class Answering:
         self._decoding = ThreadPoolExecutor(decoders, "decoding")
         self._predicting = ThreadPoolExecutor(1, "predicting")
         self._long = ThreadPoolExecutor(LONG_THREADS, "long")
-        self._slots = asyncio.Semaphore(MOST_TOGETHER)
-        self._waiting: deque[_Waiting] = deque()
-        self._busy = False
+        self._slots = asyncio.Semaphore(MOST_TOGETHER)  # decoded or waiting at once, which bounds memory
+        self._ask = join(self._together)
 
     def close(self) -> None:
         """End the processes; what is not answered yet never is."""
@@ -95,10 +100,8 @@ class Answering:
         if isinstance(found, Recording) and len(found.samples) > SHORT_SECONDS * found.sample_rate:
             (result,) = await _in(self._long, partial(_answers, (source.name,), (found,), model, timeline))
             return result
-        waiting = _Waiting(source.name, found, (model, timeline), asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        self._next_batch()
-        return await waiting.future
+        with metrics.WAITING.track_inprogress():
+            return await self._ask(Clip(source.name, found, model, timeline))
 
     async def _decode(self, source: Source, model: LiveModel) -> Found:
         def decoded() -> Found:
@@ -120,50 +123,40 @@ class Answering:
     def _too_long(self, name: str) -> LongAudio:
         return LongAudio(f"{name}: over {self._max_seconds} s; expected at most {self._max_seconds} s")
 
-    def _listen(self, source: Source, model: LiveModel, timeline: bool) -> Answer:
-        """Answer a recording that comes in blocks, with a decoder of its own."""
-        rate = model.bundle.info.recipe.sample_rate
+    def _listen(self, source: Source, model: LiveModel, timeline: bool, again: bool = True) -> Answer:
+        """Answer a recording that comes in blocks, with a decoder of its own; once more if something else killed it."""
+        rate, killed = model.bundle.info.recipe.sample_rate, False
         with Decoder() as decoder:
             stream = decoder.stream(source, rate)
 
             def blocks(made: Stream) -> Iterator[NDArray[np.float32]]:
+                nonlocal killed
                 heard = 0
-                for block in stream:
-                    heard += len(block)
-                    if heard > self._max_seconds * rate:
-                        raise self._too_long(source.name)
-                    made.channels = stream.channels
-                    yield block
+                try:
+                    for block in stream:
+                        heard += len(block)
+                        if heard > self._max_seconds * rate:
+                            raise self._too_long(source.name)
+                        made.channels = stream.channels
+                        yield block
+                except UnreadableAudio as error:
+                    killed = isinstance(error.__cause__, WorkerDied) and error.__cause__.killed
+                    raise
                 made.warning = stream.warning
 
             (result,) = _answers((source.name,), (Stream(rate, blocks),), model, timeline)
-            return result
+        return self._listen(source, model, timeline, again=False) if killed and again else result
 
-    def _next_batch(self) -> None:
-        """Have the model answer what waits, unless it is answering."""
-        metrics.WAITING.set(len(self._waiting))
-        if self._busy or not self._waiting:
-            return
-        batch = [self._waiting.popleft()]
-        while self._waiting and self._waiting[0].key == batch[0].key and len(batch) < MOST_TOGETHER:
-            batch.append(self._waiting.popleft())
-        self._busy = True
-        metrics.BATCH.observe(len(batch))
-        names, found = zip(*((each.name, each.found) for each in batch), strict=True)
-        work = asyncio.ensure_future(_in(self._predicting, partial(_answers, names, found, *batch[0].key)))
-        work.add_done_callback(partial(self._tell, batch))
-
-    def _tell(self, batch: list[_Waiting], work: asyncio.Future[list[Answer]]) -> None:
-        self._busy = False
-        failure = asyncio.CancelledError() if work.cancelled() else work.exception()
-        for at, each in enumerate(batch):
-            if each.future.done():  # its request was cancelled
-                continue
-            if failure is not None:
-                each.future.set_exception(failure)
-            else:
-                each.future.set_result(work.result()[at])
-        self._next_batch()
+    async def _together(self, clips: list[Clip]) -> list[Answer]:
+        """The answers to clips, in their order; those of one model, with or without timelines, in one batch."""
+        made: dict[int, Answer] = {}
+        for model, timeline in dict.fromkeys((each.model, each.timeline) for each in clips):
+            batch = [at for at, each in enumerate(clips) if (each.model, each.timeline) == (model, timeline)]
+            metrics.BATCH.observe(len(batch))
+            names, found = zip(*((clips[at].name, clips[at].found) for at in batch), strict=True)
+            answers = await _in(self._predicting, partial(_answers, names, found, model, timeline))
+            made.update(zip(batch, answers, strict=True))
+        return [made[at] for at in range(len(clips))]
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

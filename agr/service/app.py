@@ -18,8 +18,9 @@ from fastapi.staticfiles import StaticFiles
 
 from agr import __version__
 from agr.service import documentation, invocations, problems, routes, streams
-from agr.service.answering import Answering
+from agr.service.answering import Answering, Join
 from agr.service.guard import Guard
+from agr.service.joining import Joined
 from agr.service.live import Follower
 from agr.service.service import Service
 from agr.service.settings import Settings
@@ -28,13 +29,13 @@ PAGE = Path(__file__).parent / "page"
 SWITCH_SECONDS = 0.0005  # between threads: whoever waits for a clip would else wait 5 ms for the one that predicts
 
 
-def create(settings: Settings) -> FastAPI:
-    """The application. Its model is loaded and its processes start when it is started."""
+def create(settings: Settings, join: Join = Joined) -> FastAPI:
+    """The application. Its model is loaded and its processes start when it is started. join: as of `Answering`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         follower = Follower(settings.model_uri, settings.tracking_uri, settings.poll_seconds)
-        answering = Answering(settings.concurrency, settings.max_seconds)
+        answering = Answering(settings.concurrency, settings.max_seconds, join)
         app.state.service = Service(settings, follower, answering)
         sys.setswitchinterval(SWITCH_SECONDS)
         await asyncio.to_thread(follower.look)  # nobody is let in before the model is there, if it can be had

@@ -26,7 +26,7 @@ LATENCY = Histogram(
 ANSWERS = Counter("agr_answers", "Answers by label; `error` for what could not be read.", ("label",))
 IN_HOUSE = Gauge("agr_requests_in_house", "Requests being read, waiting or answered.", multiprocess_mode="livesum")
 STREAMS = Gauge("agr_streams", "Streams being heard.", multiprocess_mode="livesum")
-WAITING = Gauge("agr_clips_waiting", "Decoded clips that wait for the model.", multiprocess_mode="livesum")
+WAITING = Gauge("agr_clips_waiting", "Decoded clips that wait or are answered.", multiprocess_mode="livesum")
 BATCH = Histogram("agr_batch_clips", "Clips that the model answered together.", buckets=(1, 2, 4, 8, 16, 32))
 VERSION = Gauge("agr_model_version", "The version that answers; 0 for a folder.", multiprocess_mode="livemostrecent")
 

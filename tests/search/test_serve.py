@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -51,3 +52,16 @@ def test_a_replica_answers_as_soon_as_it_is_up(address: str, voices: list[Path])
     (found,) = sent.json()["answers"]
     assert found["path"] == "a.wav" and found["label"]
     assert httpx.get(f"{address}/ready", timeout=60).status_code == 200
+
+
+def test_clips_of_requests_that_wait_are_answered_as_one_batch(address: str, voices: list[Path]) -> None:
+    def asked(path: Path) -> str:
+        sent = httpx.post(f"{address}/v1/predict", content=path.read_bytes(), timeout=60)
+        return str(sent.json()["answers"][0]["label"])
+
+    with ThreadPoolExecutor(16) as clients:
+        assert all(clients.map(asked, voices[:64]))
+    lines = httpx.get(f"{address}/metrics", timeout=60).text.splitlines()
+    counted = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("agr_batch_clips_")}
+    assert counted["agr_batch_clips_sum"] == 64
+    assert counted["agr_batch_clips_count"] < 48

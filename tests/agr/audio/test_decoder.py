@@ -39,6 +39,9 @@ def planted(source, sample_rate, name, alive, channel):
         os.kill(os.getpid(), signal.SIGSEGV)
     if "abort" in name:
         os.abort()
+    if "killed" in name and ("always" in name or not os.path.exists(f"{name}.tried")):
+        open(f"{name}.tried", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
     if "leave" in name:
         os._exit(3)
     if "garble" in name:
@@ -183,6 +186,21 @@ def test_work_that_brings_samples_may_take_long(planted: Decoder, voices: list[P
     path.write_bytes(voices[0].read_bytes())
     (found,) = planted.load_all([clip(path)], RATE)
     assert same(found, path)
+
+
+@posix
+@pytest.mark.parametrize(("name", "answered"), [("killed once", True), ("killed always", False)])
+def test_a_clip_whose_process_somebody_else_killed_is_tried_once_more(
+    planted: Decoder, voices: list[Path], tmp_path: Path, name: str, answered: bool
+) -> None:
+    path = tmp_path / f"{name}.wav"
+    path.write_bytes(voices[0].read_bytes())
+    before, found, after = planted.load_all(map(clip, (voices[1], path, voices[2])), RATE)
+    assert same(before, voices[1]) and same(after, voices[2])
+    if answered:
+        assert same(found, path)
+    else:
+        assert str(found) == f"{path}: the decoder crashed (signal 9); expected a sound file"
 
 
 @posix

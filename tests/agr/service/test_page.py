@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ import soundfile
 
 from agr.audio import read as audio
 from agr.common.places import SHIPPED
+from agr.service import problems
 from agr.synth import demo
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -50,15 +53,14 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a service with the champion that comes with AGR."""
+@contextmanager
+def serving(place: Path, **variables: str) -> Iterator[str]:
+    """The URL of a service with the champion that comes with AGR, which takes files of up to 1 MiB."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = tmp_path_factory.mktemp("service")
-    environment = os.environ | {"AGR_CHAMPION": str(SHIPPED), "AGR_STORE": str(place)}
-    command = [sys.executable, "-m", "agr.serve", "--model-uri", "champion", "--port", str(port)]
+    environment = os.environ | {"AGR_CHAMPION": str(SHIPPED), "AGR_STORE": str(place)} | variables
+    command = [sys.executable, "-m", "agr.serve", "--model-uri", "champion", "--max-mib", "1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/"
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         try:
@@ -76,6 +78,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a service."""
+    with serving(tmp_path_factory.mktemp("service")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def browser(sounds: Path) -> Iterator[Browser]:
     """Chromium whose microphone plays the first voice."""
     fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
@@ -88,18 +97,31 @@ def browser(sounds: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: str) -> Iterator[Page]:
+def refused() -> list[int]:
+    """Statuses that a test expects, of which the browser itself writes on the console."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, service: str, refused: list[int]) -> Iterator[Page]:
     """The page, opened. Afterwards nothing may stand on the console, and nothing be asked of anybody else."""
+    with opened_page(browser, service, refused) as opened:
+        expect(opened.locator("#open-card")).to_be_visible(timeout=SECONDS)
+        yield opened
+
+
+@contextmanager
+def opened_page(browser: Browser, service: str, refused: list[int]) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["microphone"])
     opened, said, asked = context.new_page(), list[str](), list[str]()
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(service)
-    expect(opened.locator("#open-card")).to_be_visible(timeout=SECONDS)
     yield opened
     context.close()
-    assert said == []
+    of_browser = [f"Failed to load resource: the server responded with a status of {status}" for status in refused]
+    assert [text for text in said if not text.startswith(tuple(of_browser))] == []
     elsewhere = [url for url in asked if not url.startswith((service, "blob:", "data:"))]
     assert elsewhere == []
 
@@ -188,16 +210,85 @@ def test_the_card_opens_and_closes(page: Page) -> None:
     expect(page.locator("#card-text")).to_be_hidden()
 
 
+def test_dropped_files_are_answered(page: Page, sounds: Path) -> None:
+    given = [(path.name, base64.b64encode(path.read_bytes()).decode()) for path in sorted(sounds.glob("[fs]*.wav"))]
+    transfer = page.evaluate_handle(
+        """given => {
+            const transfer = new DataTransfer();
+            for (const [name, text] of given)
+                transfer.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name));
+            return transfer;
+        }""",
+        given,
+    )
+    for event in ("dragenter", "dragover"):
+        page.dispatch_event("#drop", event, {"dataTransfer": transfer})
+    expect(page.locator("body")).to_have_class(re.compile("dragging"))
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    answered(page, 3)
+    expect(page.locator("body")).not_to_have_class(re.compile("dragging"))
+    for name, _ in given:
+        expect(page.locator(ANSWER).filter(has_text=name)).to_have_count(1)
+
+
+def test_a_file_over_the_limit_is_told_to_be_too_large(page: Page, tmp_path: Path, refused: list[int]) -> None:
+    refused.append(413)
+    (tmp_path / "large.wav").write_bytes(bytes(2**20 + 1))
+    give(page, tmp_path / "large.wav")
+    expect(page.locator(ANSWER)).to_contain_text("expected at most 1048576", timeout=SECONDS)
+
+
+def test_a_busy_service_is_asked_again_when_it_said(page: Page, sounds: Path, refused: list[int]) -> None:
+    refused.append(429)
+    busy = problems.answer(429, "too much is waiting", {"Retry-After": "2"})
+    headers = {name: value for name, value in busy.headers.items() if name != "content-length"}
+    page.route("**/v1/predict*", lambda route: route.fulfill(status=429, headers=headers, body=busy.body), times=1)
+    began = time.monotonic()
+    give(page, sounds / "first.wav")
+    expect(page.locator(ANSWER)).to_contain_text("Next try in 2 seconds")
+    answered(page, 1)
+    assert time.monotonic() - began > 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page: Page, sounds: Path, scheme: Literal["light", "dark"]) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page.emulate_media(color_scheme=scheme)
     give(page, sounds / "first.wav", sounds / "letter.txt")
     answered(page, 1)
-    source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    assert axe(page) == []
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert axe(page) == []
+    page.locator("#open-card").click()
+    expect(page.locator("#card-text")).to_be_visible()
+    assert axe(page) == []
+
+
+def axe(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds: its rule, and the elements."""
+    driver = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-playwright-python")
+    source = (Path(driver.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(source)  # not as a script of the page: its content policy forbids those
     found = page.evaluate("axe.run()")
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+
+
+def test_the_token_is_asked_for_once_and_shown_from_then_on(
+    browser: Browser, sounds: Path, tmp_path: Path, refused: list[int]
+) -> None:
+    refused.append(401)
+    with serving(tmp_path, AGR_TOKEN="a secret") as url, opened_page(browser, url, refused) as page:
+        dialog = page.locator("#token")
+        expect(dialog).to_be_visible(timeout=SECONDS)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert axe(page) == []
+        for text in ("wrong", "a secret"):
+            page.locator("#token-text").fill(text)
+            page.keyboard.press("Enter")
+        expect(dialog).to_be_hidden(timeout=SECONDS)
+        give(page, sounds / "first.wav")
+        answered(page, 1)
+        expect(dialog).to_be_hidden()
 
 
 def test_the_page_is_small() -> None:
