@@ -12,10 +12,11 @@ many microphones add a constant. Nothing above 4 kHz is used: telephone and stud
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from agr.recipes.base import FRAMES, Clip, Recipe, hann, triangles
@@ -33,14 +34,14 @@ CHUNK_FRAMES, CONTEXT_FRAMES = 2400, 100  # measured at once, in about 60 MB, an
 BATCH_FRAMES = 64  # whose periodicity is measured in one go
 SPEECH_RANGE_DB = 35.0  # frames further than this below the loudest one hold no speech
 _CUTOFF_HZ, _PERIODIC_HZ = 60.0, 1000.0
-_SPECTRUM_SECONDS, _PERIOD_SECONDS, _YIN_SECONDS = 0.032, 0.042, 0.040
+_SPECTRUM_SECONDS, _PERIOD_SECONDS, _YIN_HOPS = 0.032, 0.042, 4
 COMPRESSION, GAIN = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
 _FAINTEST = 1e-9  # the floor of a frame's power spectrum, as a share of its strongest harmonic
 _WINDOW_FLOOR = 0.15  # the least that is divided by where the window's autocorrelation is small, at the longest lags
-Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float64]]  # (n,) to (frames, LAGS), 0..1
+Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float32]]  # (n,) to (frames, LAGS), 0..1
 
 
-def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
+def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """Generalised autocorrelation at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     The power spectrum is raised to COMPRESSION first, so that a harmonic amplified by a resonance is not taken for the
@@ -48,53 +49,74 @@ def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float6
     divided by the autocorrelation of the Hann window (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
     Amsterdam 17, 97-110), multiplied by GAIN and clipped at 1.
     """
-    length = round(_PERIOD_SECONDS * recipe.sample_rate)
-    window, size = hann(length).astype(np.float32), 1 << (4 * length - 1).bit_length()
+    even, odd, weights = _autocorrelation_matrices(recipe)
+    half = len(even)
+    frames = _frames(y, 2 * half, recipe)
+    found = np.empty((len(frames), LAGS), dtype=np.float32)
+    for at in range(0, len(frames), BATCH_FRAMES):
+        batch = frames[at : at + BATCH_FRAMES]
+        after, before = batch[:, half:], batch[:, half:0:-1]  # the middle, and outwards from it, (frames, half) each
+        power = np.square((after + before) @ even)  # (frames, bins)
+        power += np.square((after - before) @ odd)
+        power += _FAINTEST * power.max(axis=1, keepdims=True) + np.float32(1e-30)
+        np.log(power, out=power)
+        power *= COMPRESSION
+        lagged = np.exp(power, out=power) @ weights  # (frames, LAGS + 1)
+        found[at : at + BATCH_FRAMES] = lagged[:, :-1] / lagged[:, -1:]
+    return np.clip(found, 0, 1, out=found)
+
+
+@functools.cache
+def _autocorrelation_matrices(recipe: Recipe) -> tuple[NDArray[np.float32], ...]:
+    """Matrices of `autocorrelation`: two of (half, bins), one of (bins, LAGS + 1).
+
+    The Hann window is even around its middle. The spectrum around it of a frame's even part is real, that of its odd
+    part imaginary, and each is a product with a matrix of half a frame's length, in which the window is contained. The
+    last one turns compressed power into autocorrelation at each lag, scaled, and at lag 0.
+    """
+    length = round(_PERIOD_SECONDS * recipe.sample_rate) // 2 * 2
+    half, size = length // 2, 1 << (4 * length - 1).bit_length()
+    window, whole, part = hann(length), *_lags(recipe)
+    angles = 2 * np.pi / size * np.arange(size // 2 + 1)  # (bins,)
+    turns = np.arange(half)[:, None] * angles
+    even, odd = (window[half:, None] * wave(turns) for wave in (np.cos, np.sin))
+    even[0] /= 2  # the middle is met twice
     low = _low_pass(np.fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
-    whole, part = _lags(recipe)
-    count = int(whole[-1]) + 2
-    own = np.fft.irfft(_power(window[None], size)[0], size)[:count]
+    low[1:-1] *= 2  # each of these bins stands for a negative frequency as well
+    own = np.correlate(window, window, "full")[length - 1 :][: int(whole[-1]) + 2]
     own = np.maximum(own / own[0], _WINDOW_FLOOR)
-
-    def measure(frames: NDArray[np.float32]) -> NDArray[np.float64]:
-        power = _power(frames * window, size)  # (frames, size / 2 + 1)
-        power = (power + _FAINTEST * power.max(axis=1, keepdims=True, initial=0) + 1e-30) ** COMPRESSION
-        power *= low
-        found = np.fft.irfft(power, size, axis=1)[:, :count]
-        found /= found[:, :1] * own
-        return np.asarray(np.clip(GAIN * (found[:, whole] * (1 - part) + found[:, whole + 1] * part), 0, 1))
-
-    return _in_batches(measure, _frames(y, length, recipe))
+    first, second = (np.cos(angles[:, None] * lag) / own[lag] for lag in (whole, whole + 1))  # (bins, LAGS) each
+    weights = np.column_stack([GAIN * (first * (1 - part) + second * part), np.ones(len(low))]) * low[:, None]
+    return tuple(np.asarray(each, dtype=np.float32) for each in (even, odd, weights))
 
 
-def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float64]:
+def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """1 - normalised difference at each lag of each frame, 0..1: (n,) to (frames, LAGS).
 
     As in YIN (de Cheveigne and Kawahara, 2002, JASA 111(4), 1917-1930, equations 6 and 7 without the cumulative mean).
-    The rules of `agr.recipes.speech` were set on it.
+    The rules of `agr.recipes.speech` were set on it. Products are summed over hops, and each frame adds those of its
+    _YIN_HOPS hops.
     """
-    whole, part = _lags(recipe)
-    length, longest = round(_YIN_SECONDS * recipe.sample_rate), int(whole[-1]) + 2
-    size = 1 << (length + longest - 1).bit_length()
-
-    def measure(frames: NDArray[np.float32]) -> NDArray[np.float64]:
-        left, both = np.fft.rfft(frames[:, :length], size, axis=1), np.fft.rfft(frames, size, axis=1)
-        product = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag]
-        energy = np.cumsum(np.pad(frames.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
-        power = energy[:, length : length + longest] - energy[:, :longest]  # of x[lag : lag + length]
-        similarity = 2 * product / (power[:, :1] + power + 1e-12)
-        return np.asarray(np.maximum(similarity[:, whole] * (1 - part) + similarity[:, whole + 1] * part, 0))
-
-    low = _filtered(y, recipe.sample_rate, _low_pass)
-    return _in_batches(measure, _frames(low, length + longest, recipe))
-
-
-def _in_batches(
-    measure: Callable[[NDArray[np.float32]], NDArray[np.float64]], frames: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Measure frames, (frames, n), BATCH_FRAMES at a time, which takes less memory than all at once."""
-    starts = range(0, max(len(frames), 1), BATCH_FRAMES)
-    return np.concatenate([measure(frames[start : start + BATCH_FRAMES]) for start in starts])
+    (whole, part), hop = _lags(recipe), recipe.hop_length
+    length, longest = _YIN_HOPS * hop, int(whole[-1]) + 2
+    y = _filtered(y, recipe.sample_rate, _low_pass)
+    count = -(-len(y) // hop)
+    padded = np.pad(y, ((length + longest) // 2, length + longest + hop))
+    energy = np.cumsum(np.pad(padded.astype(np.float64) ** 2, (1, 0)))
+    power = sliding_window_view((energy[length:] - energy[:-length]).astype(np.float32), longest)[::hop][:count]
+    mixing = np.zeros((longest, LAGS), dtype=np.float32)  # between neighbouring lags
+    mixing[whole, range(LAGS)], mixing[whole + 1, range(LAGS)] = 1 - part, part
+    size = 1 << (hop + longest - 1).bit_length()
+    parts = sliding_window_view(padded, hop + longest)[::hop][: count + _YIN_HOPS - 1]
+    found = np.empty((count, LAGS), dtype=np.float32)
+    for at in range(0, count, BATCH_FRAMES):
+        batch = parts[at : at + BATCH_FRAMES + _YIN_HOPS - 1]
+        left, both = np.fft.rfft(batch[:, :hop], size, axis=1), np.fft.rfft(batch, size, axis=1)
+        hops = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag] over a hop
+        product = sum(hops[shift : len(hops) + 1 - _YIN_HOPS + shift] for shift in range(_YIN_HOPS))
+        own = power[at : at + BATCH_FRAMES]  # of x[lag : lag + length]
+        found[at : at + BATCH_FRAMES] = (2 * product / (own[:, :1] + own + np.float32(1e-12))) @ mixing
+    return np.maximum(found, 0, out=found)
 
 
 def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
@@ -103,21 +125,31 @@ def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorre
     The first BANDS rows are decibels, 255 for the loudest and 0 for RANGE_DB below it; the others are periodicity as
     `measure` finds it, 255 for 1.
     """
+    return extract_each(y, recipe, (measure,))[0]
+
+
+def extract_each(y: NDArray[np.float32], recipe: Recipe, measures: Sequence[Measure]) -> list[NDArray[np.uint8]]:
+    """What `extract` gives with each of `measures`, for little more time than with one of them."""
     frames = -(-len(y) // recipe.hop_length)
-    found = np.empty((frames, ROWS), dtype=np.uint8)
+    found = [np.empty((frames, ROWS), dtype=np.uint8) for _ in measures]
     level = np.empty((frames, BANDS), dtype=np.float32)  # dB
     loudest = 1e-12
-    chunks = [slice(start, min(start + CHUNK_FRAMES, frames)) for start in range(0, frames, CHUNK_FRAMES)]
-    for part in chunks:
-        bands, periodicity = _measure(y, part, recipe, measure)
+    for start in range(0, frames, CHUNK_FRAMES):
+        part = slice(start, min(start + CHUNK_FRAMES, frames))
+        first = max(start - CONTEXT_FRAMES, 0)
+        filtered = _chunk(y, first, part.stop + CONTEXT_FRAMES, recipe)
+        own = slice(start - first, part.stop - first)
+        bands = _bands(filtered, recipe)[own]
         level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
         loudest = max(loudest, float(bands.mean(axis=1).max()))
-        found[part, BANDS:] = _quantise(periodicity)
+        for each, measure in zip(found, measures, strict=True):
+            each[part, BANDS:] = _quantise(measure(filtered, recipe)[own])
     top = 10 * np.log10(loudest)
-    for part in chunks:
-        scaled = (level[part] - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
-        found[part, :BANDS] = _quantise(scaled - HEADROOM)
-    return found.T
+    scaled = (level - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
+    quantised = _quantise(scaled - HEADROOM)
+    for each in found:
+        each[:, :BANDS] = quantised
+    return [each.T for each in found]
 
 
 def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -125,15 +157,18 @@ def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
-def _measure(y: Clip, part: slice, recipe: Recipe, measure: Measure) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Power in bands and periodicity of some frames of a clip: (frames, BANDS) and (frames, LAGS)."""
-    first = max(part.start - CONTEXT_FRAMES, 0)
-    around = y[first * recipe.hop_length : (part.stop + CONTEXT_FRAMES) * recipe.hop_length]
-    filtered = _filtered(around - np.mean(around, dtype=np.float64), recipe.sample_rate, _high_pass)
+def _chunk(y: Clip, start: int, stop: int, recipe: Recipe) -> Clip:
+    """The samples of some frames of a clip, without their mean and what is below _CUTOFF_HZ."""
+    around = y[start * recipe.hop_length : stop * recipe.hop_length]
+    return _filtered(around - np.mean(around, dtype=np.float64), recipe.sample_rate, _high_pass)
+
+
+def _bands(filtered: Clip, recipe: Recipe) -> NDArray[np.float32]:
+    """Power in bands of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    power = _power(_frames(filtered, length, recipe) * hann(length).astype(np.float32), length)
-    own = slice(part.start - first, part.stop - first)
-    return (power @ _mel_filters(recipe.sample_rate, length).T)[own], measure(filtered, recipe)[own]
+    spectrum = np.fft.rfft(_frames(filtered, length, recipe) * hann(length).astype(np.float32), axis=1)
+    power = spectrum.real**2 + spectrum.imag**2  # (frames, bins)
+    return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
 
 def windows(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -198,12 +233,6 @@ def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     return medians
 
 
-def _power(frames: NDArray[np.float32], size: int) -> NDArray[Any]:
-    """The power spectrum of each frame: (frames, n) to (frames, size / 2 + 1)."""
-    spectrum = np.fft.rfft(frames, size, axis=1)
-    return np.asarray(spectrum.real**2 + spectrum.imag**2)
-
-
 def _lags(recipe: Recipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Each lag in samples, as an integer and a fraction, (LAGS,) each."""
     lags = recipe.sample_rate / lag_hz()
@@ -235,7 +264,7 @@ def _frames(y: NDArray[np.float32], length: int, recipe: Recipe) -> NDArray[np.f
     """Frames of `length` samples centred on every hop: (n,) to (frames, length); padded with zeros at both ends."""
     count = -(-len(y) // recipe.hop_length)
     padded = np.pad(y, (length // 2, length + recipe.hop_length))
-    return np.lib.stride_tricks.sliding_window_view(padded, length)[:: recipe.hop_length][:count]
+    return sliding_window_view(padded, length)[:: recipe.hop_length][:count]
 
 
 def band_edges() -> NDArray[np.float64]:
