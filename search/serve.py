@@ -23,7 +23,6 @@ from agr.common.worker import ONE_THREAD
 from agr.errors import SettingsError
 from agr.inference.options import add_store_arguments
 from agr.registry.uri import TRACKING_URI, StoreUri
-from agr.service.joining import MOST_TOGETHER
 from agr.service.settings import LOCAL, TOKEN, Settings, add_limits, settings_of
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def deployed(settings: Settings, bounds: tuple[int, int], target: float, environ
     from ray import serve
 
     def build() -> FastAPI:
+        from agr.service.answering import MOST_TOGETHER
         from agr.service.app import create
 
         return create(settings, serve.batch(max_batch_size=MOST_TOGETHER, batch_wait_timeout_s=WAIT_SECONDS))

@@ -1,19 +1,20 @@
 """From recordings to answers: decoded in processes apart, answered together with others that wait.
 
 A clip of up to SHORT_SECONDS waits for the model with those of other requests, and all that wait are answered as one
-batch (`agr.service.joining`). Longer recordings, and pictures, have threads of their own, so that nobody waits behind
-an hour of sound.
+batch: by `Joined`, or on Ray Serve by `serve.batch`, which is called in the same way. Longer recordings, and pictures,
+have threads of their own, so that nobody waits behind an hour of sound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agr.audio.decoder import Decoder, Found, Source
 from agr.audio.recording import Recording, Stream
@@ -21,7 +22,6 @@ from agr.common.worker import WorkerDied
 from agr.errors import AudioError, LongAudio, UnreadableAudio
 from agr.inference.answers import Answer, answer
 from agr.service import metrics
-from agr.service.joining import MOST_TOGETHER, Joined, Together
 from agr.service.live import LiveModel
 
 if TYPE_CHECKING:
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Together = Callable[[list[Item]], Awaitable[list[Result]]]
 
 SHORT_SECONDS = 30.0
 LONG_THREADS = 2
+MOST_TOGETHER = 16  # clips of one batch, and of all requests that are decoded or waiting at once, which bounds memory
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,38 @@ class Clip:
 Join = Callable[[Together[Clip, Answer]], Callable[[Clip], Awaitable[Answer]]]
 
 
+class Joined(Generic[Item, Result]):
+    """Called with one item; awaits the result of the batch that it became part of."""
+
+    def __init__(self, together: Together[Item, Result]) -> None:
+        """together: makes a batch's results, in order; what it raises goes to every caller of the batch."""
+        self._together = together
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._work: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Result:
+        """The result of one item."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._work is None:
+            self._work = asyncio.create_task(self._work_off())
+        return await future
+
+    async def _work_off(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+            batch = [each for each in batch if not each[1].done()]  # a caller that was cancelled
+            (results,) = await asyncio.gather(self._together([item for item, _ in batch]), return_exceptions=True)
+            for at, (_, future) in enumerate(batch):
+                if future.done():
+                    continue
+                if isinstance(results, BaseException):
+                    future.set_exception(results)
+                else:
+                    future.set_result(results[at])
+        self._work = None
+
+
 class Answering:
     """Decoders and threads of one process. It is to be closed."""
 
@@ -71,7 +107,7 @@ class Answering:
         self._decoding = ThreadPoolExecutor(decoders, "decoding")
         self._predicting = ThreadPoolExecutor(1, "predicting")
         self._long = ThreadPoolExecutor(LONG_THREADS, "long")
-        self._slots = asyncio.Semaphore(MOST_TOGETHER)  # decoded or waiting at once, which bounds memory
+        self._slots = asyncio.Semaphore(MOST_TOGETHER)
         self._ask = join(self._together)
 
     def close(self) -> None:

@@ -18,9 +18,8 @@ from fastapi.staticfiles import StaticFiles
 
 from agr import __version__
 from agr.service import documentation, invocations, problems, routes, streams
-from agr.service.answering import Answering, Join
+from agr.service.answering import Answering, Join, Joined
 from agr.service.guard import Guard
-from agr.service.joining import Joined
 from agr.service.live import Follower
 from agr.service.service import Service
 from agr.service.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from prometheus_client import REGISTRY
 
 from agr.audio import decoder
 from agr.inference import predictor
+from agr.service.answering import MOST_TOGETHER, Joined
 from tests.agr.service.conftest import Start, eventually
 
 KILLED = """
@@ -89,3 +91,46 @@ def test_a_long_recording_whose_decoder_is_killed_midway_is_heard_again(
     found = client.post("/v1/predict", content=body).json()
     assert len(list(tmp_path.glob("killed-*"))) == 2  # the one that found it long, and the one that read it on
     assert found == client.post("/v1/predict", content=body).json() and found["answers"][0]["label"]
+
+
+def test_what_comes_while_a_batch_is_worked_on_is_the_next_one() -> None:
+    batches: list[list[int]] = []
+
+    async def doubled(items: list[int]) -> list[int]:
+        batches.append(items)
+        await asyncio.sleep(0.01)
+        return [2 * item for item in items]
+
+    async def asked() -> list[int]:
+        joined = Joined(doubled)
+        first = asyncio.create_task(joined(0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return await asyncio.gather(first, *map(joined, range(1, MOST_TOGETHER + 3)))
+
+    assert asyncio.run(asked()) == [2 * item for item in range(MOST_TOGETHER + 3)]
+    assert list(map(len, batches)) == [1, MOST_TOGETHER, 2]
+
+
+def test_a_failure_reaches_its_batch_and_a_caller_that_left_nobody() -> None:
+    async def reciprocals(items: list[int]) -> list[float]:
+        await asyncio.sleep(0.01)
+        return [1 / item for item in items]
+
+    async def asked() -> None:
+        joined = Joined(reciprocals)
+        left = asyncio.create_task(joined(0))
+        await asyncio.sleep(0)
+        left.cancel()
+        assert await joined(4) == 0.25
+        found = await asyncio.gather(joined(0), joined(2), return_exceptions=True)
+        assert list(map(type, found)) == [ZeroDivisionError] * 2
+        assert await joined(2) == 0.5
+
+    asyncio.run(asked())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(Joined(cancelled)(1))
+
+
+async def cancelled(items: list[int]) -> list[int]:
+    raise asyncio.CancelledError
