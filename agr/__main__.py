@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from agr import __version__
 from agr.common.cli import run
+from agr.common.printable import printable
 
 GROUP = "agr.commands"
 NAMES = ("predict", "serve", "evaluate", "prepare", "explain", "features", "card", "migrate")
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr") ->
     if below and (len(words) == 1 or words[1] in ("-h", "--help")):
         show(below, prog)
     typed, known = " ".join(words[:2] if below else words[:1]), ", ".join(below or OWN | found)
-    print(f"{prog}: error: {typed}: no such command; expected one of {known}, or --help", file=sys.stderr)
+    print(f"{prog}: error: {printable(typed)}: no such command; expected one of {known}, or --help", file=sys.stderr)
     raise SystemExit(2)
 
 

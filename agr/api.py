@@ -260,7 +260,7 @@ def evaluate(
 
 def prepare(
     source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "",
     *,
     recipe: str | None = None,
     reference: bool = False,
@@ -271,7 +271,7 @@ def prepare(
 
     Args:
         source: demo, audiomnist, a corpus folder, a folder of images or a CSV manifest.
-        out: The folder to write.
+        out: The folder to write; there is none by default.
         recipe: voice, mfcc or mfcc48; by default voice, and mfcc48 for ready images.
         reference: Make the images of mfcc or mfcc48 by librosa.
         workers: Processes. With more than one, a script must be importable (`if __name__ == "__main__":`).
@@ -280,10 +280,10 @@ def prepare(
     Raises:
         CorpusError: The source cannot be used, or `out` holds files that were not made so.
         RecipeError: The recipe is unknown or does not suit the source.
-        SettingsError: An argument is of another type.
+        SettingsError: An argument is of another type, or there is no `out`.
     """
     expect("source", source, str | os.PathLike, SOURCE)
-    expect("out", out, str | os.PathLike, "the folder to write")
+    expect("out", out or None, str | os.PathLike, "the folder to write")
     expect("recipe", recipe, str | None, f"one of {', '.join(RECIPES)}, or None")
     expect("workers", workers, int, "a number of processes")
     out = Path(out)

@@ -5,10 +5,9 @@ python -m agr.card --model-uri models:/agr/best   # in Markdown
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from agr.common.cli import run
+from agr.common.cli import ArgumentParser, run
 from agr.common.credentials import harmless
 from agr.errors import ModelError
 from agr.inference import bundle
@@ -18,7 +17,7 @@ from agr.registry import resolve
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.card") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Print a model card in Markdown.")
+    parser = ArgumentParser(prog=prog, description="Print a model card in Markdown.")
     model = "a model of the store (default: models:/agr/best), or a folder"
     parser.add_argument("--model-uri", default="models:/agr/best", help=model)
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"

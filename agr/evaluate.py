@@ -12,14 +12,13 @@ per_speaker, and more. LEAKY: the model was trained or chosen on these speakers,
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from agr import api
 from agr.common.callable_module import make_callable
-from agr.common.cli import run
+from agr.common.cli import ArgumentParser, run
 from agr.common.places import workspace
 from agr.common.printable import printable
 from agr.data.ages import add_ages
@@ -47,7 +46,7 @@ def describe(result: Evaluation) -> str:
     recall = ", ".join(f"{name} {value:.4f}" for name, value in s.recall.items() if value is not None)
     worst = sorted(s.per_speaker.items(), key=lambda item: item[1].accuracy)[:5]
     lines = [
-        f"{result.corpus}: {s.clips} clips of {s.speakers} speakers, {result.skipped} clips skipped",
+        f"{printable(result.corpus)}: {s.clips} clips of {s.speakers} speakers, {result.skipped} clips skipped",
         f"{s.measure:18} {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
         f"accuracy           {s.accuracy:.4f}",
         f"recall             {recall}",
@@ -72,7 +71,7 @@ def describe(result: Evaluation) -> str:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.evaluate") -> int:
     """Run the command; returns the exit status, 1 if some clip could not be read."""
-    parser = argparse.ArgumentParser(prog=prog, description="Score a model on a labelled corpus.")
+    parser = ArgumentParser(prog=prog, description="Score a model on a labelled corpus.")
     parser.add_argument(
         "--data", required=True, help="demo, audiomnist, librispeech:PART, a corpus folder or a table (CSV)"
     )

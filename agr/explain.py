@@ -10,11 +10,10 @@ with most speech is explained. Exit status: 0 drawn, 1 the clip could not be rea
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 
-from agr.common.cli import complain, png_path, run
+from agr.common.cli import ArgumentParser, complain, png_path, run
 from agr.errors import AudioError
 from agr.inference import bundle
 from agr.inference.options import add_model_arguments
@@ -24,7 +23,7 @@ from agr.registry import resolve
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.explain") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Draw what in a clip led to its answer.")
+    parser = ArgumentParser(prog=prog, description="Draw what in a clip led to its answer.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
     parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
     add_model_arguments(parser)

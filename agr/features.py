@@ -8,10 +8,10 @@ Of a clip longer than a second, the second with most speech is drawn. `-` reads 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from agr.common.cli import complain, png_path, run
+from agr.common.cli import ArgumentParser, complain, png_path, run
+from agr.common.printable import printable
 from agr.errors import AudioError
 from agr.inference.section import read
 from agr.plots import panels
@@ -21,7 +21,7 @@ from agr.recipes.encode import DEFAULT, RECIPES, by_name
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.features") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Draw the model's input for a clip.")
+    parser = ArgumentParser(prog=prog, description="Draw the model's input for a clip.")
     parser.add_argument("clip", metavar="CLIP", help="a sound file, or - for standard input")
     parser.add_argument("--png", type=png_path, required=True, help="the file to write, ending in .png")
     recipe = f"how the image is made (default: {DEFAULT})"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.feat
         complain(str(error))
         return 1
     panels.save(draw(shown), options.png)
-    print(f"{options.png}\t{shown.place}")
+    print(f"{printable(str(options.png))}\t{shown.place}")
     return 0
 
 

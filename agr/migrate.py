@@ -11,12 +11,12 @@ that is moved; such versions are listed, and the exit status is 1. Run one migra
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 
-from agr.common.cli import complain, run
+from agr.common.cli import ArgumentParser, complain, run
 from agr.common.places import store_folder
+from agr.common.printable import printable
 from agr.common.progress import terminal_progress
 from agr.errors import ModelError, SettingsError
 from agr.registry.migration import CONTENTS, MOVED, RESENT, THERE, Migration
@@ -37,7 +37,7 @@ def _location(uri: StoreUri) -> str:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.migrate") -> int:
     """Run the command; returns the exit status, 1 if something was left behind."""
-    parser = argparse.ArgumentParser(prog=prog, description="Move runs and models to another store.")
+    parser = ArgumentParser(prog=prog, description="Move runs and models to another store.")
     where = "the store to read, a folder or a URI (default: the nearest mlflow_store/ upwards)"
     home = StoreUri(f"{SQLITE}{store_folder()}/{DATABASE}")
     parser.add_argument("--from", dest="source", type=_source, metavar="URI", default=home, help=where)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.migr
     for kind in CONTENTS:
         said = [f"{n} {what}" for what in (MOVED, RESENT, THERE) if (n := migration.counts[kind, what])]
         print(f"{kind}: {', '.join(said) or 'none'}")
-    print(*migration.notes, sep="\n", end="\n" * bool(migration.notes))
+    print(*map(printable, migration.notes), sep="\n", end="\n" * bool(migration.notes))
     for text in migration.left_behind:
         complain(f"left behind: {text}")
     return int(bool(migration.left_behind))

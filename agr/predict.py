@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.audio.decoder import Decoder
-from agr.common.cli import complain, png_path, quick_imports, run
+from agr.common.cli import ArgumentParser, complain, png_path, quick_imports, run
 from agr.common.progress import terminal_progress
 from agr.inference.answers import EACH, STDIN, Answer, answer, expand, summary
 from agr.inference.options import add_abstain_argument, add_model_arguments
@@ -40,7 +40,7 @@ PROG = "python -m agr.predict"
 
 def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(prog=prog, description="Tell women's voices from men's.")
+    parser = ArgumentParser(prog=prog, description="Tell women's voices from men's.")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a sound file, a folder, or - for standard input")
     channel = "left, right, a number from 1, or each (default: their mean, or the better one)"
     parser.add_argument("--channel", type=_channel, help=channel)

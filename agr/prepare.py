@@ -15,14 +15,13 @@ Of a recording that is there twice under one speaker one clip is used, under two
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from agr import api
 from agr.common.callable_module import make_callable
-from agr.common.cli import complain, run
+from agr.common.cli import ArgumentParser, complain, run
 from agr.common.printable import printable
 from agr.data import ages, corpus
 from agr.data.layouts.dialect import add_columns
@@ -33,7 +32,7 @@ from agr.recipes import encode
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prepare") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Turn a corpus into images.")
+    parser = ArgumentParser(prog=prog, description="Turn a corpus into images.")
     parser.add_argument(
         "source", help="demo, audiomnist, librispeech:PART, a corpus folder, ready images or a table (CSV)"
     )
@@ -53,9 +52,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.prep
         complain(note)
     wanted = choose_recipe(found, options.recipe, options.reference)
     summary = prepare(found, options.out, wanted, options.workers)
-    print(f"{options.out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
+    out = printable(str(options.out))
+    print(f"{out}: {summary.made} images made, {summary.kept} kept, {summary.skipped} clips skipped")
     if summary.skipped:
-        print(f"why they were skipped: {options.out / SKIPPED}")
+        print(f"why they were skipped: {printable(str(options.out / SKIPPED))}")
         for line in summarised(summary.reasons):
             print(f"  {printable(line)}")
     for line in summarised(summary.notes):

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 
-from agr.common.cli import complain, quick_imports, run
+from agr.common.cli import ArgumentParser, complain, quick_imports, run
 from agr.common.worker import ONE_THREAD
 from agr.inference.options import add_store_arguments
 from agr.registry import resolve
@@ -31,7 +31,7 @@ DRAIN_SECONDS = 60  # for what was accepted, after SIGTERM
 
 def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(prog=prog, description="Serve a model over HTTP, with a page to speak into.")
+    parser = ArgumentParser(prog=prog, description="Serve a model over HTTP, with a page to speak into.")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0 for all (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that answer (%(default)s)")

@@ -163,7 +163,7 @@ def complaints_about(paths: Sequence[str], status: int, out: str, err: str) -> I
         yield "", f"exit status {status}, {err[-300:]!r}"
         return
     answers = [json.loads(line) for line in out.splitlines()]
-    lines = err.splitlines()
+    lines = [line for line in err.splitlines() if not line.startswith("listening to ")]  # progress
     if [answer["path"] for answer in answers] != list(paths):
         yield "", f"{len(answers)} answers to {len(paths)} files"
         return

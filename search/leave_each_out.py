@@ -23,6 +23,7 @@ from rich.table import Table
 from agr.common.cli import complain
 from agr.common.files import write_atomic
 from agr.common.places import store_folder
+from agr.common.printable import printable
 from agr.data import combine
 from agr.errors import AgrError, SettingsError
 from agr.labels import CLASSES
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace, script: str, mlflow_process: Callable[[], M
     names = _corpora(options, script)
     rows: list[Row] = []
     for count, name in enumerate(names, start=1):
-        print(f"\nleft out: {name}, {count} of {len(names)}", flush=True)
+        print(f"\nleft out: {printable(name)}, {count} of {len(names)}", flush=True)
         asked = copy.copy(options)
         asked.leave_out, asked.name = name, options.name and f"{options.name}-{name}"
         with mlflow_process() as process:
@@ -120,12 +121,12 @@ def _print(rows: Sequence[Row]) -> None:
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
     for cells in _cells(rows):
-        table.add_row(*cells)
+        table.add_row(*map(printable, cells))
     console = Console()
     console.print(table)
     values = [row.value for row in rows]
     worst = min(rows, key=lambda row: row.value)
-    console.print(f"mean {np.mean(values):.4f}, worst {worst.value:.4f} ({worst.corpus})")
+    console.print(f"mean {np.mean(values):.4f}, worst {worst.value:.4f} ({printable(worst.corpus)})")
     console.print(f"temperature of a corpus: that of the others, left out in turn; of all: {temperature(rows):.2f}")
 
 

@@ -8,7 +8,6 @@ demo's synthetic voices they make one search of a single point; a tenth of the p
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import shutil
@@ -16,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.common.cli import complain, run
+from agr.common.cli import ArgumentParser, complain, run
 from agr.common.places import CHAMPION_VARIABLE, SHIPPED, STORE_VARIABLE
 from agr.errors import CorpusError
 
@@ -29,7 +28,7 @@ FOLDS = 10
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python search/make_champion.py") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Train the model that comes with AGR.")
+    parser = ArgumentParser(prog=prog, description="Train the model that comes with AGR.")
     parser.add_argument("folder", type=Path, help=f"a folder that holds {', '.join(CORPORA)}")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where to write it (default: agr/champion)")
     options = parser.parse_args(arguments)

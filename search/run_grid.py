@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from agr.common.cli import quick_imports, run
+from agr.common.cli import ArgumentParser, quick_imports, run
 from search.outbox.mlflow_process import MlflowProcess
 
 PROG = "python search/run_grid.py"
@@ -24,7 +24,7 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     from search import options
 
     about = "Train every point of a grid of hyperparameters on Ray Tune, log to MLflow and register the best model."
-    parser = argparse.ArgumentParser(prog=prog, description=about)
+    parser = ArgumentParser(prog=prog, description=about)
     points = parser.add_argument_group("the grid")
     add = points.add_argument
     add("--epochs", type=int, nargs="+", help="numbers of epochs (default: 5 10 20)")

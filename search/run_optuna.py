@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from agr.common.cli import quick_imports, run
+from agr.common.cli import ArgumentParser, quick_imports, run
 from agr.common.credentials import harmless
 from search.outbox.mlflow_process import MlflowProcess
 
@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     from search import options
 
     about = "Search hyperparameters with Optuna on Ray Tune, log to MLflow and register the best model."
-    parser = argparse.ArgumentParser(prog=prog, description=about)
+    parser = ArgumentParser(prog=prog, description=about)
     search = parser.add_argument_group("the search")
     add = search.add_argument
     add(

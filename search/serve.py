@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agr.common.cli import complain, end_on_sigterm, run
+from agr.common.cli import ArgumentParser, complain, end_on_sigterm, run
 from agr.common.worker import ONE_THREAD
 from agr.errors import SettingsError
 from agr.inference.options import add_store_arguments
@@ -88,7 +88,7 @@ def application(arguments: dict[str, str]) -> Application:
 
 def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """The parsed command line."""
-    parser = argparse.ArgumentParser(prog=prog, description="Serve a model on Ray Serve.")
+    parser = ArgumentParser(prog=prog, description="Serve a model on Ray Serve.")
     parser.add_argument("--address", help="a running Ray cluster, `auto` for that of this machine (default: a new one)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0 for all (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")

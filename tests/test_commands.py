@@ -52,6 +52,11 @@ def test_help_says_how_the_command_is_called(command: str, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_parser_is_the_one_whose_errors_cannot_steer_the_terminal(command: str) -> None:
+    assert "argparse.ArgumentParser(" not in COMMANDS[command].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_unknown_flag_exits_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main_of(command)(["--no-such-flag"])

@@ -48,6 +48,8 @@ def opened(path: Path, name: str) -> Iterator[BinaryIO]:
 
     A pipe without a writer, a socket or a device would let the reader wait for ever.
     """
+    if "\0" in str(path):
+        raise UnreadableAudio(f"{name}: no name that a file can have; expected a sound file")
     try:
         other = _irregular(path.stat().st_mode)
         if other and not is_ours(path):

@@ -101,7 +101,7 @@ def _frames(container: InputContainer, sound: AudioStream) -> Iterator[AudioFram
                 continue
             broken = 0
             yield from (frame for frame in decoded if frame.samples)
-    except av.FFmpegError:  # of the container: what was decoded up to here remains
+    except (av.FFmpegError, IndexError):  # of the container, or a track that PyAV met late: what was decoded remains
         return
 
 
@@ -146,5 +146,5 @@ def _samples(frame: AudioFrame, channels: int) -> NDArray[np.float32]:
     y = values.T if frame.format.is_planar else values.reshape(-1, channels)
     if FULL_SCALE[kind] > 1:
         y = y / np.float32(FULL_SCALE[kind]) - np.float32(kind == "u8")
-    with np.errstate(over="ignore"):  # infinity, which is no sound
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN, which are no sound
         return np.asarray(y, dtype=np.float32)

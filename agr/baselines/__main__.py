@@ -28,8 +28,9 @@ from agr.baselines.compare import (
     name_of,
     read_recordings,
 )
-from agr.common.cli import complain
+from agr.common.cli import ArgumentParser, complain
 from agr.common.places import workspace
+from agr.common.printable import printable
 from agr.data import splits
 from agr.data.splits import Split
 from agr.labels import CLASSES
@@ -65,7 +66,7 @@ def _row(result: classify.Result) -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m agr.baselines", description="Compare public tools on AGR's folds.")
+    parser = ArgumentParser(prog="python -m agr.baselines", description="Compare public tools on AGR's folds.")
     source = "demo, audiomnist, a corpus folder or a CSV manifest"
     parser.add_argument("--data", nargs="+", required=True, metavar="SOURCE", help=source)
     parser.add_argument("--test", nargs="+", metavar="SOURCE", help="train on all of --data, test on these")
@@ -124,7 +125,7 @@ def _show(results: Sequence[classify.Result], recordings: Recordings, folds: Seq
     from rich.table import Table
 
     tested, how = results[0].pooled, folds[0].name if len(folds) == 1 else f"{len(folds)} folds"
-    shown = Table(title=f"{recordings.name}, {how}: {tested.clips} test clips of {tested.speakers} speakers")
+    shown = Table(title=f"{printable(recordings.name)}, {how}: {tested.clips} test clips of {tested.speakers} speakers")
     shown.add_column("extractor", no_wrap=True)
     columns = [name_of(split, k) for k, split in enumerate(folds)] if len(folds) > 1 else []
     for column in (*columns, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):

@@ -21,6 +21,14 @@ from agr.errors import AgrError
 INTERRUPTED = 130
 
 
+class ArgumentParser(argparse.ArgumentParser):
+    """The parser of a command; what was typed is printable in its errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit with status 2."""
+        super().error(printable(message))
+
+
 def run(main: Callable[[], int], program: bool = False) -> NoReturn:
     """Call a command's `main` and exit: its own status, 2 for an AgrError or a file's trouble, 130 for Ctrl-C.
 

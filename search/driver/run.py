@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from agr.common.cli import INTERRUPTED, complain
 from agr.common.places import store_folder
+from agr.common.printable import printable
 from agr.errors import AgrError
 from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
@@ -44,7 +45,7 @@ def conduct(
     began = time.monotonic()
     name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     axes = strategy.axes(problem)
-    print(f"{name}: {strategy.title} on " + "\n".join(problem.lines))
+    print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
     with closing(problem), _workers(plan, problem, strategy) as (device, allocation):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
         session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes)

@@ -5,10 +5,10 @@ python -m search.outbox deliver mlflow_store/outbox/FILE.jsonl
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from agr.common.cli import ArgumentParser
 from agr.common.credentials import harmless
 from agr.errors import OutageError, StoreError
 from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
@@ -19,7 +19,7 @@ from search.outbox.mlflow_process import MlflowProcess
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
+    parser = ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
     parser.add_argument("file", type=Path, help="left by a search in mlflow_store/outbox")
     parser.add_argument(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from agr import __version__
 from agr.common.credentials import is_harmless
+from agr.common.printable import printable
 from agr.metrics.scoring import CHANCE, by_corpus
 from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
@@ -31,7 +32,7 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     console.print(_ranking(result.ranking, leaky))
     for record in (record for record in session.records.values() if record.status == FAILED):
         console.print("failed", style="red", end="")
-        console.print(f"  {_named(record)}: {record.reason}")
+        console.print(f"  {_named(record)}: {printable(record.reason)}")
     console.print(f"{session.summary()}, {clock(seconds)} min")
     best = result.ranking[0]
     mark, objective = " (leaky)" if leaky else "", best.schema.objective
@@ -52,7 +53,7 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
             console.print(f"gap         {gap:+.4f}, validation less test; {compared}")
         parts = by_corpus(result.scores.per_speaker)
         if len(parts) > 1:
-            console.print("            " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
+            console.print("            " + ", ".join(f"{printable(name)} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
     for name, value in result.tested.items():

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from agr.common.printable import printable
 from search.session.session import FAILED, FINISHED, RUNNING, Record, Session, ranked
 from search.tasks.base import format_setting
 
@@ -53,6 +54,11 @@ def table(session: Session, total_epochs: int | None, title: str, rows: int) -> 
     return drawn
 
 
+def escape(text: str) -> str:
+    """The text as it may stand in a cell: neither markup nor what would steer a terminal."""
+    return escape_markup(printable(text))
+
+
 def _cells(record: Record) -> tuple[str, ...]:
     config, last = record.settings.config(), record.last
     scores = (f"{getattr(last, name):.4f}" if last else "" for name in record.schema.columns)
@@ -91,7 +97,7 @@ def _print_line(session: Session, record: Record) -> None:
     config, last, aim = record.settings.config(), record.last, record.schema.objective
     axes = " ".join(f"{name} {format_setting(config[name]):{WIDTHS.get(name, '')}}" for name in record.schema.axes)
     score = f"{aim.label} {getattr(last, aim.metric):.4f}" if last else "no epoch finished"
-    reason = f" ({record.reason})" if record.reason else ""
+    reason = f" ({printable(record.reason)})" if record.reason else ""
     count = f"{ended:3}/{session.planned}" if session.planned else f"{ended:3}"
     epochs = f"{record.trained} epochs trained, {len(record.history) - record.trained} read"
     print(f"[{count}] {axes} {state(record)}: {score}, {epochs}{reason}", flush=True)

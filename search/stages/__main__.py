@@ -6,13 +6,14 @@ python -m search.stages prune --max-size 2GB [--stage-store URI]
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from collections.abc import Sequence
 
+from agr.common.cli import ArgumentParser
 from agr.common.credentials import harmless
 from agr.common.places import store_folder
+from agr.common.printable import printable
 from agr.errors import SettingsError
 from search.stages.pruning import StoredStage, prune, stages
 from search.stages.store import StageStore
@@ -38,22 +39,23 @@ def _row(store: StageStore, stage: StoredStage) -> str:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m search.stages") -> int:
     """Run the command and return its exit status."""
     description = "List the stages of a stage store, or delete the least recently used ones."
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = ArgumentParser(prog=prog, description=description)
     parser.add_argument("action", choices=("list", "prune"))
     where = "a folder or bucket (default: stages/ in mlflow_store/)"
     parser.add_argument("--stage-store", type=harmless, metavar="URI", help=where)
     parser.add_argument("--max-size", default="10GB", help="prune: the size to keep, as in 500MB (default: 10GB)")
     options = parser.parse_args(arguments)
     store = StageStore(options.stage_store or str(store_folder() / "stages"))
+    where = printable(store.uri)
     if options.action == "prune":
         deleted, left = prune(store, parse_size(options.max_size))
         freed = sum(stage.file.size for stage in deleted)
-        print(f"{store.uri}: {len(deleted)} stages deleted, {freed / 1e6:.1f} MB freed, {left / 1e6:.1f} MB left")
+        print(f"{where}: {len(deleted)} stages deleted, {freed / 1e6:.1f} MB freed, {left / 1e6:.1f} MB left")
         return 0
     found = stages(store)
     for stage in reversed(found):
         print(_row(store, stage))
-    print(f"{store.uri}: {len(found)} stages, {sum(stage.file.size for stage in found) / 1e6:.1f} MB")
+    print(f"{where}: {len(found)} stages, {sum(stage.file.size for stage in found) / 1e6:.1f} MB")
     return 0
 
 

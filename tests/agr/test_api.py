@@ -120,6 +120,8 @@ def test_wrong_use_is_one_line(model: agr.Model, clips: Any, expected: str) -> N
             "tracking_uri 3: expected the URI of an MLflow store, or None",
         ),
         (lambda model: UNTYPED.prepare(5, "out"), "source 5: expected demo, audiomnist, a corpus folder"),
+        (lambda model: UNTYPED.prepare(5), "source 5: expected demo, audiomnist, a corpus folder"),
+        (lambda model: UNTYPED.prepare("demo"), "out None: expected the folder to write"),
         (lambda model: UNTYPED.prepare("demo", None), "out None: expected the folder to write"),
         (lambda model: UNTYPED.prepare("demo", "out", recipe=1), "recipe 1: expected one of voice, "),
         (lambda model: UNTYPED.prepare("demo", "out", workers="2"), "workers '2': expected a number of processes"),

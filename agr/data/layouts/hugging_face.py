@@ -28,6 +28,7 @@ from agr.labels import CLASSES
 NAME, TABLE = "Hugging Face data set", True
 EXPECTED = "a folder that the package datasets saved, or Parquet files"
 HUB, SUFFIX = "hf:", ".parquet"
+OWN_FILES = (".json", ".arrow")  # of what `datasets` saves: in the folder, or in one for each split
 SAVED = ("dataset_dict.json", "dataset_info.json")
 RECORDINGS = ("audio", "string", "large_string", "binary", "large_binary")  # types of a column of them
 WRITTEN = (*WANTED, "age", "split")  # columns of the manifest
@@ -35,19 +36,18 @@ WRITTEN = (*WANTED, "age", "split")  # columns of the manifest
 
 def recognises(folder: Path) -> bool:
     """Whether a folder was saved by `datasets`, or it or folders in it hold Parquet files."""
-    return _is_saved(folder) or bool(_parquet_files(folder))
+    return _is_saved(folder) or bool(_files(folder, SUFFIX))
 
 
 def read(folder: Path, name: str, reading: Reading) -> Corpus:
     """The recordings of a folder that `datasets` saved, or of its Parquet files. Raises: CorpusError."""
     if not _is_saved(folder):
-        return read_parquet(_parquet_files(folder), folder, name, reading)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return read_parquet(_files(folder, SUFFIX), folder, name, reading)
 
     def load(cache: Path) -> Any:
         return _library(folder).load_from_disk(str(folder))
 
-    return _read(load, str(folder), _identity(files), name, folder, reading)
+    return _read(load, str(folder), _identity(_files(folder, *OWN_FILES)), name, folder, reading)
 
 
 def read_parquet(files: Sequence[Path], source: Path, name: str, reading: Reading) -> Corpus:
@@ -58,7 +58,10 @@ def read_parquet(files: Sequence[Path], source: Path, name: str, reading: Readin
 
     def load(cache: Path) -> Any:
         made = _library(source).Dataset.from_parquet
-        return {split: made(paths, cache_dir=str(cache)) for split, paths in splits.items()}
+        from pyarrow.parquet import read_metadata  # comes with datasets, which refuses a file without rows
+
+        filled = {split: [path for path in paths if read_metadata(path).num_rows] for split, paths in splits.items()}
+        return {split: made(paths, cache_dir=str(cache)) for split, paths in filled.items() if paths}
 
     return _read(load, str(source), _identity(files), name, files[0].parent, reading)
 
@@ -84,8 +87,10 @@ def _is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in SAVED)
 
 
-def _parquet_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern + SUFFIX) if path.is_file())
+def _files(folder: Path, *suffixes: str) -> list[Path]:
+    """The files that end so in a folder and in folders in it, and no deeper: others, or recordings, may lie there."""
+    patterns = [f"{where}*{suffix}" for suffix in suffixes for where in ("", "*/")]
+    return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
 def _library(source: object) -> Any:
@@ -117,6 +122,8 @@ def _read(load: Callable[[Path], Any], source: str, identity: str, name: str, ro
         try:
             loaded = load(out / "cache")
             splits = loaded if isinstance(loaded, Mapping) else {"all": loaded}
+            if not any(map(len, splits.values())):
+                raise CorpusError(f"{source}: 0 rows; expected recordings with their speakers and genders")
             _write(splits, out, source, root, reading)
         except (AgrError, OSError):
             raise
@@ -125,7 +132,10 @@ def _read(load: Callable[[Path], Any], source: str, identity: str, name: str, ro
             raise CorpusError(f"{source}: {found}; expected a {NAME}") from error
         shutil.rmtree(out / "cache", ignore_errors=True)
     labels = {label: reading.columns[label] for label in CLASSES if label in reading.columns}
-    return read_manifest(out / MANIFEST, name, columns=labels)
+    try:
+        return read_manifest(out / MANIFEST, name, columns=labels)
+    except CorpusError as error:  # the user knows the set, not what was written of it
+        raise CorpusError(str(error).replace(str(out / MANIFEST), source)) from None
 
 
 def _write(splits: Mapping[str, Any], out: Path, source: str, root: Path, reading: Reading) -> None:

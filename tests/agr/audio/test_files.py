@@ -121,3 +121,8 @@ def test_folders_may_be_nested_deeper_than_calls_may(tmp_path: Path, sound: byte
 def test_what_only_a_system_reads_is_left_out(tmp_path: Path, name: str) -> None:
     placed(tmp_path, name, b"\0\5\x16\7\0\2\0\0Mac OS X")
     assert list(walk(tmp_path)) == []
+
+
+def test_a_name_that_no_file_can_have_is_one_line() -> None:
+    with pytest.raises(UnreadableAudio, match=r"^a\x00b: no name that a file can have; expected a sound file$"):
+        read_bytes(Path("a\0b"))

@@ -16,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
-from agr.errors import AudioError, UnreadableAudio
+from agr.errors import AudioError, NonFiniteAudio, UnreadableAudio
 
 CASES = Path(__file__).parents[3].parent / "shared" / "cases"
 SECONDS = 2.0
@@ -160,6 +160,26 @@ def test_sound_that_changes_its_rate_and_channels_keeps_those_of_its_beginning()
     assert (found.sample_rate, found.channels) == (16_000, 1)
     assert abs(len(found.samples) / 16_000 - 2 * SECONDS) < 0.2
     assert similarity(found.samples[-len(tone(16_000)[0]) :], tone(16_000)[0]) > 0.97
+
+
+def test_tracks_that_begin_late_in_a_transport_stream_do_not_end_the_first() -> None:
+    """For a track that it met while reading, PyAV looks in a list that ends before it."""
+    late = io.BytesIO()
+    with av.open(late, "w", format="mpegts", options={"mpegts_start_pid": "300", "mpegts_pmt_start_pid": "200"}) as out:
+        streams = [out.add_stream("mp2", rate=48_000, layout="mono") for _ in range(40)]
+        for stream in streams:
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 1152), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, 0
+            out.mux(stream.encode(frame))
+    data = encoded(tone(48_000, seconds=60), "mpegts", "aac", 48_000) + late.getvalue()
+    assert abs(len(audio.load(data, 16_000)) / 16_000 - 60) < 0.2
+
+
+def test_a_signalling_nan_is_no_sound() -> None:
+    data = encoded(tone(16_000), "mov", "pcm_f64le", 16_000)
+    at = data.index(b"mdat") + 4 + 8 * 1_000
+    with pytest.raises(NonFiniteAudio, match=r"^memo: NaN or infinity"):
+        audio.load(data[:at] + struct.pack("<Q", 0x7FF0000000000001) + data[at + 8 :], 16_000, "memo")
 
 
 def test_an_mp4_without_its_table_of_contents_is_one_line() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from agr import errors
-from agr.common.cli import INTERRUPTED, run
+from agr.common.cli import INTERRUPTED, ArgumentParser, run
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -118,3 +118,10 @@ def test_a_mistake_in_a_program_is_status_1_with_its_traceback() -> None:
     done = as_program("def main(): return 1 // 0\nrun(main)")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_what_was_typed_cannot_steer_the_terminal_from_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ArgumentParser(prog="p").parse_args(["\x1b[31mred\nline"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("p: error: unrecognized arguments: \\x1b[31mred\\nline\n")

@@ -173,3 +173,14 @@ def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
 def test_time_is_minutes_and_seconds(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_reason_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    session = session_of(AGR_SCHEMA, 1)
+    with shown(session, 1, "t"):
+        go(session, "a", POINT, 1, why="\x1b[2Jbad.wav")
+    assert "(\\x1b[2Jbad.wav)" in capsys.readouterr().out
+    drawn = table(session, 1, "\x1b[2Jtitle", 10)
+    text = io.StringIO()
+    Console(file=text, width=200).print(drawn)
+    assert "\x1b" not in text.getvalue() and "\\x1b[2Jtitle" in text.getvalue()

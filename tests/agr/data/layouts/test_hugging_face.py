@@ -185,3 +185,39 @@ def test_an_odd_parquet_table_is_one_line(tmp_path: Path, change: dict[str, Any]
         opened(path, tmp_path / "workspace")
     assert str(caught.value).startswith(f"{path}: {expected}")
     assert "\n" not in str(caught.value)
+
+
+def test_no_rows_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    data_set().select([]).to_parquet(path)
+    with pytest.raises(
+        CorpusError, match=r"empty\.parquet: 0 rows; expected recordings with their speakers and genders$"
+    ):
+        opened(path, tmp_path / "work")
+
+
+def test_no_labelled_clip_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "unlabelled.parquet"
+    data_set(gender=[""] * 4).to_parquet(path)
+    for _ in range(2):  # the second time it is written already
+        with pytest.raises(
+            CorpusError, match=r"unlabelled\.parquet: no labelled clips, the first of 4 skipped: gender ''"
+        ):
+            opened(path, tmp_path / "work")
+
+
+def test_of_a_saved_data_set_only_its_own_files_tell_whether_it_changed(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": data_set()}).save_to_disk(tmp_path / "elsewhere")
+    voices = tmp_path / "voices"
+    data_set().save_to_disk(voices / "inside" / "another")
+    for path in (tmp_path / "elsewhere").glob("*.json"):
+        path.rename(voices / path.name)
+    (voices / "train").symlink_to(tmp_path / "elsewhere" / "train")  # the split is a link
+    (voices / "circle").symlink_to(voices)
+    (voices / "nowhere.json").symlink_to(voices / "nowhere.json")
+    first = opened(voices, tmp_path / "work")
+    check(first, "train", tmp_path / "work")
+    (voices / "inside" / "another" / "note.json").write_text("{}")
+    assert opened(voices, tmp_path / "work").root == first.root
+    data_set(gender=["male", "male", "female", "female"]).save_to_disk(tmp_path / "elsewhere" / "train")
+    assert [clip.gender for clip in opened(voices, tmp_path / "work").clips] == ["male", "male", "female", "female"]
