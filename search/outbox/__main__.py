@@ -18,7 +18,7 @@ from search.outbox.mlflow_process import MlflowProcess
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """The command line; returns the exit status: 1 if MLflow refused something."""
     parser = argparse.ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
     parser.add_argument("file", type=Path, help="left by a search in mlflow_store/outbox")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except StoreError as error:
             raise OutageError(f"{store.uri}: {error}; {options.file} stays") from error
     print(f"{undelivered.points} points of {len(undelivered.runs)} runs delivered to {store.uri}")
-    return 0
+    return 1 if undelivered.refused else 0
 
 
 if __name__ == "__main__":

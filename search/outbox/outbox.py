@@ -125,8 +125,10 @@ class Outbox:
         with suppress(AgrError):
             self.flush(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace_seconds()))
         with self._journal.changed:
-            undelivered, points = bool(self._journal.pending and not self.open_error), self._journal.points
+            refused, points = len(self._journal.refused), self._journal.points
+            undelivered = bool((self._journal.pending or refused) and not self.open_error)
             self._journal.close(keep=undelivered)
         if undelivered:
             path = os.path.relpath(self._journal.path)
-            complain(f"{points} points are in {path}; `python -m search.outbox deliver {path}` delivers them")
+            calls = f", with {refused} refused calls," if refused else ""
+            complain(f"{points} points{calls} are in {path}; `python -m search.outbox deliver {path}` delivers them")
