@@ -44,12 +44,13 @@ class Tracker:
 
     def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
         """Open the store. model: the name under which versions are registered. Raises: ModelError."""
-        self.model = model
+        self.experiment, self.model = experiment, model
         self.uri = store = StoreUri.of(uri).log_in()
         try:
             if store.is_server:
                 _probe(store)
             sqlite_store.create(store)
+            sqlite_store.link(store)
             sqlite_store.relocate_artifacts(store, experiment)
             self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
@@ -79,6 +80,10 @@ class Tracker:
         run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
+
+    def run_page(self, run_id: str) -> str:
+        """The address of a run's page in MLflow's UI, behind that of the server."""
+        return f"#/experiments/{self._experiment}/runs/{run_id}"
 
     def set_params(self, run_id: str, params: Texts) -> None:
         """Set parameters of a run; MLflow lets nobody change them afterwards."""

@@ -42,18 +42,19 @@ def conduct(
     """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C."""
     ending: SearchResult | AgrError | None = None
     began = time.monotonic()
-    name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes = strategy.axes(problem)
     print(f"{name}: {strategy.title} on " + "\n".join(problem.lines))
     with closing(problem), _workers(plan, problem, strategy) as (device, allocation):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
-        session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes)
+        session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes, plan.experiment)
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
                 context = SearchContext(plan, problem, session, device, store, lease, allocation)
                 ranking = strategy.train(context)
                 ending = result = problem.conclude(session, tags, plan.promote, ranking)
+            session.tracker.set_tags(session.parent, {"mlflow.note.content": report.page(result, session)})
             session.settle()
             report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agr.common.credentials import harmless
 from agr.errors import OutageError, StoreError
-from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
+from agr.registry.uri import REGISTERED_MODEL
 from search.outbox.deliverer import deliver_file
 from search.outbox.entries import read
 from search.outbox.mlflow_process import MlflowProcess
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tracking-uri", type=harmless, help="default: the store that the search logged to, else MLFLOW_TRACKING_URI"
     )
     options = parser.parse_args(arguments)
-    uri = options.tracking_uri or read(options.file).uri
+    left = read(options.file)
     with MlflowProcess() as mlflow:
-        store = mlflow.open(uri, EXPERIMENT, REGISTERED_MODEL)
+        store = mlflow.open(options.tracking_uri or left.uri, left.experiment, REGISTERED_MODEL)
         try:
             undelivered = deliver_file(store, options.file)
         except StoreError as error:

@@ -121,7 +121,8 @@ class Deliverer:
             for path in sorted(self._journal.path.parent.glob(f"*{SUFFIX}")):
                 with suppress(SettingsError, StoreError, OSError):  # still in use, refused, just deleted
                     left = read(path)
-                    if left.uri == self._store.uri.whole or not (left.uri or left.runs):
+                    ours = (left.uri, left.experiment) == (self._store.uri.whole, self._store.experiment)
+                    if ours or not (left.uri or left.runs):
                         deliver_file(self._store, path, known=left.refused)
             if self._first is not None:
                 self._first(self._store)

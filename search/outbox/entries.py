@@ -1,6 +1,6 @@
 """The journal of a search: a file with everything that it logs, one line of JSON each, until MLflow has it.
 
-    {"uri": "http://..."}                                       of the store; null if it contains a password
+    {"uri": "http://...", "experiment": "agr"}                  of the store; null if the URI contains a password
     {"number": 0, "call": "start_run", "run": "5c3...", ...}    one entry
     {"done": 0, "id": "9f1..."}                                 it is delivered; the id that MLflow gave the run
     {"refused": 3}                                              MLflow refused it, and somebody was told
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from agr.common.credentials import user_and_password
 from agr.common.files import write_atomic
 from agr.errors import SettingsError
-from agr.registry.uri import StoreUri
+from agr.registry.uri import EXPERIMENT, StoreUri
 
 SUFFIX, HEAD = ".jsonl", '{"uri": '
 LOCAL_ID = "local_id"  # tag of a run: the id that the search gave it
@@ -54,7 +54,7 @@ class Entry:
 class Journal:
     """What a search has logged and MLflow lacks; thread-safe. What cannot be written to the file is still in memory."""
 
-    def __init__(self, path: Path, uri: StoreUri) -> None:
+    def __init__(self, path: Path, uri: StoreUri, experiment: str = EXPERIMENT) -> None:
         """Create the file and lock it."""
         self.path = path
         self.changed = threading.Condition()
@@ -66,7 +66,8 @@ class Journal:
         self._lock = _lock(path)
         self._lock.acquire(timeout=0)
         self._file = path.open("x", encoding="utf-8")
-        self._write({"uri": None if any(user_and_password(uri.whole)) else uri.whole})
+        shown = None if any(user_and_password(uri.whole)) else uri.whole
+        self._write({"uri": shown, "experiment": experiment})
 
     def append(self, call: str, run: str, values: Mapping[str, object]) -> None:
         """Add an entry."""
@@ -147,6 +148,7 @@ class Undelivered:
     runs: tuple[str, ...]  # local ids of all runs
     ids: dict[str, str]  # local run ids to MLflow's
     refused: frozenset[int] = frozenset()  # numbers of the entries that MLflow has refused
+    experiment: str = EXPERIMENT
 
     @property
     def points(self) -> int:
@@ -161,7 +163,8 @@ def read(path: Path) -> Undelivered:
         if "\n" not in text and text.startswith(HEAD[: len(text)]):  # cut short before its first entry
             return Undelivered(None, (), (), {})
         head, *lines = text.splitlines()
-        uri = json.loads(head)["uri"]
+        about = json.loads(head)
+        uri, experiment = about["uri"], about.get("experiment", EXPERIMENT)
         rows = [row for row in map(_parsed, lines) if row]
         entries = {row["number"]: Entry(**row) for row in rows if "number" in row}
         done = {row["done"]: row.get("id") for row in rows if "done" in row}
@@ -171,7 +174,7 @@ def read(path: Path) -> Undelivered:
     ids = {entries[number].run: id_ for number, id_ in done.items() if id_ and number in entries}
     runs = tuple(entry.run for entry in entries.values() if entry.call == "start_run")
     left = tuple(entry for number, entry in sorted(entries.items()) if number not in done)
-    return Undelivered(uri, left, runs, ids, refused)
+    return Undelivered(uri, left, runs, ids, refused, experiment)
 
 
 def note(path: Path, delivered: Mapping[int, str | None], refused: Iterable[int]) -> None:

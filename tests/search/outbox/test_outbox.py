@@ -429,7 +429,7 @@ def test_a_password_is_not_written_to_the_journal(tmp_path: Path, uri: str) -> N
     journal = Journal(tmp_path / "file.jsonl", StoreUri(uri))
     journal.close(keep=True)
     assert "secret" not in (tmp_path / "file.jsonl").read_text()
-    assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None}
+    assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None, "experiment": "agr"}
 
 
 def test_queries_wait_for_an_answer_and_for_everything_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:
