@@ -67,10 +67,10 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     else:
         console.print(f"registered  {result.model} version {result.version} as {result.alias}: {result.reason}")
     console.print("\nnext:")
-    show, *others = next_commands(session.tracker.uri, result)
+    show, *rest = next_commands(session.tracker.uri, result)
     pages = session.tracker.run_page(session.parent), f"#/models/{result.model}"
     root = str(session.tracker.uri).rstrip("/") if session.tracker.uri.is_server else UI
-    for line in (show, *(f"{root}/{page}" for page in pages[: 1 if result.version is None else 2]), *others):
+    for line in (show, *(f"{root}/{page}" for page in pages[: 1 if result.version is None else 2]), *rest):
         console.print(f"  {line}")
 
 
