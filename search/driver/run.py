@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
-from agr.common.cli import INTERRUPTED, complain
+from agr.common.cli import INTERRUPTED, Outlasting, complain
 from agr.common.places import store_folder
 from agr.errors import AgrError
 from search.driver.context import SearchContext, Strategy, scratch_uri
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
     """Run the trials, test and register the best one, and print the results; returns the exit status."""
-    return conduct(plan, problem, strategy, mlflow_process)[0]
+    with redirect_stdout(cast("TextIO", Outlasting(sys.stdout))):  # it goes on in `... | head`
+        return conduct(plan, problem, strategy, mlflow_process)[0]
 
 
 def conduct(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import TextIO, cast
 
 import pytest
 
 from agr import errors
+from agr.common import cli
 from agr.common.cli import INTERRUPTED, run
 
 pytestmark = pytest.mark.usefixtures("own_signals")
@@ -118,3 +122,12 @@ def test_a_mistake_in_a_program_is_status_1_with_its_traceback() -> None:
     done = as_program("def main(): return 1 // 0\nrun(main)")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_stream_outlasts_its_reader() -> None:
+    """As in `run_grid.py | head`: what is written afterwards is lost, and nothing else."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, redirect_stdout(cast("TextIO", cli.Outlasting(stream))):
+        for _ in range(3):
+            print("a line", flush=True)
