@@ -83,6 +83,7 @@ class Outlasting:
     """
 
     def __init__(self, stream: TextIO) -> None:
+        """Write to a stream."""
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
