@@ -48,6 +48,7 @@ class Running(TypedDict, total=False):
     stage_store: str | None
     name: str | None
     tracking_uri: str | None
+    experiment: str | None
     promote: bool
     trainable: str | None
 

@@ -95,6 +95,8 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the search (default: made of data, split and time)")
     store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     add("--tracking-uri", type=harmless, metavar="URI", help=store)
+    logged = "experiment of MLflow (default: MLFLOW_EXPERIMENT_NAME, else agr, or the model of a trainable)"
+    add("--experiment", metavar="NAME", help=logged)
     promote = "give this champion the alias `best`, whatever its score (default: only if it beats the present best)"
     add("--promote", action="store_true", help=promote)
 

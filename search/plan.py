@@ -29,6 +29,7 @@ class Plan:
     name: str | None
     tracking_uri: str | None
     promote: bool
+    experiment: str | None = None  # of MLflow
     lanes: str = "separate"
     leave_out: str | None = None  # a corpus to test on
     storage: str = field(default_factory=lambda: str(store_folder()))  # a path or URI; all nodes of a cluster write it

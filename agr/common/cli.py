@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from agr.common.printable import printable
 from agr.errors import AgrError
@@ -82,6 +82,38 @@ def png_path(text: str) -> Path:
 def complain(message: str) -> None:
     """One line on stderr."""
     print(f"agr: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
+class Outlasting:
+    """A text stream whose writer goes on when its reader went away, as in `... | head`; what is written then is lost.
+
+    For `contextlib.redirect_stdout`. The stream needs a file number.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a stream."""
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text; returns its length."""
+        with self._outlasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._outlasting():
+            self._stream.flush()
+
+    @contextmanager
+    def _outlasting(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def end_on_sigterm() -> None:

@@ -1,4 +1,4 @@
-"""Shows how far a long task has come: a bar on a terminal, a line every tenth elsewhere, always on stderr.
+"""Shows how far a long task has come: a bar on a terminal, a line every ten seconds elsewhere, always on stderr.
 
     with terminal_progress("unpacking", 30_000, unit="clips") as advance:
         for clip in clips:
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 from agr.common.printable import printable
 
+LINE_SECONDS = 10.0  # between two lines
 Show = Callable[[int, int | None], None]
 
 
@@ -54,10 +56,9 @@ def silent_progress(description: str, total: int | None, unit: str = "bytes") ->
 def terminal_progress(
     description: str, total: int | None, unit: str = "bytes", stream: TextIO | None = None
 ) -> AbstractContextManager[Meter]:
-    """Show a bar if `stream` (stderr unless given) is a terminal, else a line about every tenth of the way.
+    """Show a bar if `stream` (stderr unless given) is a terminal, else a line every LINE_SECONDS.
 
     `unit` is "bytes", shown as kB, MB or GB with a speed, or the plural of what is counted ("clips").
-    Without a total a line comes every 100 MB, or every 1000 of another unit.
     """
     stream = sys.stderr if stream is None else stream
     show = _bar if stream.isatty() and os.environ.get("TERM") != "dumb" else _lines
@@ -76,15 +77,15 @@ def amount(n: int, unit: str) -> str:
 
 @contextmanager
 def _lines(description: str, total: int | None, unit: str, stream: TextIO) -> Iterator[Meter]:
-    """One line at the start, one for every mark passed, and one for where the task ended."""
+    """One line at the start, one every LINE_SECONDS, and one for where the task ended."""
     shown: tuple[int, int | None] | None = None
-    mark: tuple[bool, int] | None = None
-    step = 100_000_000 if unit == "bytes" else 1_000  # without a total
+    since = 0.0
 
     def show(done: int, total: int | None, last: bool = False) -> None:
-        nonlocal shown, mark
-        before, mark = mark, (True, 10 * done // total) if total else (False, done // step)
-        if (last or mark != before) and (done, total) != shown:
+        nonlocal shown, since
+        now = time.monotonic()
+        if (last or shown is None or now - since >= LINE_SECONDS) and (done, total) != shown:
+            since = now
             of = f" of {amount(total, unit)} ({100 * done // total} %)" if total else ""
             first = str(done) if total and unit != "bytes" else amount(done, unit)
             print(f"{description}: {first}{of}", file=stream, flush=True)

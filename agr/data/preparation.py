@@ -128,6 +128,7 @@ def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> I
         (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
         terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
     ):
+        journal.write("\n")  # ends a line that a kill or a power cut tore
         for outcome, pixels in map_unordered(maker, todo, workers):
             journal.write(json.dumps(vars(outcome)) + "\n")
             journal.flush()

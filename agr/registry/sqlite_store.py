@@ -21,7 +21,8 @@ from agr.registry import mlflow_env  # noqa: F401 - sets variables that MLflow r
 from mlflow import MlflowClient
 
 from agr.common.cli import complain
-from agr.registry.uri import ARTIFACTS, SQLITE, StoreUri
+from agr.common.places import STORE
+from agr.registry.uri import ARTIFACTS, DATABASE, SQLITE, StoreUri
 
 
 def create(uri: StoreUri) -> None:
@@ -38,6 +39,16 @@ def create(uri: StoreUri) -> None:
             stale.unlink(missing_ok=True)
         MlflowClient(f"{SQLITE}{new}")
         os.replace(new, database)
+
+
+def link(uri: StoreUri) -> None:
+    """Let `mlflow ui`, which opens `mlflow.db` of the current folder, show the store in `mlflow_store/` there.
+
+    A file or link of that name which is there already is left alone.
+    """
+    if uri.database is not None and uri.database.resolve() == Path.cwd() / STORE / DATABASE:
+        with suppress(OSError):
+            os.symlink(STORE / DATABASE, DATABASE)  # relative: the folder may be moved
 
 
 def artifact_location(store: StoreUri) -> str | None:

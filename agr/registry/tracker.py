@@ -8,6 +8,7 @@ Everything goes through MLflow's client with explicit run ids; MLflow's global a
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from agr.registry.mlflow_env import ALREADY_EXISTS, STORE_ERRORS, all_pages, one
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -43,12 +44,13 @@ class Tracker:
 
     def __init__(self, uri: StoreUri | str, experiment: str = EXPERIMENT, model: str = REGISTERED_MODEL) -> None:
         """Open the store. model: the name under which versions are registered. Raises: ModelError."""
-        self.model = model
+        self.experiment, self.model = experiment, model
         self.uri = store = StoreUri.of(uri).log_in()
         try:
             if store.is_server:
                 _probe(store)
             sqlite_store.create(store)
+            sqlite_store.link(store)
             sqlite_store.relocate_artifacts(store, experiment)
             self._client = MlflowClient(store.whole, store.whole)
             self._experiment = self._find_or_create(experiment)
@@ -56,14 +58,21 @@ class Tracker:
             raise ModelError(f"{store}: {store.hide(one_line(error))}; expected an MLflow tracking store") from None
 
     def _find_or_create(self, name: str) -> str:
-        if found := self._client.get_experiment_by_name(name):
-            return str(found.experiment_id)
-        try:
-            return str(self._client.create_experiment(name, artifact_location=sqlite_store.artifact_location(self.uri)))
-        except MlflowException:  # another process has just created it
-            if found := self._client.get_experiment_by_name(name):
-                return str(found.experiment_id)
-            raise
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            place = sqlite_store.artifact_location(self.uri)
+            try:
+                return str(self._client.create_experiment(name, artifact_location=place))
+            except MlflowException:  # another process has just created it
+                if (found := self._client.get_experiment_by_name(name)) is None:
+                    raise
+        if found.lifecycle_stage != LifecycleStage.ACTIVE:  # MLflow would refuse every run
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            command = f"MLFLOW_TRACKING_URI={shlex.quote(str(self.uri))} {restore}"
+            raise ModelError(
+                f"{self.uri}: experiment {name} was deleted; expected one to log to: `{command}` restores it"
+            )
+        return str(found.experiment_id)
 
     def start_run(self, name: str, params: Texts, tags: Texts, parent: str | None = None, at: int | None = None) -> str:
         """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""
@@ -71,6 +80,10 @@ class Tracker:
         run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
+
+    def run_page(self, run_id: str) -> str:
+        """The address of a run's page in MLflow's UI, behind that of the server."""
+        return f"#/experiments/{self._experiment}/runs/{run_id}"
 
     def set_params(self, run_id: str, params: Texts) -> None:
         """Set parameters of a run; MLflow lets nobody change them afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,11 @@ def open_session(
     mlflow_process: MlflowProcess,
     tracking_uri: str | None,
     axes: Mapping[str, object],
+    experiment: str | None = None,
 ) -> Session:
     """Start the run of the search without waiting until the store is open. axes: shown as parameters of the run."""
-    store = mlflow_process.open(tracking_uri, problem.experiment, problem.model)
+    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or problem.experiment
+    store = mlflow_process.open(tracking_uri, experiment, problem.model)
     tracker = Outbox(store, store_folder() / "outbox", close_abandoned)
     parent = tracker.start_run(name, dict(axes) | dict(problem.params), dict(tags) | {"driver": driver()})
     tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)

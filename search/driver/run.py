@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
-from agr.common.cli import INTERRUPTED, complain
+from agr.common.cli import INTERRUPTED, Outlasting, complain
 from agr.common.places import store_folder
 from agr.common.printable import printable
 from agr.errors import AgrError
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
     """Run the trials, test and register the best one, and print the results; returns the exit status."""
-    return conduct(plan, problem, strategy, mlflow_process)[0]
+    with redirect_stdout(cast("TextIO", Outlasting(sys.stdout))):  # it goes on in `... | head`
+        return conduct(plan, problem, strategy, mlflow_process)[0]
 
 
 def conduct(
@@ -43,18 +45,19 @@ def conduct(
     """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C."""
     ending: SearchResult | AgrError | None = None
     began = time.monotonic()
-    name = plan.name or f"{problem.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes = strategy.axes(problem)
     print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
     with closing(problem), _workers(plan, problem, strategy) as (device, allocation):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
-        session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes)
+        session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes, plan.experiment)
         status, code = FAILED, 1
         try:
             with _stages(plan, session) as (store, lease):
                 context = SearchContext(plan, problem, session, device, store, lease, allocation)
                 ranking = strategy.train(context)
                 ending = result = problem.conclude(session, tags, plan.promote, ranking)
+            session.tracker.set_tags(session.parent, {"mlflow.note.content": report.page(result, session)})
             session.settle()
             report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
             status, code = FINISHED, 0

@@ -23,6 +23,8 @@ from agr.errors import AgrError
 from search.optuna_search import plots
 from search.optuna_search.study_view import View, evaluator, importances, own_trials, quantile, view_of
 
+FEWEST_TRIALS = 10  # with fewer, importances and a surface between the trials would be made up
+
 
 def draw(study: Study, folder: Path, title: str, spent: Sequence[tuple[int, float]], objectives: Sequence[str]) -> None:
     """Write every plot that can be drawn into `folder`, which exists. Sets Matplotlib's backend to agg.
@@ -53,9 +55,9 @@ def _by_hyperparameter(view: View, own: View, folder: Path) -> None:
     ranked = sorted(view.names, key=lambda name: -shares.get(name, 0.0))
     plots.slices(view, ranked, folder / "slice.png")
     plots.parallel(view, ranked, folder / "parallel.png")
-    if len(ranked) > 1 and not view.flat:
+    if len(ranked) > 1 and not view.flat and len(view.trials) >= FEWEST_TRIALS:
         plots.contour(view, ranked[0], ranked[1], folder / "contour.png")
-    if shares:
+    if shares and len(own.trials) >= FEWEST_TRIALS:
         plots.importances(own, evaluator(own), quantile(own), folder / "importances.png")
 
 

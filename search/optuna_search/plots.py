@@ -90,7 +90,7 @@ def parallel(view: View, ranked: Sequence[str], path: Path) -> None:
         figure = _figure(panel)
         figure.set_size_inches(max(SIZE[0], 3.0 + 1.2 * len(names)), 5.2)
         for lines in panel.collections:
-            lines.set_cmap("viridis_r" if view.sign < 0 else "viridis")  # the best are dark
+            lines.set_cmap(view.colours)
         panel.set_title("")
         for label in panel.get_xticklabels():
             label.set(rotation=20, ha="right")
@@ -106,6 +106,8 @@ def contour(view: View, one: str, other: str, path: Path) -> None:
     with _style():
         panel = optuna_plots.plot_contour(view.study, [one, other], target_name=view.objective)
         assert isinstance(panel, Axes)  # two hyperparameters make one panel
+        for surface in panel.collections[:1]:
+            surface.set_cmap(view.colours)
         _finish(
             [panel], path, f"{view.title}\n{view.objective} over {one} and {other}, interpolated; {view.trial_counts}"
         )

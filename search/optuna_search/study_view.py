@@ -31,6 +31,11 @@ class View:
         return -1.0 if self.study.direction.name == "MAXIMIZE" else 1.0
 
     @property
+    def colours(self) -> str:
+        """The colour map of scores, in which better ones are brighter."""
+        return "viridis" if self.sign < 0 else "viridis_r"
+
+    @property
     def flat(self) -> bool:
         """Whether all trials have the same score."""
         return len({trial.value for trial in self.trials}) < 2

@@ -11,14 +11,14 @@ from pathlib import Path
 from agr.common.cli import ArgumentParser
 from agr.common.credentials import harmless
 from agr.errors import OutageError, StoreError
-from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
+from agr.registry.uri import REGISTERED_MODEL
 from search.outbox.deliverer import deliver_file
 from search.outbox.entries import read
 from search.outbox.mlflow_process import MlflowProcess
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """The command line; returns the exit status: 1 if MLflow refused something."""
     parser = ArgumentParser(prog="python -m search.outbox", description="Deliver what MLflow did not receive.")
     parser.add_argument("action", choices=("deliver",))
     parser.add_argument("file", type=Path, help="left by a search in mlflow_store/outbox")
@@ -26,15 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tracking-uri", type=harmless, help="default: the store that the search logged to, else MLFLOW_TRACKING_URI"
     )
     options = parser.parse_args(arguments)
-    uri = options.tracking_uri or read(options.file).uri
+    left = read(options.file)
     with MlflowProcess() as mlflow:
-        store = mlflow.open(uri, EXPERIMENT, REGISTERED_MODEL)
+        store = mlflow.open(options.tracking_uri or left.uri, left.experiment, REGISTERED_MODEL)
         try:
             undelivered = deliver_file(store, options.file)
         except StoreError as error:
             raise OutageError(f"{store.uri}: {error}; {options.file} stays") from error
     print(f"{undelivered.points} points of {len(undelivered.runs)} runs delivered to {store.uri}")
-    return 0
+    return 1 if undelivered.refused else 0
 
 
 if __name__ == "__main__":

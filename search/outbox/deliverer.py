@@ -2,24 +2,27 @@
 
     undelivered = deliver_file(store, Path("mlflow_store/outbox/FILE.jsonl"))
 
-Delivering an entry twice changes nothing. Every run has a local id in its tag LOCAL_ID, which finds a run that was
-created although the answer was lost; and metrics carry the time at which they were measured.
+What MLflow refuses stays in the file. Delivering an entry twice changes nothing: every run has a local id in its tag
+LOCAL_ID, which finds a run that was created although the answer was lost, and metrics carry the time at which they were
+measured.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agr.common.cli import complain
 from agr.errors import ModelError, SettingsError, StoreError
 from agr.registry.records import Store
-from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, read
+from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, delete, note, read
 from search.outbox.outage import Outage, grace_seconds
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two attempts
@@ -103,9 +106,13 @@ class Deliverer:
                     self._journal.closed.wait(pause)
                     pause, again = min(2 * pause, LONGEST_PAUSE), True
                     continue
-                complain(f"{self._refused(error)} ({entry.call})")
-            self.outage.answered(self._journal.points - entry.points)
-            self._journal.done(entry, self.ids.get(entry.run) if entry.call == "start_run" else None)
+                if not self._journal.refused:
+                    kept = f"what it refuses stays in {os.path.relpath(self._journal.path)}"
+                    complain(f"{self._refused(error)} ({entry.call}); {kept}")
+                self._journal.refuse(entry)
+            else:
+                self._journal.done(entry, self.ids.get(entry.run) if entry.call == "start_run" else None)
+            self.outage.answered(self._journal.points)
             pause, again = FIRST_PAUSE, False
 
     def _begin(self) -> None:
@@ -113,8 +120,10 @@ class Deliverer:
         try:
             for path in sorted(self._journal.path.parent.glob(f"*{SUFFIX}")):
                 with suppress(SettingsError, StoreError, OSError):  # still in use, refused, just deleted
-                    if read(path).uri == self._store.uri.whole:
-                        deliver_file(self._store, path)
+                    left = read(path)
+                    ours = (left.uri, left.experiment) == (self._store.uri.whole, self._store.experiment)
+                    if ours or not (left.uri or left.runs):
+                        deliver_file(self._store, path, known=left.refused)
             if self._first is not None:
                 self._first(self._store)
         except Exception as error:  # passed on to whoever waits
@@ -125,24 +134,37 @@ class Deliverer:
         return f"{self._store.uri}: refused: {error}"
 
 
-def deliver_file(store: Store, path: Path) -> Undelivered:
-    """Deliver the journal of a search that has ended, and delete it; names entries that MLflow refuses on stderr.
+def deliver_file(store: Store, path: Path, known: Collection[int] = ()) -> Undelivered:
+    """Deliver the journal of a search that has ended, and delete it unless MLflow refuses an entry.
+
+    Refusals are told in one line on stderr, unless only entries with `known` numbers are refused. Returns: the entries
+    that were delivered, and the numbers of the refused ones.
 
     Raises: SettingsError if the search still runs or the file is no journal; StoreError if the store does not answer:
         the file then stays as it was.
     """
     with claimed(path) as undelivered:
-        ids = dict(undelivered.ids)
+        ids, refused = dict(undelivered.ids), dict[int, str]()
         for entry in undelivered.entries:
             try:
                 deliver(store, entry, ids, again=True)
             except StoreError as error:
                 if error.passing:
                     raise
-                complain(f"{path}: {entry.call} refused: {error}")
+                refused[entry.number] = f"{entry.call}: {error}"
         for run in undelivered.runs:
             delete_duplicates(store, run, ids)
-    return undelivered
+        delivered = tuple(entry for entry in undelivered.entries if entry.number not in refused)
+        if refused:
+            note(
+                path, {each.number: ids[each.run] if each.call == "start_run" else None for each in delivered}, refused
+            )
+        else:
+            delete(path)
+    if set(refused) - set(known):
+        first = next(iter(refused.values()))
+        complain(f"{path}: {store.uri} refused {len(refused)} calls, which stay in it; the first is {first}")
+    return replace(undelivered, entries=delivered, refused=frozenset(refused))
 
 
 def delete_duplicates(store: Store, run: str, ids: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from agr.common.function_worker import FunctionWorker
 from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
 from agr.registry.records import Store
-from agr.registry.uri import StoreUri
+from agr.registry.uri import EXPERIMENT, StoreUri
 
 Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
@@ -54,7 +54,7 @@ class MlflowProcess:
         """
         named = StoreUri(uri) if uri else None
         self._target = named, experiment, model
-        return client(self._call, named.log_in() if named else StoreUri.default(), model)
+        return client(self._call, named.log_in() if named else StoreUri.default(), model, experiment)
 
     def _call(self, method: str, /, *values: Any, **named: Any) -> Any:
         assert self._target is not None
@@ -71,16 +71,16 @@ class MlflowProcess:
 
 
 class _Client:
-    def __init__(self, call: Callable[..., Any], uri: StoreUri, model: str) -> None:
-        self._call, self.uri, self.model = call, uri, model
+    def __init__(self, call: Callable[..., Any], uri: StoreUri, model: str, experiment: str) -> None:
+        self._call, self.uri, self.model, self.experiment = call, uri, model, experiment
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         return functools.partial(self._call, method)
 
 
-def client(call: Callable[..., Any], uri: StoreUri, model: str) -> Store:
+def client(call: Callable[..., Any], uri: StoreUri, model: str, experiment: str = EXPERIMENT) -> Store:
     """A store whose methods are carried out by `call`, which gets the method's name and its arguments."""
-    return cast(Store, _Client(call, uri, model))
+    return cast(Store, _Client(call, uri, model, experiment))
 
 
 def _call(target: Target, method: str, /, *values: Any, **named: Any) -> tuple[Any, AgrError | None, bool]:

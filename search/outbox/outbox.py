@@ -32,7 +32,7 @@ class Outbox:
         """Start to deliver. folder: of the journal. store, first: as for `Deliverer`."""
         self.uri, self.model = store.uri, store.model
         self._id = uuid.uuid4().hex
-        self._journal = Journal(folder.resolve() / f"{self._id}{SUFFIX}", store.uri)
+        self._journal = Journal(folder.resolve() / f"{self._id}{SUFFIX}", store.uri, store.experiment)
         self._deliverer = deliverer = Deliverer(store, self._journal, first)
         self.wait_until_open, self.flush, self._query = deliverer.wait_until_open, deliverer.flush, deliverer.query
 
@@ -120,13 +120,19 @@ class Outbox:
         """MLflow's id of a run; its local id until it is delivered."""
         return self._deliverer.ids.get(run, run)
 
+    def run_page(self, run: str) -> str:
+        """The address of a run's page in MLflow's UI, behind that of the server. Raises: OutageError."""
+        return self._query(lambda store, again: store.run_page(self.run_id(run)))
+
     def close(self) -> None:
         """Deliver what is left. What MLflow does not take stays in the file, and a line on stderr says so."""
         with suppress(AgrError):
             self.flush(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace_seconds()))
         with self._journal.changed:
-            undelivered, points = bool(self._journal.pending and not self.open_error), self._journal.points
+            refused, points = len(self._journal.refused), self._journal.points
+            undelivered = bool((self._journal.pending or refused) and not self.open_error)
             self._journal.close(keep=undelivered)
         if undelivered:
             path = os.path.relpath(self._journal.path)
-            complain(f"{points} points are in {path}; `python -m search.outbox deliver {path}` delivers them")
+            calls = f", with {refused} refused calls," if refused else ""
+            complain(f"{points} points{calls} are in {path}; `python -m search.outbox deliver {path}` delivers them")

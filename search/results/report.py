@@ -14,7 +14,7 @@ from agr import __version__
 from agr.common.credentials import is_harmless
 from agr.common.printable import printable
 from agr.metrics.scoring import CHANCE, by_corpus
-from agr.registry.uri import REGISTERED_MODEL, SQLITE, StoreUri
+from agr.registry.uri import DATABASE, REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
 from search.tasks.base import format_setting, pluralize
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from search.results.champion import SearchResult
 
 TOP = 10
+UI = "http://127.0.0.1:5000"  # where `mlflow ui` answers
 ENV_FILE = "mlflow_store/env"
 
 
@@ -67,8 +68,25 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     else:
         console.print(f"registered  {result.model} version {result.version} as {result.alias}: {result.reason}")
     console.print("\nnext:")
-    for command in next_commands(session.tracker.uri, result):
-        console.print(f"  {command}")
+    show, *rest = next_commands(session.tracker.uri, result)
+    pages = session.tracker.run_page(session.parent), f"#/models/{result.model}"
+    root = str(session.tracker.uri).rstrip("/") if session.tracker.uri.is_server else UI
+    for line in (show, *(f"{root}/{page}" for page in pages[: 1 if result.version is None else 2]), *rest):
+        console.print(f"  {line}")
+
+
+def page(result: SearchResult, session: Session) -> str:
+    """The description of a search's page in MLflow: its champion, a link to its version, and its main picture."""
+    best, objective = result.ranking[0], result.ranking[0].schema.objective
+    lines = [f"Champion: {_named(best)}, {objective.label} {getattr(best.chosen, objective.metric):.4f}"]
+    if result.version is not None:
+        where = f"#/models/{result.model}/versions/{result.version}"
+        lines.append(f"Registered as [{result.model} version {result.version}]({where}), {result.alias}")
+    if session.schema.prunes or result.model == REGISTERED_MODEL:
+        picture = "best_so_far.png" if session.schema.prunes else "grid.png"
+        address = f"get-artifact?path={picture}&run_uuid={session.tracker.run_id(session.parent)}"
+        lines.append(f"![{picture}]({address})")
+    return "\n\n".join(lines)
 
 
 def _ranking(records: Sequence[Record], leaky: bool) -> Table:
@@ -97,7 +115,9 @@ def _named(record: Record) -> str:
 def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
     """The commands that show the runs and use the model, without passwords."""
     store = shlex.quote(uri.whole if is_harmless(uri.whole) else str(uri))
-    if uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
+    if uri.database and os.path.exists(DATABASE) and os.path.realpath(DATABASE) == os.path.realpath(uri.database):
+        show = "mlflow ui"
+    elif uri.whole == f"{SQLITE}{os.path.abspath('mlflow_store/mlflow.db')}" and os.path.exists(ENV_FILE):
         show = f"mlflow --env-file {ENV_FILE} ui"
     else:
         show = f"open {store}" if uri.is_server else f"mlflow ui --backend-store-uri {store}"

@@ -104,8 +104,8 @@ class TrialSchema(Generic[P_co]):
         return -self.objective.score(epoch), float(getattr(epoch, self.tie, 0.0)), epoch.epoch
 
     def title(self, config: Config) -> str:
-        """The name of a trial."""
-        return " ".join(f"{name}={format_setting(config[name])}" for name in self.axes)
+        """The name of a trial, short enough for a narrow column: "e5 lr0.01 g0.1"."""
+        return " ".join(f"{_initials(name)}{format_setting(config[name])}" for name in self.axes)
 
 
 def trial_report(
@@ -119,6 +119,10 @@ def trial_report(
         "origins": list(origins),
         "read": read,
     }
+
+
+def _initials(name: str) -> str:
+    return name if len(name) < 3 else "".join(word[:1] for word in name.split("_"))
 
 
 def format_setting(value: object) -> str:

@@ -130,6 +130,9 @@ class FakeTracker(Outbox):
     def run_id(self, run: str) -> str:
         return run
 
+    def run_page(self, run: str) -> str:
+        return f"#/experiments/7/runs/{run}"
+
     def wait_until_open(self) -> None:
         pass
 

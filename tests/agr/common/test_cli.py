@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import TextIO, cast
 
 import pytest
 
 from agr import errors
+from agr.common import cli
 from agr.common.cli import INTERRUPTED, ArgumentParser, run
 
 pytestmark = pytest.mark.usefixtures("own_signals")
@@ -125,3 +129,12 @@ def test_what_was_typed_cannot_steer_the_terminal_from_a_usage_error(capsys: pyt
         ArgumentParser(prog="p").parse_args(["\x1b[31mred\nline"])
     assert caught.value.code == 2
     assert capsys.readouterr().err.endswith("p: error: unrecognized arguments: \\x1b[31mred\\nline\n")
+
+
+def test_a_stream_outlasts_its_reader() -> None:
+    """As in `run_grid.py | head`: what is written afterwards is lost, and nothing else."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, redirect_stdout(cast("TextIO", cli.Outlasting(stream))):
+        for _ in range(3):
+            print("a line", flush=True)

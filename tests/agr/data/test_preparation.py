@@ -15,11 +15,11 @@ import pytest
 import soundfile
 
 from agr.audio import read as audio
-from agr.data import image_set, preparation
+from agr.data import copies, image_set, preparation
 from agr.data.ages import parse
 from agr.data.corpus import open_corpus
 from agr.data.image_set import DESCRIPTION, FEATURES, FORMER_FEATURES, MANIFEST, PIXELS, load
-from agr.data.journal import JOURNAL
+from agr.data.journal import JOURNAL, read
 from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import LOCK, SKIPPED, Summary
 from agr.errors import AgrError, CorpusError, RecipeError
@@ -267,6 +267,32 @@ def test_a_torn_journal_costs_the_torn_line_at_most(three_speakers: Path, out: P
     (out / JOURNAL).write_bytes(b"".join(lines) + rest)
     assert prepared(three_speakers, out) == Summary(made=1, kept=29, skipped=0)
     assert tree(out) == before
+
+
+def test_a_journal_torn_at_any_byte_loses_one_clip_at_most(three_speakers: Path, out: Path, tmp_path: Path) -> None:
+    prepared(three_speakers, out)
+    (torn := tmp_path / JOURNAL).write_bytes(whole := (out / JOURNAL).read_bytes())
+    names = [outcome.name for outcome in read(torn)]
+    for cut in range(0, 1000):
+        torn.write_bytes(whole[:cut])
+        assert [outcome.name for outcome in read(torn)] == names[: whole[: cut + 1].count(b"\n")]
+
+
+def test_a_clip_is_known_though_the_line_before_it_is_torn(
+    three_speakers: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run goes on behind the torn line, and is killed in its turn."""
+    prepared(three_speakers, out)
+    lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
+    (out / JOURNAL).write_bytes(b"".join(lines[:-1]) + lines[-1][:9])
+
+    def killed(heard: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(copies, "copies", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(three_speakers, out)
+    assert len(list(read(out / JOURNAL))) == len(lines)
 
 
 def test_leftovers_of_a_killed_run_are_removed(three_speakers: Path, out: Path) -> None:

@@ -197,3 +197,16 @@ def test_only_locations_below_the_old_one_are_changed(store: str, copy: Path) ->
     assert odd in others
     assert len(others) == 3
     assert all(location.startswith(f"{new}/") for location in others - {odd})
+
+
+def test_plain_mlflow_ui_opens_the_store_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = StoreUri(f"sqlite:///{tmp_path / 'mlflow_store' / 'mlflow.db'}")
+    sqlite_store.link(StoreUri(f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}"))
+    assert not Path("mlflow.db").is_symlink()
+    sqlite_store.link(store)
+    assert Path("mlflow.db").readlink() == Path("mlflow_store/mlflow.db")
+    Path("mlflow.db").unlink()
+    Path("mlflow.db").write_text("theirs")
+    sqlite_store.link(store)
+    assert Path("mlflow.db").read_text() == "theirs"

@@ -69,6 +69,23 @@ def test_runs_nest_with_params_and_tags_as_text(tracker: Tracker, client: Any) -
     assert second.data.tags["rank"] == "2"
 
 
+def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+    from mlflow.experiments import commands
+
+    number = client.create_experiment("deleted")
+    client.delete_experiment(number)
+    with pytest.raises(ModelError, match="experiment deleted was deleted; expected one to log to: ") as refused:
+        type(tracker)(tracker.uri, "deleted")
+    variable, _, _, *command = str(refused.value).split("`")[1].split()
+    monkeypatch.setenv(*variable.split("="))
+    assert CliRunner().invoke(commands, command).exit_code == 0
+    assert client.get_experiment(number).lifecycle_stage == "active"
+    type(tracker)(tracker.uri, "deleted")
+
+
 def test_no_run_becomes_mlflows_active_one(tracker: Tracker) -> None:
     import mlflow
 

@@ -26,6 +26,7 @@ AIM = "val_balanced_accuracy"
 Direction = Literal["maximize", "minimize"]
 LR, WIDTH = FloatDistribution(1e-4, 1e-1, log=True), CategoricalDistribution((0.5, 1.0, 1.5))
 ALL = {"history.png", "slice.png", "parallel.png", "contour.png", "importances.png"}
+FEW = {"history.png", "slice.png", "parallel.png"}
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,7 @@ FAILED = create_trial(state=TrialState.FAIL, params={"lr": 0.01}, distributions=
         pytest.param(lambda: study_of(trial(0)), {"history.png"}, id="one"),
         pytest.param(lambda: study_of(trial(0), trial(0)), {"history.png"}, id="alike"),
         pytest.param(lambda: study_of(trial(0, math.inf), trial(1, -math.inf)), set(), id="infinite"),
-        pytest.param(lambda: study_of(PRUNED, trial(0), FAILED, trial(1)), ALL, id="two"),
+        pytest.param(lambda: study_of(PRUNED, trial(0), FAILED, trial(1)), FEW, id="two"),
         pytest.param(
             lambda: study_of(*(trial(k, 0.5) for k in range(12))),
             {"history.png", "slice.png", "parallel.png"},
@@ -104,7 +105,9 @@ FAILED = create_trial(state=TrialState.FAIL, params={"lr": 0.01}, distributions=
             id="one-name",
         ),
         pytest.param(lambda: study_of(*(trial(k, parameters=0) for k in range(9))), {"history.png"}, id="no-name"),
-        pytest.param(lambda: study_of(trial(0), trial(1, parameters=2), trial(2)), ALL, id="conditional"),
+        pytest.param(lambda: study_of(trial(0), trial(1, parameters=2), trial(2)), FEW, id="conditional"),
+        pytest.param(lambda: study_of(*(trial(k) for k in range(9))), FEW, id="few"),
+        pytest.param(lambda: study_of(*(trial(k) for k in range(10))), ALL, id="enough"),
         pytest.param(lambda: study_of(*(trial(k) for k in range(30)), direction="minimize"), ALL, id="minimise"),
         pytest.param(lambda: several(1, 2), {"history.png", "pareto.png", "pareto.csv"}, id="two-objectives-one-trial"),
         pytest.param(lambda: several(12, 2), {*ALL, "pareto.png", "pareto.csv"}, id="two-objectives"),
@@ -220,6 +223,15 @@ def test_panels_are_sorted_by_importance(tmp_path: Path, saved: dict[str, Figure
     assert sorted(labels, key=lambda name: (-round(places[name].y0, 2), places[name].x0)) == ranked
     contour = saved["contour.png"].axes[0]
     assert {contour.get_xlabel(), contour.get_ylabel()} == set(ranked[:2])
+
+
+@pytest.mark.parametrize(("direction", "colours"), [("maximize", "viridis"), ("minimize", "viridis_r")])
+def test_better_scores_are_brighter_in_every_plot(
+    direction: Direction, colours: str, tmp_path: Path, saved: dict[str, Figure]
+) -> None:
+    drawn(study_of(*(trial(k) for k in range(12)), direction=direction), tmp_path)
+    for name in ("parallel.png", "contour.png"):
+        assert saved[name].axes[0].collections[0].get_cmap().name == colours
 
 
 def test_pareto_table_holds_the_front(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from agr.registry.tracker import Tracker
 from agr.registry.uri import StoreUri
 from search.outbox import __main__ as outbox_main
 from search.outbox import deliverer, mlflow_process, outage
-from search.outbox.entries import LOCAL_ID, Journal, read
+from search.outbox.entries import LOCAL_ID, Journal, note, read
 from search.outbox.outbox import Outbox
 from tests.search.fakes import epoch
 
@@ -188,15 +188,52 @@ def test_a_run_that_the_server_created_twice_is_deleted_once(
     assert client.get_run(box.run_id(run)).info.lifecycle_stage == "active"
 
 
-def test_a_refused_entry_is_named_and_the_rest_is_delivered(
-    box: Outbox, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+def test_a_refused_entry_is_named_once_and_the_rest_is_delivered(
+    box: Outbox, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box.end_run("0" * 32, "FINISHED")
+    for _ in range(3):
+        box.end_run("0" * 32, "FINISHED")
     run = box.start_run("next", {}, {})
     box.flush()
     assert client.get_run(box.run_id(run)).info.run_name == "next"
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "refused: " in line and "(end_run)" in line
+    box.close()
+    first, last = capsys.readouterr().err.splitlines()
+    assert "refused: " in first and "(end_run); what it refuses stays in " in first
+    (path,) = (tmp_path / "outbox").glob("*.jsonl")
+    assert last.startswith("agr: 0 points, with 3 refused calls, are in ") and f"{path.name}` delivers them" in last
+    assert [entry.call for entry in read(path).entries] == ["end_run"] * 3
+
+
+def test_what_a_deleted_experiment_refuses_is_delivered_when_it_is_restored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is deleted in the UI while a search runs. Later searches say nothing more of it."""
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(tracker.uri.whole, tracker.uri.whole)
+    number = client.get_experiment_by_name("agr").experiment_id
+    box = Outbox(client_of(tracker), tmp_path / "outbox")
+    box.flush()
+    client.delete_experiment(number)
+    capsys.readouterr()
+    parent, trial = logged(box)
+    box.close()
+    (path,) = (tmp_path / "outbox").glob("*.jsonl")
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    for _ in range(2):
+        later = Outbox(client_of(tracker), tmp_path / "outbox")
+        later.wait_until_open()
+        later.close()
+        assert path.exists() and capsys.readouterr().err == ""
+    with path.open("a") as file:
+        file.write('{"done": 1')  # torn
+    assert deliverer.deliver_file(client_of(tracker), path).entries == ()
+    assert " refused 10 calls, which stay in it; the first is start_run: " in capsys.readouterr().err
+    client.restore_experiment(number)
+    assert deliverer.deliver_file(client_of(tracker), path).refused == frozenset()
+    (run,) = tracker.find_runs(LOCAL_ID, trial)
+    assert client.get_run(run).data.tags["mlflow.parentRunId"] == tracker.find_runs(LOCAL_ID, parent)[0]
+    assert len(client.get_metric_history(run, "val_loss")) == 3
+    assert left_files(tmp_path) == []
 
 
 def test_logged_files_are_copied_before_their_folder_is_deleted(
@@ -287,7 +324,7 @@ def test_a_journal_that_the_store_refuses_stops_no_other_search(
     box = Outbox(client_of(store), tmp_path / "outbox", lambda tracker: None)
     box.wait_until_open()
     box.close()
-    assert path.exists() == (call == "find_runs"), "an entry that is refused for good is given up, and named"
+    assert path.exists() == (call != "delete_run"), "what is refused stays; no run was there twice"
 
 
 def test_a_journal_that_another_search_has_just_delivered_is_skipped(
@@ -295,7 +332,7 @@ def test_a_journal_that_another_search_has_just_delivered_is_skipped(
 ) -> None:
     abandoned(flaky, tmp_path)
 
-    def gone(store: Store, path: Path) -> None:
+    def gone(store: Store, path: Path, known: object) -> None:
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(deliverer, "deliver_file", gone)
@@ -352,15 +389,35 @@ def test_a_killed_driver_loses_nothing_that_it_logged(store: Tracker, client: Ml
     assert client.get_run(found).data.metrics == {"loss": 0.1}
 
 
-def test_a_last_line_that_is_cut_short_is_skipped(flaky: Flaky, tmp_path: Path) -> None:
-    path, parent, trial = abandoned(flaky, tmp_path)
-    whole = read(path)
-    path.write_text(path.read_text()[:-20])
-    assert read(path).entries == whole.entries[:-1]
-    assert set(read(path).runs) == {parent, trial}
+def test_a_journal_torn_at_any_byte_loses_the_torn_line_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    journal = Journal(path, StoreUri("http://elsewhere"))
+    for call in ("start_run", "set_tags", "end_run"):
+        journal.append(call, "r", {})
+    journal.close(keep=True)
+    whole, data = read(path).entries, path.read_bytes()
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        complete = data[: cut + 1].count(b"\n")  # a line that lacks only its end is whole
+        kept = whole[: max(0, complete - 1)]
+        assert read(path).entries == kept, cut
+        if kept:
+            note(path, {whole[0].number: "f00"}, [])
+            assert read(path).entries == kept[1:], cut
+            assert read(path).ids == {whole[0].run: "f00"}
 
 
-@pytest.mark.parametrize("text", ["", "no json\n", '{"other": 1}\n', '["uri"]\n'])
+def test_a_journal_torn_before_its_first_entry_is_deleted_by_the_next_search(flaky: Flaky, tmp_path: Path) -> None:
+    (tmp_path / "outbox").mkdir()
+    for text in ("", '{"ur', '{"uri": "sqli'):
+        (tmp_path / "outbox" / "torn.jsonl").write_text(text)
+        box = Outbox(client_of(flaky), tmp_path / "outbox")
+        box.wait_until_open()
+        box.close()
+        assert left_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["no json", "no json\n", '{"other": 1}\n', '["uri"]\n'])
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "file.jsonl").write_text(text)
     with pytest.raises(SettingsError, match=r"file\.jsonl: .*; expected a file that a search left"):
@@ -372,7 +429,7 @@ def test_a_password_is_not_written_to_the_journal(tmp_path: Path, uri: str) -> N
     journal = Journal(tmp_path / "file.jsonl", StoreUri(uri))
     journal.close(keep=True)
     assert "secret" not in (tmp_path / "file.jsonl").read_text()
-    assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None}
+    assert json.loads((tmp_path / "file.jsonl").read_text()) == {"uri": None, "experiment": "agr"}
 
 
 def test_queries_wait_for_an_answer_and_for_everything_logged_before(box: Outbox, flaky: Flaky, store: Tracker) -> None:

@@ -11,7 +11,7 @@ from agr import __version__
 from agr.registry.uri import StoreUri
 from agr.training.settings import Settings
 from search.results.champion import SearchResult
-from search.results.report import next_commands, print_summary
+from search.results.report import next_commands, page, print_summary
 from search.session.session import Record, Session
 from search.tasks.agr_task import AGR_SCHEMA
 from tests.search.fakes import FakeTracker, epoch
@@ -89,3 +89,25 @@ def test_the_predict_command_reads_a_demo_voice_that_is_there(store: StoreUri) -
     clip.parent.mkdir(parents=True)
     clip.touch()
     assert next_commands(store, BEST)[1] == f"python -m agr.predict --model-uri models:/agr/best {clip}"
+
+
+def test_plain_mlflow_ui_is_named_where_it_opens_the_store(store: StoreUri) -> None:
+    Path("mlflow_store/mlflow.db").touch()
+    Path("mlflow.db").touch()
+    assert next_commands(store, NOTHING) == [f"mlflow ui --backend-store-uri {store.whole}"]
+    Path("mlflow.db").unlink()
+    Path("mlflow.db").symlink_to("mlflow_store/mlflow.db")
+    assert next_commands(store, NOTHING) == ["mlflow ui"]
+
+
+def test_links_lead_to_the_search_and_the_model_and_its_page_shows_the_grid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = Record(Settings(9, 0.01, 0.3), "run1", history=[epoch(1)])
+    session = Session("grid", FakeTracker(StoreUri("http://host:1/")), "run0", {}, 1)
+    result = SearchResult([record], None, 3, "best", "")
+    print_summary(result, session, 1.0, leaky=False, synthetic=False)
+    assert "  http://host:1/#/experiments/7/runs/run0\n  http://host:1/#/models/agr\n" in capsys.readouterr().out
+    text = page(result, session)
+    assert "[agr version 3](#/models/agr/versions/3)" in text
+    assert "(get-artifact?path=grid.png&run_uuid=run0)" in text

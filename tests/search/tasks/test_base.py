@@ -119,8 +119,8 @@ def test_higher_scores_are_better_and_convert_back_to_the_metric(aim: Objective,
 
 
 def test_trial_names_list_the_axes() -> None:
-    assert AGR_SCHEMA.title(POINT.config()) == "epochs=7 lr=0.01 gamma=0.5"
-    assert replace(AGR_SCHEMA, axes=("width", "model")).title(POINT.config()) == "width=0.5 model=cnn"
+    assert AGR_SCHEMA.title(POINT.config()) == "e7 lr0.01 g0.5"
+    assert replace(AGR_SCHEMA, axes=("width", "model")).title(POINT.config()) == "w0.5 mcnn"
 
 
 @pytest.mark.parametrize(
