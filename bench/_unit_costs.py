@@ -213,9 +213,10 @@ def suggest_cost(count: int) -> float:
 
 def tune_costs(scratch: Path) -> dict[str, float]:
     """The driver's processor time for a trial of Ray Tune that does nothing, and for each further result of it."""
+    from search.runtime import host
     from search.runtime.cluster import cluster
 
-    with cluster(None, 2, 1.0, False, False, 2**20):
+    with cluster(host.check(2**20, scratch), 2, 1.0, False, False):
         _, one, many = (_tune_seconds(scratch / str(turn), n) for turn, n in enumerate((1, 1, RESULTS + 1)))
     return {"tune_trial_s": one / TRIALS, "tune_result_s": (many - one) / (TRIALS * RESULTS)}
 

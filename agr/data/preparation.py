@@ -82,9 +82,9 @@ def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summ
     Raises: CorpusError if no clip is usable, or if `out` holds files that `prepare` did not write.
     """
     _claim(source, out)
-    from filelock import FileLock  # worker processes do not need it
+    from agr.common.waiting import locked  # worker processes do not need it
 
-    with FileLock(out / LOCK):  # of two searches that start at once, the second one waits
+    with locked(out / LOCK, "prepare this corpus"):  # of two searches that start at once, the second one waits
         outcomes = valid_outcomes(source, out, wanted)
         todo = [clip for clip in source.clips if clip.name not in outcomes]
         pixels: dict[str, bytes] = {}  # of new images, so that they are not read again

@@ -13,8 +13,6 @@ import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from agr.registry import mlflow_env  # noqa: F401 - sets variables that MLflow reads when it is imported
 
 # isort: split
@@ -22,6 +20,7 @@ from mlflow import MlflowClient
 
 from agr.common.cli import complain
 from agr.common.places import STORE
+from agr.common.waiting import locked
 from agr.registry.uri import ARTIFACTS, DATABASE, SQLITE, StoreUri
 
 
@@ -31,7 +30,7 @@ def create(uri: StoreUri) -> None:
     if database is None:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database.with_name(f".{database.name}.lock")):
+    with locked(database.with_name(f".{database.name}.lock"), "create the store"):
         if database.exists() and database.stat().st_size:
             return
         new = database.with_name(f".{database.name}.new")

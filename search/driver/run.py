@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -18,10 +18,13 @@ from agr.common.printable import printable
 from agr.errors import AgrError
 from search.driver.context import SearchContext, Strategy, scratch_uri
 from search.driver.mlflow_run import common_tags, open_session
+from search.driver.ray_thread import RayThread
 from search.outbox.mlflow_process import MlflowProcess
 from search.plan import Plan
 from search.problems.problem import Problem
 from search.results import report
+from search.runtime import host
+from search.runtime.host import Needs, RayStart
 from search.session.session import FAILED, FINISHED, KILLED, Session
 from search.stages.leases import Leaseholder
 from search.stages.storage import Storage, absolute
@@ -46,9 +49,9 @@ def conduct(
     ending: SearchResult | AgrError | None = None
     began = time.monotonic()
     name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
-    axes = strategy.axes(problem)
+    axes, interrupted = strategy.axes(problem), threading.Event()
     print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
-    with closing(problem), _workers(plan, problem, strategy) as (device, allocation):
+    with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
         session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes, plan.experiment)
         status, code = FAILED, 1
@@ -63,6 +66,7 @@ def conduct(
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
+            interrupted.set()
         except AgrError as error:
             if session.tracker.open_error:
                 raise
@@ -81,50 +85,39 @@ def conduct(
 
 
 @contextmanager
-def _workers(plan: Plan, problem: Problem, strategy: Strategy) -> Iterator[tuple[str, Callable[[], Allocation]]]:
+def _workers(
+    plan: Plan, problem: Problem, strategy: Strategy, interrupted: threading.Event
+) -> Iterator[tuple[str, Callable[[], Allocation]]]:
     """The device of the trials, and a function that waits for the cluster, a running one or a private one."""
     if plan.address:
-        with _cluster(plan, problem) as joined:
+        with _cluster(plan, problem, plan.address) as joined:
             yield joined.device, lambda: joined
         return
     device = device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
     store = plan.stage_store and StageStore(absolute(plan.stage_store), problem.task.schema.epoch)
-    with _private(plan, problem, soon=not store or strategy.needs_training(problem, store, device)) as allocation:
-        yield device, allocation
+    needs = host.check(problem.task.nbytes, store_folder())
+    ray = RayThread(functools.partial(_cluster, plan, problem, needs))
+    try:
+        if not store or strategy.needs_training(problem, store, device):
+            ray.start()
+        yield device, ray.allocation
+    finally:
+        ray.close(hurry=interrupted.is_set())
 
 
 @contextmanager
-def _cluster(plan: Plan, problem: Problem) -> Iterator[Allocation]:
+def _cluster(plan: Plan, problem: Problem, where: str | Needs, start: RayStart | None = None) -> Iterator[Allocation]:
     """Start or join Ray. Raises: SettingsError if a node of a running cluster does not see the store."""
     from search.runtime.cluster import cluster
     from search.runtime.shared_storage import require_shared
 
-    size = problem.task.nbytes
-    with cluster(plan.address, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, size) as allocation:
+    with cluster(where, plan.workers, plan.gpus_per_trial, plan.cuda, plan.mps, start) as allocation:
         if plan.address:
             flag, uri = ("--stage-store", plan.stage_store) if plan.stage_store else ("--storage", plan.storage)
             require_shared(flag, absolute(uri), allocation.resources)
-        yield replace(allocation, device=device_name(allocation.device, plan.lanes))
-
-
-@contextmanager
-def _private(plan: Plan, problem: Problem, soon: bool) -> Iterator[Callable[[], Allocation]]:
-    """A function that starts a private cluster and waits for it. soon: whether to start it now, in the background.
-
-    The thread that starts Ray must outlive it: Linux ends Ray's processes together with that thread. And this thread
-    must wait while Ray shuts down: freeing one of Ray's objects meanwhile would end the process.
-    """
-    stack = ExitStack()
-    enter = functools.cache(lambda: stack.enter_context(_cluster(plan, problem)))
-    with ThreadPoolExecutor(1, "ray") as thread:
-        if soon:
-            from search.runtime import cluster, shared_storage  # noqa: F401  here: threads must not import Ray at once
-
-            thread.submit(enter)
-        try:
-            yield lambda: thread.submit(enter).result()
-        finally:
-            thread.submit(stack.close).result()
+        notice = where.notice if isinstance(where, Needs) else ""
+        notices = "\n".join(filter(None, (notice, allocation.notice)))
+        yield replace(allocation, device=device_name(allocation.device, plan.lanes), notice=notices)
 
 
 @contextmanager

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
-from filelock import FileLock
 from optuna.storages.journal import JournalFileOpenLock
 
 from agr.common.credentials import hide
+from agr.common.waiting import locked
 from agr.errors import SettingsError
 from search.optuna_search.torn_journal import mend
 
 STUDIES = "studies.journal"  # in the store's folder
+WRITES = "write to the journal of studies"
 STARTUP = 5  # random trials before a sampler uses its model
 
 
@@ -34,16 +36,16 @@ class KernelLock(JournalFileOpenLock):
     def __init__(self, path: str) -> None:
         """path: An empty file, which is locked and never deleted."""
         super().__init__(path)
-        self._lock = FileLock(path)
+        self._path, self._held = Path(path), ExitStack()
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._lock.acquire()
+        self._held.enter_context(locked(self._path, WRITES))
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        self._lock.release()
+        self._held.close()
 
 
 def study_storage(where: str) -> optuna.storages.BaseStorage:
@@ -58,7 +60,7 @@ def study_storage(where: str) -> optuna.storages.BaseStorage:
         if "://" in where:
             return RDBStorage(where)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{where}.flock"):
+        with locked(Path(f"{where}.flock"), WRITES):
             mend(Path(where))
         return JournalStorage(JournalFileBackend(where, KernelLock(f"{where}.flock")))
     except Exception as error:  # whatever the database's driver raises

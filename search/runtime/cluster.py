@@ -1,11 +1,10 @@
 """Starts a local Ray cluster or joins a running one, and determines how many trials fit on it.
 
-with cluster(None, None, 1.0, cuda=True, mps=True, store_bytes=0) as allocation: ...
+with cluster(host.check(0, store_folder()), None, 1.0, cuda=True, mps=True) as allocation: ...
 """
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import socket
@@ -14,13 +13,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
-from filelock import FileLock
 
 from agr.common.cli import end_on_sigterm
 from agr.common.processes import worker_environment
+from agr.common.waiting import locked
 from agr.errors import SettingsError
+from search.runtime.host import Needs, RayStart, user
 from search.tasks.device import choose_device
 
 os.environ.update(
@@ -54,13 +55,18 @@ class Allocation:
 
 @contextmanager
 def cluster(
-    address: str | None, wanted: int | None, gpus_per_trial: float, cuda: bool, mps: bool, store_bytes: int
+    where: str | Needs,
+    wanted: int | None,
+    gpus_per_trial: float,
+    cuda: bool,
+    mps: bool,
+    start: RayStart | None = None,
 ) -> Iterator[Allocation]:
-    """Start Ray, or join the cluster at `address`, without its messages, and leave it afterwards.
+    """Start Ray as `where` says, or join the cluster at this address, without its messages, and leave it afterwards.
 
     `wanted` trials run at once, for None as many as fit, each on a share of one GPU or a whole number of GPUs.
-    `store_bytes` is the size of the data in Ray's object store. Raises: SettingsError if the address does not answer,
-    or no trial fits.
+    start: shared with the thread that waits. Raises: SettingsError if the address does not answer, or no trial fits;
+    KeyboardInterrupt if the start is cancelled while another search starts Ray.
     """
     if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
@@ -70,24 +76,25 @@ def cluster(
     device = choose_device(cuda, mps)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
-        if address:
-            _probe(address)
-            ray.init(address=address, **quiet)
+        if isinstance(where, str):
+            _probe(where)
+            ray.init(address=where, **quiet)
             device = cluster_device(cuda, mps)
         else:
-            with worker_environment(), _alone():  # Ray passes this environment to every worker
+            with worker_environment(), _alone(start or RayStart()):  # Ray passes this environment to every worker
                 ray.init(
                     address="local",
                     include_dashboard=False,
                     resources={MPS: 1.0} if device == "mps" else None,
-                    object_store_memory=max(128 * 2**20, 2 * store_bytes),
+                    object_store_memory=where.store_bytes,
+                    _temp_dir=where.folder,
                     _system_config=NO_SPARE_WORKERS,
                     **quiet,
                 )
-                end_spare_processes()
+                end_processes(*SPARE_PROCESSES)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(f"--address {address or 'local'}: {reason}; expected a Ray cluster") from error
+        raise SettingsError(f"{_named(where)}: {reason}; expected a Ray cluster") from error
     end_on_sigterm()  # Ray has replaced the handler by one that aborts the driver
     try:
         yield allocate(device, wanted, gpus_per_trial)
@@ -95,32 +102,39 @@ def cluster(
         ray.shutdown()
 
 
-def end_spare_processes() -> None:
-    """Kill two processes of a local Ray cluster that are not needed.
+def end_processes(*names: str) -> None:
+    """Kill the processes that this one started whose command lines contain one of these names.
 
-    The autoscaler would request nodes from a cloud, and delays the end of Ray by a second. The log monitor reads the
-    log files of all workers ten times a second, for `log_to_driver`.
+    Of a local Ray cluster, SPARE_PROCESSES are not needed: the autoscaler would request nodes from a cloud, and delays
+    the end of Ray by a second; the log monitor reads the log files of all workers ten times a second, for
+    `log_to_driver`.
     """
     for process in psutil.Process().children():
         with suppress(psutil.Error):
             command = " ".join(process.cmdline())
-            if any(name in command for name in SPARE_PROCESSES):
+            if any(name in command for name in names):
                 process.kill()
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(start: RayStart) -> Iterator[None]:
     """Let no other search of this user start Ray meanwhile: Ray gives up a node that takes more than 30 s to start.
 
     Raises: RuntimeError for errors that Ray raises as a bare Exception.
     """
-    with FileLock(os.path.join(tempfile.gettempdir(), f"agr-ray-{getpass.getuser()}.lock")):
+    lock = Path(tempfile.gettempdir(), f"agr-ray-{user()}.lock")
+    with locked(lock, "start Ray", lambda pid: 0.0, start.cancelled.is_set):  # a start takes a few seconds at most
+        start.began = True
         try:
             yield
         except Exception as error:
             if type(error) is Exception:
                 raise RuntimeError(str(error)) from error
             raise
+
+
+def _named(where: str | Needs) -> str:
+    return f"--address {where}" if isinstance(where, str) else "Ray, on this machine"
 
 
 def _probe(address: str) -> None:

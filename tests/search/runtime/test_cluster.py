@@ -64,7 +64,7 @@ def test_a_trial_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_an_invalid_share_of_a_gpu_is_refused_before_ray_starts(share: float) -> None:
     with (
         pytest.raises(SettingsError, match="--gpus-per-trial"),
-        cluster.cluster(None, None, share, cuda=False, mps=False, store_bytes=0),
+        cluster.cluster("auto", None, share, cuda=False, mps=False),
     ):
         pytest.fail("no cluster may start")
 
@@ -146,7 +146,7 @@ def test_only_spare_processes_are_killed() -> None:
     with ExitStack() as stack:
         spare = [stack.enter_context(subprocess.Popen([*sleep, f"/lib/{name}"])) for name in cluster.SPARE_PROCESSES]
         other = stack.enter_context(subprocess.Popen(sleep))
-        cluster.end_spare_processes()
+        cluster.end_processes(*cluster.SPARE_PROCESSES)
         assert [process.wait(30) for process in spare] == [-signal.SIGKILL] * len(spare)
         assert other.poll() is None
         other.kill()
