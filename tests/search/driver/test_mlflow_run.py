@@ -159,7 +159,7 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_experiment_is_that_of_the_flag_or_of_the_variable(
     flag: str | None, variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Opened(Exception):  # noqa: N818
+    class Opened(Exception):
         pass
 
     class Process:
