@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -152,3 +153,20 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert mlflow_run.commit() == "unknown"
+
+
+@pytest.mark.parametrize(("flag", "variable", "expected"), [("mine", "ours", "mine"), (None, "ours", "ours")])
+def test_the_experiment_is_that_of_the_flag_or_of_the_variable(
+    flag: str | None, variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Opened(Exception):
+        pass
+
+    class Process:
+        def open(self, uri: object, experiment: str, model: str) -> Store:
+            raise Opened(experiment)
+
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", variable)
+    problem = cast(Any, SimpleNamespace(experiment="agr", model="agr"))
+    with pytest.raises(Opened, match=expected):
+        mlflow_run.open_session("s", problem, {}, cast(Any, Process()), None, {}, flag)
