@@ -7,9 +7,12 @@ quick` leaves these tests out. `make test` runs them first, so that the longest 
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
@@ -32,6 +35,8 @@ from agr.training.model import build
 from agr.training.settings import Settings
 from search.results import promotion
 
+os.environ["AGR_CACHE"] = tempfile.mkdtemp(prefix="agr-tests-cache-")  # nothing of the user's is read
+atexit.register(shutil.rmtree, os.environ["AGR_CACHE"], ignore_errors=True)
 os.environ["AGR_CHAMPION"] = "none"  # tests that want the champion that comes with AGR, or another, set it themselves
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 STORE, WORKSPACE = Path("mlflow_store"), Path("data")
 STORE_VARIABLE, WORKSPACE_VARIABLE, CHAMPION_VARIABLE = "AGR_STORE", "AGR_DATA", "AGR_CHAMPION"
+CACHE_VARIABLES = {"AGR_CACHE": "", "XDG_CACHE_HOME": "agr", "HOME": ".cache/agr"}  # and the folder below each
 SHIPPED = Path(__file__).parents[1] / "champion"
 
 
@@ -34,6 +35,12 @@ def champion_folder() -> Path | None:
     named = os.environ.get(CHAMPION_VARIABLE, "")
     folder = Path(named) if named else SHIPPED
     return folder if named != "none" and (folder / "agr.json").is_file() else None
+
+
+def cache_folder() -> Path | None:
+    """The folder of what may be lost: `AGR_CACHE`, else `agr` in the user's cache folder; None without a home."""
+    named = (Path(os.environ[name], below) for name, below in CACHE_VARIABLES.items() if os.environ.get(name))
+    return next(named, None)
 
 
 def workspace() -> Path:

@@ -6,7 +6,7 @@
 
 A version is loaded in a thread, tried on one clip, and only then put in place of the one before, which answers until
 then. One that cannot be loaded, or whose files are not those that were registered, is refused: the one before stays. So
-it does when the store does not answer.
+it does when the store does not answer; a start without it answers with the version that was seen last.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.common.cli import complain
 from agr.errors import AgrError, ModelError
-from agr.registry import resolve
+from agr.registry import remembered, resolve
 from agr.service import metrics
 from agr.service.problems import Refused
 
 if TYPE_CHECKING:
     from agr.inference.bundle import Bundle
+    from agr.registry.uri import ModelLocation
 
 AGAIN_SECONDS = 10.0  # before a version that was refused is tried again
 
@@ -89,25 +91,46 @@ class Follower:
             if str(error) != self._told:
                 complain(f"{error}; {'the version before it goes on answering' if self._model else 'trying again'}")
             self._told = str(error)
+            if self._model is None:
+                self._recall()
             return
-        self._model, self._answering, self._told, self._refused = model, pinned, "", ("", 0.0)
+        self._told, self._refused = "", ("", 0.0)
+        self._put(model, pinned)
+
+    def _recall(self) -> None:
+        """Put the version in place that was seen last, by this process or another, if there is one."""
+        kept = remembered.recall(self._uri, self._tracking_uri)
+        with suppress(AgrError, OSError):
+            if kept is not None:
+                self._put(ready(self._uri, kept), f"models:/{kept.name}/{kept.version}", ", the last that was seen,")
+
+    def _put(self, model: LiveModel, pinned: str, remark: str = "") -> None:
+        self._model, self._answering = model, pinned
         metrics.VERSION.set(model.version or 0)
-        complain(f"{self._uri}: {f'version {model.version}' if model.version else 'the model'} answers from now on")
+        which = f"version {model.version}" if model.version else "the model"
+        complain(f"{self._uri}: {which}{remark} answers from now on")
 
 
 def load(uri: str, pinned: str, tracking_uri: str | None) -> LiveModel:
-    """Load the version that `uri` stands for, and try it. Raises: ModelError; OSError."""
+    """Load the version that `uri` stands for, try it, and remember it. Raises: ModelError; OSError."""
+    with tempfile.TemporaryDirectory(prefix="agr-model-") as folder:
+        found = resolve.resolve(pinned, tracking_uri, Path(folder))
+        model = ready(uri, found)
+        remembered.remember(uri, tracking_uri, found)
+    return model
+
+
+def ready(uri: str, found: ModelLocation) -> LiveModel:
+    """Read the files of a version, and try it. Raises: ModelError; OSError."""
     import numpy as np
 
     from agr.inference import bundle, predictor
     from agr.inference.model_card import FILE
 
-    with tempfile.TemporaryDirectory(prefix="agr-model-") as folder:
-        found = resolve.resolve(pinned, tracking_uri, Path(folder))
-        loaded = bundle.load(found.folder)
-        card = bundle.locate(found.folder) / FILE
-        text = card.read_text(encoding="utf-8") if card.is_file() else None
+    loaded = bundle.load(found.folder)
+    card = bundle.locate(found.folder) / FILE
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
     tried = predictor.predict_proba([np.zeros(loaded.info.recipe.sample_rate, dtype=np.float32)], loaded)
     if not np.isfinite(tried).all():
-        raise ModelError(f"{pinned}: answers {tried[0].tolist()} to silence; expected probabilities")
+        raise ModelError(f"{uri}: answers {tried[0].tolist()} to silence; expected probabilities")
     return LiveModel(loaded, uri, found.name, found.version, found.sha256 or loaded.info.weights_sha256, text)

@@ -68,6 +68,40 @@ def test_a_store_that_is_away_changes_nothing(own_store: str) -> None:
     assert follower.model().version == 2
 
 
+def test_a_start_without_the_store_answers_with_the_version_seen_last(
+    own_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGR_CACHE", str(tmp_path / "cache"))
+    before = Follower("models:/agr/best", own_store, 1.0)
+    before.look()
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    before.look()
+    (tmp_path / "store").rename(tmp_path / "away")
+    restarted = Follower("models:/agr/best", own_store, 1.0)
+    restarted.look()
+    assert restarted.model().identity == before.model().identity
+    assert restarted.model().version == 2
+    assert len(list((tmp_path / "cache" / "models").glob("*/*/"))) == 1  # version 1 is not kept
+    (tmp_path / "away").rename(tmp_path / "store")
+    registry_tracker.Tracker(own_store).set_alias(BEST, 1)
+    restarted.look()
+    assert restarted.model().version == 1
+
+
+def test_a_remembered_version_that_was_changed_does_not_answer(
+    own_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGR_CACHE", str(tmp_path / "cache"))
+    Follower("models:/agr/best", own_store, 1.0).look()
+    (info,) = (tmp_path / "cache").glob(f"models/*/*/**/{bundle.INFO}")
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"temperature": 2.0}))
+    (tmp_path / "store").rename(tmp_path / "away")
+    restarted = Follower("models:/agr/best", own_store, 1.0)
+    restarted.look()
+    with pytest.raises(Refused):
+        restarted.model()
+
+
 def test_without_a_store_the_trouble_is_told(tmp_path: Path) -> None:
     follower = Follower("models:/agr/best", f"sqlite:///{tmp_path / 'none.db'}", 1.0)
     follower.look()
