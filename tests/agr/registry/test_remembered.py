@@ -1,4 +1,4 @@
-"""What a service keeps of the version that answered last; tests/agr/service/test_live.py has a start without the store."""
+"""What a service keeps of the version that answered last; test_live.py of the service starts without the store."""
 
 from __future__ import annotations
 
