@@ -1,7 +1,6 @@
 """Waiting that says for what and for how long, that Ctrl-C ends, and that gives up what is stuck.
 
 with locked(folder / ".lock", "prepare this corpus"): ...
-shown = result_of(future, "the pictures", limit=60)
 """
 
 from __future__ import annotations
@@ -9,10 +8,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
@@ -22,7 +19,6 @@ from agr.common.processes import driver, is_dead
 SHOWN_AFTER, SHOWN_EVERY = 2.0, 15.0  # seconds until the first line about a wait, and between the next ones
 STUCK_SECONDS = 60.0  # without progress, after which the holder of a lock is passed by
 POLL_SECONDS = 0.1
-T = TypeVar("T")
 
 
 class Wait:
@@ -42,18 +38,6 @@ class Wait:
         if (seconds := self.seconds) >= self._shown + SHOWN_EVERY:
             self._shown = seconds
             self._tell(f"waiting for {what}, {seconds:.0f} s so far")
-
-
-def result_of(future: Future[T], what: str, limit: float = float("inf"), tell: Callable[[str], None] = complain) -> T:
-    """The result of a future. Raises: what it raises; TimeoutError if it takes more than `limit` seconds."""
-    wait = Wait(tell)
-    while True:
-        try:
-            return future.result(timeout=POLL_SECONDS)
-        except TimeoutError:
-            if future.done() or wait.seconds > limit:
-                raise
-            wait.tick(what)
 
 
 def work_done(pid: int) -> float:

@@ -5,7 +5,6 @@ probabilities = predict_proba([y], bundle)        # y: mono float32 at bundle.in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from agr.common.threads import blas_on_one_thread
 from agr.errors import RecipeError
 from agr.inference.bundle import Bundle
 from agr.inference.turns import shares_of_windows
@@ -63,15 +62,10 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _blas().limit(limits=1, user_api="blas"):
+        with blas_on_one_thread():
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:

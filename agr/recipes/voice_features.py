@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from agr.common.threads import blas_on_one_thread
 from agr.recipes.base import FRAMES, Clip, Recipe, hann, triangles
 
 BANDS, LAGS = 40, 72
@@ -128,6 +129,7 @@ def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorre
     return extract_each(y, recipe, (measure,))[0]
 
 
+@blas_on_one_thread()
 def extract_each(y: NDArray[np.float32], recipe: Recipe, measures: Sequence[Measure]) -> list[NDArray[np.uint8]]:
     """What `extract` gives with each of `measures`, for little more time than with one of them."""
     frames = -(-len(y) // recipe.hop_length)

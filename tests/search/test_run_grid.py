@@ -62,8 +62,9 @@ class Done:
 
 
 def without_caution(err: str) -> str:
-    """What stands on stderr, less the line that says how few people these tests test on."""
-    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("agr: test: women "))
+    """What stands on stderr, less how few people these tests test on, and whom a search waits for beside another."""
+    usual = "agr: test: women ", "agr: waiting for "
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith(usual))
 
 
 @dataclass

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from agr.common import waiting
-from agr.common.waiting import locked, result_of, work_done
+from agr.common.waiting import locked, work_done
 
 HOLDER = """
 import subprocess, sys, time
@@ -100,28 +99,6 @@ def test_a_wait_that_is_cancelled_ends(lock: Path) -> None:
     held = holder(lock, "print('held', flush=True); time.sleep(60)")
     with held, pytest.raises(KeyboardInterrupt), locked(lock, "work", cancelled=lambda: True):
         pytest.fail("it is held by another")
-
-
-def test_a_late_result_is_told_and_an_overdue_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "SHOWN_AFTER", 0.2)
-    told: list[str] = []
-
-    def seven() -> int:
-        time.sleep(0.5)
-        return 7
-
-    with ThreadPoolExecutor(1) as pool:
-        assert result_of(pool.submit(seven), "the answer", tell=told.append) == 7
-    assert told == ["waiting for the answer, 0 s so far"]
-    with pytest.raises(TimeoutError):
-        result_of(Future(), "nothing", limit=0.3, tell=told.append)
-
-
-def test_an_error_of_the_task_is_passed_on_even_if_it_is_a_timeout() -> None:
-    failed: Future[None] = Future()
-    failed.set_exception(TimeoutError("its own"))
-    with pytest.raises(TimeoutError, match="its own"):
-        result_of(failed, "it")
 
 
 def test_work_of_a_process_that_is_gone_stands_still() -> None:
