@@ -12,7 +12,7 @@ many microphones add a constant. Nothing above 4 kHz is used: telephone and stud
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -120,20 +120,15 @@ def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float3
     return np.maximum(found, 0, out=found)
 
 
+@blas_on_one_thread()
 def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
     """Voice features of a whole clip, measured in chunks: (n,) to (ROWS, n / hop rounded up), uint8.
 
     The first BANDS rows are decibels, 255 for the loudest and 0 for RANGE_DB below it; the others are periodicity as
     `measure` finds it, 255 for 1.
     """
-    return extract_each(y, recipe, (measure,))[0]
-
-
-@blas_on_one_thread()
-def extract_each(y: NDArray[np.float32], recipe: Recipe, measures: Sequence[Measure]) -> list[NDArray[np.uint8]]:
-    """What `extract` gives with each of `measures`, for little more time than with one of them."""
     frames = -(-len(y) // recipe.hop_length)
-    found = [np.empty((frames, ROWS), dtype=np.uint8) for _ in measures]
+    found = np.empty((frames, ROWS), dtype=np.uint8)
     level = np.empty((frames, BANDS), dtype=np.float32)  # dB
     loudest = 1e-12
     for start in range(0, frames, CHUNK_FRAMES):
@@ -144,14 +139,11 @@ def extract_each(y: NDArray[np.float32], recipe: Recipe, measures: Sequence[Meas
         bands = _bands(filtered, recipe)[own]
         level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
         loudest = max(loudest, float(bands.mean(axis=1).max()))
-        for each, measure in zip(found, measures, strict=True):
-            each[part, BANDS:] = _quantise(measure(filtered, recipe)[own])
+        found[part, BANDS:] = _quantise(measure(filtered, recipe)[own])
     top = 10 * np.log10(loudest)
     scaled = (level - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
-    quantised = _quantise(scaled - HEADROOM)
-    for each in found:
-        each[:, :BANDS] = quantised
-    return [each.T for each in found]
+    found[:, :BANDS] = _quantise(scaled - HEADROOM)
+    return found.T
 
 
 def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
