@@ -1,7 +1,7 @@
 """Rivals of the timeline, run by an interpreter that has them: `PYTHON _timeline_rivals.py NAME FILE.wav`.
 
 Prints JSON: {"segments": [[start, end, "female" or "male"], ...], "seconds": of work without imports and loading}.
-The module is run as a script, apart from AGR, because inaSpeechSegmenter needs TensorFlow.
+The module is run as a script by another interpreter, because inaSpeechSegmenter needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -21,22 +21,15 @@ Segments = list[tuple[float, float, str]]
 
 
 def ina(path: str) -> tuple[Segments, float]:
-    """inaSpeechSegmenter 0.6.8, made to run beside numpy 2 and Keras 3."""
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"}
-    stack: Any = np.vstack
-    shims: dict[str, Any] = {"int": int, "float": float, "vstack": lambda parts, **more: stack(list(parts), **more)}
-    for name, value in shims.items():
-        setattr(np, name, value)
-    setattr(np.lib, "pad", np.pad)  # noqa: B010 - mypy knows that numpy has none
-    import imageio_ffmpeg
-    from inaSpeechSegmenter import Segmenter
+    """inaSpeechSegmenter 0.6.8."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from agr.baselines.ina import MEN, WOMEN, segmenter
 
-    segmenter = Segmenter(vad_engine="smn", detect_gender=True, ffmpeg=imageio_ffmpeg.get_ffmpeg_exe())
+    hear = segmenter()
     begun = time.perf_counter()
-    found = segmenter(path)
-    return [
-        (start, end, label) for label, start, end in found if label in ("female", "male")
-    ], time.perf_counter() - begun
+    found = hear(path)
+    spoken = [(start, end, label) for label, start, end in found if label in (WOMEN, MEN)]
+    return spoken, time.perf_counter() - begun
 
 
 def praat(path: str) -> tuple[Segments, float]:

@@ -51,6 +51,7 @@ class Running(TypedDict, total=False):
     experiment: str | None
     promote: bool
     trainable: str | None
+    temperature: float | None
 
 
 def grid(

@@ -37,6 +37,7 @@ AGR_ONLY = (
     "folds",
     "fold",
     "seed",
+    "temperature",
 )  # refused with a trainable
 
 
@@ -99,6 +100,8 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     add("--experiment", metavar="NAME", help=logged)
     promote = "give this champion the alias `best`, whatever its score (default: only if it beats the present best)"
     add("--promote", action="store_true", help=promote)
+    divided = "divide the logits by T, such as that of all corpora by --leave-out each (default: fitted on validation)"
+    add("--temperature", type=float, metavar="T", help=divided)
 
 
 def parsed(

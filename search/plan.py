@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,8 +37,11 @@ class Plan:
     script: str = "search/run_grid.py"
     ages: Ages | None = None  # of the speakers to use
     columns: Mapping[str, str] | None = None  # of tables, by role
+    temperature: float | None = None  # of the probabilities; None: fitted on validation speakers
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise SettingsError(f"--temperature {self.temperature:g}: expected a number above 0")
         if self.lanes == "fused" and self.stage_store is None:
             raise SettingsError("--lanes fused: found --no-stage-store; expected a store that trials can read")

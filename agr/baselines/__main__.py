@@ -128,13 +128,13 @@ def _show(results: Sequence[classify.Result], recordings: Recordings, folds: Seq
     shown = Table(title=f"{printable(recordings.name)}, {how}: {tested.clips} test clips of {tested.speakers} speakers")
     shown.add_column("extractor", no_wrap=True)
     columns = [name_of(split, k) for k, split in enumerate(folds)] if len(folds) > 1 else []
-    for column in (*columns, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold, Hz"):
+    for column in (*columns, "bal. acc.", "95 % interval", *CLASSES, "no answer", "threshold"):
         shown.add_column(column, justify="right")
     for result in results:
         low, high = result.pooled.balanced_accuracy_ci95
         recall = [f"{value:.3f}" if value is not None else "-" for value in result.pooled.recall.values()]
         each = [f"{fold.balanced_accuracy:.3f}" for fold in result.folds[: len(columns)]]
-        hz = " to ".join(f"{value:.0f}" for value in sorted({min(result.hz), max(result.hz)})) if result.hz else "-"
+        hz = " to ".join(f"{value:.3g}" for value in sorted({min(result.hz), max(result.hz)})) if result.hz else "-"
         mean, span, silent = f"{result.balanced_accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{result.unanswered:.1%}"
         shown.add_row(result.extractor.title, *each, mean, span, *recall, silent, hz)
     console = Console(highlight=False, markup=False)  # a corpus name may hold brackets

@@ -8,9 +8,11 @@ upper limit. Features are cached, one file for each recording.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -45,9 +47,9 @@ class Extractor:
     # imports the library and returns a function from samples, (n,) float32 at SAMPLE_RATE, to features, (d,) float64,
     # NaN without an answer
     load: Callable[[], Extract]
-    pitch: bool = False  # whether the only feature is a pitch in Hz
+    pitch: bool = False  # whether the only feature is a pitch in Hz, or another number that is higher for women
     unit: bool = False  # whether a vector has length 1 and is classified as it is
-    hz: float | None = None  # A fixed pitch threshold; None trains one
+    hz: float | None = None  # a fixed threshold, women above; None trains one
     install: str = INSTALL  # how to install the tool
 
 
@@ -185,6 +187,26 @@ def load_resemblyzer() -> Extract:
     return extract
 
 
+def load_ina() -> Extract:
+    """The share of women's speech that inaSpeechSegmenter answers, 0..1; nothing is trained."""
+    from scipy.io import wavfile
+
+    from agr.baselines.ina import segmenter, share_of_women
+
+    segments = segmenter()
+
+    def extract(y: NDArray[np.float32]) -> Vector:
+        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+            wavfile.write(file, SAMPLE_RATE, (np.clip(y, -1, 1) * 32767).astype(np.int16))
+            file.flush()
+            with contextlib.redirect_stdout(io.StringIO()):  # Keras draws progress bars
+                return np.array([share_of_women(segments(file.name))])
+
+    return extract
+
+
+_INA = f"{INSTALL}, then pip install inaSpeechSegmenter==0.6.8 tf_keras imageio-ffmpeg"  # it brings TensorFlow
+_INA_NEEDS = ("inaSpeechSegmenter", "tf_keras", "imageio_ffmpeg")
 _APART = f"{INSTALL}, then pip install --no-deps resemblyzer"  # it requires a package that needs a C compiler
 _NEEDS = ("resemblyzer", "webrtcvad", "sklearn")
 _TOOLS = (
@@ -192,5 +214,6 @@ _TOOLS = (
     Extractor("pyin", "pYIN, threshold trained", "librosa", (), load_pyin, pitch=True),
     Extractor("egemaps", "openSMILE eGeMAPS", "opensmile", ("opensmile", "sklearn"), load_egemaps),
     Extractor("resemblyzer", "Resemblyzer", "resemblyzer", _NEEDS, load_resemblyzer, unit=True, install=_APART),
+    Extractor("ina", "inaSpeechSegmenter", "inaSpeechSegmenter", _INA_NEEDS, load_ina, True, hz=0.5, install=_INA),
 )
 EXTRACTORS = {extractor.name: extractor for extractor in _TOOLS}

@@ -4,7 +4,7 @@
     probabilities = softmax(logits / found["temperature"])
 
 Dividing all logits by one temperature changes a model's confidence, not its answers (Guo et al., On Calibration of
-Modern Neural Networks, ICML 2017). It is fitted on validation speakers only.
+Modern Neural Networks, ICML 2017). It is fitted on validation speakers, or on corpora left out in turn.
 """
 
 from __future__ import annotations
@@ -62,11 +62,14 @@ def _likelihood(logits: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floa
     return margins, (own + 1) / (own + 2), 1 / (own * np.count_nonzero(counts))
 
 
-def fit(logits: Floats, labels: NDArray[np.int64]) -> dict[str, float]:
-    """`temperature` for logits, (n, 2), and labels, (n,), `bins`, and `metrics` of `val_before` and `val_after` it."""
-    found = fit_temperature(logits, labels)
+def fit(logits: Floats, labels: NDArray[np.int64], given: float | None = None) -> dict[str, float]:
+    """`temperature` for logits, (n, 2), and labels, (n,), `bins`, and `metrics` of `val_before` and `val_after` it.
+
+    given: A temperature that was fitted elsewhere, such as by `fit_across` on corpora left out.
+    """
+    found = fit_temperature(logits, labels) if given is None else given
     before, after = metrics(logits, labels, "val_before"), metrics(logits / found, labels, "val_after")
-    return {"temperature": found, "bins": BINS} | before | after
+    return {"temperature": found, "bins": BINS, "given": given is not None} | before | after
 
 
 def metrics(logits: Floats, labels: NDArray[np.int64], side: str) -> dict[str, float]:
@@ -102,8 +105,9 @@ def coverage_at(probabilities: Floats, labels: NDArray[np.int64], threshold: flo
 def summarize(found: Mapping[str, float]) -> str:
     """The results of `fit` and of `metrics` for the test side, as sentences."""
     v = {key: f"{value:.4f}" for key, value in found.items()}
+    origin = "given to the search" if found.get("given") else "fitted on validation speakers"
     return (
-        f"Temperature {v['temperature']}, fitted on validation speakers. Expected calibration error over {BINS} "
+        f"Temperature {v['temperature']}, {origin}. Expected calibration error over {BINS} "
         f"equally wide bins of confidence (Guo et al., 2017): validation {v['ece_val_before']} before and "
         f"{v['ece_val_after']} after, test {v['ece_test']}. Negative log likelihood, both genders counting the same: "
         f"validation {v['nll_val_before']} and {v['nll_val_after']}, test {v['nll_test']}."

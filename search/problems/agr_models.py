@@ -46,7 +46,7 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
     def conclude(session: Session, tags: Mapping[str, object], promote: bool, ranking: Ranking) -> SearchResult:
         from search.results import champion  # imported late: only the end of a search needs it
 
-        return champion.conclude(session, data, split, tags, promote, ranking, plotting)
+        return champion.conclude(session, data, split, tags, promote, ranking, plotting, plan.temperature)
 
     described = splits.describe(split, data).items()
     sides: dict[str, object] = {f"{side}_{key}": n for side, counts in described for key, n in counts.items()}

@@ -75,17 +75,19 @@ def conclude(
     promote: bool,
     ranking: Sequence[Record] | None = None,
     plotting: PlottingProcess | None = None,
+    temperature: float | None = None,
 ) -> SearchResult:
     """Choose the champion on validation speakers, test it once, log and register it. Raises: AgrError without trials.
 
     promote: Whether `best` moves in any case. ranking: Best first; by default all finished trials.
+    temperature: Of the probabilities; by default fitted on validation speakers.
     """
     ranking, title = session.ranking(ranking), titled(session.name, tags)
     with tempfile.TemporaryDirectory() as scratch, plotting or PlottingProcess() as plotting:
         folder, plots = Path(scratch) / "bundle", Path(scratch) / "plots"
         plots.mkdir()
         _draw_trials(session, plots, title, plotting)
-        tested = None if split.leaky else _test(ranking[0], folder, data, split, tags, session.name)
+        tested = None if split.leaky else _test(ranking[0], folder, data, split, tags, session.name, temperature)
         if tested is not None:
             _draw_test(tested, plots, title, plotting)
         session.settle()
@@ -100,9 +102,15 @@ def conclude(
 
 
 def _test(
-    record: Record, folder: Path, data: ImageSet, split: Split, tags: Mapping[str, object], search: str
+    record: Record,
+    folder: Path,
+    data: ImageSet,
+    split: Split,
+    tags: Mapping[str, object],
+    search: str,
+    temperature: float | None,
 ) -> Tested:
-    """Fit the temperature on validation speakers, then test; nothing else in a search reads the test speakers."""
+    """Fit the temperature on validation speakers unless it is given, then test; nothing else reads test speakers."""
     if record.weights is None:
         raise AgrError(f"trial {record.run_id}: no weights kept; expected its checkpoint")
     weights, settings = record.weights(), settings_of(record.settings)
@@ -110,7 +118,7 @@ def _test(
     model.load_state_dict(dict(weights))
     about = _card(record, data, split, tags)
     val = predictor.logits_of_clips(data, split.val, bundle.Bundle(model.eval(), about))
-    found = calibration.fit(val, data.labels[split.val])
+    found = calibration.fit(val, data.labels[split.val], temperature)
     about = replace(about, temperature=found["temperature"])
     test = predictor.logits_of_clips(data, split.test, bundle.Bundle(model, about))
     labels = data.labels[split.test]

@@ -28,7 +28,8 @@ def test_stages_lie_below_the_storage_by_default(words: str, storage: str, stage
 
 
 OTHERS = ("--no-augmentation", "--model cnn", "--lanes fused")
-BOTH = ("--data demo", "--ages 18-", "--leave-out x", "--recipe mfcc", "--split speakers", "--folds 4", "--fold 0")
+SPLITS = ("--leave-out x", "--split speakers", "--folds 4", "--fold 0")
+BOTH = ("--data demo", "--ages 18-", "--recipe mfcc", "--temperature 1.5", *SPLITS)
 
 
 @pytest.mark.parametrize("flag", [*BOTH, "--seed 0", "--augment pitch=0.1", *OTHERS])
@@ -50,6 +51,12 @@ def _refused(parse: Callable[[Sequence[str]], object], flag: str) -> None:
 
 def test_the_seed_of_optunas_sampler_goes_with_a_trainable() -> None:
     assert run_optuna.parse(["--trainable", "examples.digits:fit", "--seed", "3"]).seed == 3
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf"])
+def test_a_temperature_is_above_zero(given: str) -> None:
+    with pytest.raises(SettingsError, match="expected a number above 0"):
+        plan_of(run_grid.parse([f"--temperature={given}"]), "search/run_grid.py")
 
 
 @pytest.mark.parametrize("script", [run_grid, run_optuna])

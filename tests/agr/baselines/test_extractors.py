@@ -22,6 +22,7 @@ from agr.baselines.extractors import (
     extract_features,
     missing_modules,
 )
+from agr.baselines.ina import share_of_women
 from agr.errors import AudioError
 
 OFFSET = 0.084  # of full scale, as some phones record
@@ -142,9 +143,9 @@ def test_a_missing_library_is_one_line() -> None:
 
 def test_extractors_name_their_modules_and_can_be_pickled() -> None:
     assert missing_modules(EXTRACTORS["pyin"]) is None, "librosa is a requirement of AGR itself"
-    assert list(EXTRACTORS) == ["praat", "pyin", "egemaps", "resemblyzer"]
+    assert list(EXTRACTORS) == ["praat", "pyin", "egemaps", "resemblyzer", "ina"]
     for name, one in EXTRACTORS.items():
-        assert (one.name, one.hz) == (name, None)
+        assert (one.name, one.hz) == (name, 0.5 if name == "ina" else None)
         assert one.pitch or "sklearn" in one.needs
         assert pickle.loads(pickle.dumps(one)) == one  # worker processes are sent it
 
@@ -165,6 +166,12 @@ def test_praat_finds_no_pitch_in_near_silence_and_in_noise(seconds: float) -> No
     extract = EXTRACTORS["praat"].load()
     for y in (click, hiss):
         assert np.isnan(extract(cleaned(y))).tolist() == [True]
+
+
+def test_the_share_of_women_is_of_the_speech_alone() -> None:
+    heard = [("noEnergy", 0.0, 1.0), ("female", 1.0, 2.5), ("music", 2.5, 9.0), ("male", 9.0, 9.5)]
+    assert share_of_women(heard) == 0.75
+    assert np.isnan(share_of_women(heard[:1]))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Resemblyzer imports scipy by an old path

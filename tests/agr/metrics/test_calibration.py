@@ -119,7 +119,8 @@ def test_huge_logits_have_a_finite_likelihood() -> None:
 def test_summary_reports_metrics_before_and_after_scaling() -> None:
     logits, labels = clips(overconfidence=5.0)
     found = calibration.fit(logits, labels)
-    assert list(found) == ["temperature", "bins", "ece_val_before", "nll_val_before", "ece_val_after", "nll_val_after"]
+    metrics = ["ece_val_before", "nll_val_before", "ece_val_after", "nll_val_after"]
+    assert list(found) == ["temperature", "bins", "given", *metrics]
     assert found["temperature"] == calibration.fit_temperature(logits, labels)
     assert found["nll_val_after"] == calibration.balanced_nll(logits / found["temperature"], labels)
     assert found["nll_val_after"] < found["nll_val_before"]
@@ -127,6 +128,15 @@ def test_summary_reports_metrics_before_and_after_scaling() -> None:
     text = calibration.summarize(found | calibration.metrics(logits, labels, "test"))
     assert f"Temperature {found['temperature']:.4f}, fitted on validation speakers" in text
     assert f"test {found['ece_val_before']:.4f}. Negative" in text
+
+
+def test_a_temperature_from_elsewhere_is_used_and_named_so() -> None:
+    logits, labels = clips(overconfidence=5.0)
+    found = calibration.fit(logits, labels, 3.0)
+    assert found["temperature"] == 3.0
+    assert found["nll_val_after"] == calibration.balanced_nll(logits / 3.0, labels)
+    text = calibration.summarize(found | calibration.metrics(logits, labels, "test"))
+    assert "Temperature 3.0000, given to the search." in text
 
 
 # Calibration error

@@ -141,6 +141,15 @@ def test_the_registered_model_answers_with_its_temperature(done: Done) -> None:
     assert predictor.logits_of_images(pixels, loaded) == pytest.approx(logits(2, pixels) / loaded.info.temperature)
 
 
+def test_a_given_temperature_is_taken_instead(done: Done, tracker: Registry) -> None:
+    session = finished(tracker, {1: 0.6, 2: 0.9, 3: 0.7})
+    ending = conclude(session, done.data, done.split, TAGS, False, temperature=2.5)
+    about = tracker.versions[0]["loaded"].info
+    assert about.temperature == about.calibration["temperature"] == 2.5
+    assert about.calibration["ece_test"] == ending.tested["test_ece"]
+    assert ending.logits == pytest.approx(done.ending.logits), "as trained"
+
+
 def test_the_temperature_knows_nothing_of_the_test_speakers(done: Done, tracker: Registry) -> None:
     test = done.split.test
     pixels, labels = done.data.pixels.copy(), done.data.labels.copy()
