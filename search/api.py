@@ -66,6 +66,7 @@ def grid(
     augmentation: bool = True,
     augment: Mapping[str, float] | None = None,
     lanes: str = "separate",
+    precision: Sequence[str] | None = None,
     **running: Unpack[Running],
 ) -> SearchResult:
     """Train every point of a grid, test the best one and register it.
@@ -78,6 +79,7 @@ def grid(
         axes: Values of further settings, by name.
         augmentation: False trains on the unchanged clips, without dropout.
         augment: Strengths of augmentation that differ from the default, by name.
+        precision: float32, bf16 or both.
         lanes: fused trains points together as one batch of models, for GPUs.
         **running: See `Running`.
 
@@ -89,6 +91,7 @@ def grid(
     vars(asked).update(
         epochs=epochs, lr=lr, gamma=gamma, model=model, start=start, lanes=lanes, no_augmentation=not augmentation
     )
+    asked.precision = precision
     asked.axis = [(name, *map(str, values)) for name, values in (axes or {}).items()]
     asked.augment = [f"{name}={strength}" for name, strength in (augment or {}).items()]
     with MlflowProcess() as mlflow_process:

@@ -80,7 +80,7 @@ def _converted(name: str, value: Value, default: object) -> Value:
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     if type(value) is not type(default):
-        wanted = "numbers" if isinstance(default, float) else "whole numbers"
+        wanted = {float: "numbers", int: "whole numbers"}.get(type(default), "names")
         raise SettingsError(f"--axis {name}: found {value}; expected {wanted}")
     return value
 
@@ -122,7 +122,8 @@ def grid_plan(options: argparse.Namespace, script: str) -> Plan:
 
 def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Problem, GridStrategy]:
     """The plan, problem and strategy of a command line or of `search.grid`. Raises: AgrError for unusable options."""
-    plan, others = grid_plan(options, script), parse_axes(options.axis)
+    precision = [("precision", *options.precision)] if options.precision else []
+    plan, others = grid_plan(options, script), parse_axes([*options.axis, *precision])
     given = {name: getattr(options, name) for name in ("epochs", "lr", "gamma")}
     if options.trainable:
         axes = custom.grid_of(options.trainable, given | others)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from agr.common.cli import ArgumentParser, quick_imports, run
 from search.outbox.mlflow_process import MlflowProcess
 
+OURS = ("model", "start", "augment", "no_augmentation", "precision")  # refused with a trainable
 PROG = "python search/run_grid.py"
 
 
@@ -42,6 +43,8 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     names = "speed, pitch, formants, colour, line, noise, room, shift, pitch_targets"
     strengths = f"change strengths of augmentation: {names} (default: those of docs/experiments.md)"
     add("--augment", nargs="+", metavar="NAME=STRENGTH", help=strengths)
+    rounding = "bf16 trains in bfloat16 where that is quick: CUDA, AVX512-BF16; both make an axis (default: float32)"
+    add("--precision", nargs="+", choices=("float32", "bf16"), help=rounding)
     axis = "one more axis: a setting of AGR's models, or a name in a trainable's GRID; may be repeated (default: none)"
     add("--axis", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=axis)
     options.add_trainable(points)
@@ -52,7 +55,7 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     lanes = "fused: points train together as one batch of models, for GPUs (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
     options.add_results(parser)
-    return options.parsed(parser, arguments, (*options.AGR_ONLY, "model", "start", "augment", "no_augmentation"))
+    return options.parsed(parser, arguments, (*options.AGR_ONLY, *OURS))
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:

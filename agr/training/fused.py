@@ -25,7 +25,7 @@ from agr.errors import SettingsError, TrainingError
 from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
 from agr.training.fused_cnn import FORWARDS, Layout, adam
 from agr.training.loop import Epoch, State, capture, check_finite, measure, validate
-from agr.training.model import EVALUATION_BATCH, build, check_reads
+from agr.training.model import EVALUATION_BATCH, autocast, build, check_reads
 from agr.training.optimizer import MOMENTS, AdamW
 from agr.training.settings import PLANNED, Settings
 
@@ -170,7 +170,8 @@ def _train(setup: LaneSetup, lanes: Lanes, order: Indices, index: int) -> Tensor
     batches = setup.train_set.batches(order, index)
     for step, (images, y, clip_weights) in enumerate(batches, start=setup.steps(index) + 1):
         weights = lanes.weights.detach().requires_grad_()
-        output = forward(setup.layout.unpack(weights), images, settings.dropout, generator)  # (lanes, batch, 2)
+        with autocast(device, settings.precision):  # (lanes, batch, 2)
+            output = forward(setup.layout.unpack(weights), images, settings.dropout, generator).float()
         lanes_y, lanes_weights = y.repeat(len(output)), clip_weights.repeat(len(output))
         mean = weighted_loss(output.flatten(0, 1), lanes_y, lanes_weights, settings.label_smoothing)
         (gradient,) = torch.autograd.grad(mean * len(output), weights)  # of the sum of the losses of the lanes

@@ -23,7 +23,7 @@ from agr.errors import TrainingError
 from agr.labels import CLASSES
 from agr.metrics.calibration import bins
 from agr.training.batches import TrainingSet, class_weights, dropout_generator, epoch_order, weighted_loss
-from agr.training.model import build, model_input
+from agr.training.model import autocast, build, model_input
 from agr.training.optimizer import AdamW
 from agr.training.settings import Settings
 from agr.training.start import load_start
@@ -108,7 +108,8 @@ def _train_epoch(
     settings, logits = train_set.settings, []
     generator = dropout_generator(settings.seed, index)
     for images, y, weights in train_set.batches(order, index):
-        output = model(model_input(model, images), generator)  # (batch, 2)
+        with autocast(train_set.device, settings.precision):
+            output = model(model_input(model, images), generator).float()  # (batch, 2)
         loss = weighted_loss(output, y, weights, settings.label_smoothing)
         model.zero_grad()
         torch.autograd.backward(loss)

@@ -235,7 +235,12 @@ def latency_ms(model: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE
 def model_input(model: nn.Module, images: Tensor) -> Tensor:
     """Convert images as `to_input` does, in the memory layout that `model` reads fastest."""
     x = to_input(images)
-    return to_onednn(x) if isinstance(model, Cnn) else x
+    return to_onednn(x) if isinstance(model, Cnn) and not torch.is_autocast_enabled(x.device.type) else x
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """What a training step's forward pass runs in: with bf16, convolutions and products are rounded to bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def to_onednn(x: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ from agr.training.model import MAX_WIDTH, MIN_WIDTH, MODELS, check_size
 
 OPTIMIZER = "adam"
 VERSION = 6  # raise it whenever the same settings would give other weights or metrics
+PRECISIONS = ("float32", "bf16")
 PLANNED = ("epochs", "lr", "gamma")  # settings that act through the learning rates alone
 STEP_SIZE = 5  # epochs between two multiplications of the learning rate by gamma
 # names under which earlier versions of AGR stored settings, and their current names
 FORMER_NAMES = {f"vary_{name}": f"augment_{name}" for name in asdict(NONE) if name != "pitch_targets"}
 FORMER_NAMES |= {"vary_population": "augment_pitch_targets"}
+LATER = {"precision": "float32"}  # settings that earlier versions lacked, and what they did
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Settings:
     label_smoothing: float = 0.0
     width: float = 1.0  # multiplies the channels and hidden units of the model
     start: str = ""  # the weights that training begins with, as `agr.training.start` names them; "" for random ones
+    precision: str = "float32"  # of convolutions and products in training steps; bf16 by torch's autocast
     augment_speed: float = 0.0  # this and the following: the strengths of `agr.training.augmentation.Augmentation`
     augment_pitch: float = 0.0
     augment_formants: float = 0.0
@@ -61,6 +64,8 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high or (name == "lr" and value == 0):
                 raise SettingsError(f"{name} {value}: expected {'above ' if name == 'lr' else ''}{low} to {high}")
+        if self.precision not in PRECISIONS:
+            raise SettingsError(f"precision {self.precision}: expected {' or '.join(PRECISIONS)}")
         if self.model in MODELS:
             try:
                 check_size(self.model, self.width)

@@ -25,7 +25,7 @@ from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import AgrError
 from agr.training.loop import Epoch, State
-from agr.training.settings import FORMER_NAMES, OPTIMIZER, PLANNED, VERSION, Settings
+from agr.training.settings import FORMER_NAMES, LATER, OPTIMIZER, PLANNED, VERSION, Settings
 from search.stages.storage import Storage
 
 SUFFIX = ".stage"
@@ -63,6 +63,7 @@ class Lineage:
         """The lineage of a trial: data, split, recipe, settings, version of the training code and of torch, device."""
         former = {name: old for old, name in FORMER_NAMES.items()}  # so that stages of earlier versions are found
         own = {former.get(name, name): value for name, value in asdict(settings).items() if name not in PLANNED}
+        own = {name: value for name, value in own.items() if LATER.get(name) != value}
         content = own | {"data": data.digest, "recipe": data.recipe.digest, "split": split.digest, "device": device}
         content |= {"optimizer": OPTIMIZER, "training": VERSION, "torch": torch.__version__}
         return cls(tuple((key, str(value)) for key, value in sorted(content.items())))

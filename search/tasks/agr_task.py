@@ -54,7 +54,14 @@ def agr_point(config: Mapping[str, Any]) -> AgrPoint:
 
 
 AGR_SCHEMA: TrialSchema[AgrPoint] = TrialSchema(agr_point)
-DESCRIBED = ("batch_size", "weight_decay", "dropout", "label_smoothing", "width")  # unless they have their defaults
+DESCRIBED = (
+    "batch_size",
+    "weight_decay",
+    "dropout",
+    "label_smoothing",
+    "width",
+    "precision",
+)  # unless they have their defaults
 
 
 @dataclass(frozen=True)

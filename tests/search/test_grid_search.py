@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agr.errors import SettingsError
+from agr.recipes.mfcc import MFCC
 from agr.training.settings import STEP_SIZE, Settings
-from search.grid_search import MOST_LOOKUPS, GridStrategy, grid, parse_axes
+from search import run_grid
+from search.grid_search import MOST_LOOKUPS, GridStrategy, build_search, grid, parse_axes
 from search.optuna_search.ranges import Value
 from search.problems.problem import Problem
 from search.stages.store import Stage, StageStore
-from search.tasks.agr_task import AgrTask, FoldPoint
+from search.tasks.agr_task import AgrTask, FoldPoint, settings_of
 from search.tasks.base import distinct_epochs, lineage_of
 from tests.search.fakes import made_stage, small_split
 
@@ -144,7 +147,11 @@ def test_whole_numbers_on_an_axis_of_numbers_make_the_same_trials_as_numbers() -
 
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
-    [("dropout", "much", "numbers"), ("batch_size", 16.5, "whole numbers"), ("augment_shift", "x", "whole numbers")],
+    [
+        ("dropout", "much", "numbers"),
+        ("batch_size", 16.5, "whole numbers"),
+        ("augment_shift", "x", "whole numbers"),
+    ],
 )
 def test_a_value_of_another_type_is_named(name: str, value: Value, wanted: str) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -170,6 +177,19 @@ def test_an_axis_without_values_or_given_twice_is_named(given: list[list[str]], 
     with pytest.raises(SettingsError) as caught:
         parse_axes(given)
     assert str(caught.value) == message
+
+
+def test_a_number_for_a_precision_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--axis precision: found 16; expected names"):
+        grid(others={"precision": [16]})
+
+
+def test_both_precisions_are_an_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SimpleNamespace(features=None, recipe=MFCC)
+    monkeypatch.setattr("search.problems.agr_models.problem", lambda plan, schema: (problem(), data))
+    words = ["--epochs", "5", "--lr", "0.1", "--gamma", "0.1", "--precision", "float32", "bf16"]
+    *_, strategy = build_search(run_grid.parse(words), "search/run_grid.py")
+    assert [settings_of(point).precision for point in strategy.points] == ["float32", "bf16"]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

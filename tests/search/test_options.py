@@ -27,7 +27,7 @@ def test_stages_lie_below_the_storage_by_default(words: str, storage: str, stage
     assert (plan.storage, plan.stage_store) == (storage, stages)
 
 
-OTHERS = ("--no-augmentation", "--model cnn", "--lanes fused")
+OTHERS = ("--precision bf16", "--no-augmentation", "--model cnn", "--lanes fused")
 SPLITS = ("--leave-out x", "--split speakers", "--folds 4", "--fold 0")
 BOTH = ("--data demo", "--ages 18-", "--recipe mfcc", "--temperature 1.5", *SPLITS)
 

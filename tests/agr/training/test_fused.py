@@ -375,6 +375,14 @@ def test_lanes_have_the_other_settings_as_separate_trials_do(change: dict[str, A
         assert_agree(state_of(ends[point]), fit(DATA, SPLIT, point, CPU), point.lr)
 
 
+def test_lanes_train_in_bfloat16_as_separate_trials_do() -> None:
+    point = replace(BASE, epochs=1, precision="bf16")
+    ends = [state_of(fit_fused(DATA, SPLIT, [one], CPU)[one]) for one in (point, replace(point, precision="float32"))]
+    alone = fit(DATA, SPLIT, point, CPU).history[0].train_loss
+    assert ends[0].history[0].train_loss == pytest.approx(alone, rel=0.02)
+    assert ends[0].history[0].train_loss != ends[1].history[0].train_loss
+
+
 # ---- varied clips
 
 

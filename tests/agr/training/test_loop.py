@@ -304,9 +304,10 @@ def test_without_weight_decay_training_is_adam_to_the_bit(monkeypatch: pytest.Mo
     assert same(run(replace(BASE, epochs=3)), state)
 
 
-@pytest.mark.parametrize(
-    "change", [{"weight_decay": 0.5}, {"dropout": 0.3}, {"label_smoothing": 0.2}, {"width": 0.5}], ids=str
-)
+CHANGES = [{"weight_decay": 0.5}, {"dropout": 0.3}, {"label_smoothing": 0.2}, {"width": 0.5}, {"precision": "bf16"}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_each_setting_alone_makes_a_difference(change: dict[str, Any]) -> None:
     assert not same_weights(run(replace(BASE, **change)), run())
 
@@ -324,6 +325,15 @@ def test_a_resumed_trial_with_other_settings_ends_the_same_to_the_bit(model: str
         torch.rand(5)  # what was drawn before must not matter
         assert same(fit(DATA, SPLIT, settings, CPU, resume=state), whole)
     assert same(run(replace(settings, epochs=4)), log.states[3])
+
+
+def test_a_resumed_trial_in_bfloat16_ends_the_same_to_the_bit_with_weights_in_float32() -> None:
+    settings = replace(BASE, precision="bf16")
+    whole = run(settings)
+    assert same(fit(DATA, SPLIT, settings, CPU, resume=run(replace(settings, epochs=1))), whole)
+    assert {tensor.dtype for tensor in whole.weights.values()} == {torch.float32}
+    losses = [end.history[0].train_loss for end in (whole, run())]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_dropout_does_not_change_the_global_generator_of_torch() -> None:

@@ -62,9 +62,10 @@ def test_learning_rates_are_those_of_step_lr(epochs: int, gamma: float) -> None:
         ("width", 0.24, "0.25 to 2.0"),
         ("width", 2.1, "0.25 to 2.0"),
         ("width", float("nan"), "0.25 to 2.0"),
+        ("precision", "float16", "float32 or bf16"),
     ],
 )
-def test_setting_out_of_range_is_refused(name: str, value: float, expected: str) -> None:
+def test_setting_out_of_range_is_refused(name: str, value: float | str, expected: str) -> None:
     values: dict[str, Any] = {"epochs": 3, "lr": 0.1, "gamma": 0.5, name: value}
     with pytest.raises(SettingsError, match=f"^{name} {value}: expected {expected}$"):
         Settings(**values)

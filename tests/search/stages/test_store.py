@@ -289,6 +289,7 @@ def test_keys_depend_on_the_validation_clips(data: ImageSet, split: Split) -> No
         replace(BASE, model="other"),
         replace(BASE, batch_size=31),
         replace(BASE, seed=1),
+        replace(BASE, precision="bf16"),
         replace(BASE, augment_room=0.1),
     ],
 )
