@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from agr.errors import AgrError, SettingsError
 from search import grid_search
-from search.driver.run import conduct
+from search.driver.earlier import EarlierSearch
+from search.driver.run import Ending, conduct
 from search.options import DEFAULTS, plan_of
 from search.optuna_search import options as optuna_options
 from search.optuna_search.ranges import Value
@@ -65,6 +66,7 @@ def grid(
     augmentation: bool = True,
     augment: Mapping[str, float] | None = None,
     lanes: str = "separate",
+    again: bool = False,
     **running: Unpack[Running],
 ) -> SearchResult:
     """Train every point of a grid, test the best one and register it.
@@ -78,6 +80,7 @@ def grid(
         augmentation: False trains on the unchanged clips, without dropout.
         augment: Strengths of augmentation that differ from the default, by name.
         lanes: fused trains points together as one batch of models, for GPUs.
+        again: Log the search once more though it is there already; by default its result is returned.
         **running: See `Running`.
 
     Raises:
@@ -88,6 +91,7 @@ def grid(
     vars(asked).update(
         epochs=epochs, lr=lr, gamma=gamma, model=model, start=start, lanes=lanes, no_augmentation=not augmentation
     )
+    asked.again = again
     asked.axis = [(name, *map(str, values)) for name, values in (axes or {}).items()]
     asked.augment = [f"{name}={strength}" for name, strength in (augment or {}).items()]
     with MlflowProcess() as mlflow_process:
@@ -150,9 +154,9 @@ def _options(data: Sources, running: Running) -> Namespace:
     return Namespace(**given | {"data": [os.fspath(source) for source in sources]})
 
 
-def _result(ending: SearchResult | AgrError | None) -> SearchResult:
+def _result(ending: Ending) -> SearchResult:
     if ending is None:
         raise KeyboardInterrupt
     if isinstance(ending, AgrError):
         raise ending
-    return ending
+    return ending.result() if isinstance(ending, EarlierSearch) else ending

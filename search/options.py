@@ -89,9 +89,10 @@ def add_trainable(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=text)
 
 
-def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the results."""
-    add = parser.add_argument_group("results").add_argument
+def add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the flags of the results; returns their group."""
+    group = parser.add_argument_group("results")
+    add = group.add_argument
     add("--name", help="name of the search (default: made of data, split and time)")
     store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     add("--tracking-uri", type=harmless, metavar="URI", help=store)
@@ -99,6 +100,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     add("--experiment", metavar="NAME", help=logged)
     promote = "give this champion the alias `best`, whatever its score (default: only if it beats the present best)"
     add("--promote", action="store_true", help=promote)
+    return group
 
 
 def parsed(

@@ -36,6 +36,7 @@ class Plan:
     script: str = "search/run_grid.py"
     ages: Ages | None = None  # of the speakers to use
     columns: Mapping[str, str] | None = None  # of tables, by role
+    again: bool = False  # whether a search is logged that is there already
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""
