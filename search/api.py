@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from agr.errors import AgrError, SettingsError
 from search import grid_search
-from search.driver.run import conduct
+from search.driver.earlier import EarlierSearch
+from search.driver.run import Ending, conduct
 from search.options import DEFAULTS, plan_of
 from search.optuna_search import options as optuna_options
 from search.optuna_search.ranges import Value
@@ -67,6 +68,7 @@ def grid(
     augment: Mapping[str, float] | None = None,
     lanes: str = "separate",
     precision: Sequence[str] | None = None,
+    again: bool = False,
     **running: Unpack[Running],
 ) -> SearchResult:
     """Train every point of a grid, test the best one and register it.
@@ -81,6 +83,7 @@ def grid(
         augment: Strengths of augmentation that differ from the default, by name.
         precision: float32, bf16 or both.
         lanes: fused trains points together as one batch of models, for GPUs.
+        again: Log the search once more though it is there already; by default its result is returned.
         **running: See `Running`.
 
     Raises:
@@ -91,7 +94,7 @@ def grid(
     vars(asked).update(
         epochs=epochs, lr=lr, gamma=gamma, model=model, start=start, lanes=lanes, no_augmentation=not augmentation
     )
-    asked.precision = precision
+    asked.precision, asked.again = precision, again
     asked.axis = [(name, *map(str, values)) for name, values in (axes or {}).items()]
     asked.augment = [f"{name}={strength}" for name, strength in (augment or {}).items()]
     with MlflowProcess() as mlflow_process:
@@ -154,9 +157,9 @@ def _options(data: Sources, running: Running) -> Namespace:
     return Namespace(**given | {"data": [os.fspath(source) for source in sources]})
 
 
-def _result(ending: SearchResult | AgrError | None) -> SearchResult:
+def _result(ending: Ending) -> SearchResult:
     if ending is None:
         raise KeyboardInterrupt
     if isinstance(ending, AgrError):
         raise ending
-    return ending
+    return ending.result() if isinstance(ending, EarlierSearch) else ending

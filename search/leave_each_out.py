@@ -28,6 +28,7 @@ from agr.data import combine
 from agr.errors import AgrError, SettingsError
 from agr.labels import CLASSES
 from agr.metrics import calibration
+from search.driver.earlier import EarlierSearch
 from search.driver.run import conduct
 from search.grid_search import build_search, grid_plan
 from search.problems import agr_models
@@ -94,6 +95,8 @@ def run(options: argparse.Namespace, script: str, mlflow_process: Callable[[], M
         asked.leave_out, asked.name = name, options.name and f"{options.name}-{name}"
         with mlflow_process() as process:
             code, ending = conduct(*build_search(asked, script), process)
+        if isinstance(ending, EarlierSearch):
+            ending = ending.result()
         if isinstance(ending, AgrError) or ending is None:
             complain(f"{name}: no result; the table has the {len(rows)} before it")
             break

@@ -90,9 +90,10 @@ def add_trainable(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--trainable", metavar="MODULE:FUNCTION", help=text)
 
 
-def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the results."""
-    add = parser.add_argument_group("results").add_argument
+def add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the flags of the results; returns their group."""
+    group = parser.add_argument_group("results")
+    add = group.add_argument
     add("--name", help="name of the search (default: made of data, split and time)")
     store = "tracking store of MLflow (default: MLFLOW_TRACKING_URI, AGR_STORE, else the nearest mlflow_store/ upwards)"
     add("--tracking-uri", type=harmless, metavar="URI", help=store)
@@ -102,6 +103,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     add("--promote", action="store_true", help=promote)
     divided = "divide the logits by T, such as that of all corpora by --leave-out each (default: fitted on validation)"
     add("--temperature", type=float, metavar="T", help=divided)
+    return group
 
 
 def parsed(

@@ -38,6 +38,7 @@ class Plan:
     ages: Ages | None = None  # of the speakers to use
     columns: Mapping[str, str] | None = None  # of tables, by role
     temperature: float | None = None  # of the probabilities; None: fitted on validation speakers
+    again: bool = False  # whether a search is logged that is there already
 
     def __post_init__(self) -> None:
         """Raises: SettingsError if settings do not fit together."""

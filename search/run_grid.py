@@ -54,7 +54,8 @@ def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespa
     running.add_argument("--no-stage-store", action="store_true", help=whole)
     lanes = "fused: points train together as one batch of models, for GPUs (default: separate)"
     running.add_argument("--lanes", choices=("separate", "fused"), help=lanes)
-    options.add_results(parser)
+    again = "log the search and its champion once more (default: where nothing is new, say what is there already)"
+    options.add_results(parser).add_argument("--again", action="store_true", help=again)
     return options.parsed(parser, arguments, (*options.AGR_ONLY, *OURS))
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agr.registry.uri import StoreUri
+from agr.registry.uri import BEST, StoreUri
 
+VERSION = "version"  # tag of a search's run: that of its champion
 MetricPoint = tuple[str, float, int]  # a metric's name, value and step
 Texts = Mapping[str, object]  # MLflow stores each value as text
 
@@ -30,6 +31,25 @@ class FinishedTrial:
     run_id: str
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FinishedSearch:
+    """A finished search: its run and trials, and its champion's version and aliases; no version if it has none."""
+
+    run_id: str
+    name: str
+    began: int  # ms since 1970
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    trials: Sequence[FinishedTrial]
+    version: int | None
+    aliases: Sequence[str]
+
+    @property
+    def alias(self) -> str:
+        """What the model's URI ends with: an alias, `best` rather than another, or else the version."""
+        return BEST if BEST in self.aliases else next(iter(self.aliases), str(self.version or ""))
 
 
 class Store(Protocol):
@@ -55,6 +75,7 @@ class Store(Protocol):
     def delete_run(self, run_id: str) -> None: ...
     def unfinished_runs(self) -> list[tuple[str, dict[str, str]]]: ...
     def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]: ...
+    def finished_search(self, tags: Mapping[str, str]) -> FinishedSearch | None: ...
     def register(self, run_id: str, folder: Path, tags: Texts, description: str = "") -> int: ...
     def register_files(self, run_id: str, folder: Path, tags: Texts) -> int: ...
     def version_of_run(self, run_id: str) -> int | None: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from agr.registry.mlflow_env import ALREADY_EXISTS, STORE_ERRORS, all_pages, one
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -27,11 +27,12 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.registry import aliases, sqlite_store
 from agr.registry.mlflow_model import save_model
-from agr.registry.records import FinishedTrial, MetricPoint, Texts, Version, as_text
+from agr.registry.records import VERSION, FinishedSearch, FinishedTrial, MetricPoint, Texts, Version, as_text
 from agr.registry.resolve import resolve
 from agr.registry.uri import BUNDLE, DIGEST_TAG, EXPERIMENT, REGISTERED_MODEL, StoreUri
 
 PROBE_SECONDS = 20
+PARENT = "mlflow.parentRunId"  # tag of a nested run
 BATCH_POINTS = 1000  # the most that MLflow takes at once
 MODEL_DESCRIPTION = (
     "Tells female from male voices in clips of one second and more. Load with mlflow.pyfunc; "
@@ -76,7 +77,7 @@ class Tracker:
 
     def start_run(self, name: str, params: Texts, tags: Texts, parent: str | None = None, at: int | None = None) -> str:
         """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""
-        texts = as_text(tags) | ({} if parent is None else {"mlflow.parentRunId": parent})
+        texts = as_text(tags) | ({} if parent is None else {PARENT: parent})
         run = self._client.create_run(self._experiment, start_time=at, tags=texts, run_name=name)
         self.set_params(run.info.run_id, params)
         return str(run.info.run_id)
@@ -128,11 +129,35 @@ class Tracker:
 
     def finished_trials(self, tags: Mapping[str, str]) -> list[FinishedTrial]:
         """Finished trials with these tags, oldest first."""
+        trials = [run for run in self._finished(tags) if PARENT in run.data.tags]
+        return [FinishedTrial(str(r.info.run_id), dict(r.data.params), dict(r.data.metrics)) for r in trials[::-1]]
+
+    def finished_search(self, tags: Mapping[str, str]) -> FinishedSearch | None:
+        """The newest finished search with these tags that has all of its trials and a champion that can be read."""
+        for run in self._finished(tags):
+            if PARENT in run.data.tags:
+                continue
+            about, data, version = run.info, run.data, run.data.tags.get(VERSION)
+            trials = self.finished_trials({PARENT: about.run_id})
+            aliases = () if version is None else self._aliases(version)
+            if aliases is not None and len(trials) == int(data.params.get("trials", 0)):
+                number, what = int(version) if version else None, (dict(data.tags), dict(data.metrics), trials)
+                return FinishedSearch(str(about.run_id), str(about.run_name), about.start_time, *what, number, aliases)
+        return None
+
+    def _finished(self, tags: Mapping[str, str]) -> Iterator[Run]:
         wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
         query = " and ".join(["attributes.status = 'FINISHED'", *wanted])
-        runs = all_pages(partial(self._client.search_runs, [self._experiment], query))
-        trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-        return [FinishedTrial(str(r.info.run_id), dict(r.data.params), dict(r.data.metrics)) for r in trials[::-1]]
+        return all_pages(partial(self._client.search_runs, [self._experiment], query))
+
+    def _aliases(self, version: str) -> Sequence[str] | None:
+        """The aliases of a version; None if it was deleted, or its files were deleted or changed."""
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                resolve(f"models:/{self.model}/{version}", self.uri, Path(scratch))
+        except ModelError:
+            return None
+        return tuple(self._client.get_model_version(self.model, version).aliases)
 
     def register(self, run_id: str, folder: Path, tags: Texts, description: str = "") -> int:
         """Register a bundle as a new version; returns its number. Raises: ModelError if it did not arrive undamaged."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 class Strategy(Protocol):
     """Chooses the trials of a search."""
 
+    @property
+    def points(self) -> Sequence[Point]:
+        """All points, by which the same search is known again; empty if they are not known beforehand."""
+
     def axes(self, problem: Problem) -> Mapping[str, object]:
         """What is searched, as MLflow parameters."""
 

@@ -29,12 +29,19 @@ def open_session(
     experiment: str | None = None,
 ) -> Session:
     """Start the run of the search without waiting until the store is open. axes: shown as parameters of the run."""
-    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or problem.experiment
-    store = mlflow_process.open(tracking_uri, experiment, problem.model)
+    store = store_of(problem, mlflow_process, tracking_uri, experiment)
     tracker = Outbox(store, store_folder() / "outbox", close_abandoned)
     parent = tracker.start_run(name, dict(axes) | dict(problem.params), dict(tags) | {"driver": driver()})
     tracker.log_dataset(parent, problem.task.name, problem.digest, problem.source, problem.profile)
     return Session(name, tracker, parent, tags, 0, problem.task.schema)
+
+
+def store_of(
+    problem: Problem, mlflow_process: MlflowProcess, tracking_uri: str | None, experiment: str | None
+) -> Store:
+    """The store of a search, which its first call opens."""
+    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or problem.experiment
+    return mlflow_process.open(tracking_uri, experiment, problem.model)
 
 
 def axes_of(points: Sequence[Point], names: Sequence[str]) -> dict[str, object]:

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, TypeAlias, cast
 
 from agr.common.cli import INTERRUPTED, Outlasting, complain
 from agr.common.places import store_folder
 from agr.common.printable import printable
 from agr.errors import AgrError
+from search.driver import earlier
 from search.driver.context import SearchContext, Strategy, scratch_uri
-from search.driver.mlflow_run import common_tags, open_session
+from search.driver.earlier import EarlierSearch
+from search.driver.mlflow_run import common_tags, open_session, store_of
 from search.driver.ray_thread import RayThread
 from search.outbox.mlflow_process import MlflowProcess
 from search.plan import Plan
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from search.results.champion import SearchResult
     from search.runtime.cluster import Allocation
 
+Ending: TypeAlias = "SearchResult | EarlierSearch | AgrError | None"
+
 
 def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> int:
     """Run the trials, test and register the best one, and print the results; returns the exit status."""
@@ -42,27 +46,35 @@ def run(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Mlflow
         return conduct(plan, problem, strategy, mlflow_process)[0]
 
 
-def conduct(
-    plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess
-) -> tuple[int, SearchResult | AgrError | None]:
-    """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C."""
-    ending: SearchResult | AgrError | None = None
+def conduct(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: MlflowProcess) -> tuple[int, Ending]:
+    """As `run`; returns also the result, the error that ended the search, or None after Ctrl-C.
+
+    What is there already is told and not done again, unless the plan says so.
+    """
+    ending: Ending = None
     began = time.monotonic()
     name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes, interrupted = strategy.axes(problem), threading.Event()
-    print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
-    with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation):
+    with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation, full):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
+        marks = "leaky" in tags, "synthetic" in tags
+        store = store_of(problem, mlflow_process, plan.tracking_uri, plan.experiment)
+        identity = earlier.identity(plan, problem, strategy.points, device)
+        if full and not plan.again and (found := earlier.find(identity, store, plan.promote)):
+            report.print_earlier(found, problem.task.schema, store, *marks)
+            return 0, EarlierSearch(found, problem, strategy.points, device, full, tags)
+        print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
         session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes, plan.experiment)
         status, code = FAILED, 1
         try:
-            with _stages(plan, session) as (store, lease):
-                context = SearchContext(plan, problem, session, device, store, lease, allocation)
+            with _stages(plan, session) as (stages, lease):
+                context = SearchContext(plan, problem, session, device, stages, lease, allocation)
                 ranking = strategy.train(context)
                 ending = result = problem.conclude(session, tags, plan.promote, ranking)
             session.tracker.set_tags(session.parent, {"mlflow.note.content": report.page(result, session)})
             session.settle()
-            report.print_summary(result, session, time.monotonic() - began, "leaky" in tags, "synthetic" in tags)
+            earlier.mark(session, identity, result)
+            report.print_summary(result, session, time.monotonic() - began, *marks)
             status, code = FINISHED, 0
         except KeyboardInterrupt:
             status, code = KILLED, INTERRUPTED
@@ -75,32 +87,41 @@ def conduct(
         finally:
             session.close(status)
             session.tracker.close()
-            shutil.rmtree(store_folder() / "ray" / session.id, ignore_errors=True)  # Ray's files of this search
-            if plan.stage_store is None or plan.storage != str(store_folder()):
-                with suppress(AgrError, OSError):
-                    Storage(scratch_uri(plan, session)).clear()
+            _clear(plan, session)
         if status == KILLED:
             report.print_interrupted(session, kept=plan.stage_store is not None)
     return code, ending
 
 
+def _clear(plan: Plan, session: Session) -> None:
+    """Delete Ray's files of this search, and the stages that no stage store keeps."""
+    shutil.rmtree(store_folder() / "ray" / session.id, ignore_errors=True)
+    if plan.stage_store is None or plan.storage != str(store_folder()):
+        with suppress(AgrError, OSError):
+            Storage(scratch_uri(plan, session)).clear()
+
+
 @contextmanager
 def _workers(
     plan: Plan, problem: Problem, strategy: Strategy, interrupted: threading.Event
-) -> Iterator[tuple[str, Callable[[], Allocation]]]:
-    """The device of the trials, and a function that waits for the cluster, a running one or a private one."""
+) -> Iterator[tuple[str, Callable[[], Allocation], StageStore | None]]:
+    """The device of the trials, a function that waits for the cluster, and the stage store if it lacks no epoch."""
+
+    def full_store(device: str) -> StageStore | None:
+        store = plan.stage_store and StageStore(absolute(plan.stage_store), problem.task.schema.epoch)
+        return None if not store or strategy.needs_training(problem, store, device) else store
+
     if plan.address:
         with _cluster(plan, problem, plan.address) as joined:
-            yield joined.device, lambda: joined
+            yield joined.device, lambda: joined, full_store(joined.device)
         return
     device = device_name(choose_device(plan.cuda, plan.mps), plan.lanes)
-    store = plan.stage_store and StageStore(absolute(plan.stage_store), problem.task.schema.epoch)
     needs = host.check(problem.task.nbytes, store_folder())
     ray = RayThread(functools.partial(_cluster, plan, problem, needs))
     try:
-        if not store or strategy.needs_training(problem, store, device):
+        if (full := full_store(device)) is None:
             ray.start()
-        yield device, ray.allocation
+        yield device, ray.allocation, full
     finally:
         ray.close(hurry=interrupted.is_set())
 

@@ -71,6 +71,11 @@ class OptunaStrategy:
         return names | {"budget": self.budget.epochs or "none", "scored_on_folds": self.folds or "none"} | spans
 
     @property
+    def points(self) -> Sequence[Point]:
+        """None: the same command goes on with its study, which learns from each search, and is logged as another."""
+        return ()
+
+    @property
     def most_epochs(self) -> int:
         """The most epochs of a trial."""
         item = self.space.varied.get("epochs")

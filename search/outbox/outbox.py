@@ -116,6 +116,11 @@ class Outbox:
         """Why the store could not be opened; empty if it could or was not tried yet."""
         return self._deliverer.open_error
 
+    @property
+    def refused(self) -> int:
+        """How many calls MLflow has refused so far."""
+        return len(self._journal.refused)
+
     def run_id(self, run: str) -> str:
         """MLflow's id of a run; its local id until it is delivered."""
         return self._deliverer.ids.get(run, run)

@@ -17,6 +17,7 @@ from agr.data.splits import Split
 from agr.errors import SettingsError
 from agr.inference import bundle
 from agr.plots.worker import PlottingProcess
+from agr.registry.records import FinishedSearch
 from agr.training.augmentation import Augmentation
 from agr.training.model import default_model
 from agr.training.settings import STEP_SIZE, Settings
@@ -48,6 +49,11 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
 
         return champion.conclude(session, data, split, tags, promote, ranking, plotting, plan.temperature)
 
+    def recall(found: FinishedSearch, ranking: Sequence[Record], tags: Mapping[str, object]) -> SearchResult:
+        from search.results import champion
+
+        return champion.recall(found, ranking, data, split, tags, plan.temperature)
+
     described = splits.describe(split, data).items()
     sides: dict[str, object] = {f"{side}_{key}": n for side, counts in described for key, n in counts.items()}
     about = Problem(
@@ -59,6 +65,7 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
         source=" ".join(plan.data),
         lines=_lines(data, split),
         conclude=conclude,
+        recall=recall,
         close=plotting.close,
         profile=f'{{"clips": {len(data)}}}',
     )

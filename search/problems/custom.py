@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agr.errors import AgrError, SettingsError, TrainingError
+from agr.registry.records import FinishedSearch
 from agr.registry.uri import BEST
 from search.problems.problem import Problem
 from search.results.promotion import Decision, promote_version
@@ -70,6 +71,7 @@ def problem(path: str, axes: Sequence[str] | None = None, optuna: bool = False) 
         source=path,
         lines=(f"{path}, {objective.label}",),
         conclude=functools.partial(conclude, path=path),
+        recall=functools.partial(recall, model=model),
         experiment=model,
         model=model,
     )
@@ -120,6 +122,15 @@ def conclude(
         version = session.tracker.register_files(champion.run_id, Path(folder), marks)
     alias, reason = promote_version(session.tracker, version, lambda: _judge(session, score, judged), promote)
     return SearchResult(ranking, None, version, alias, reason, model=session.tracker.model, tested=tested)
+
+
+def recall(found: FinishedSearch, ranking: Sequence[Record], tags: Mapping[str, object], model: str) -> SearchResult:
+    """The result of a search that was done before; what `test` returned is read from the run."""
+    from search.results.champion import SearchResult
+
+    chosen, best = vars(ranking[0].chosen), f"best_{ranking[0].schema.objective.metric}"
+    tested = {name: value for name, value in found.metrics.items() if name != best and chosen.get(name) != value}
+    return SearchResult(ranking, None, found.version, found.alias, "it is there already", model, tested)
 
 
 def _tested(path: str, config: Config, state: Mapping[str, Tensor]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from agr.metrics.scoring import Scores, score
 from agr.plots import search as plots
 from agr.plots.curves import Curve, titled
 from agr.plots.worker import PlottingProcess
+from agr.registry.records import FinishedSearch
 from agr.registry.uri import BEST, REGISTERED_MODEL
 from agr.training.model import build
 from agr.training.settings import STEP_SIZE
@@ -93,12 +94,28 @@ def conclude(
         session.settle()
         _write_ranking(session, ranking, plots, tags)
         _log_scores(session, ranking[0], tested)
-        result = SearchResult(ranking, None, None, "", "leaky split: nothing is tested or registered")
-        if tested is not None:
+        if tested is None:
+            result = _result(ranking, None, None, "", "")
+        else:
             result = _register(session, ranking, tested, folder, data, split, promote)
         plotting.finish()
         session.tracker.log_folder(session.parent, plots)
         return result
+
+
+def recall(
+    found: FinishedSearch,
+    ranking: Sequence[Record],
+    data: ImageSet,
+    split: Split,
+    tags: Mapping[str, object],
+    temperature: float | None,
+) -> SearchResult:
+    """The result of a search that was done before; its champion is tested again. Raises: AgrError."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        tested = None if split.leaky else _test(ranking[0], folder, data, split, tags, found.name, temperature)
+    return _result(ranking, tested, found.version, found.alias, "it is there already")
 
 
 def _test(
@@ -208,6 +225,14 @@ def _register(
     about = bundle.read_info(made)
     decide = functools.partial(judge, session.tracker, about, data, split)
     alias, reason = promote_version(session.tracker, version, decide, promote)
+    return _result(ranking, tested, version, alias, reason)
+
+
+def _result(
+    ranking: Sequence[Record], tested: Tested | None, version: int | None, alias: str, reason: str
+) -> SearchResult:
+    if tested is None:
+        return SearchResult(ranking, None, None, "", "leaky split: nothing is tested or registered")
     found, answers = {"test_ece": tested.calibration["ece_test"]}, (tested.logits, tested.labels)
     return SearchResult(ranking, tested.scores, version, alias, reason, REGISTERED_MODEL, found, *answers)
 

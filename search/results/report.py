@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +15,11 @@ from agr import __version__
 from agr.common.credentials import is_harmless
 from agr.common.printable import printable
 from agr.metrics.scoring import CHANCE, by_corpus
+from agr.registry.records import FinishedSearch, Store
 from agr.registry.uri import DATABASE, REGISTERED_MODEL, SQLITE, StoreUri
 from search.session.display import clock
 from search.session.session import FAILED, Record, Session
-from search.tasks.base import format_setting, pluralize
+from search.tasks.base import Point, TrialSchema, format_setting, pluralize
 
 if TYPE_CHECKING:
     from search.results.champion import SearchResult
@@ -59,6 +61,43 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
             console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
     for name, value in result.tested.items():
         console.print(f"test        {name.removeprefix('test_').replace('_', ' ')} {value:.4f}")
+    _print_end(console, result, session.tracker.uri, session.tracker.run_page(session.parent), leaky, synthetic)
+
+
+class Registered(NamedTuple):
+    """What a search registered, as `SearchResult` has it."""
+
+    version: int | None
+    alias: str
+    reason: str
+    model: str
+
+
+def print_earlier(
+    found: FinishedSearch, schema: TrialSchema[Point], store: Store, leaky: bool, synthetic: bool
+) -> None:
+    """Print what is there of a search that would only be repeated."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.began / 1000))
+    console.print(f"already there: {printable(found.name)} of {began}; nothing is logged (--again logs it once more)")
+    champion = (f"{name} {printable(found.tags.get(f'champion_{name}', '?'))}" for name in schema.axes)
+    console.print(f"\nchampion    {', '.join(champion)}")
+    for name, value in sorted(found.metrics.items(), key=lambda each: each[0].startswith("test_")):
+        side, known = ("test", True) if name.startswith("test_") else ("validation", name == schema.objective.metric)
+        if known and not name.endswith(("_low", "_high")):
+            low, high = (found.metrics.get(f"{name}_{end}") for end in ("low", "high"))
+            interval = f" (95 % interval over speakers {low:.4f} to {high:.4f})" if low is not None and high else ""
+            says = name.removeprefix("val_").removeprefix("test_").replace("_", " ")
+            console.print(f"{side:10}  {says} {value:.4f}{interval}")
+    reason = "leaky split" if found.version is None else "it is there already"
+    end = Registered(found.version, found.alias, reason, store.model)
+    _print_end(console, end, store.uri, store.run_page(found.run_id), leaky, synthetic)
+
+
+def _print_end(
+    console: Console, result: SearchResult | Registered, uri: StoreUri, run_page: str, leaky: bool, synthetic: bool
+) -> None:
+    """Print what the figures are worth, what is registered, and what to type next."""
     if leaky:
         console.print("LEAKY       the same people train and validate: these numbers say nothing about the next person")
     if synthetic:
@@ -66,11 +105,12 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
     if result.version is None:
         console.print(f"registered  nothing: {result.reason}")
     else:
-        console.print(f"registered  {result.model} version {result.version} as {result.alias}: {result.reason}")
+        alias = "no alias" if result.alias == str(result.version) else result.alias
+        console.print(f"registered  {result.model} version {result.version} as {alias}: {result.reason}")
     console.print("\nnext:")
-    show, *rest = next_commands(session.tracker.uri, result)
-    pages = session.tracker.run_page(session.parent), f"#/models/{result.model}"
-    root = str(session.tracker.uri).rstrip("/") if session.tracker.uri.is_server else UI
+    show, *rest = next_commands(uri, result)
+    pages = run_page, f"#/models/{result.model}"
+    root = str(uri).rstrip("/") if uri.is_server else UI
     for line in (show, *(f"{root}/{page}" for page in pages[: 1 if result.version is None else 2]), *rest):
         console.print(f"  {line}")
 
@@ -112,7 +152,7 @@ def _named(record: Record) -> str:
     return ", ".join(f"{name} {format_setting(value)}" for name, value in record.named.items())
 
 
-def next_commands(uri: StoreUri, result: SearchResult) -> list[str]:
+def next_commands(uri: StoreUri, result: SearchResult | Registered) -> list[str]:
     """The commands that show the runs and use the model, without passwords."""
     store = shlex.quote(uri.whole if is_harmless(uri.whole) else str(uri))
     if uri.database and os.path.exists(DATABASE) and os.path.realpath(DATABASE) == os.path.realpath(uri.database):

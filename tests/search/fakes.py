@@ -100,6 +100,7 @@ class FakeTracker(Outbox):
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[tuple[str, int]] = field(default_factory=list)  # run and number of epochs of each call
     open_error: str = ""
+    refused: int = 0
 
     def start_run(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, object], parent: str | None = None

@@ -207,7 +207,7 @@ def problem() -> Problem:
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("no result is wanted here")
 
-    return Problem(AgrTask(data, split), "made", {}, {}, data.digest, "made", (), forbidden)
+    return Problem(AgrTask(data, split), "made", {}, {}, data.digest, "made", (), forbidden, forbidden)
 
 
 def keep(store: StageStore, about: Problem, point: Settings) -> str:

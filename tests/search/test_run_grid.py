@@ -27,7 +27,7 @@ from agr.synth import demo
 from agr.training.augmentation import DEFAULT, NONE
 from agr.training.loop import Epoch, fit
 from agr.training.settings import Settings
-from search import run_grid
+from search import api, run_grid
 from search.driver.prefix_searcher import PrefixSearcher
 from search.grid_search import grid
 from search.problems.agr_models import with_augmentation
@@ -188,7 +188,7 @@ def first(voice_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.fixture(scope="module")
 def again(first: Done, voice_root: Path) -> Done:
-    return start(first.folder, voice_root, *options(SMALL)).wait()
+    return start(first.folder, voice_root, *options(SMALL), "--again").wait()
 
 
 def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> None:
@@ -288,6 +288,34 @@ def test_the_same_search_again_trains_nothing_and_challenges(again: Done, data: 
     one, two = searches(again.folder)
     assert_trained_alike(again.folder, two, data, searched(SMALL, data))
     assert one.data.metrics["test_balanced_accuracy"] == two.data.metrics["test_balanced_accuracy"]
+
+
+def test_the_same_command_again_says_what_is_there_and_a_deleted_version_is_made_anew(
+    here: Path, voice_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = options(((1, 2), (0.001,), (0.5,)))
+    command = ["--data", str(voice_root), "--no-cuda", "--no-mps", *points]
+    assert run_grid.main(command) == 0
+    (parent,), count = searches(here), len(runs(here))
+    shown = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("test        balanced "))
+
+    assert run_grid.main(command) == 0
+    out = capsys.readouterr().out
+    assert f"already there: {parent.info.run_name} of " in out
+    assert f"#/experiments/1/runs/{parent.info.run_id}\n" in out
+    assert "registered  agr version 1 as best: it is there already" in out
+    assert shown.split(" on ")[0] in out
+    result = api.grid(voice_root, epochs=[1, 2], lr=[0.001], gamma=[0.5], cuda=False, mps=False)
+    assert (result.version, result.alias, len(result.ranking)) == (1, "best", 2)
+    assert result.scores is not None
+    assert result.scores.balanced_accuracy == parent.data.metrics["test_balanced_accuracy"]
+    assert result.ranking[0].run_id == parent.data.tags["champion_run_id"]
+    assert len(runs(here)) == count
+
+    client(here).delete_model_version("agr", "1")
+    assert run_grid.main(command) == 0
+    assert "registered  agr version " in capsys.readouterr().out
+    assert len(runs(here)) == 2 * count
 
 
 # Searches with another training loop

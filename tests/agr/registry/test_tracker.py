@@ -25,7 +25,7 @@ from agr.common.files import tree_digest
 from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import resolve
-from agr.registry.records import metric_points
+from agr.registry.records import VERSION, metric_points
 from agr.registry.uri import BUNDLE, DIGEST_TAG
 from agr.training.loop import Epoch
 
@@ -190,6 +190,51 @@ def test_versions_count_up_and_an_alias_moves(tracker: Tracker, client: Any, bun
     assert (folder / "requirements.txt").read_text().split() == ["mlflow==" + mlflow.__version__, f"agr=={__version__}"]
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert kinds == {"", ".txt", ".yaml", ".json", ".safetensors"}
+
+
+def finished(tracker: Tracker, plan: str, bundle: Path | None = None, trials: int = 2, of: int = 2) -> tuple[str, str]:
+    """A finished search of `of` points with so many finished trials; returns its run and one of its trials."""
+    run = tracker.start_run("grid", {"trials": of}, {"plan": plan})
+    children = [tracker.start_run(f"e{k}", {"epochs": k}, {}, run) for k in range(trials)]
+    if bundle:
+        tracker.set_tags(run, {VERSION: tracker.register(children[0], bundle, {})})
+    tracker.log_points(run, [("val_loss", 0.5, 0)], 1)
+    for each in (*children, run):
+        tracker.end_run(each, "FINISHED")
+    return run, children[0]
+
+
+def test_a_search_that_is_whole_is_found_with_its_champion(tracker: Tracker, bundle_folder: Path) -> None:
+    finished(tracker, "whole", bundle_folder)
+    run, trial = finished(tracker, "whole", bundle_folder)
+    found = tracker.finished_search({"plan": "whole"})
+    assert found is not None
+    tracker.set_alias("challenger", found.version or 0)
+    assert (found.run_id, found.name, found.metrics, found.alias) == (
+        run,
+        "grid",
+        {"val_loss": 0.5},
+        str(found.version),
+    )
+    assert trial in {each.run_id for each in found.trials}
+    again = tracker.finished_search({"plan": "whole"})
+    assert again is not None
+    assert again.alias == "challenger"
+
+
+def test_a_search_that_is_not_whole_is_not_found(tracker: Tracker, client: Any, bundle_folder: Path) -> None:
+    finished(tracker, "lost a trial", trials=1)
+    tracker.end_run(finished(tracker, "failed")[0], "FAILED")
+    tracker.delete_run(finished(tracker, "deleted")[0])
+    tracker.delete_run(finished(tracker, "a trial was deleted")[1])
+    finished(tracker, "its champion was deleted", bundle_folder)
+    last = tracker.finished_search({"plan": "its champion was deleted"})
+    assert last is not None
+    client.delete_model_version("agr", str(last.version))
+    for plan in ("lost a trial", "failed", "deleted", "a trial was deleted", "its champion was deleted", "never"):
+        assert tracker.finished_search({"plan": plan}) is None, plan
+    assert finished(tracker, "leaky")[0]
+    assert getattr(tracker.finished_search({"plan": "leaky"}), "version", 0) is None
 
 
 def test_trackers_that_create_an_experiment_at_once_share_it(tracker: Tracker, client: Any) -> None:

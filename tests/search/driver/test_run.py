@@ -70,7 +70,7 @@ def stand(folder: str, schema: TrialSchema[AgrPoint] = AGR_SCHEMA) -> Stand:
     def forbidden(*_: object, **__: object) -> Any:
         raise AssertionError("neither Ray nor an ending is wanted here")
 
-    problem = Problem(task, "made", {}, {}, data.digest, "made", (), forbidden)
+    problem = Problem(task, "made", {}, {}, data.digest, "made", (), forbidden, forbidden)
     holder = Leaseholder(store, session.id, ())
     return Stand(SearchContext(plan(), problem, session, "cpu", store, holder, forbidden), store, tracker)
 

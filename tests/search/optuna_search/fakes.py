@@ -52,7 +52,7 @@ def context(folder: Path, kind: TrialSchema[AgrPoint] = OPTUNA_SCHEMA) -> Search
     session = Session("search", tracker, tracker.start_run("search", {}, {}), {}, 0, kind)
     tags = {"data_digest": data.digest, "split_digest": split.digest, "recipe": "mfcc", "split": split.name}
     task = AgrTask(data, split, inner(data, split, 2), kind)
-    problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden)
+    problem = Problem(task, "made", tags, {}, data.digest, "made", (), forbidden, forbidden)
     plan = plan_of(run_optuna.parse([]), "search/run_optuna.py")
     return SearchContext(plan, problem, session, "cpu", store, Leaseholder(store, session.id, ()), forbidden)
 
