@@ -36,8 +36,8 @@ def identity(plan: Plan, problem: Problem, points: Sequence[Point], device: str)
         return ""
     each = zip(known, points, strict=True)
     what = sorted((lineage.key(point.rates()), sorted(as_text(point.config()).items())) for lineage, point in each)
-    about = __version__, plan.name, plan.temperature, problem.model, problem.digest, sorted(as_text(problem.tags).items())
-    return hashlib.sha256(repr((what, about)).encode()).hexdigest()[:16]
+    about = __version__, plan.name, problem.model, problem.digest, sorted(as_text(problem.tags).items())
+    return hashlib.sha256(repr((what, about, plan.temperature)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
