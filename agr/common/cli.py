@@ -8,8 +8,10 @@ import gc
 import io
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from agr.common.printable import printable
 from agr.errors import AgrError
 
 INTERRUPTED = 130
+SAME_SECONDS = 0.3  # in which two signals are one, sent by the terminal and by a parent process
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -39,6 +42,7 @@ def run(main: Callable[[], int], program: bool = False) -> NoReturn:
     statuses: list[int] = []
     if program or main.__module__ == "__main__":
         atexit.register(_leave, statuses)  # the first to be registered is the last to run
+        _end_at_second_signal()
     end_on_sigterm()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -120,6 +124,33 @@ def end_on_sigterm() -> None:
     """Let SIGTERM end this command as Ctrl-C does; to be said again after a library took the signal for itself."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _end_at_second_signal() -> None:
+    """From now on a second Ctrl-C or SIGTERM ends this command at once, whatever its main thread is doing."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_count_signals, args=(reader, writer), name="signals", daemon=True).start()
+
+
+def _count_signals(reader: socket.socket, writer: socket.socket) -> None:
+    """Read the numbers of the signals that arrive, and end at the second one. writer: kept open, for Python's use."""
+    first = None
+    while number := reader.recv(1):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
+            first = first or time.monotonic()
+            if time.monotonic() - first > SAME_SECONDS:
+                break
+    with suppress(Exception):
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import TextIO, cast
 
+import psutil
 import pytest
 
 from agr import errors
@@ -80,6 +82,33 @@ def test_a_signal_is_status_130_and_one_line(number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.communicate(timeout=60) == ("", "agr: interrupted\n")
         assert process.returncode == INTERRUPTED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_a_second_signal_ends_a_command_that_does_not_end_and_its_processes() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); "
+    script = f"""
+import subprocess, sys, time
+from agr.common.cli import run
+def main():
+    child = subprocess.Popen([sys.executable, "-c", {deaf + "time.sleep(60)"!r}])
+    while True:
+        try: time.sleep(60)
+        except KeyboardInterrupt: print("ending", flush=True)
+run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending\n"
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == INTERRUPTED
+        assert time.monotonic() - began < 2
+        assert psutil.wait_procs([child], timeout=10)[1] == []
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
