@@ -8,7 +8,6 @@ import gc
 import io
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -127,19 +126,21 @@ def end_on_sigterm() -> None:
 
 
 def _end_at_second_signal() -> None:
-    """From now on a second Ctrl-C or SIGTERM ends this command at once, whatever its main thread is doing."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_count_signals, args=(reader, writer), name="signals", daemon=True).start()
+    """From now on a second Ctrl-C or SIGTERM ends this command at once, whatever its main thread is doing.
+
+    Known limit: not with Python 3.11 on Windows, whose pipes always block.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(os, "set_blocking"):
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=_count_signals, args=(reader,), name="signals", daemon=True).start()
 
 
-def _count_signals(reader: socket.socket, writer: socket.socket) -> None:
-    """Read the numbers of the signals that arrive, and end at the second one. writer: kept open, for Python's use."""
+def _count_signals(reader: int) -> None:
+    """Read the numbers of the signals that arrive, and end at the second one with all processes started here."""
     first = None
-    while number := reader.recv(1):
+    while number := os.read(reader, 1):
         if number[0] in (signal.SIGINT, signal.SIGTERM):
             first = first or time.monotonic()
             if time.monotonic() - first > SAME_SECONDS:
