@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from agr.common.home import ensure_home
 from agr.common.printable import printable
 from agr.errors import AgrError
 
@@ -36,13 +37,14 @@ def run(main: Callable[[], int], program: bool = False) -> NoReturn:
 
     Where `main` is the program itself, or with `program`, the interpreter is not taken down object by object: after
     torch and MLflow that takes half a second. Threads are joined and exit handlers run all the same, and the output
-    is flushed.
+    is flushed. Libraries find a home, if need be one in the folder for temporary files.
     """
     statuses: list[int] = []
     if program or main.__module__ == "__main__":
         atexit.register(_leave, statuses)  # the first to be registered is the last to run
         _end_at_second_signal()
     end_on_sigterm()
+    ensure_home()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -51,6 +51,7 @@ def conduct(
     name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes, interrupted = strategy.axes(problem), threading.Event()
     print(printable(f"{name}: {strategy.title} on "), "\n".join(map(printable, problem.lines)), sep="")
+    host.require_writable(store_folder())
     with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
         session = open_session(name, problem, tags, mlflow_process, plan.tracking_uri, axes, plan.experiment)

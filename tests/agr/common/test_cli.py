@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TextIO, cast
 
 import psutil
@@ -165,3 +166,10 @@ def test_a_stream_outlasts_its_reader() -> None:
     with os.fdopen(writer, "w") as stream, redirect_stdout(cast("TextIO", cli.Outlasting(stream))):
         for _ in range(3):
             print("a line", flush=True)
+
+
+def test_a_command_without_a_home_has_one(tmp_path: Path) -> None:
+    script = "from agr.common.cli import run; import os; run(lambda: print(os.path.expanduser('~')) or 0)"
+    environment = os.environ | {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == tmp_path
