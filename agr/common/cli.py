@@ -10,15 +10,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from agr.common.home import ensure_home
 from agr.common.printable import printable
 from agr.errors import AgrError
 
 INTERRUPTED = 130
+SAME_SECONDS = 0.3  # in which two signals are one, sent by the terminal and by a parent process
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -34,12 +37,14 @@ def run(main: Callable[[], int], program: bool = False) -> NoReturn:
 
     Where `main` is the program itself, or with `program`, the interpreter is not taken down object by object: after
     torch and MLflow that takes half a second. Threads are joined and exit handlers run all the same, and the output
-    is flushed.
+    is flushed. Libraries find a home, if need be one in the folder for temporary files.
     """
     statuses: list[int] = []
     if program or main.__module__ == "__main__":
         atexit.register(_leave, statuses)  # the first to be registered is the last to run
+        _end_at_second_signal()
     end_on_sigterm()
+    ensure_home()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show must not stop it
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -120,6 +125,35 @@ def end_on_sigterm() -> None:
     """Let SIGTERM end this command as Ctrl-C does; to be said again after a library took the signal for itself."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _end_at_second_signal() -> None:
+    """From now on a second Ctrl-C or SIGTERM ends this command at once, whatever its main thread is doing.
+
+    Known limit: not with Python 3.11 on Windows, whose pipes always block.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(os, "set_blocking"):
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=_count_signals, args=(reader,), name="signals", daemon=True).start()
+
+
+def _count_signals(reader: int) -> None:
+    """Read the numbers of the signals that arrive, and end at the second one with all processes started here."""
+    first = None
+    while number := os.read(reader, 1):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
+            first = first or time.monotonic()
+            if time.monotonic() - first > SAME_SECONDS:
+                break
+    with suppress(Exception):
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

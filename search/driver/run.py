@@ -55,6 +55,7 @@ def conduct(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Ml
     began = time.monotonic()
     name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes, interrupted = strategy.axes(problem), threading.Event()
+    host.require_writable(store_folder())
     with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation, full):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
         marks = "leaky" in tags, "synthetic" in tags

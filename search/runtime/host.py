@@ -60,6 +60,14 @@ def check(data_bytes: int, store: Path) -> Needs:
     return Needs(folder, size, f"{found}: Ray keeps the data in {folder}, which is slower")
 
 
+def require_writable(store: Path) -> None:
+    """Check that the folder that a search writes to is there or can be made. Raises: SettingsError."""
+    there = _existing(store)
+    if not os.access(there, os.W_OK | os.X_OK):
+        found = "read-only" if there == store else f"cannot be made, {there} is read-only"
+        raise SettingsError(f"{store.absolute()}: {found} for this user; expected AGR_STORE to name another folder")
+
+
 def ray_folder() -> str:
     """A folder for Ray's files in which the paths of its sockets are short enough, TMPDIR if they are in it.
 
@@ -93,9 +101,13 @@ def _require_ports() -> None:
 
 
 def _require_free(folder: Path, wanted: int, purpose: str) -> None:
-    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
-    if (free := shutil.disk_usage(there).free) < wanted:
+    if (free := shutil.disk_usage(_existing(folder)).free) < wanted:
         raise SettingsError(f"{folder}: {_mb(free)} free on its disk; expected {_mb(wanted)} {purpose}")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
 
 
 def _mb(count: int) -> str:

@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TextIO, cast
 
+import psutil
 import pytest
 
 from agr import errors
 from agr.common import cli
-from agr.common.cli import INTERRUPTED, ArgumentParser, run
+from agr.common.cli import INTERRUPTED, SAME_SECONDS, ArgumentParser, run
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -82,6 +85,31 @@ def test_a_signal_is_status_130_and_one_line(number: signal.Signals) -> None:
         assert process.returncode == INTERRUPTED
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_a_second_signal_ends_a_command_that_does_not_end_and_its_processes() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); "
+    script = f"""
+import subprocess, sys, time
+from agr.common.cli import run
+def main():
+    child = subprocess.Popen([sys.executable, "-c", {deaf + "time.sleep(60)"!r}])
+    while True:
+        try: time.sleep(60)
+        except KeyboardInterrupt: print("ending", flush=True)
+run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending\n"
+        time.sleep(2 * SAME_SECONDS)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == INTERRUPTED
+        assert psutil.wait_procs([child], timeout=10)[1] == []
+
+
 def test_a_mistake_in_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
@@ -138,3 +166,10 @@ def test_a_stream_outlasts_its_reader() -> None:
     with os.fdopen(writer, "w") as stream, redirect_stdout(cast("TextIO", cli.Outlasting(stream))):
         for _ in range(3):
             print("a line", flush=True)
+
+
+def test_a_command_without_a_home_has_one(tmp_path: Path) -> None:
+    script = "from agr.common.cli import run; import os; run(lambda: print(os.path.expanduser('~')) or 0)"
+    environment = os.environ | {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == tmp_path

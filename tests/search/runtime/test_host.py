@@ -65,3 +65,14 @@ def test_ports_that_are_taken_are_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "create_server", taken)
     with pytest.raises(SettingsError, match=r"127\.0\.0\.1: Address already in use; expected 12 free ports"):
         host.check(10, tmp_path)
+
+
+def test_a_store_that_cannot_be_made_is_refused_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.require_writable(tmp_path / "store")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may write anywhere
+    with pytest.raises(SettingsError, match=r"store: cannot be made, .* is read-only for this user; expected AGR_STOR"):
+        host.require_writable(tmp_path / "store")
+    with pytest.raises(SettingsError, match=f"{tmp_path}: read-only for this user"):
+        host.require_writable(tmp_path)
