@@ -61,7 +61,7 @@ class Leaseholder:
         self._claimed: set[str] = set()
         self._blocks: list[list[str]] = [[]]  # one for each numbered file; the last may still grow
         self._saved = True  # whether the last block is in the store
-        self._attempted, self._renewed = time.monotonic(), time.time()
+        self._attempted = time.monotonic()
         self._write("", self._head)
         self._add(keys)
 
@@ -76,11 +76,10 @@ class Leaseholder:
             return
         self._attempted = time.monotonic()
         with suppress(OSError):
-            if time.time() - self._renewed > EXPIRE_SECONDS / 2:  # the lease may have been deleted meanwhile
+            if self._storage.read(f"{FOLDER}/{self._head.search}{LEASE}") is None:  # deleted meanwhile
                 for number, _ in enumerate(self._blocks, start=1):
                     self._write_block(number)
             self._write("", self._head)
-            self._renewed = time.time()
             self._save()
 
     def end(self) -> None:
