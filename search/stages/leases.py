@@ -43,6 +43,7 @@ class Lease:
     keys: frozenset[str]  # the stages that they name
     renewed: float  # when any of them was last written, in seconds since 1970
     alive: bool  # whether the search may still be running
+    doubtful: bool  # whether nothing but the clock says that it is not
     readable: bool  # whether any of the files could be read
 
     def delete(self, storage: Storage) -> None:
@@ -130,7 +131,8 @@ def read_leases(storage: Storage, untouched_since: float = float("inf")) -> Iter
             contents = [content for name in names if (content := read_lease_file(storage, name)) is not None]
             keys = frozenset(key for content in contents for key in content.keys)
             alive = bool(contents) and may_run(contents[0], renewed)
-            yield Lease(tuple(names), keys, renewed, alive, bool(contents))
+            doubtful = not alive and bool(contents) and may_run(contents[0], time.time())
+            yield Lease(tuple(names), keys, renewed, alive, doubtful, bool(contents))
 
 
 def read_lease_file(storage: Storage, name: str) -> LeaseFile | None:
