@@ -207,7 +207,6 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
         "python -m agr.predict --model-uri models:/agr/best ",
     ):
         assert expected in first.out
-    assert sum(" trials ended, " in line for line in first.out.splitlines()) < 8
     assert "LEAKY" not in first.out
     assert not list((first.folder / "mlflow_store" / "ray").iterdir())
 
