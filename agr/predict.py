@@ -7,9 +7,9 @@ into windows. Of several channels the mean is taken, or the better one where the
 (`agr.audio.channels`); --channel left|right|N takes that one, and --channel each gives an answer to each, under
 `PATH#1`, `PATH#2`. The answer is `no speech` for a clip with too little speech, `mixed` where women and men both speak,
 and with --abstain-below P `unsure` if neither probability reaches P. --timeline FILE writes who speaks when. What was
-found and not read, and what is missing of a recording, is told on stderr, and after several clips how many answers
-there were. Exit status: 0 all clips were answered; 1 some file could not be read or explained (the others were
-answered); 2 wrong usage or no such model. --json prints one object per line: path,
+found and not read, and what is missing of a recording, is told on stderr (with --json in the objects instead), and
+after several clips how many answers there were. Exit status: 0 all clips were answered; 1 some file could not be read
+or explained (the others were answered); 2 wrong usage or no such model. --json prints one object per line: path,
 channel (if one was asked for), label, probability {female, male} (null without speech), speech_seconds, shares (of
 `mixed`), seconds and segments (with --timeline), warning (if there is one), model {name, version}; or path, channel,
 error.
@@ -112,13 +112,13 @@ def _print_answers(
     explained = True
     for result in answers:
         counts[result.label] += result.files
-        if result.error is not None:
-            complain(result.error)
-        elif result.warning is not None:
-            complain(f"{result.path}: {result.warning}")
-        if options.json:
+        if options.json:  # errors and warnings are in it
             print(json.dumps(result.as_dict(model)), flush=True)
-        elif result.error is None:
+        elif result.error is not None:
+            complain(result.error)
+        else:
+            if result.warning is not None:
+                complain(f"{result.path}: {result.warning}")
             print(result.as_line(), flush=True)
         if options.explain and result.error is None:
             explained &= _explain(result, loaded, options.explain)

@@ -168,11 +168,10 @@ def complaints_about(paths: Sequence[str], status: int, out: str, err: str) -> I
         yield "", f"{len(answers)} answers to {len(paths)} files"
         return
     for answer in answers:
-        named = [line for line in lines if line.startswith(f"agr: {answer['path']}: ")]
-        if len(named) != ("error" in answer or "warning" in answer) or any("the decoder" in line for line in named):
-            yield answer["path"], f"{len(named)} lines of stderr: {named[:2]}"
-    failed, told = (sum(key in answer for answer in answers) for key in ("error", "warning"))
-    if len(lines) != failed + told + (len(answers) > 1) or status != int(failed > 0):
+        if "the decoder" in (said := answer.get("error", answer.get("warning", ""))):
+            yield answer["path"], said
+    failed = sum("error" in answer for answer in answers)
+    if len(lines) != (len(answers) > 1) or status != int(failed > 0):
         yield "", f"exit status {status}, {failed} errors, {len(lines)} lines of stderr"
 
 

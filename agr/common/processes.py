@@ -10,15 +10,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
 from agr.common.worker import ONE_THREAD, ctrl_c_ignored
 
-CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a living process
+CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a process that an earlier version noted
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux has a new one after each start
+SINCE_BOOT = 10**12  # starts from here on are ticks since a boot, smaller ones are seconds since 1970
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CHUNK = 16
@@ -85,8 +88,19 @@ def _exit_after(process: BaseProcess) -> None:
 
 @functools.cache
 def driver() -> str:
-    """The tag that names this process: host, pid, and when it was started, in seconds since 1970."""
-    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
+    """The tag that names this process: host, pid, and when it was started, as `_started` has it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def _started(pid: int) -> int:
+    """When a process was started: on Linux boot and clock ticks since it, which no setting of the clock changes.
+
+    Elsewhere seconds since 1970. Raises: psutil.Error.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return (1 + int(BOOT_ID.read_text()[:8], 16)) * SINCE_BOOT + ticks
+    return int(psutil.Process(pid).create_time())
 
 
 def is_dead(process: str) -> bool:
@@ -101,6 +115,8 @@ def is_dead(process: str) -> bool:
     if int(pid) == os.getpid():
         return process != driver()
     try:
+        if started.isdecimal() and int(started) >= SINCE_BOOT:
+            return int(started) != _started(int(pid))
         born = psutil.Process(int(pid)).create_time()
     except psutil.NoSuchProcess:
         return True

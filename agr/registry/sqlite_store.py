@@ -7,6 +7,7 @@ halfway, leave a file that MLflow cannot open again. So one process creates them
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import urllib.parse
 import urllib.request
@@ -16,19 +17,32 @@ from pathlib import Path
 from agr.registry import mlflow_env  # noqa: F401 - sets variables that MLflow reads when it is imported
 
 # isort: split
+import psutil
 from mlflow import MlflowClient
 
 from agr.common.cli import complain
 from agr.common.places import STORE
 from agr.common.waiting import locked
+from agr.errors import ModelError
 from agr.registry.uri import ARTIFACTS, DATABASE, SQLITE, StoreUri
+
+NETWORK = re.compile(  # types of file systems that reach their files over a network
+    r"afs|beegfs|ceph|cifs|glusterfs|gpfs|lustre|ncpfs|nfs4?|orangefs|pvfs2|smb[23]|smbfs|"
+    r"fuse\.(ceph|gcsfuse|glusterfs|rclone|s3fs|sshfs)"
+)
 
 
 def create(uri: StoreUri) -> None:
-    """Create the store if the URI names a SQLite file that does not exist. Raises: OSError, MlflowException."""
+    """Create the store if the URI names a SQLite file that does not exist.
+
+    Raises: OSError, MlflowException; ModelError for a file on a network file system.
+    """
     database = uri.database
     if database is None:
         return
+    if kind := network_file_system(database.resolve()):
+        why = f"it lies on a network file system ({kind}), whose locks do not keep SQLite's writers apart"
+        raise ModelError(f"{database}: {why}; expected a folder of a local disk (AGR_STORE) or an MLflow server")
     database.parent.mkdir(parents=True, exist_ok=True)
     with locked(database.with_name(f".{database.name}.lock"), "create the store"):
         if database.exists() and database.stat().st_size:
@@ -38,6 +52,16 @@ def create(uri: StoreUri) -> None:
             stale.unlink(missing_ok=True)
         MlflowClient(f"{SQLITE}{new}")
         os.replace(new, database)
+
+
+def network_file_system(path: Path) -> str:
+    """The type of the network file system that a path without links lies on; "" for a disk, or if it is not known."""
+    with suppress(OSError, RuntimeError, psutil.Error):
+        mounts = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+        if mounts:
+            nearest = max(reversed(mounts), key=lambda mount: len(mount.mountpoint))  # the last one hides the others
+            return nearest.fstype if NETWORK.fullmatch(nearest.fstype.lower()) else ""
+    return ""
 
 
 def link(uri: StoreUri) -> None:

@@ -60,6 +60,7 @@ class Journal:
         self.changed = threading.Condition()
         self.closed = threading.Event()
         self._numbers = itertools.count()
+        self._clock = time.time() - time.monotonic()  # what is logged is in its order, though the clock be set
         self._pending: deque[Entry] = deque()
         self.refused: list[Entry] = []  # they stay in the file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ class Journal:
     def append(self, call: str, run: str, values: Mapping[str, object]) -> None:
         """Add an entry."""
         with self.changed:
-            entry = Entry(next(self._numbers), call, run, int(time.time() * 1000), values)
+            entry = Entry(next(self._numbers), call, run, int((self._clock + time.monotonic()) * 1000), values)
             self._write(asdict(entry))
             self._pending.append(entry)
             self.changed.notify_all()

@@ -17,7 +17,7 @@ from agr.common.printable import printable
 from agr.metrics.scoring import CHANCE, by_corpus
 from agr.registry.records import FinishedSearch, Store
 from agr.registry.uri import DATABASE, REGISTERED_MODEL, SQLITE, StoreUri
-from search.session.display import clock
+from search.session.display import clock, fitting
 from search.session.session import FAILED, Record, Session
 from search.tasks.base import Point, TrialSchema, format_setting, pluralize
 
@@ -32,7 +32,7 @@ ENV_FILE = "mlflow_store/env"
 def print_summary(result: SearchResult, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
     """Print the result of a search to stdout."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(_ranking(result.ranking, leaky))
+    console.print(_ranking(result.ranking, leaky, console.width))
     for record in (record for record in session.records.values() if record.status == FAILED):
         console.print("failed", style="red", end="")
         console.print(f"  {_named(record)}: {printable(record.reason)}")
@@ -129,15 +129,14 @@ def page(result: SearchResult, session: Session) -> str:
     return "\n\n".join(lines)
 
 
-def _ranking(records: Sequence[Record], leaky: bool) -> Table:
-    title = f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
-    table = Table(title=title + (", LEAKY split" if leaky else ""))
-    schema = records[0].schema
-    for name in ("rank", *schema.axes, *schema.columns.values()):
-        table.add_column(name.replace("_", " "), justify="right")
+def _ranking(records: Sequence[Record], leaky: bool, width: int) -> Table:
+    schema, rows = records[0].schema, list[Sequence[str]]()
     for rank, record in enumerate(records[:TOP], start=1):
         scores = (f"{getattr(record.chosen, name):.4f}" for name in schema.columns)
-        table.add_row(str(rank), *map(format_setting, record.named.values()), *scores)
+        rows.append((str(rank), *map(format_setting, record.named.values()), *scores))
+    table = fitting(("rank", *schema.axes, *schema.columns.values()), rows, schema, width)
+    title = f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
+    table.title = title + (", LEAKY split" if leaky else "")
     return table
 
 

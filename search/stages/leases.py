@@ -43,6 +43,7 @@ class Lease:
     keys: frozenset[str]  # the stages that they name
     renewed: float  # when any of them was last written, in seconds since 1970
     alive: bool  # whether the search may still be running
+    doubtful: bool  # whether nothing but the clock says that it is not
     readable: bool  # whether any of the files could be read
 
     def delete(self, storage: Storage) -> None:
@@ -61,7 +62,7 @@ class Leaseholder:
         self._claimed: set[str] = set()
         self._blocks: list[list[str]] = [[]]  # one for each numbered file; the last may still grow
         self._saved = True  # whether the last block is in the store
-        self._attempted, self._renewed = time.monotonic(), time.time()
+        self._attempted = time.monotonic()
         self._write("", self._head)
         self._add(keys)
 
@@ -76,11 +77,10 @@ class Leaseholder:
             return
         self._attempted = time.monotonic()
         with suppress(OSError):
-            if time.time() - self._renewed > EXPIRE_SECONDS / 2:  # the lease may have been deleted meanwhile
+            if self._storage.read(f"{FOLDER}/{self._head.search}{LEASE}") is None:  # deleted meanwhile
                 for number, _ in enumerate(self._blocks, start=1):
                     self._write_block(number)
             self._write("", self._head)
-            self._renewed = time.time()
             self._save()
 
     def end(self) -> None:
@@ -131,7 +131,8 @@ def read_leases(storage: Storage, untouched_since: float = float("inf")) -> Iter
             contents = [content for name in names if (content := read_lease_file(storage, name)) is not None]
             keys = frozenset(key for content in contents for key in content.keys)
             alive = bool(contents) and may_run(contents[0], renewed)
-            yield Lease(tuple(names), keys, renewed, alive, bool(contents))
+            doubtful = not alive and bool(contents) and may_run(contents[0], time.time())
+            yield Lease(tuple(names), keys, renewed, alive, doubtful, bool(contents))
 
 
 def read_lease_file(storage: Storage, name: str) -> LeaseFile | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from search.stages.leases import FORGET_SECONDS, Lease, read_leases
-from search.stages.storage import StoredFile
+from agr.common.waiting import Wait
+from search.stages.leases import FORGET_SECONDS, RENEW_SECONDS, Lease, read_leases
+from search.stages.storage import Storage, StoredFile
 from search.stages.store import SUFFIX, StageStore
+
+WATCH_SECONDS, LOOK_SECONDS = 2 * RENEW_SECONDS, 2.0  # for leases that may be renewed, and between two looks at them
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ def stages(store: StageStore, leases: Sequence[Lease] | None = None) -> list[Sto
     return sorted(found, key=lambda stage: (stage.used, stage.key))
 
 
+def _watched(storage: Storage, leases: list[Lease]) -> list[Lease]:
+    """The leases; one that is expired by the clock, which may have been set, is alive if it is renewed meanwhile."""
+    before = {lease.files[0]: lease.renewed for lease in leases if lease.doubtful}
+    wait = Wait()
+    while any(lease.doubtful and not lease.alive for lease in leases) and wait.seconds < WATCH_SECONDS:
+        time.sleep(LOOK_SECONDS)
+        wait.tick("searches of other machines to renew their leases")
+        leases = [
+            replace(lease, alive=True) if before.get(lease.files[0], lease.renewed) != lease.renewed else lease
+            for lease in read_leases(storage)
+        ]
+    return leases
+
+
 def prune(store: StageStore, max_bytes: int) -> tuple[list[StoredStage], int]:
     """Delete the least recently used stages until the others fit; those deleted, and the bytes that the others take.
 
@@ -46,6 +63,9 @@ def prune(store: StageStore, max_bytes: int) -> tuple[list[StoredStage], int]:
     """
     leases = list(read_leases(store.storage))
     found = stages(store, leases)
+    if sum(stage.file.size for stage in found) > max_bytes:
+        leases = _watched(store.storage, leases)
+        found = stages(store, leases)
     size, deleted, left = sum(stage.file.size for stage in found), [], []
     for stage in found:
         if size > max_bytes and not stage.needed:

@@ -121,7 +121,8 @@ def test_a_folder_within_a_folder_is_searched(say: Say, demo_root: Path, voices:
     status, lines, err = say(demo_root)
     assert [line["path"] for line in lines] == [*map(str, voices), str(demo_root)]
     assert status == 1  # as there is a file that cannot be answered
-    assert err == f"agr: {demo_root}: {len(others)} files are not sound (text): {', '.join(others)}\n"
+    assert lines[-1]["error"] == f"{demo_root}: {len(others)} files are not sound (text): {', '.join(others)}"
+    assert err == ""
 
 
 def test_answers_in_batches_are_those_one_by_one(say: Say, voices: list[Path], loaded: bundle.Bundle) -> None:
@@ -138,7 +139,7 @@ def test_a_bad_clip_in_the_middle_changes_no_other_answer(say: Say, voices: list
     status, lines, err = say(*voices[:3], bad, *voices[3:6])
     assert status == 1
     assert list(lines[3]) == ["path", "error"]
-    assert err == f"agr: {lines[3]['error']}\n"
+    assert err == ""
     assert lines[3]["error"].startswith(f"{bad}: ")
     status, good, err = say(*voices[:6])
     assert (status, err) == (0, "")
@@ -146,14 +147,16 @@ def test_a_bad_clip_in_the_middle_changes_no_other_answer(say: Say, voices: list
 
 
 def test_a_recording_of_which_a_part_is_missing_is_answered_with_a_warning(
-    say: Say, voices: list[Path], tmp_path: Path
+    say: Say, voices: list[Path], bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = voices[0].read_bytes()
     cut = filled(tmp_path / "cut.wav", data[: len(data) * 3 // 4])
     status, (line,), err = say(cut)
     assert (status, line["label"] in ("female", "male")) == (0, True)
     assert re.fullmatch(r"\d\.\d s of the \d\.\d s that its header promises", line["warning"])
-    assert err == f"agr: {cut}: {line['warning']}\n"
+    assert err == ""
+    assert main(["--model-uri", str(bundle_folder), str(cut)]) == 0
+    assert f"agr: {cut}: {line['warning']}\n" in capsys.readouterr().err
 
 
 def test_channels_that_are_asked_for_are_named(say: Say, voices: list[Path], tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_channels_that_are_asked_for_are_named(say: Say, voices: list[Path], tmp
     assert women([left]) != pytest.approx(women([right]), abs=1e-3)
     status, (line,), err = say(two, "--channel", "3")
     assert (status, line["error"]) == (1, f"{two}: 2 channels; expected a channel 3")
-    assert err == f"agr: {line['error']}\n"
+    assert err == ""
 
 
 @pytest.mark.parametrize("channel", ["0", "-1", "both", "1.5", "²"])
@@ -210,8 +213,7 @@ def test_what_is_no_clip_is_one_line_and_status_1(
     assert status == 1
     assert line == {"path": str(path), "error": line["error"]}
     assert part in line["error"]
-    assert err == f"agr: {line['error']}\n"
-    assert err.count(str(path)) == 1
+    assert err == ""
     assert first == last
 
 
@@ -305,7 +307,7 @@ def test_nothing_but_bad_clips(say: Say, tmp_path: Path) -> None:
     status, lines, err = say(tmp_path / "a.wav", tmp_path / "b.wav")
     assert status == 1
     assert [set(line) for line in lines] == [{"path", "error"}] * 2
-    assert err.count("\n") == 2
+    assert err == ""
 
 
 @pytest.mark.parametrize("name", ["two words.wav", "çəkiç ünü 声.wav", "-dash.wav", "'\"`$(x);.wav", "#50%20.wav"])
@@ -346,7 +348,7 @@ def test_standard_input_is_one_clip(say: Say, voices: list[Path], monkeypatch: p
     assert status == 1
     assert [line["path"] for line in lines] == [str(voices[0]), "-", str(voices[2]), "-"]
     assert lines[3]["error"] == "-: given again; expected standard input, which is one clip, once"
-    assert err == f"agr: {lines[3]['error']}\n"
+    assert err == ""
     assert women(lines[1:2]) == pytest.approx(women(say(voices[1])[1]), abs=1e-6)
 
 

@@ -195,7 +195,7 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
     assert (first.status, first.err) == (0, "")
     for expected in (
         "8 trials on voices, split speakers-seed0, SYNTHETIC voices",
-        "[  8/8]",
+        "8 of 8 trials ended, 8 of 8 epochs trained, ",
         "best 8 of 8 trials",
         "8 trials, 24 epochs, 8 trained, 16 shared, 0 from earlier runs",
         "champion    epochs ",
@@ -207,7 +207,6 @@ def test_a_search_says_what_came_of_it_and_what_to_type_next(first: Done) -> Non
         "python -m agr.predict --model-uri models:/agr/best ",
     ):
         assert expected in first.out
-    assert sum(" finished: val balanced accuracy " in line for line in first.out.splitlines()) == 8
     assert "LEAKY" not in first.out
     assert not list((first.folder / "mlflow_store" / "ray").iterdir())
 

@@ -19,12 +19,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "search" / "run_grid.py"
 RATES = ("0.01", "0.001")
 
 
-def test_two_searches_that_make_one_new_store(prepared_root: Path, tmp_path: Path) -> None:
+def test_two_searches_of_one_name_that_make_one_new_store(prepared_root: Path, tmp_path: Path) -> None:
     known = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY", "TUNE"))}
     fixed = ["--data", str(prepared_root), "--epochs", "1", "2", "--gamma", "0.5", "--num-workers", "1"]
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), *fixed, "--lr", rate, "--name", f"lr {rate}"],
+            [sys.executable, str(SCRIPT), *fixed, "--lr", rate, "--name", "mine"],
             cwd=tmp_path,
             env=known,
             stdout=subprocess.PIPE,
@@ -45,6 +45,15 @@ def test_two_searches_that_make_one_new_store(prepared_root: Path, tmp_path: Pat
     trials = Counter("mlflow.parentRunId" in run.data.tags for run in runs)
     assert trials == {False: 2, True: 4}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    by_id = {run.info.run_id: run for run in runs}
+    parents = {run.info.run_id: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
+    assert {run.info.run_name for run in parents.values()} == {"mine"}
+    assert sorted(run.data.params["lr"] for run in parents.values()) == sorted(RATES)
+    for run in (by_id[key] for key in by_id.keys() - parents.keys()):
+        assert run.data.params["lr"] == parents[run.data.tags["mlflow.parentRunId"]].data.params["lr"]
+    for run in parents.values():
+        champion = by_id[run.data.tags["champion_run_id"]]
+        assert champion.data.tags["mlflow.parentRunId"] == run.info.run_id
     assert [model.name for model in client.search_registered_models()] == ["agr"]
     versions = {int(each.version): each for each in client.search_model_versions("name = 'agr'")}
     assert versions.keys() == {1, 2}

@@ -7,9 +7,11 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 
+from agr.errors import ModelError
 from agr.registry import sqlite_store
 from agr.registry.resolve import resolve
 from agr.registry.uri import StoreUri
@@ -210,3 +212,43 @@ def test_plain_mlflow_ui_opens_the_store_of_this_folder(tmp_path: Path, monkeypa
     Path("mlflow.db").write_text("theirs")
     sqlite_store.link(store)
     assert Path("mlflow.db").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kind"),
+    [
+        ([("/", "ext4"), ("{here}", "nfs4")], "nfs4"),
+        ([("/", "nfs"), ("{here}/store", "ext4")], ""),
+        ([("/", "nfs"), ("{here}", "ext4")], ""),
+        ([("{here}", "ext4"), ("{here}", "cifs")], "cifs"),
+        ([("/", "ext4"), ("{here}-not", "lustre")], ""),
+        ([("/", "ext4"), ("{here}/sub", "fuse.sshfs")], "fuse.sshfs"),
+        ([], ""),
+    ],
+)
+def test_a_store_on_a_network_file_system_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: list[tuple[str, str]], kind: str
+) -> None:
+    here = tmp_path.resolve()
+    table = [SimpleNamespace(mountpoint=point.format(here=here), fstype=fstype) for point, fstype in mounts]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: table)
+    monkeypatch.setattr(sqlite_store, "MlflowClient", lambda uri: Path(uri.removeprefix("sqlite:///")).touch())
+    folder = here / ("sub" if kind == "fuse.sshfs" else "store")
+    (here / "link").symlink_to(folder, target_is_directory=True)
+    store = StoreUri(f"sqlite:///{here / 'link' / 'mlflow.db'}")
+    if kind:
+        with pytest.raises(ModelError, match=rf"link/mlflow\.db: it lies on a network file system \({kind}\), whose"):
+            sqlite_store.create(store)
+        assert not folder.exists()
+    else:
+        folder.mkdir()
+        sqlite_store.create(store)
+        assert (folder / "mlflow.db").exists()
+
+
+def test_where_mounts_cannot_be_listed_a_store_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(all: bool) -> None:
+        raise PermissionError("no /proc")
+
+    monkeypatch.setattr("psutil.disk_partitions", fail)
+    assert sqlite_store.network_file_system(tmp_path) == ""

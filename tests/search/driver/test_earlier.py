@@ -66,7 +66,7 @@ def test_another_training_code_makes_another_search(monkeypatch: pytest.MonkeyPa
 
 def test_a_search_whose_epochs_are_not_known_by_their_content_is_never_the_same() -> None:
     class Unknown(AgrTask):
-        def lineage(self, point: Any, device: str) -> None:
+        def lineage(self, point: Any, device: str) -> Any:
             return None
 
     data, split = small_split()

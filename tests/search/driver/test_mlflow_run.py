@@ -89,6 +89,21 @@ def test_a_living_process_is_the_driver_only_if_the_start_time_agrees() -> None:
         other.kill()
 
 
+def test_a_clock_that_is_set_kills_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "from agr.common.processes import driver; print(driver(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stdout is not None
+        told, create_time = one.stdout.readline().strip(), psutil.Process.create_time
+        assert not is_dead(told)
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + 86_400)
+        assert not is_dead(told)
+        host, pid, started = told.split(":")
+        assert is_dead(f"{host}:{pid}:{int(started) - 1}")
+        one.kill()
+
+
 @pytest.mark.parametrize(
     "told",
     [

@@ -407,6 +407,20 @@ def test_a_journal_torn_at_any_byte_loses_the_torn_line_at_most(tmp_path: Path) 
             assert read(path).ids == {whole[0].run: "f00"}
 
 
+def test_entries_are_timed_in_their_order_though_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, path = [2000.0], tmp_path / "a.jsonl"
+    monkeypatch.setattr("search.outbox.entries.time.time", lambda: clock[0])
+    journal = Journal(path, StoreUri("http://host"))
+    journal.append("start_run", "a", {})
+    clock[0] -= 1000
+    journal.append("end_run", "a", {})
+    journal.close(keep=True)
+    first, last = (entry.at for entry in read(path).entries)
+    assert 2_000_000 <= first <= last < 2_060_000
+
+
 def test_a_journal_torn_before_its_first_entry_is_deleted_by_the_next_search(flaky: Flaky, tmp_path: Path) -> None:
     (tmp_path / "outbox").mkdir()
     for text in ("", '{"ur', '{"uri": "sqli'):

@@ -1,16 +1,17 @@
-"""What a search shows while it runs: lines for a pipe, a table for a terminal, both of the kind's own columns."""
+"""What a search shows while it runs: few lines for a pipe, a table for a terminal, both of the kind's own columns."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from agr.training.settings import Settings
-from search.session.display import clock, shown, table
+from search.session.display import clock, fitting, shown, table
 from search.session.session import FINISHED, Record, Session
 from search.tasks.agr_task import AGR_SCHEMA
 from search.tasks.base import Objective, Point, TrialSchema
@@ -44,35 +45,60 @@ def go(
         session.end(trial, None)
 
 
-def test_off_a_terminal_every_trial_is_a_line_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    session = session_of(AGR_SCHEMA, 12)
+def test_off_a_terminal_there_is_a_line_at_first_one_every_ten_seconds_and_one_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, now = session_of(AGR_SCHEMA, 12), [1000.0]
+    session.began = now[0]
+    monkeypatch.setattr("search.session.display.time", SimpleNamespace(monotonic=lambda: now[0]))
     with shown(session, 9, "title"):
         go(session, "a", POINT, 3, read=1)
+        now[0] += 9.9
         go(session, "b", replace(POINT, epochs=20, lr=0.1), 2, why="epoch 3: loss nan")
+        now[0] += 0.1
         go(session, "c", POINT, 1, end=False)
+        now[0] += 5
         session.start("d", asdict(POINT))
         session.end("d", None, "gone")
     session.end("c", None)
     first, second, third = capsys.readouterr().out.splitlines()
-    assert first == (
-        "[  1/12] epochs   3 lr 0.01   gamma 0.5  finished: val balanced accuracy 0.5000, 2 epochs trained, 1 read"
-    )
-    assert second == (
-        "[  2/12] epochs  20 lr 0.1    gamma 0.5  failed: val balanced accuracy 0.5000, 2 epochs trained, 0 read "
-        "(epoch 3: loss nan)"
-    )
-    assert (
-        third == "[  3/12] epochs   3 lr 0.01   gamma 0.5  failed: no epoch finished, 0 epochs trained, 0 read (gone)"
-    )
+    assert first == "0 of 12 trials ended, 0 of 9 epochs trained, 0:00, starting"
+    best = "best val balanced accuracy 0.5000"
+    assert second == f"2 of 12 trials ended, 1 failed, 4 of 9 epochs trained, 0:10, about 0:12 left, {best}"
+    assert third == f"3 of 12 trials ended, 2 failed, 5 of 9 epochs trained, 0:15, about 0:12 left, {best}"
 
 
-def test_lines_name_the_axes_and_the_aim_of_their_kind(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_names_the_aim_of_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
     session = session_of(OTHER, 0)
     with shown(session, None, "title"):
         go(session, "a", replace(POINT, width=0.5), 2)
-    assert capsys.readouterr().out == (
-        "[  1] width 0.5 epochs   3 pruned: val calibration error 0.2000, 2 epochs trained, 0 read\n"
-    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "1 trials ended, 2 epochs trained, 0:00, starting, best val calibration error 0.2000"
+
+
+@pytest.mark.parametrize(("width", "gone"), [(60, "val loss, val acc., trained"), (80, "val loss"), (120, "")])
+def test_no_word_of_a_table_is_broken_and_what_has_no_room_is_named(width: int, gone: str) -> None:
+    session = session_of(replace(AGR_SCHEMA, axes=("lr", "weight_decay", "batch_size")), 3)
+    for trial, size in (("a", 16), ("b", 32)):
+        go(session, trial, replace(POINT, lr=1 / size, weight_decay=0.1 / size, batch_size=size), 3)
+    go(session, "c", replace(POINT, batch_size=8, lr=0.5), 1, why="epoch 2: loss nan, which is no number")
+    drawn = table(session, 9, "t", 10, width)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(drawn)
+    text = console.export_text()
+    for heading in (str(column.header) for column in drawn.columns):
+        assert f" {heading} " in text.splitlines()[2], text
+    assert max(map(len, text.splitlines())) <= width
+    told = " ".join(text.split())
+    assert (f"not shown, for want of room: {gone}" in told) == bool(gone), text
+    assert ("not shown" in told) == bool(gone)
+
+
+def test_columns_that_are_the_same_in_every_row_go_first() -> None:
+    rows = [("1", "0.5", "16", "0.9", "0.8"), ("2", "0.5", "32", "0.8", "0.7")]
+    schema = replace(AGR_SCHEMA, axes=("dropout", "batch_size"))
+    kept = fitting(("rank", *schema.axes, "val bal. acc.", "val loss"), rows, schema, 52)
+    assert [str(column.header) for column in kept.columns] == ["rank", "batch size", "val bal. acc.", "val loss"]
 
 
 def cells(drawn: Table) -> list[list[str]]:
@@ -167,7 +193,7 @@ def test_trials_may_start_while_the_session_and_a_line_count_them(capsys: pytest
     assert len(session.finished()) == 2
     with shown(session, 9, "t"):
         go(session, "d", POINT, 1)
-    assert capsys.readouterr().out.startswith("[  3/9]")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 of 9 trials ended, ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0:00"), (59.9, "0:59"), (61.0, "1:01"), (3600.0, "60:00")])
@@ -175,11 +201,9 @@ def test_time_is_minutes_and_seconds(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-def test_a_reason_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reason_cannot_steer_the_terminal() -> None:
     session = session_of(AGR_SCHEMA, 1)
-    with shown(session, 1, "t"):
-        go(session, "a", POINT, 1, why="\x1b[2Jbad.wav")
-    assert "(\\x1b[2Jbad.wav)" in capsys.readouterr().out
+    go(session, "a", POINT, 1, why="\x1b[2Jbad.wav")
     drawn = table(session, 1, "\x1b[2Jtitle", 10)
     text = io.StringIO()
     Console(file=text, width=200).print(drawn)

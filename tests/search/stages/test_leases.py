@@ -163,7 +163,6 @@ def test_a_search_claims_everything_again_after_a_long_suspension(
     claim(holder, range(30))
     before = lease_files(store)
     lease_in(store).delete(store.storage)
-    monkeypatch.setattr(leases, "EXPIRE_SECONDS", -1.0)
     holder.renew()
     assert lease_files(store) == before
     assert len(lease_in(store).keys) == 600

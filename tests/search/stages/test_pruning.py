@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.stages import pruning
 from search.stages.leases import EXPIRE_SECONDS, Leaseholder
 from search.stages.pruning import prune, stages
 from search.stages.store import StageStore
@@ -17,6 +18,12 @@ from tests.search.stored import ELSEWHERE, HERE, KEYS, dead_driver, keep, lease,
 @pytest.fixture
 def store(tmp_path: Path) -> StageStore:
     return StageStore(str(tmp_path / "stages"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(pruning, "LOOK_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +93,21 @@ def test_a_lease_holds_while_its_search_may_be_alive(
     assert [stage.needed for stage in stages(store)] == [safe]
     prune(store, 0)
     assert there(store) == (["0"] if safe else [])
+
+
+@pytest.mark.parametrize("hours", [EXPIRE_SECONDS / 1800, 24 * 365.0], ids=["clock set", "clock of another year"])
+def test_a_lease_that_is_expired_by_the_clock_alone_holds_if_it_is_renewed(
+    store: StageStore, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    keep(store, 2, 1)
+    lease(store, "s", [KEYS[0]], hours, driver=ELSEWHERE)
+
+    def renew(seconds: float) -> None:
+        lease(store, "s", [KEYS[0]], hours - 0.1, driver=ELSEWHERE)
+
+    monkeypatch.setattr("search.stages.pruning.time.sleep", renew)
+    prune(store, 0)
+    assert (there(store), lease_files(store)) == (["0"], ["leases/s.lease"])
 
 
 def test_one_running_search_protects_a_stage(store: StageStore) -> None:
