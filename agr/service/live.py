@@ -110,7 +110,7 @@ class Follower:
     def _put(self, model: LiveModel, pinned: str, remark: str = "") -> None:
         self._model, self._answering = model, pinned
         metrics.VERSION.set(model.version or 0)
-        which = f"version {model.version}" if model.version else "the model"
+        which = f"version {model.version}" if model.version else model.name or "the model"
         complain(f"{self._uri}: {which}{remark} answers from now on")
 
 
