@@ -14,6 +14,7 @@
     ├── RecipeError           an unknown recipe, or images made by another one
     ├── SplitError            a split that cannot be made, or that leaks a speaker or a recording
     ├── ModelError            a model folder or URI that cannot be used
+    │   └── BrokenModel       its files are there, but changed or not to be used
     ├── StoreError            a call that an MLflow store rejected
     ├── OutageError           an MLflow store that stopped answering
     ├── TrainingError         a trial that diverged
@@ -84,6 +85,10 @@ class SplitError(AgrError):
 
 class ModelError(AgrError):
     """A model folder or URI that cannot be used."""
+
+
+class BrokenModel(ModelError):
+    """The files of a model are there, but changed since it was registered, or not to be used."""
 
 
 class StoreError(AgrError):

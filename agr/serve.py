@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.serv
     """Run the command until a signal ends it; returns the exit status."""
     options = parse(arguments, prog)
     settings = settings_of(options, options.host, *LOCAL)
-    if not (store := StoreUri.of(options.tracking_uri) if options.tracking_uri else StoreUri.default()).is_server:
-        resolve.pin(settings.model_uri, store)  # a server may come up later than this
+    if not (StoreUri.of(options.tracking_uri) if options.tracking_uri else StoreUri.default()).is_server:
+        resolve.pin(settings.model_uri, options.tracking_uri)  # a server may come up later than this
     os.environ.update(ONE_THREAD | settings.as_environment())
     shown = f"[{options.host}]" if ":" in options.host else options.host
     complain(f"http://{shown}:{options.port} is where the page and /docs will be; loading the model")

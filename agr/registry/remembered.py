@@ -12,15 +12,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from agr.common.cli import complain
 from agr.common.files import tree_digest, write_atomic
 from agr.common.places import cache_folder
+from agr.common.waiting import locked
 from agr.registry.uri import BUNDLE, ModelLocation
 
-LAST = "last.json"
+LAST, LOCK = "last.json", ".lock"
 
 
 def remember(uri: str, tracking_uri: str | None, found: ModelLocation) -> None:
@@ -28,21 +28,25 @@ def remember(uri: str, tracking_uri: str | None, found: ModelLocation) -> None:
     folder = _place(uri, tracking_uri)
     if folder is None or found.sha256 is None:
         return
-    kept = folder / found.sha256
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not kept.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=folder))
-            shutil.copytree(found.folder, scratch, dirs_exist_ok=True)
-            with suppress(OSError):  # another worker was first
-                scratch.rename(kept)
-        about = {"name": found.name, "version": found.version, "sha256": found.sha256}
-        write_atomic(folder / LAST, json.dumps(about).encode())
-        for other in folder.iterdir():
-            if other not in (kept, folder / LAST):
-                shutil.rmtree(other, ignore_errors=True)
+        with locked(folder / LOCK, "keep a copy of the model"):  # several workers may see it at once
+            _keep(folder, found, found.sha256)
     except OSError as error:
         complain(f"{folder}: {error.strerror}; a start while the store is away will find no model")
+
+
+def _keep(folder: Path, found: ModelLocation, sha256: str) -> None:
+    kept = folder / sha256
+    if not kept.is_dir():
+        scratch = Path(tempfile.mkdtemp(dir=folder))
+        shutil.copytree(found.folder, scratch, dirs_exist_ok=True)
+        scratch.rename(kept)
+    about = {"name": found.name, "version": found.version, "sha256": sha256}
+    write_atomic(folder / LAST, json.dumps(about).encode())
+    for other in folder.iterdir():
+        if other.is_dir() and other != kept:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def recall(uri: str, tracking_uri: str | None) -> ModelLocation | None:

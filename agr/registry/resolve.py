@@ -19,7 +19,7 @@ from pathlib import Path
 from agr.common.cli import complain
 from agr.common.files import tree_digest
 from agr.common.places import champion_folder
-from agr.errors import ModelError
+from agr.errors import BrokenModel, ModelError
 from agr.registry.uri import (
     ARTIFACTS,
     BEST,
@@ -43,7 +43,7 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None, into: Path | N
     Where there is no store at all, `models:/agr/best` is the champion too.
     into: the folder to put files in that have to be downloaded; by default one that is left behind.
 
-    Raises: ModelError if there is none, or if its files are not those that were registered.
+    Raises: ModelError if there is none; BrokenModel if its files are not those that were registered.
     """
     if (shipped := _shipped(uri, tracking_uri)) is not None:
         if uri != CHAMPION:
@@ -62,7 +62,7 @@ def resolve(uri: str, tracking_uri: StoreUri | str | None = None, into: Path | N
         found = pull.download(uri, store, into)
     if found.sha256 is not None and (now := tree_digest(found.folder / BUNDLE)) != found.sha256:
         what = f"{found.folder / BUNDLE}: sha256 {now:.12}...; expected {found.sha256:.12}..., as {uri} was registered"
-        raise ModelError(store.hide(f"{what}; its files were changed"))
+        raise BrokenModel(store.hide(f"{what}; its files were changed"))
     return found
 
 

@@ -5,8 +5,9 @@
     follower.model()                                  # what answers now
 
 A version is loaded in a thread, tried on one clip, and only then put in place of the one before, which answers until
-then. One that cannot be loaded, or whose files are not those that were registered, is refused: the one before stays. So
-it does when the store does not answer; a start without it answers with the version that was seen last.
+then. One that cannot be loaded, or whose files are not those that were registered, is refused for AGAIN_SECONDS, and
+the one before stays. So it does when the store does not answer, which is asked again at the next look; a start without
+it answers with the version that was seen last.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agr.common.cli import complain
-from agr.errors import AgrError, ModelError
+from agr.errors import AgrError, BrokenModel, ModelError
 from agr.registry import remembered, resolve
 from agr.service import metrics
 from agr.service.problems import Refused
@@ -85,12 +86,14 @@ class Follower:
             pinned = resolve.pin(self._uri, self._tracking_uri)
             if pinned == self._answering or (pinned == self._refused[0] and time.monotonic() < self._refused[1]):
                 return
-            self._refused = pinned, time.monotonic() + AGAIN_SECONDS  # unless it loads
             model = load(self._uri, pinned, self._tracking_uri)
-        except (AgrError, OSError) as error:
-            if str(error) != self._told:
-                complain(f"{error}; {'the version before it goes on answering' if self._model else 'trying again'}")
-            self._told = str(error)
+        except Exception as error:  # whatever a store answers while it goes down: the next look is to come
+            if isinstance(error, BrokenModel):
+                self._refused = pinned, time.monotonic() + AGAIN_SECONDS
+            told = str(error) if isinstance(error, AgrError | OSError) else f"{self._uri}: {error!r}"
+            if told != self._told:
+                complain(f"{told}; {'the version before it goes on answering' if self._model else 'trying again'}")
+            self._told = told
             if self._model is None:
                 self._recall()
             return
@@ -107,15 +110,21 @@ class Follower:
     def _put(self, model: LiveModel, pinned: str, remark: str = "") -> None:
         self._model, self._answering = model, pinned
         metrics.VERSION.set(model.version or 0)
-        which = f"version {model.version}" if model.version else "the model"
+        which = f"version {model.version}" if model.version else model.name or "the model"
         complain(f"{self._uri}: {which}{remark} answers from now on")
 
 
 def load(uri: str, pinned: str, tracking_uri: str | None) -> LiveModel:
-    """Load the version that `uri` stands for, try it, and remember it. Raises: ModelError; OSError."""
+    """Load the version that `uri` stands for, try it, and remember it.
+
+    Raises: BrokenModel if its files are of no use; ModelError or OSError if they could not be had.
+    """
     with tempfile.TemporaryDirectory(prefix="agr-model-") as folder:
         found = resolve.resolve(pinned, tracking_uri, Path(folder))
-        model = ready(uri, found)
+        try:
+            model = ready(uri, found)
+        except ModelError as error:
+            raise BrokenModel(str(error)) from error
         remembered.remember(uri, tracking_uri, found)
     return model
 

@@ -24,6 +24,7 @@ UPLOAD: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {"file": {"type": "array", "minItems": 1, "items": BINARY["schema"]}},
                 }
             },
@@ -45,6 +46,7 @@ async def predict(
     request: Request, abstain_below: AbstainBelow = 0.0, timeline: Timeline = False, explain: Explain = False
 ) -> JSONResponse:
     """Tell whether women or men speak in one or more sound files: a form with `file`, or a file as the body."""
+    _check_options(request, "abstain_below", "timeline", "explain")
     if abstain_below and not 0.5 <= abstain_below <= 1:
         raise Refused(422, f"abstain_below: {abstain_below}; expected 0.5 to 1, or 0")
     service = of(request)
@@ -57,6 +59,12 @@ async def predict(
         values.pop("model", None)
         answers.append(values if picture is None else values | {"picture": data_url(picture)})
     return JSONResponse({"model": model.identity, "answers": answers}, headers=service.headers(model))
+
+
+def _check_options(request: Request, *known: str) -> None:
+    for name in request.query_params:
+        if name not in known:
+            raise Refused(422, f"{name:.80}: no option; expected {' or '.join(known) or 'none'}")
 
 
 def data_url(png: bytes) -> str:
@@ -72,6 +80,7 @@ def data_url(png: bytes) -> str:
 )
 async def explain(request: Request) -> Response:
     """Draw what in one sound file led to its answer."""
+    _check_options(request)
     service = of(request)
     with service.admitted() as model:
         sources = await uploads.files(request, service.settings)

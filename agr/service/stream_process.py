@@ -28,27 +28,55 @@ if TYPE_CHECKING:
 DEMUXERS = ("matroska", "ogg", "mov")  # of what browsers record
 OPUS_RATE = 48_000  # Hz, of all that is decoded
 LEAST = 64  # bytes that tell which one it is
+MOST_KEPT = 2**24  # bytes of a stream: ten minutes at 200 kbit/s
 GOOD, BAD = b"\0", b"\1"  # the first byte of a reply
 PROGRAM = "from agr.service import stream_process; stream_process.decode()"
 
 
 class Decoding(WorkerProcess):
-    """The process that decodes one stream. It is to be closed, or used as a context."""
+    """The process that decodes one stream. It is to be closed, or used as a context.
+
+    If something else kills it, another one decodes what was said so far again, and goes on. Known limit: a stream of
+    more than MOST_KEPT bytes ends with an error then.
+    """
 
     def __init__(self, sample_rate: int) -> None:
         """Start it. sample_rate: of the samples, in Hz."""
         super().__init__("the decoder", PROGRAM, ONE_THREAD, quiet=True)
+        self._rate = sample_rate
+        self._heard, self._given = bytearray(), 0  # the bytes so far, and how many samples were made of them
         self.send(str(sample_rate).encode())
 
     def add(self, piece: bytes) -> Samples:
         """Decode the next piece, or after an empty one what is left: (n,), float32. Raises: UnreadableAudio."""
+        if len(self._heard) <= MOST_KEPT:
+            self._heard += piece
+        try:
+            try:
+                y = self._decode(piece)
+            except WorkerDied as death:
+                if not death.killed or len(self._heard) > MOST_KEPT:
+                    raise
+                y = self._anew(ended=not piece)
+        except WorkerDied as death:
+            raise UnreadableAudio(f"the stream: {death}; expected Opus in WebM, Ogg or MP4") from death
+        self._given += len(y)
+        return y
+
+    def _anew(self, ended: bool) -> Samples:
+        """Begin again in another process: what was not given back yet. Raises: UnreadableAudio; WorkerDied."""
+        import numpy as np
+
+        self.restart()
+        self.send(str(self._rate).encode())
+        parts = [self._decode(bytes(self._heard)), *([self._decode(b"")] if ended else [])]
+        return np.concatenate(parts)[self._given :]
+
+    def _decode(self, piece: bytes) -> Samples:
         import numpy as np
 
         self.send(piece)
-        try:
-            reply = self.receive()
-        except WorkerDied as death:
-            raise UnreadableAudio(f"the stream: {death}; expected Opus in WebM, Ogg or MP4") from death
+        reply = self.receive()
         if reply[:1] != GOOD:
             raise UnreadableAudio(reply[1:].decode(errors="replace"))
         return np.frombuffer(bytes(reply[1:]), dtype=np.float32)

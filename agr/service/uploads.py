@@ -63,7 +63,12 @@ async def files(request: Request, settings: Settings) -> list[Source]:
         many = error.message.startswith("Too many files")
         raise Refused(413 if many else 400, f"{error.message}") from None
     try:
-        given = [each for each in form.getlist("file") if isinstance(each, UploadFile)]
+        given = []
+        for field, each in form.multi_items():
+            if field != "file" or not isinstance(each, UploadFile):
+                expected = "sound files alone, as `file=@memo.m4a`; options go behind the address, as `?timeline=true`"
+                raise Refused(422, f"{name(field)}: found in the form; expected {expected}")
+            given.append(each)
         if not given:
             raise Refused(422, "file: none in the form; expected one or more sound files")
         return [_limited(Source(name(each.filename), await each.read()), settings) for each in given]

@@ -12,11 +12,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import httpx
 import pytest
 
 from agr import serve
+from agr.common.places import SHIPPED
 from agr.errors import ModelError, SettingsError
 from agr.inference import bundle
 from agr.training.model import build
@@ -31,6 +33,16 @@ def free_port() -> int:
 def test_a_model_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no store at"):
         serve.main(["--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"])
+
+
+def test_without_a_store_the_champion_that_comes_with_agr_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Mock()
+    monkeypatch.setattr("uvicorn.run", run)
+    with patch.dict("os.environ", AGR_STORE=str(tmp_path), AGR_CHAMPION=str(SHIPPED)):
+        assert serve.main([]) == 0
+    run.assert_called_once()
 
 
 def test_a_limit_of_nothing_is_refused() -> None:

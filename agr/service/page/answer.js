@@ -75,7 +75,7 @@ export class AnswerCard {
 
   failed(reason, again) {
     const retry = again && h("button", { class: "quiet", type: "button", onclick: () => this.ask() }, t("retry"));
-    this.body.replaceChildren(h("h3", { class: "error" }, t("label.error")), h("p", {}, reason), retry || null);
+    this.body.replaceChildren(h("h3", { class: "error" }, t("label.error")), h("p", {}, reason), ...(retry ? [retry] : []));
     announce(t("announced.error", { path: this.file.name, reason }));
   }
 

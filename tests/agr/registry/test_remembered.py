@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,32 @@ def test_each_store_has_its_own(found: ModelLocation) -> None:
     assert kept is not None
     assert (kept.name, kept.version, kept.sha256) == (found.name, found.version, found.sha256)
     assert recall(URI, "http://another") is None
+
+
+def test_workers_that_see_versions_at_once_leave_one_whole_copy(
+    found: ModelLocation, cache: Path, tmp_path: Path
+) -> None:
+    locations = [found]
+    for version in range(4, 7):
+        folder = tmp_path / str(version)
+        shutil.copytree(found.folder, folder)
+        (folder / BUNDLE / "padding").write_bytes(bytes([version]) * 2**22)
+        locations.append(ModelLocation(folder, "agr", version, tree_digest(folder / BUNDLE)))
+    for _ in range(5):
+        with ThreadPoolExecutor(len(locations)) as workers:
+            list(workers.map(lambda location: remember(URI, None, location), locations))
+        kept = recall(URI, None)
+        assert kept is not None
+        assert kept.version in range(3, 7)
+        assert [path for path in kept.folder.parent.iterdir() if path.is_dir()] == [kept.folder]
+
+
+def test_a_copy_that_was_never_finished_is_cleared_away(found: ModelLocation, cache: Path) -> None:
+    remember(URI, None, found)
+    (last,) = cache.rglob("last.json")
+    (last.parent / "half").mkdir()
+    remember(URI, None, found)
+    assert [path.name for path in last.parent.iterdir() if path.is_dir()] == [found.sha256]
 
 
 def test_a_cache_that_cannot_be_written_costs_one_line(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from fastapi.testclient import TestClient
 
+from agr.audio import read as audio
 from agr.service.app import create
 from agr.service.settings import Settings
 
@@ -23,6 +26,19 @@ def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return held
+
+
+def opus(path: Path, container: str) -> bytes:
+    """A recording as a browser would send it, in WebM or Ogg."""
+    y, rate = audio.decode(path)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream("libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(audio.resample(y, rate, 48_000)[None], format="flt", layout="mono")
+        frame.sample_rate = 48_000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    return file.getvalue()
 
 
 @pytest.fixture

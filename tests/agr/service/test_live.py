@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from agr.errors import ModelError
 from agr.inference import bundle
 from agr.registry import tracker as registry_tracker
 from agr.registry.resolve import resolve
@@ -17,19 +20,26 @@ from agr.service.problems import Refused
 from agr.training.model import build
 
 
-@pytest.fixture
-def own_store(bundle_folder: Path, tmp_path: Path) -> str:
-    """A store that the test may change: versions 1 and 2, `best` is 1."""
-    uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
-    tracker = registry_tracker.Tracker(uri)
-    other = tmp_path / "other"
+@pytest.fixture(scope="module")
+def made_store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store with versions 1 and 2, of which 1 is `best`; copy it, do not write to it."""
+    folder = tmp_path_factory.mktemp("made")
+    tracker = registry_tracker.Tracker(f"sqlite:///{folder / 'store' / 'mlflow.db'}")
+    other = folder / "other"
     bundle.save(
         other, build("cnn", seed=5).state_dict(), bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)
     )
-    for folder in (bundle_folder, other):
-        tracker.register(tracker.start_run("made", {}, {}), folder, {})
+    for model in (bundle_folder, other):
+        tracker.register(tracker.start_run("made", {}, {}), model, {})
     tracker.set_alias(BEST, 1)
-    return uri
+    return folder / "store"
+
+
+@pytest.fixture
+def own_store(made_store: Path, tmp_path: Path) -> str:
+    """A store that the test may change: versions 1 and 2, `best` is 1."""
+    shutil.copytree(made_store, tmp_path / "store")
+    return f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
 
 
 def test_the_version_that_best_names_answers(own_store: str) -> None:
@@ -66,6 +76,37 @@ def test_a_store_that_is_away_changes_nothing(own_store: str) -> None:
     registry_tracker.Tracker(own_store).set_alias(BEST, 2)
     follower.look()
     assert follower.model().version == 2
+
+
+@pytest.mark.parametrize("trouble", [ModelError("no answer"), OSError("no answer"), ValueError("half an answer")])
+def test_a_store_that_goes_away_while_a_version_is_fetched_is_asked_at_the_next_look(
+    own_store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], trouble: Exception
+) -> None:
+    follower = Follower("models:/agr/best", own_store, 1.0)
+    follower.look()
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    with monkeypatch.context() as away:
+        away.setattr("agr.registry.resolve.resolve", Mock(side_effect=trouble))
+        follower.look()
+    assert follower.model().version == 1
+    follower.look()
+    assert follower.model().version == 2
+    assert capfd.readouterr().err.count("the version before it goes on answering") == 1
+
+
+def test_a_version_that_cannot_be_loaded_is_not_fetched_at_each_look(
+    own_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower("models:/agr/best", own_store, 1.0)
+    follower.look()
+    fetched = Mock(wraps=resolve)
+    monkeypatch.setattr("agr.registry.resolve.resolve", fetched)
+    monkeypatch.setattr("agr.inference.bundle.load", Mock(side_effect=ModelError("weights of another shape")))
+    registry_tracker.Tracker(own_store).set_alias(BEST, 2)
+    follower.look()
+    follower.look()
+    assert follower.model().version == 1
+    assert fetched.call_count == 1
 
 
 def test_a_start_without_the_store_answers_with_the_version_seen_last(

@@ -161,6 +161,7 @@ def test_several_files_are_answered_each_with_its_own_error(page: Page, sounds: 
     cards = page.locator(ANSWER)
     expect(cards).to_have_count(3)
     expect(cards.filter(has_text="letter.txt")).to_contain_text(re.compile("sound", re.IGNORECASE))
+    expect(cards.filter(has_text="letter.txt")).not_to_contain_text("null")
     expect(cards.filter(has_text="silence.wav")).to_contain_text(re.compile("no speech", re.IGNORECASE))
 
 

@@ -64,6 +64,23 @@ def test_a_bound_outside_its_range_is_refused(client: TestClient, bound: str) ->
     assert sent.json().keys() == {"type", "title", "status", "detail"}
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "told"),
+    [
+        ("/v1/predict?abstain=0.9", "", "abstain: no option; expected abstain_below or timeline or explain"),
+        ("/v1/explain?timeline=true", "", "timeline: no option; expected none"),
+        ("/v1/predict", "abstain_below", "abstain_below: found in the form; expected sound files alone"),
+        ("/v1/predict", "file", "file: found in the form; expected sound files alone"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    client: TestClient, voices: list[Path], path: str, field: str, told: str
+) -> None:
+    sent = client.post(path, files=files(("a.wav", voices[0].read_bytes())), data={field: "0.9"} if field else None)
+    assert sent.status_code == 422
+    assert sent.json()["detail"].startswith(told)
+
+
 def test_the_picture_comes_beside_the_answer_or_alone(client: TestClient, voices: list[Path]) -> None:
     data = voices[0].read_bytes()
     (found,) = client.post("/v1/predict?explain=true", content=data).json()["answers"]

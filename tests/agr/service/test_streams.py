@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import soundfile
@@ -14,22 +12,9 @@ from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from agr.audio import read as audio
-from tests.agr.service.conftest import Start
+from tests.agr.service.conftest import Start, opus
 
 SAMPLES = 4_000  # in a frame
-
-
-def opus(path: Path, container: str) -> bytes:
-    """A recording as a browser would send it, in WebM or Ogg."""
-    y, rate = audio.decode(path)
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as out:
-        stream = out.add_stream("libopus", rate=48_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(audio.resample(y, rate, 48_000)[None], format="flt", layout="mono")
-        frame.sample_rate = 48_000
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            out.mux(packet)
-    return file.getvalue()
 
 
 def last(client: TestClient, query: str, data: bytes) -> dict[str, Any]:
