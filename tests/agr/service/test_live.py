@@ -15,12 +15,13 @@ from agr.registry.uri import BEST
 from agr.service.live import Follower
 from agr.service.problems import Refused
 from agr.training.model import build
+from tests.stores import new_store
 
 
 @pytest.fixture
 def own_store(bundle_folder: Path, tmp_path: Path) -> str:
     """A store that the test may change: versions 1 and 2, `best` is 1."""
-    uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
+    uri = new_store(tmp_path / "store")
     tracker = registry_tracker.Tracker(uri)
     other = tmp_path / "other"
     bundle.save(
