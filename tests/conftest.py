@@ -34,6 +34,7 @@ from agr.training.loop import fit
 from agr.training.model import build
 from agr.training.settings import Settings
 from search.results import promotion
+from tests.stores import new_store
 
 os.environ["AGR_CACHE"] = tempfile.mkdtemp(prefix="agr-tests-cache-")  # nothing of the user's is read
 atexit.register(shutil.rmtree, os.environ["AGR_CACHE"], ignore_errors=True)
@@ -208,7 +209,7 @@ def store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     from agr.registry import tracker as registry_tracker
     from agr.registry.uri import BEST, CHALLENGER
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'a b#c 50%' / 'mlflow.db'}"
+    uri = new_store(tmp_path_factory.mktemp("store") / "a b#c 50%")
     tracker = registry_tracker.Tracker(uri)
     other = tmp_path_factory.mktemp("other")
     info, seen = bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)

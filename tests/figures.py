@@ -11,15 +11,15 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 
-def written(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Every text that is drawn, and its box in pixels."""
+def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Every text that is drawn, and its box in pixels, without laying the figure out (again), which takes longest."""
     found: list[tuple[str, Bbox]] = []
 
     def drawn(text: Text, renderer: Any) -> None:
         if text.get_visible() and text.get_text().strip():
             found.append((text.get_text(), text.get_window_extent(renderer)))
 
-    figure.draw_without_rendering()  # lays it out
+    figure.set_layout_engine("none")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", drawn)
         figure.draw_without_rendering()
@@ -28,7 +28,8 @@ def written(figure: Figure) -> list[tuple[str, Bbox]]:
 
 def assert_readable(figure: Figure) -> None:
     """No letter is cut off, no text stands on another."""
-    boxes = written(figure)
+    figure.draw_without_rendering()  # lays it out
+    boxes = drawn_texts(figure)
     width, height = figure.get_size_inches() * figure.dpi
     assert width == 1200
     for text, box in boxes:
@@ -39,4 +40,4 @@ def assert_readable(figure: Figure) -> None:
 
 
 def words(figure: Figure) -> str:
-    return "\n".join(text for text, _ in written(figure))
+    return "\n".join(text for text, _ in drawn_texts(figure))

@@ -15,6 +15,7 @@ from agr import predict
 from agr.errors import AgrError, ModelError, SettingsError
 from agr.registry.records import metric_points
 from agr.training.loop import Epoch
+from tests.stores import new_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,7 +49,7 @@ def laptop(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str
     from agr.registry.tracker import Tracker
 
     folder = tmp_path_factory.mktemp("laptop")
-    uri = f"sqlite:///{folder}/a b/mlflow.db"
+    uri = new_store(folder / "a b")
     tracker, client = Tracker(uri), client_of(uri)
     search = tracker.start_run("search", {"trials": 2}, {"synthetic": True, "agr.migrated_at": "an earlier move"})
     tracker.log_dataset(search, "demo", "0123456789abcdef", "data/demo", '{"clips": 80}')
@@ -72,20 +73,10 @@ def laptop(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str
     return uri
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store; making one takes seconds."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    client_of(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def server(template: Path, tmp_path: Path) -> str:
+def server(tmp_path: Path) -> str:
     """An empty store of its own."""
-    (tmp_path / "server").mkdir()
-    shutil.copy(template, tmp_path / "server" / "mlflow.db")
-    return f"sqlite:///{tmp_path}/server/mlflow.db"
+    return new_store(tmp_path / "server")
 
 
 def contents(uri: str, experiment: str = "agr") -> dict[str, Any]:
@@ -315,12 +306,10 @@ def test_an_alias_is_moved_when_told_to(laptop: str, busy: str, capsys: pytest.C
     assert capsys.readouterr().out.splitlines()[-1] == "agr@best was version 1 there and is now 4"
 
 
-def test_a_run_that_goes_on_is_sent_again(server: str, tmp_path: Path, template: Path) -> None:
+def test_a_run_that_goes_on_is_sent_again(server: str, tmp_path: Path) -> None:
     from agr.registry.tracker import Tracker
 
-    (tmp_path / "going").mkdir()
-    shutil.copy(template, tmp_path / "going" / "mlflow.db")
-    tracker = Tracker(f"sqlite:///{tmp_path}/going/mlflow.db")
+    tracker = Tracker(new_store(tmp_path / "going"))
     run = tracker.start_run("going", {"lr": 1}, {})
     tracker.log_points(run, metric_points(HISTORY[:2]), 1000)
     migrate(tracker.uri.whole, server)

@@ -76,12 +76,12 @@ def end_in_the_middle(process: subprocess.Popen[str], out: Path, end: Callable[[
 def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_was(
     demo_root: Path, tmp_path: Path
 ) -> None:
-    source, out = multiplied(demo_root, tmp_path / "voices", 8), tmp_path / "out"
+    source, out = multiplied(demo_root, tmp_path / "voices", 4), tmp_path / "out"
     process = start(source, out)
     end_in_the_middle(process, out, lambda pid: os.kill(pid, signal.SIGKILL))
     assert process.returncode == -signal.SIGKILL
     left = list(out.rglob("*.png"))
-    assert 20 <= len(left) < 640
+    assert 20 <= len(left) < 320
     for path in left:
         VOICE.decode(path.read_bytes(), str(path))
     assert not image_set.is_prepared(out)
@@ -92,7 +92,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     printed, _ = again.communicate(timeout=120)
     assert again.returncode == 0
     made, kept = (int(word) for word in printed.replace(",", "").split() if word.isdecimal() and word != "0")
-    assert made + kept == 640
+    assert made + kept == 320
     assert kept >= 20
     prepared(source, tmp_path / "undisturbed", VOICE)
     assert tree(out) == tree(tmp_path / "undisturbed")
@@ -110,7 +110,7 @@ def test_of_two_runs_at_once_one_makes_the_images_and_the_other_finds_them(demo_
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
 def test_control_c_ends_it_with_one_line_and_no_worker_left(demo_root: Path, tmp_path: Path) -> None:
-    source, out = multiplied(demo_root, tmp_path / "voices", 8), tmp_path / "out"
+    source, out = multiplied(demo_root, tmp_path / "voices", 4), tmp_path / "out"
     process = start(source, out)
     errors = end_in_the_middle(process, out, lambda pid: os.killpg(pid, signal.SIGINT))
     assert process.returncode == 130

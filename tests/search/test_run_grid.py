@@ -37,6 +37,7 @@ from search.session.session import Session
 from search.stages.store import final_weights
 from search.tasks.base import TrialReport, distinct_epochs
 from tests.search.fakes import made_report
+from tests.stores import new_store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "search" / "run_grid.py"
@@ -530,7 +531,9 @@ def leaky(voice_root: Path, diverging: str, tmp_path_factory: pytest.TempPathFac
     """Two points, of which one diverges, on a random split, with more workers than fit."""
     points = options(((2,), (0.02, 0.001), (0.5,)))
     more = ("--split", "random", "--num-workers", "99", "--name", "mine")
-    return start(tmp_path_factory.mktemp("leaky"), voice_root, *points, *more, PYTHONPATH=diverging).wait()
+    folder = tmp_path_factory.mktemp("leaky")
+    new_store(folder / "mlflow_store")
+    return start(folder, voice_root, *points, *more, PYTHONPATH=diverging).wait()
 
 
 def test_a_leaky_search_registers_nothing_and_says_so_everywhere(leaky: Done) -> None:
@@ -581,6 +584,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             session.end(trial, partial(final_weights, told[-1]["home"], told[-1]["stage"]))
             searcher.on_trial_complete(trial)
 
+    new_store(tmp_path / "mlflow_store")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("search.runtime.tuning.tune_points", train)

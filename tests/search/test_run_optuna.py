@@ -39,6 +39,7 @@ from tests.search.test_run_grid import (
     searches,
     wait_for,
 )
+from tests.stores import new_store
 
 DIGITS = ("--trainable", "examples.digits:fit", "--num-workers", "2")
 TINY = """
@@ -125,6 +126,7 @@ class Story:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("digits")
+    new_store(folder / "mlflow_store")
     shutil.copytree(REPOSITORY / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     points = ("--epochs", "3", "6", "--lr", "0.3", "--gamma", "0.5", "1")
     grid = start(folder, "run_grid.py", *DIGITS, *points).wait()
@@ -205,6 +207,7 @@ class Killed:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     folder = tmp_path_factory.mktemp("killed")
+    new_store(folder / "mlflow_store")
     (folder / "slow.py").write_text(SLOW)
     command = ("run_optuna.py", "--trainable", "slow:fit", "--budget", str(BUDGET), "--num-workers", "2")
     notes, started = folder / "trained", list[Running]()
@@ -259,6 +262,7 @@ def test_after_a_kill_the_same_command_goes_on_within_its_budget(killed: Killed)
 @pytest.fixture(scope="module")
 def folds(prepared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("folds")
+    new_store(folder / "mlflow_store")
     (folder / "tiny.toml").write_text(TINY)
     wanted = ("--objective", "balanced_accuracy", "--objective", "latency", "--score-folds", "2", "--repeat-best", "1")
     data = ("--data", str(prepared_root), "--space", "tiny.toml", "--num-workers", "2")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
+from tests.stores import new_store
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-from agr.registry.uri import StoreUri
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -25,15 +25,13 @@ LOCK = "m.best.moving"
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with a registered model `m` of five versions."""
-    from agr.registry import sqlite_store
-
     folder = tmp_path_factory.mktemp("aliases")
-    sqlite_store.create(StoreUri(f"sqlite:///{folder}/mlflow.db"))
-    client = opened(f"sqlite:///{folder}/mlflow.db")
+    uri = new_store(folder)
+    client = opened(uri)
     client.create_registered_model("m")
     for _ in range(VERSIONS):
         client.create_model_version("m", str(folder))
-    return f"sqlite:///{folder}/mlflow.db"
+    return uri
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from agr import __version__
 from agr.inference import bundle
 from agr.registry import mlflow_model, resolve
 from agr.registry.uri import BUNDLE
+from tests.stores import new_store
 
 pytestmark = [
     pytest.mark.usefixtures("elsewhere"),
@@ -29,7 +30,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> tuple
     from agr.registry.tracker import Tracker
 
     scratch = tmp_path_factory.mktemp("environment")
-    tracker = Tracker(f"sqlite:///{scratch / 'mlflow.db'}")
+    tracker = Tracker(new_store(scratch))
     tracker.register(tracker.start_run("champion", {}, {}), bundle_folder, {})
     ours = resolve.resolve("models:/agr/1", tracker.uri.whole).folder
     named = scratch / "bundle"

@@ -28,6 +28,7 @@ from agr.registry import resolve
 from agr.registry.records import VERSION, metric_points
 from agr.registry.uri import BUNDLE, DIGEST_TAG
 from agr.training.loop import Epoch
+from tests.stores import new_store
 
 if TYPE_CHECKING:
     from agr.registry.tracker import Tracker
@@ -43,7 +44,7 @@ HISTORY = tuple(
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     from agr.registry.tracker import Tracker
 
-    return Tracker(f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'sub' / 'mlflow.db'}")
+    return Tracker(new_store(tmp_path_factory.mktemp("tracking")))
 
 
 @pytest.fixture

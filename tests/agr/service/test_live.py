@@ -18,13 +18,14 @@ from agr.registry.uri import BEST
 from agr.service.live import Follower
 from agr.service.problems import Refused
 from agr.training.model import build
+from tests.stores import new_store
 
 
 @pytest.fixture(scope="module")
 def made_store(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a store with versions 1 and 2, of which 1 is `best`; copy it, do not write to it."""
     folder = tmp_path_factory.mktemp("made")
-    tracker = registry_tracker.Tracker(f"sqlite:///{folder / 'store' / 'mlflow.db'}")
+    tracker = registry_tracker.Tracker(new_store(folder / "store"))
     other = folder / "other"
     bundle.save(
         other, build("cnn", seed=5).state_dict(), bundle.read_info(bundle_folder), bundle.read_seen(bundle_folder)

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 import uvicorn
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from schemathesis.core.result import Ok
 
 from agr.service.app import create
 from agr.service.settings import Settings
@@ -78,6 +75,10 @@ def address(bundle_folder: Path) -> Iterator[str]:
 
 
 def test_what_the_document_allows_is_answered_without_an_error_of_the_service(address: str) -> None:
+    import schemathesis  # here, as only one process of the tests needs it, and importing it takes seconds
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.core.result import Ok
+
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [found.ok() for found in document.get_all_operations() if isinstance(found, Ok)]
     assert {operation.path for operation in operations} >= {"/v1/predict", "/v1/explain", "/invocations"}

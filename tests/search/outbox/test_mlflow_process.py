@@ -24,6 +24,7 @@ from search.driver.mlflow_run import close_abandoned
 from search.outbox import mlflow_process
 from search.outbox.mlflow_process import ENDED, MlflowProcess
 from search.outbox.outbox import Outbox
+from tests.stores import new_store
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_what_the_store_refuses_is_said_and_the_process_goes_on(store: Store) ->
 
 def test_after_its_process_was_killed_the_next_call_but_one_is_answered(tmp_path: Path) -> None:
     with MlflowProcess() as made:
-        store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
+        store = made.open(new_store(tmp_path), "agr", "agr")
         run = store.start_run("grid", {}, {})
         kill(made)
         with pytest.raises(StoreError, match=ENDED) as caught:
@@ -94,7 +95,7 @@ def test_an_outbox_says_that_its_store_is_out_of_reach_and_leaves_no_file(tmp_pa
 
 def test_an_outbox_goes_on_though_the_process_is_killed_again_and_again(tmp_path: Path) -> None:
     with MlflowProcess() as made:
-        store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
+        store = made.open(new_store(tmp_path), "agr", "agr")
         box = Outbox(store, tmp_path / "outbox", close_abandoned)
         box.wait_until_open()
         runs = [box.start_run("search", {}, {"driver": driver()})]
@@ -174,7 +175,7 @@ import sys, time
 if __name__ == "__main__":
     from search.outbox.mlflow_process import MlflowProcess
     with MlflowProcess() as made:
-        made.open("sqlite:///" + sys.argv[1], "agr", "agr").unfinished_runs()
+        made.open(sys.argv[1], "agr", "agr").unfinished_runs()
         print(made.pid, flush=True)
         time.sleep(60)
 """
@@ -183,9 +184,7 @@ if __name__ == "__main__":
 def test_the_process_ends_when_its_search_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "alone.py"
     script.write_text(ALONE)
-    with subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "m.db")], stdout=subprocess.PIPE, text=True
-    ) as p:
+    with subprocess.Popen([sys.executable, str(script), new_store(tmp_path)], stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout is not None
         pid = int(p.stdout.readline())
         p.send_signal(signal.SIGKILL)

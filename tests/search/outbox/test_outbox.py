@@ -28,6 +28,7 @@ from search.outbox import deliverer, mlflow_process, outage
 from search.outbox.entries import LOCAL_ID, Journal, note, read
 from search.outbox.outbox import Outbox
 from tests.search.fakes import epoch
+from tests.stores import new_store
 
 
 def client_of(tracker: Any) -> Store:
@@ -62,7 +63,7 @@ class Flaky:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
-    return Tracker(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+    return Tracker(new_store(tmp_path_factory.mktemp("store")))
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_what_a_deleted_experiment_refuses_is_delivered_when_it_is_restored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is deleted in the UI while a search runs. Later searches say nothing more of it."""
-    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracker = Tracker(new_store(tmp_path))
     client = MlflowClient(tracker.uri.whole, tracker.uri.whole)
     number = client.get_experiment_by_name("agr").experiment_id
     box = Outbox(client_of(tracker), tmp_path / "outbox")

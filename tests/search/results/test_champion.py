@@ -28,6 +28,7 @@ from search.outbox.outbox import Outbox
 from search.results.champion import SearchResult, conclude
 from search.session.session import Session
 from tests.search.fakes import FakeTracker, epoch, made_report, small_split
+from tests.stores import new_store
 
 POINT = Settings(epochs=2, lr=0.01, gamma=0.5)
 TAGS = {"device": "cpu", "commit": "abc", "synthetic": "true"}
@@ -233,7 +234,7 @@ def test_champion_without_weights_is_an_error(tracker: Registry) -> None:
 
 
 def test_mlflow_shows_the_card_and_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = new_store(tmp_path)
     session = finished(Outbox(Tracker(uri), tmp_path / "outbox"), {1: 0.9})
     conclude(session, *small_split(), TAGS, promote=False)
     session.tracker.close()

@@ -28,6 +28,7 @@ from search.tasks.agr_task import AgrTask
 from search.tasks.base import distinct_epochs
 from search.tasks.device import choose_device, device_name, prepare_device
 from tests.search.fakes import FakeTracker, made_report, small_split
+from tests.stores import new_store
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -230,12 +231,12 @@ def test_a_fused_search_has_every_trial_in_mlflow_and_the_next_one_reads_it(
     prepared_root: Path, tmp_path: Path
 ) -> None:
     assert choose_device(cuda=False, mps=False) == "cpu"
+    uri = new_store(tmp_path / "mlflow_store")
     done = search(tmp_path, prepared_root, "--lanes", "fused", "--num-workers", "2", "--name", "lanes")
     assert done.returncode == 0, done.stderr
     for number, group in ((1, "1/2"), (6, "1/2"), (1, "2/2"), (6, "2/2")):
         assert f"lanes {group}: epoch {number}, lanes {1 if number <= STEP_SIZE else 2}, " in done.stdout
     assert "4 trials, 24 epochs, 14 trained, 10 shared, 0 from earlier runs" in done.stdout
-    uri = f"sqlite:///{tmp_path / 'mlflow_store' / 'mlflow.db'}"
     client = MlflowClient(uri, uri)
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
