@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.common.rows import column
 from agr.errors import SplitError
 from agr.labels import CLASSES
 
@@ -200,7 +201,7 @@ def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
 
 
 def _random(data: Labelled, seed: int) -> Split:
-    folders = np.array([row.get("folder", "") for row in data.rows])
+    folders = np.array(column(data.rows, "folder"))
     if set(folders.tolist()) == {"train", "val"}:
         train, val = (np.flatnonzero(folders == folder).astype(np.int64) for folder in ("train", "val"))
         return Split("random-own-folders", train, val, test=np.zeros(0, dtype=np.int64), leaky=True)
