@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,13 @@ def subset(data: ImageSet, indices: NDArray[np.int64]) -> ImageSet:
     chosen = rows.take(indices) if isinstance(rows, Rows) else [rows[index] for index in indices.tolist()]
     pixels = shards.some(data.pixels, indices)
     return assemble(data.name, pixels, chosen, data.recipe, data.synthetic, features)
+
+
+def in_memory(data: ImageSet) -> ImageSet:
+    """The same without shards, for machines that do not see the folder."""
+    kept = data.features
+    whole = Tracks.of(kept.clips()) if isinstance(kept, Tracks) else None if kept is None else np.asarray(kept)
+    return replace(data, pixels=np.asarray(data.pixels), features=whole)
 
 
 def _digest(kept: Clips | Tracks, rows: Sequence[Mapping[str, str]], recipe: Recipe) -> str:

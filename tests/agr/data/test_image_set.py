@@ -18,7 +18,7 @@ from agr.audio.read import load as load_clip
 from agr.common.files import content_digest
 from agr.data import combine, shards
 from agr.data import image_set as module
-from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, load, subset
+from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, in_memory, load, subset
 from agr.errors import CorpusError, RecipeError
 from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
@@ -238,6 +238,15 @@ def test_many_shards_are_as_one(
             np.testing.assert_array_equal(found[79], theirs[79])
             assert found[rows[:0]].shape == (0, *theirs.shape[1:])
         np.testing.assert_array_equal(np.array(ours), theirs)
+
+
+def test_a_set_of_many_shards_can_be_held_in_memory(
+    spread: Callable[[Recipe], ImageSet], voice_images: ImageSet
+) -> None:
+    held = in_memory(spread(VOICE))
+    assert isinstance(held.pixels, np.ndarray) and isinstance(held.features, np.ndarray)
+    np.testing.assert_array_equal(held.features, np.array(voice_images.features))
+    np.testing.assert_array_equal(held.pixels, np.array(voice_images.pixels))
 
 
 def test_some_clips_of_many_shards_have_the_digest_that_they_have_in_one(
