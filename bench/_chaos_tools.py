@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import pwd
 import shutil
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from _prepared import write_prepared
 
-from agr.data import image_set
 from agr.errors import AgrError
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
@@ -180,19 +179,10 @@ def write_images(out: Path, speakers: int = 8, clips: int = 4) -> Path:
     """A prepared folder: `clips` random images of each of `speakers` women and as many men, the men's darker below."""
     people = [(f"{gender[0]}{k}", gender) for gender in ("female", "male") for k in range(speakers)]
     rows = [
-        {"corpus": "made", "speaker": name, "gender": gender, "recording": f"{name}-{k}", "image": f"{name}-{k}.jpg"}
+        {"corpus": "made", "speaker": name, "gender": gender, "recording": f"{name}-{k}", "source": f"{name}-{k}"}
         for name, gender in people
         for k in range(clips)
     ]
     pixels = np.random.default_rng(0).integers(0, 256, (len(rows), *IMAGE_SHAPE), dtype=np.uint8)
     pixels[[row["gender"] == "male" for row in rows], :6] //= 2
-    out.mkdir()
-    with (out / image_set.MANIFEST).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    np.save(out / image_set.PIXELS, pixels)
-    (out / image_set.DESCRIPTION).write_text(
-        image_set.description(image_set.assemble("made", pixels, rows, MFCC, synthetic=True))
-    )
-    return out
+    return write_prepared(out, "made", rows, pixels, MFCC, synthetic=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _prepared import write_prepared
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from agr.data import corpus, image_set, preparation
@@ -74,13 +74,13 @@ class Case:
 def prepared(source: str, scratch: Path) -> Path:
     """A prepared folder as it is; of any other SOURCE the folder that its images are prepared into.
 
-    The plain script reads the image files, so they must hold the images themselves: recipe `mfcc`.
+    The plain script reads image files, and so the images themselves must be stored: recipe `mfcc`.
     Raises: CorpusError for a folder prepared with another recipe.
     """
     folder = Path(source)
     if image_set.is_prepared(folder):
         if image_set.load(folder).features is not None:
-            raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfcc, whose files are pictures")
+            raise CorpusError(f"{folder}: images of recipe voice; expected recipe mfcc, which stores the images")
         return folder.resolve()
     found = corpus.open_corpus(source, scratch)
     folder = scratch / f"{found.name}-images"
@@ -89,20 +89,10 @@ def prepared(source: str, scratch: Path) -> Path:
     return folder
 
 
-def write_subset(folder: Path, data: ImageSet, keep: NDArray[np.int64], out: Path) -> Path:
+def write_subset(data: ImageSet, keep: NDArray[np.int64], out: Path) -> Path:
     """A prepared folder of some images of another one; keep: (k,) row numbers, ascending."""
     rows = [data.rows[row] for row in keep]
-    for row in rows:
-        (out / row["image"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / row["image"], out / row["image"])
-    with (out / image_set.MANIFEST).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    np.save(out / image_set.PIXELS, data.pixels[keep])
-    few = image_set.assemble(data.name, np.asarray(data.pixels[keep]), rows, data.recipe, data.synthetic)
-    (out / image_set.DESCRIPTION).write_text(image_set.description(few), encoding="utf-8")
-    return out
+    return write_prepared(out, data.name, rows, data.pixels[keep], data.recipe, data.synthetic)
 
 
 def some_of_each(data: ImageSet, each: int) -> NDArray[np.int64]:
@@ -110,14 +100,13 @@ def some_of_each(data: ImageSet, each: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([np.flatnonzero(data.speakers == name)[:each] for name in np.unique(data.speakers)]))
 
 
-def lay_out(folder: Path, data: ImageSet, split: Split, out: Path) -> None:
-    """Copy the JPEG files of both sides to `out/SIDE/CLASS/NUMBER.jpg`, as ImageFolder reads them."""
+def lay_out(data: ImageSet, split: Split, out: Path) -> None:
+    """Write the images of both sides to `out/SIDE/CLASS/NUMBER.png`, as ImageFolder reads them."""
     for side in ("train", "val"):
         for gender in CLASSES:
             (out / side / gender).mkdir(parents=True)
         for row in getattr(split, side):
-            target = out / side / CLASSES[data.labels[row]] / f"{row:06}.jpg"
-            shutil.copy(folder / data.rows[row]["image"], target)
+            Image.fromarray(data.pixels[row]).save(out / side / CLASSES[data.labels[row]] / f"{row:06}.png")
 
 
 def timed(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> tuple[float, float]:

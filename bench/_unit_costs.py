@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 import statistics
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +14,7 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 
+from agr.common.rows import Rows
 from agr.data import image_set, preparation, splits
 from agr.data.corpus import open_corpus
 from agr.registry.records import metric_points
@@ -115,11 +114,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     made = image_set.load(scratch / "few")
     arrays = made.pixels.nbytes + (made.features.nbytes if made.features is not None else 0)
     files = sum(path.stat().st_size for path in (scratch / "few").rglob("*") if path.is_file())
-    tracemalloc.start()
-    with (scratch / "few" / image_set.MANIFEST).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    rows_bytes, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    rows = Rows.read((scratch / "few" / image_set.MANIFEST).read_bytes())
     split = splits.make(made, "speakers", 0)
     torch.set_num_threads(1)
     history = fit(made, split, Settings(epochs=2, lr=0.001, gamma=0.3), torch.device("cpu")).history
@@ -128,7 +123,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
         "prepare_s": seconds / len(made),
         "prepared_bytes": files / len(made),
         "image_bytes": arrays / len(made),
-        "row_bytes": rows_bytes / len(rows),
+        "row_bytes": rows.table.nbytes / len(rows),
         "train_s": history[-1].seconds / len(split.train),
     }
 

@@ -77,7 +77,7 @@ class Bench:
         if number in PLAIN:
             layout = self.scratch / "layout"
             if not layout.exists():
-                lay_out(self.folder, self.data, self.split, layout)
+                lay_out(self.data, self.split, layout)
             command = [str(ROOT / "bench/plain_tune.py"), str(layout), "--workers", str(self.options.workers)]
             started, wall = timed([sys.executable, *command, *axes, *PLAIN[number]], cwd)
             return Case(number, wall, started, read_trials(cwd / "mlflow.db", "plain"))
@@ -112,7 +112,7 @@ def compare(options: argparse.Namespace, scratch: Path) -> int:
     folder = prepared(options.source, scratch)
     data = image_set.load(folder)
     if options.quick:
-        folder = write_subset(folder, data, some_of_each(data, QUICK_EACH), scratch / "quick")
+        folder = write_subset(data, some_of_each(data, QUICK_EACH), scratch / "quick")
         data = image_set.load(folder)
     bench = Bench(options, folder, data, make_split(options, data), scratch, QUICK_EPOCHS if options.quick else EPOCHS)
     sides = f"{len(bench.split.train)} training and {len(bench.split.val)} validation images"
@@ -194,7 +194,7 @@ def growth(options: argparse.Namespace, scratch: Path) -> int:
     folder = prepared(options.source, scratch)
     data = image_set.load(folder)
     people = len(set(data.speakers[make_split(options, data).train].tolist()))
-    folder = write_subset(folder, data, some_of_each(data, max(1, GROWTH_IMAGES // people)), scratch / "few")
+    folder = write_subset(data, some_of_each(data, max(1, GROWTH_IMAGES // people)), scratch / "few")
     train = len(make_split(options, image_set.load(folder)).train)
     title = f"{data.name}, {train} training images, {options.workers} workers"
     drawn = Table(title=title, title_justify="left")

@@ -61,7 +61,7 @@ class JpegFolder(Dataset[tuple[Tensor, int]]):
     def __init__(self, root: Path) -> None:
         """List the files below root; the classes are its folders in alphabetical order."""
         classes = sorted(path for path in root.iterdir() if path.is_dir())
-        self.files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.glob("*.jpg"))]
+        self.files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.glob("*.png"))]
 
     def __len__(self) -> int:
         return len(self.files)

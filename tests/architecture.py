@@ -56,7 +56,7 @@ FLOORS = {
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = 23_500  # of agr/ and search/ together; 20,000 before the service and the champion
+MOST_LINES = 25_000  # of agr/ and search/ together; 20,000 before the service and the champion, 23,500 before shards
 
 
 @dataclass(frozen=True)

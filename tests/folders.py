@@ -43,5 +43,5 @@ def prepared(source: Path, out: Path, wanted: Recipe | None = None, workers: int
 
 
 def times(folder: Path) -> dict[str, int]:
-    """When each image of a prepared folder was last written, in ns."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("images/**/*") if path.is_file()}
+    """When each shard of a prepared folder was last written, in ns."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("shard-*.arrow")}

@@ -24,8 +24,11 @@ def tree_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a temporary sibling, then rename: a kill leaves the old file, the new one, or none."""
+def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write to a temporary sibling, then rename: a kill leaves the old file, the new one, or none.
+
+    durable: A power cut does so too; the disk is waited for.
+    """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
@@ -33,6 +36,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             view = memoryview(data)
             while view:
                 view = view[file.write(view) :]
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -77,10 +77,12 @@ def images_within(data: ImageSet, ages: Ages | None) -> ImageSet:
         return data
     import numpy as np  # only a command that reads images needs it
 
+    from agr.common.rows import column
     from agr.data.image_set import subset
 
-    keep = np.array([at for at, row in enumerate(data.rows) if not ages.reason(row)], dtype=np.int64)
-    _tell(ages, data.name, data.rows, len(data) - len(keep))
+    extras = [{"age": age} for age in column(data.rows, "age")]
+    keep = np.array([at for at, extra in enumerate(extras) if not ages.reason(extra)], dtype=np.int64)
+    _tell(ages, data.name, extras, len(data) - len(keep))
     return data if len(keep) == len(data) else subset(data, keep)
 
 

@@ -21,12 +21,14 @@ def cautions(data: Labelled, split: Split) -> tuple[str, ...]:
     owners = corpora(data)
     for name in np.unique(owners).tolist():
         speakers = data.speakers[owners == name]
-        if len(speakers) > 1 and len(np.unique(speakers)) == len(speakers):
+        if len(speakers) > 1 and len(set(speakers.tolist())) == len(speakers):
             lines.append(
                 f"{name}: each of its {len(speakers)} clips has a speaker of its own; people with several clips may be "
                 "trained and tested on, so the result is too good, and its interval over speakers means nothing"
             )
-    tested = [np.unique(data.speakers[split.test][data.labels[split.test] == label]) for label in range(len(CLASSES))]
+    tested = [
+        set(data.speakers[split.test][data.labels[split.test] == label].tolist()) for label in range(len(CLASSES))
+    ]
     women, men = map(len, tested)
     if len(split.test) and min(women, men) < FEW_PEOPLE:
         low, high = interval([count for count in (women, men) if count])

@@ -9,14 +9,15 @@ If there are recordings of people, synthetic voices are used for training only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agr.common.cli import complain
-from agr.data import splits
+from agr.common.rows import Rows, column
+from agr.data import shards, splits
 from agr.data.copies import Heard, copies
 from agr.data.image_set import ImageSet, subset
 from agr.data.left_out import summarised
@@ -43,18 +44,18 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
     if len(ordered) == 1:
         return ordered[0]
     tracks = [data.features for data in ordered if isinstance(data.features, Tracks)]
-    arrays = [data.features for data in ordered if isinstance(data.features, np.ndarray)]
+    arrays = [data.features for data in ordered if data.features is not None and not isinstance(data.features, Tracks)]
     return ImageSet(
         name="+".join(data.name for data in ordered),
-        pixels=np.concatenate([data.pixels for data in ordered]),
+        pixels=shards.join([data.pixels for data in ordered]),
         labels=np.concatenate([data.labels for data in ordered]),
         speakers=np.concatenate([data.speakers for data in ordered]),
         recordings=np.concatenate([data.recordings for data in ordered]),
-        rows=[row for data in ordered for row in data.rows],
+        rows=_rows([data.rows for data in ordered]),
         recipe=first.recipe,
         digest=hashlib.sha256(" ".join(data.digest for data in ordered).encode()).hexdigest()[:16],
         synthetic=all(data.synthetic for data in ordered),
-        features=Tracks.join(tracks) if tracks else np.concatenate(arrays) if arrays else None,
+        features=Tracks.join(tracks) if tracks else shards.join(arrays) if arrays else None,
         made_up=frozenset(name for data in ordered for name in data.made_up),
     )
 
@@ -65,7 +66,11 @@ def _without_copies(sets: list[ImageSet]) -> list[ImageSet]:
     Speakers of the same name in two corpora who share a recording are one person. In the later corpus all their clips
     are left out: a split could put them on another side than those in the earlier one.
     """
-    heard = [_heard(data, index) for data in sets for index in range(len(data))]
+    known = [each for data in sets for each in data.recordings.tolist()]
+    samples = [each for data in sets for each in column(data.rows, "samples") if each]
+    if len(set(known)) == len(known) and len(set(samples)) == len(samples):  # quick for a million clips
+        return sets
+    heard = [each for data in sets for each in _heard(data)]
     found = copies(heard)
     if not found:
         return sets
@@ -97,12 +102,18 @@ def _remaining(sets: Sequence[ImageSet], left_out: Container[int]) -> list[Image
     return remaining
 
 
-def _heard(data: ImageSet, index: int) -> Heard:
-    """What a clip is known by; a speaker of another gender is another one."""
-    row, speaker = data.rows[index], str(data.speakers[index]).split("/", 1)[1]
-    name = f"{data.name}:{row.get('source') or index}"
-    gender = CLASSES[data.labels[index]]
-    return Heard(name, f"{speaker} ({gender})", str(data.recordings[index]), row.get("samples", ""))
+def _heard(data: ImageSet) -> Iterator[Heard]:
+    """What each clip is known by; a speaker of another gender is another one."""
+    texts = data.speakers.tolist(), data.labels.tolist(), data.recordings.tolist()
+    each = zip(*texts, column(data.rows, "source"), column(data.rows, "samples"), strict=True)
+    for index, (speaker, label, recording, source, samples) in enumerate(each):
+        name = f"{data.name}:{source or index}"
+        yield Heard(name, f"{speaker.split('/', 1)[1]} ({CLASSES[label]})", recording, samples)
+
+
+def _rows(parts: Sequence[Sequence[Mapping[str, str]]]) -> Sequence[Mapping[str, str]]:
+    tables = [part for part in parts if isinstance(part, Rows)]
+    return Rows.join(tables) if len(tables) == len(parts) else [row for part in parts for row in part]
 
 
 def corpora(data: Labelled) -> NDArray[np.str_]:
@@ -151,7 +162,9 @@ def _part(data: ImageSet, rows: Indices) -> Labelled:
     """What a split reads of the clips `rows`."""
     if len(rows) == len(data):
         return data
-    named = [data.rows[row] for row in rows] if data.rows else ()
+    named = (
+        data.rows.take(rows) if isinstance(data.rows, Rows) else [data.rows[row] for row in rows] if data.rows else ()
+    )
     return Labelled(data.name, data.labels[rows], data.speakers[rows], data.recordings[rows], named)
 
 

@@ -1,4 +1,4 @@
-"""A prepared corpus in memory: all its images, labels and manifest rows.
+"""A prepared corpus: all its images, labels and manifest rows.
 
 data = load(Path("data/demo-mfcc"))                # written by `python -m agr.prepare`
 data.pixels[data.labels == 0]                     # the women's images
@@ -9,36 +9,42 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.common.files import content_digest, write_atomic
+from agr.common.rows import Rows, column
+from agr.data import shards
+from agr.data.shards import Clips, Sharded
 from agr.data.splits import Labelled
 from agr.data.tracks import Tracks
 from agr.errors import CorpusError
 from agr.labels import CLASSES
-from agr.recipes.base import FRAMES, Recipe
+from agr.recipes.base import Recipe
 from agr.recipes.encode import from_dict
+from agr.recipes.voice_features import ROWS
 
-MANIFEST, PIXELS, FEATURES, DESCRIPTION = "manifest.csv", "pixels.npy", "features.npy", "prepared.json"
-LENGTHS = "frames.npy"  # of the clips in features.npy, if they differ
-FORMER_FEATURES = "evidence.npy"  # in folders that earlier versions prepared
+MANIFEST, DESCRIPTION = "manifest.csv", "prepared.json"
+AT_ONCE = 1024  # clips whose digest is computed at once
 
 
 @dataclass(frozen=True)
 class ImageSet(Labelled):
     """The images of one corpus."""
 
-    pixels: NDArray[np.uint8]  # (n, *recipe.image_shape), uint8
+    pixels: Clips  # (n, *recipe.image_shape), uint8
     recipe: Recipe  # what made the images
     digest: str  # names pixels (or features), labels and speakers together
     synthetic: bool  # whether these voices are synthetic
     # the voice features that pixels were drawn from and training varies: (n, ROWS, FRAMES), uint8, or of whole clips,
     # of which an index gives the second with most speech; None with a recipe that keeps none
-    features: NDArray[np.uint8] | Tracks | None = None
+    features: Clips | Tracks | None = None
     made_up: frozenset[str] = frozenset()  # the corpora in it whose voices are synthetic
 
 
@@ -47,76 +53,145 @@ def is_prepared(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
+def described(folder: Path) -> list[Path]:
+    """The undamaged shards of a prepared folder; none if it is not prepared, or some are damaged."""
+    try:
+        return _checked(folder, json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
 def load(folder: Path) -> ImageSet:
     """Map a prepared folder into memory. Raises: CorpusError if a file is missing, damaged or inconsistent."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
         recipe = from_dict(description["recipe"])
-        pixels = _mapped(folder / PIXELS, (len(rows), *recipe.image_shape))
-        former = folder / FORMER_FEATURES
-        kept = former if former.is_file() and not (folder / FEATURES).exists() else folder / FEATURES
-        found = _features(kept, folder / LENGTHS, len(rows), recipe) if recipe.keeps_features else None
-        data = assemble(str(description["name"]), pixels, rows, recipe, bool(description["synthetic"]), found)
-        if data.digest != description["digest"]:
-            raise CorpusError(f"{folder}: digest {data.digest}; expected {description['digest']}; prepare it again")
-        return data
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        if "shards" not in description:
+            raise ValueError("prepared by an earlier version of AGR; prepare it again by agr.prepare")
+        manifest = (folder / MANIFEST).read_bytes()
+        if content_digest(manifest) != description["manifest"]:
+            raise ValueError(f"{MANIFEST} was changed; prepare it again")
+        paths = _checked(folder, description["shards"])
+        about = str(description["name"]), recipe, bool(description["synthetic"])
+        return _opened(paths, Rows.read(manifest), *about, str(description["digest"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
 
 
-def _features(path: Path, lengths: Path, clips: int, recipe: Recipe) -> NDArray[np.uint8] | Tracks:
-    rows, columns = recipe.stored_shape
-    if columns >= 0:
-        return _mapped(path, (clips, rows, columns))
-    frames: NDArray[np.int64] = np.load(lengths)
-    if frames.shape != (clips,) or frames.dtype != np.int64 or frames.min(initial=FRAMES) < FRAMES:
-        raise CorpusError(f"{lengths}: {frames.dtype} {frames.shape}; expected int64 ({clips},), each {FRAMES} or more")
-    return Tracks(_mapped(path, (rows * int(frames.sum()),)), frames)
+def save(folder: Path, name: str, recipe: Recipe, synthetic: bool, manifest: bytes, paths: Sequence[Path]) -> ImageSet:
+    """Write what makes a folder with these shards a prepared one: its manifest and, last, its description.
+
+    The rows of the manifest, a CSV file, name in their column `source` those of the shards' clips that are used.
+    """
+    write_atomic(folder / MANIFEST, manifest)
+    data = _opened(paths, Rows.read(manifest), name, recipe, synthetic)
+    sizes = {path.name: path.stat().st_size for path in paths}
+    values = {"name": name, "recipe": asdict(recipe), "digest": data.digest, "synthetic": synthetic}
+    values |= {"images": len(data), "manifest": content_digest(manifest), "shards": sizes}
+    write_atomic(folder / DESCRIPTION, json.dumps(values, indent=1).encode())
+    return data
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    values: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
-    if values.shape != shape or values.dtype != np.uint8:
-        raise CorpusError(f"{path}: {values.dtype} {values.shape}; expected uint8 {shape}")
-    return values
+def _checked(folder: Path, sizes: Mapping[str, int]) -> list[Path]:
+    """The paths of shards. One that was written after the description is read, to see whether it is damaged.
+
+    Raises: ValueError if one has another size or content.
+    """
+    described, paths = (folder / DESCRIPTION).stat().st_mtime_ns, [folder / name for name in sizes]
+    found = [path.stat() for path in paths]
+    late = [path for path, stat in zip(paths, found, strict=True) if stat.st_mtime_ns >= described]
+    bad = [path for path, stat in zip(paths, found, strict=True) if stat.st_size != sizes[path.name]]
+    with shards.progress(f"checking {folder}", len(late)) as advance:
+        for path in late if not bad else ():
+            bad += [] if shards.intact(path) else [path]
+            advance(1)
+    if bad:
+        raise ValueError(f"{bad[0].name} is damaged; prepare it again")
+    if late:
+        with suppress(OSError):
+            os.utime(folder / DESCRIPTION)
+    return paths
+
+
+def _opened(
+    paths: Sequence[Path], rows: Rows, name: str, recipe: Recipe, synthetic: bool, digest: str | None = None
+) -> ImageSet:
+    """The clips of shards that rows of a manifest name. Raises: ValueError if the shards lack one."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    names = pa.chunked_array([shards.read(path).column("name") for path in paths], pa.string())
+    places = compute.index_in(rows.table.column("source"), value_set=names)
+    if places.null_count:
+        raise ValueError(f"{places.null_count} clips are in {MANIFEST} and in no shard")
+    used: NDArray[np.int64] = places.to_numpy().astype(np.int64)
+    kept: Clips | Tracks | None = None
+    pixels = shards.mapped(paths, "pixels" if recipe.keeps_features else "stored", recipe.image_shape, used)
+    if recipe.keeps_features:
+        kept = shards.mapped(paths, "stored", recipe.stored_shape, used)
+    if -1 in recipe.stored_shape:
+        assert isinstance(kept, Sharded)
+        sizes = np.concatenate([part.sizes for part in kept.parts if isinstance(part, shards.Column)])
+        kept = Tracks(kept, sizes[used] // ROWS)
+        kept = kept if len(paths) > 1 else Tracks.of([kept.clip(row) for row in range(len(kept))])
+    return assemble(name, pixels, rows, recipe, synthetic, kept, digest)
 
 
 def assemble(
     name: str,
-    pixels: NDArray[np.uint8],
+    pixels: Clips,
     rows: Sequence[Mapping[str, str]],
     recipe: Recipe,
     synthetic: bool,
-    features: NDArray[np.uint8] | Tracks | None = None,
+    features: Clips | Tracks | None = None,
+    digest: str | None = None,
 ) -> ImageSet:
-    """An ImageSet from arrays and manifest rows, with its digest."""
-    labels = np.array([CLASSES.index(row["gender"]) for row in rows], dtype=np.int64)
-    speakers = np.array([f"{row['corpus']}/{row['speaker']}" for row in rows])
-    recordings = np.array([row["recording"] for row in rows])
-    made_up = frozenset(row["corpus"] for row in rows) if synthetic else frozenset()
-    kept = features.flat if isinstance(features, Tracks) else pixels if features is None else features
-    digest = _digest(kept, rows, recipe)
+    """An ImageSet from arrays and manifest rows, with its digest, which is computed unless it is known."""
+    genders, corpora = np.array(column(rows, "gender")), column(rows, "corpus")
+    if unknown := sorted(set(genders.tolist()) - set(CLASSES)):
+        raise ValueError(f"gender {unknown[0]!r}; expected {' or '.join(CLASSES)}")
+    labels = (genders == CLASSES[1]).astype(np.int64)
+    speakers = np.array([f"{corpus}/{who}" for corpus, who in zip(corpora, column(rows, "speaker"), strict=True)])
+    recordings = np.array(column(rows, "recording"))
+    made_up = frozenset(corpora) if synthetic else frozenset()
+    digest = digest or _digest(pixels if features is None else features, rows, recipe)
     return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)
 
 
 def subset(data: ImageSet, indices: NDArray[np.int64]) -> ImageSet:
     """The clips with these indices of a set of one corpus; at least one is expected."""
+    kept, rows = data.features, data.rows
+    features = (
+        kept.subset(indices) if isinstance(kept, Tracks) else None if kept is None else shards.some(kept, indices)
+    )
+    chosen = rows.take(indices) if isinstance(rows, Rows) else [rows[index] for index in indices.tolist()]
+    pixels = shards.some(data.pixels, indices)
+    return assemble(data.name, pixels, chosen, data.recipe, data.synthetic, features)
+
+
+def in_memory(data: ImageSet) -> ImageSet:
+    """The same without shards, for machines that do not see the folder."""
     kept = data.features
-    features = kept.subset(indices) if isinstance(kept, Tracks) else None if kept is None else kept[indices]
-    rows = [data.rows[index] for index in indices.tolist()]
-    return assemble(data.name, data.pixels[indices], rows, data.recipe, data.synthetic, features)
+    whole = Tracks.of(kept.clips()) if isinstance(kept, Tracks) else None if kept is None else np.asarray(kept)
+    return replace(data, pixels=np.asarray(data.pixels), features=whole)
 
 
-def description(data: ImageSet) -> str:
-    """The content of a prepared folder's `prepared.json`."""
-    values = {"name": data.name, "recipe": asdict(data.recipe), "digest": data.digest, "synthetic": data.synthetic}
-    return json.dumps(values | {"images": len(data)}, indent=1)
-
-
-def _digest(pixels: NDArray[np.uint8], rows: Sequence[Mapping[str, str]], recipe: Recipe) -> str:
-    identity = [[row[key] for key in ("corpus", "speaker", "gender", "recording")] for row in rows]
-    hasher = hashlib.sha256(json.dumps([recipe.digest, identity]).encode())
-    hasher.update(np.ascontiguousarray(pixels).data)
+def _digest(kept: Clips | Tracks, rows: Sequence[Mapping[str, str]], recipe: Recipe) -> str:
+    identity = zip(*(column(rows, key) for key in ("corpus", "speaker", "gender", "recording")), strict=True)
+    hasher = hashlib.sha256(json.dumps([recipe.digest, list(identity)]).encode())
+    with shards.progress("reading images", len(kept), "clips", shards.QUICK * shards.SIZE) as advance:
+        for part in _pieces(kept):
+            hasher.update(part.data)
+            advance(len(part) if isinstance(kept, Sharded) else 1)
     return hasher.hexdigest()[:16]
+
+
+def _pieces(kept: Clips | Tracks) -> Iterator[NDArray[np.uint8]]:
+    """All bytes in their order."""
+    clips = kept.flat if isinstance(kept, Tracks) else kept
+    if isinstance(kept, Tracks) and isinstance(clips, Sharded):
+        yield from (np.ascontiguousarray(kept.clip(row)) for row in range(len(kept)))
+    elif isinstance(clips, Sharded):
+        yield from (clips[at : at + AT_ONCE] for at in range(0, len(clips), AT_ONCE))
+    else:
+        yield np.ascontiguousarray(clips)

@@ -5,35 +5,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from agr.audio import read as audio
 from agr.common.cli import complain
 from agr.common.files import content_digest, write_atomic
 from agr.common.processes import map_unordered
 from agr.common.progress import terminal_progress
-from agr.data import copies, corpus, image_set
+from agr.data import copies, corpus, image_set, shards
 from agr.data.ages import Ages, images_within, within
 from agr.data.clips import Clip, Corpus
-from agr.data.journal import JOURNAL, Outcome, stamp, valid_outcomes
 from agr.data.left_out import summarised
-from agr.data.tracks import Tracks
+from agr.data.shards import Outcome
 from agr.errors import AgrError, CorpusError, RecipeError
 from agr.recipes import encode
 from agr.recipes.base import Recipe
 
 SKIPPED, LOCK = "skipped.csv", ".lock"
-UNSAFE = re.compile(r"[^\w .+()-]|\.\.")  # in a path component
-LONGEST_PART = 48  # characters; file systems allow 255 bytes
-FIXED_COLUMNS = ("image", "gender", "speaker", "corpus", "recording", "samples", "source")
+FIXED_COLUMNS = ("gender", "speaker", "corpus", "recording", "samples", "source")
+FORMER = ("journal.jsonl", "pixels.npy", "features.npy", "evidence.npy", "frames.npy", "images")  # of earlier versions
 
 
 @dataclass(frozen=True)
@@ -51,29 +44,39 @@ class Summary:
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes one image file; picklable, for worker processes."""
+    """Prepares one clip; picklable, for worker processes."""
 
-    out: Path
     recipe: Recipe
     ready: bool
 
-    def __call__(self, clip: Clip) -> tuple[Outcome, bytes]:
-        """Write the image of a clip; returns also the bytes of what the file holds. A bad clip does not raise."""
-        before = stamp(clip.path)
+    def __call__(self, clip: Clip) -> Outcome:
+        """What is stored of a clip. A bad clip does not raise."""
+        name, before = text(clip.name), stamp(clip.path)
         try:
-            data = file = audio.read_bytes(clip.path)
+            data = audio.read_bytes(clip.path)
             heard = None if self.ready else audio.read(data, self.recipe.sample_rate, name=str(clip.path))
-            if heard is not None:
-                file = self.recipe.encode(heard.samples)
-            stored = self.recipe.decode(file, str(clip.path))
+            stored = self.recipe.decode(data, str(clip.path)) if heard is None else self.recipe.store(heard.samples)
         except AgrError as error:
-            return Outcome(clip.name, before, self.recipe.digest, reason=str(error)), b""
-        image = _image_name(clip.name, self.recipe.suffix)
-        write_atomic(self.out / image, file)
+            return Outcome(name, before, self.recipe.digest, reason=text(str(error)))
         samples = content_digest((stored if heard is None else heard.samples).tobytes())
-        note = (heard.warning or "") if heard else ""
-        made = Outcome(clip.name, before, self.recipe.digest, image, content_digest(data), samples=samples, note=note)
-        return made, stored.tobytes()
+        note = text((heard.warning or "") if heard else "")
+        return Outcome(
+            name, before, self.recipe.digest, content_digest(data), samples=samples, note=note, stored=stored
+        )
+
+
+def stamp(path: Path) -> str:
+    """Size and times of a file, by which changes are detected; empty if there is no file."""
+    try:
+        stat = path.stat()
+        return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    except OSError:
+        return ""
+
+
+def text(name: str) -> str:
+    """A name as it is written: file names may hold bytes that are not text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summary:
@@ -85,55 +88,59 @@ def prepare(source: Corpus, out: Path, wanted: Recipe, workers: int = 1) -> Summ
     from agr.common.waiting import locked  # worker processes do not need it
 
     with locked(out / LOCK, "prepare this corpus"):  # of two searches that start at once, the second one waits
-        outcomes = valid_outcomes(source, out, wanted)
-        todo = [clip for clip in source.clips if clip.name not in outcomes]
-        pixels: dict[str, bytes] = {}  # of new images, so that they are not read again
+        clips = {text(clip.name): clip for clip in sorted(source.clips, key=lambda clip: clip.name)}
+        outcomes = _valid_outcomes(clips, out, wanted)
+        todo = [clip for name, clip in clips.items() if name not in outcomes]
         if todo:
             (out / image_set.DESCRIPTION).unlink(missing_ok=True)  # until the end the folder is not prepared
-            for outcome, data in _make(source, todo, Maker(out, wanted, source.ready_images), workers):
-                outcomes[outcome.name], pixels[outcome.name] = outcome, data
-        unused = _unused(source, outcomes)
-        _finish(source, out, wanted, outcomes, pixels, unused)
-    made = sum(1 for clip in todo if clip.name not in unused)
+        writer = shards.Writer(out, wanted, tuple(clips), outcomes)
+        paths = _fill(source, Maker(wanted, source.ready_images), writer, todo, workers)
+        unused = _unused(clips, outcomes)
+        _finish(source, out, wanted, clips, outcomes, paths, unused)
+    made = sum(1 for clip in todo if text(clip.name) not in unused)
     skipped = (*source.skipped, *unused.items())
     noted = tuple((name, outcome.note) for name, outcome in outcomes.items() if outcome.note and name not in unused)
     return Summary(made, len(source.clips) - len(unused) - made, len(skipped), skipped, tuple(sorted(noted)))
 
 
-def _unused(source: Corpus, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+def _valid_outcomes(clips: Mapping[str, Clip], out: Path, wanted: Recipe) -> dict[str, Outcome]:
+    """The outcomes in undamaged shards whose recipe and recording are unchanged, by clip name."""
+    described, found = image_set.described(out), dict[str, Outcome]()
+    for path in shards.found(out):
+        if path not in described and not shards.intact(path):
+            continue
+        for each in shards.outcomes(path, wanted):
+            clip = clips.get(each.name)
+            if clip and each.stamp and each.stamp == stamp(clip.path):
+                found[each.name] = each
+    return found
+
+
+def _unused(clips: Mapping[str, Clip], outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """The names of labelled clips that are not used, with the reasons: they could not be prepared, or are copies."""
-    clips = _by_name(source)
-    usable = [(clip, outcomes[clip.name]) for clip in clips if outcomes[clip.name].image]
-    heard = [copies.Heard(clip.name, clip.speaker, found.recording, found.samples) for clip, found in usable]
-    failed = {clip.name: reason for clip in clips if (reason := outcomes[clip.name].reason)}
+    failed = {name: reason for name in clips if (reason := outcomes[name].reason)}
+    usable = [(clip, outcomes[name]) for name, clip in clips.items() if name not in failed]
+    heard = [copies.Heard(found.name, clip.speaker, found.recording, found.samples) for clip, found in usable]
     return failed | {heard[index].name: copy.reason for index, copy in copies.copies(heard).items()}
-
-
-def _by_name(source: Corpus) -> list[Clip]:
-    return sorted(source.clips, key=lambda clip: clip.name)
 
 
 def _claim(source: Corpus, out: Path) -> None:
     """Make the folder, unless foreign files in it would be overwritten or removed."""
-    ours = (out / JOURNAL).exists() or image_set.is_prepared(out)
+    ours = (out / FORMER[0]).exists() or image_set.is_prepared(out) or (out.is_dir() and bool(shards.found(out)))
     foreign = not ours and any((out / name).exists() for name in (image_set.MANIFEST, "images"))
     if foreign or out.resolve() == source.root.resolve():
         raise CorpusError(f"{out}: has a manifest or images of its own; expected a new or a prepared folder")
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _make(source: Corpus, todo: Sequence[Clip], maker: Maker, workers: int) -> Iterator[tuple[Outcome, bytes]]:
-    """Yield outcomes and pixels of clips, each after it is in the journal."""
-    with (
-        (maker.out / JOURNAL).open("a", encoding="utf-8") as journal,
-        terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance,
-    ):
-        journal.write("\n")  # ends a line that a kill or a power cut tore
-        for outcome, pixels in map_unordered(maker, todo, workers):
-            journal.write(json.dumps(vars(outcome)) + "\n")
-            journal.flush()
-            advance(1)
-            yield outcome, pixels
+def _fill(source: Corpus, maker: Maker, writer: shards.Writer, todo: Sequence[Clip], workers: int) -> list[Path]:
+    """Make clips, and write them and the ones from before into shards, whose paths are returned."""
+    if todo:
+        with terminal_progress(f"preparing {source.name}", len(todo), unit="clips") as advance:
+            for outcome in map_unordered(maker, todo, workers):
+                writer.add(outcome)
+                advance(1)
+    return writer.close()
 
 
 def ensure(
@@ -183,86 +190,53 @@ def choose_recipe(source: Corpus, name: str | None, reference: bool = False) -> 
     return by_librosa(wanted)
 
 
-def _image_name(name: str, suffix: str) -> str:
-    """The unique path of a clip's image, always inside the prepared folder."""
-    parts = [UNSAFE.sub("_", part)[:LONGEST_PART].strip(" .") or "_" for part in name.split("/")]
-    path = "/".join(["images", *parts])
-    if path != f"images/{name}":
-        path += "-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return path if path.endswith(suffix) else path + suffix
-
-
 def _finish(
     source: Corpus,
     out: Path,
     wanted: Recipe,
+    clips: Mapping[str, Clip],
     outcomes: Mapping[str, Outcome],
-    made: Mapping[str, bytes],
+    paths: Sequence[Path],
     unused: Mapping[str, str],
 ) -> None:
-    """Write skipped clips, pixels, manifest and, last, the description, unless all is up to date."""
+    """Write skipped clips, manifest and, last, the description, unless all is up to date; remove all other files."""
     skipped = [{"path": name, "reason": reason} for name, reason in (*source.skipped, *unused.items())]
     write_atomic(out / SKIPPED, _csv(skipped, ("path", "reason")))
-    clips = _by_name(source)
-    rows = [_row(source, clip, outcomes[clip.name]) for clip in clips if clip.name not in unused]
-    if not rows:
+    used = [name for name in clips if name not in unused]
+    if not used:
         first = "the first, {}: {}".format(*next(iter(unused.items())))
         raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}; {first}")
-    manifest = _csv(rows, tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for row in rows for key in row)])))
-    if _up_to_date(source, out, wanted, manifest):
-        return
-    (out / image_set.DESCRIPTION).unlink(missing_ok=True)
-    stored = [_stored(out / row["image"], made.get(row["source"]), wanted) for row in rows]
-    whole = Tracks.of(stored) if -1 in wanted.stored_shape else None
-    shown = np.stack(stored) if whole is None else whole[np.arange(len(rows))]
-    pixels, features = wanted.images(shown), whole or (shown if wanted.keeps_features else None)
-    _save(out / image_set.PIXELS, pixels)
-    for name in (image_set.FEATURES, image_set.FORMER_FEATURES, image_set.LENGTHS):  # of another recipe or version
-        (out / name).unlink(missing_ok=True)
-    if isinstance(features, Tracks):
-        _save(out / image_set.LENGTHS, features.frames)
-    if features is not None:
-        _save(out / image_set.FEATURES, features.flat if isinstance(features, Tracks) else features)
-    write_atomic(out / image_set.MANIFEST, manifest)
-    keep = {outcome.image for outcome in outcomes.values()}  # those of copies too: a rerun need not make them again
-    for path in [*(out / "images").rglob("*"), *out.glob(".*.tmp")]:
-        if path.is_file() and path.relative_to(out).as_posix() not in keep:
-            path.unlink()
-    write_atomic(out / JOURNAL, "".join(json.dumps(vars(outcomes[clip.name])) + "\n" for clip in clips).encode())
-    data = image_set.assemble(source.name, pixels, rows, wanted, source.synthetic, features)
-    write_atomic(out / image_set.DESCRIPTION, image_set.description(data).encode())
+    columns = tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for name in used for key in clips[name].extra)]))
+    manifest = _csv((_row(source, clips[name], outcomes[name]) for name in used), columns)
+    if not _up_to_date(source, out, wanted, manifest, paths):
+        (out / image_set.DESCRIPTION).unlink(missing_ok=True)
+        image_set.save(out, source.name, wanted, source.synthetic, manifest, paths)
+    for path in [*shards.found(out), *out.glob(".*.tmp"), *(out / name for name in FORMER)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path not in paths:
+            path.unlink(missing_ok=True)
 
 
-def _stored(image: Path, made: bytes | None, wanted: Recipe) -> NDArray[np.uint8]:
-    if made:
-        return np.frombuffer(made, dtype=np.uint8).reshape(wanted.stored_shape)
-    return wanted.decode(image.read_bytes(), str(image))
-
-
-def _save(path: Path, values: NDArray[np.integer[Any]]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
-
-
-def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes) -> bool:
+def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes, paths: Sequence[Path]) -> bool:
     """Whether the folder holds exactly this, undamaged."""
     try:
         data = image_set.load(out)
     except AgrError:
         return False
     found = (data.name, data.recipe.digest, data.synthetic, (out / image_set.MANIFEST).read_bytes())
-    return found == (source.name, wanted.digest, source.synthetic, manifest)
+    same_shards = set(image_set.described(out)) == set(paths)
+    return same_shards and found == (source.name, wanted.digest, source.synthetic, manifest)
 
 
 def _row(source: Corpus, clip: Clip, outcome: Outcome) -> dict[str, str]:
-    known = {"image": outcome.image, "gender": clip.gender, "speaker": clip.speaker, "corpus": source.name}
-    return dict(clip.extra) | known | {"recording": outcome.recording, "samples": outcome.samples, "source": clip.name}
+    known = {"gender": clip.gender, "speaker": clip.speaker, "corpus": source.name, "recording": outcome.recording}
+    return dict(clip.extra) | known | {"samples": outcome.samples, "source": outcome.name}
 
 
-def _csv(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> bytes:
+def _csv(rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may hold bytes that are not text
+    return text.getvalue().encode("utf-8", "backslashreplace")

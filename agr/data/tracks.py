@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.data import shards
 from agr.recipes import voice_features
 from agr.recipes.base import FRAMES
 from agr.recipes.voice_features import ROWS
@@ -24,7 +25,7 @@ Integers = NDArray[np.int64]
 class Tracks:
     """The voice features of n clips, each of at least FRAMES frames."""
 
-    flat: NDArray[np.uint8]  # one clip after the other, each (ROWS, frames) in C order
+    flat: NDArray[np.uint8] | shards.Sharded  # one clip after the other, each (ROWS, frames) in C order; or in shards
     frames: Integers  # of each clip, (n,)
 
     @classmethod
@@ -36,7 +37,12 @@ class Tracks:
     @classmethod
     def join(cls, parts: Sequence[Tracks]) -> Tracks:
         """The clips of several, in their order."""
-        return cls(np.concatenate([part.flat for part in parts]), np.concatenate([part.frames for part in parts]))
+        frames = np.concatenate([part.frames for part in parts])
+        arrays = [part.flat for part in parts if isinstance(part.flat, np.ndarray)]
+        if len(arrays) == len(parts):
+            return cls(np.concatenate(arrays), frames)
+        every = [part.flat if isinstance(part.flat, shards.Sharded) else part.clips() for part in parts]
+        return cls(shards.join(every), frames)
 
     @functools.cached_property
     def _ends(self) -> Integers:
@@ -47,16 +53,24 @@ class Tracks:
 
     @property
     def nbytes(self) -> int:
-        """The size in bytes."""
+        """The size in bytes of what is not in shards."""
         return int(self.flat.nbytes)
 
     def clip(self, row: int) -> NDArray[np.uint8]:
         """The features of one clip, (ROWS, frames)."""
+        if isinstance(self.flat, shards.Sharded):
+            return self.flat[row]
         end, frames = int(self._ends[row]), int(self.frames[row])
         return self.flat[end - frames * ROWS : end].reshape(ROWS, frames)
 
+    def clips(self) -> list[NDArray[np.uint8]]:
+        """The features of each clip, (ROWS, frames)."""
+        return [self.clip(row) for row in range(len(self))]
+
     def subset(self, rows: Integers) -> Tracks:
         """Some clips, (m,)."""
+        if isinstance(self.flat, shards.Sharded):
+            return Tracks(shards.some(self.flat, rows), self.frames[rows])
         return Tracks.of([self.clip(row) for row in rows.tolist()])
 
     def __getitem__(self, rows: Integers) -> NDArray[np.uint8]:

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agr.common.rows import column
 from agr.data import combine
 from agr.data.clips import age_range
 from agr.data.image_set import ImageSet
+from agr.data.shards import Clips
 from agr.data.splits import SIDES, Indices, Split
 from agr.data.tracks import Tracks
 from agr.inference import bundle, predictor
@@ -90,15 +92,15 @@ def tables(data: ImageSet, rows: Indices, probabilities: Floats, degraded: Mappi
 
     corpora = combine.corpora(data)[rows]
     found = {"By corpus": by(corpora, np.unique(corpora).tolist())}
-    for column in COLUMNS:
-        values = [data.rows[index].get(column, "").strip() or "not given" for index in rows.tolist()]
+    for name in COLUMNS:
+        values = [value.strip() or "not given" for value in column(data.rows, name, rows)]
         if set(values) != {"not given"}:
-            found[f"By {column.replace('_', ' ')}"] = by(
+            found[f"By {name.replace('_', ' ')}"] = by(
                 np.array(values), sorted(set(values), key=lambda one: (-values.count(one), one))
             )
     found["By gender"] = by(genders, CLASSES)
     bands: dict[str, tuple[NDArray[np.str_], Sequence[str]]] = {}
-    bands["age"] = (np.array([_age(data.rows[index]) for index in rows.tolist()]), AGE_NAMES)
+    bands["age"] = (np.array([_age({"age": age}) for age in column(data.rows, "age", rows)]), AGE_NAMES)
     if data.features is not None:
         bands["pitch"] = (_pitch_names(data.features, rows), PITCH_NAMES)
     for name, (bands_of_clips, order) in bands.items():
@@ -188,7 +190,7 @@ def _row(name: str, labels: NDArray[np.int64], right: NDArray[np.bool_], speaker
     return Row(name, len(labels), int((~right).sum()), (women, men), value, bounds)
 
 
-def _pitch_names(found: NDArray[np.uint8] | Tracks, rows: Indices) -> NDArray[np.str_]:
+def _pitch_names(found: Clips | Tracks, rows: Indices) -> NDArray[np.str_]:
     parts = np.array_split(rows, len(rows) // AT_ONCE + 1)
     hz = np.concatenate([voice_features.pitch(found[part]) for part in parts])
     return np.array(PITCH_NAMES)[np.where(np.isnan(hz), len(PITCH_EDGES) + 1, np.digitize(hz, PITCH_EDGES))]

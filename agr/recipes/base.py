@@ -76,6 +76,10 @@ class Recipe(ABC):
     def encode(self, y: Clip) -> bytes:
         """What is stored of one clip of any length, as an image file."""
 
+    def store(self, y: Clip) -> Bytes:
+        """What is stored of one clip of any length, as an array: `stored_shape`."""
+        return self.decode(self.encode(y))
+
     def write(self, pixels: Bytes, **options: int) -> bytes:
         """A file of this recipe's kind, of (height, width) grey or (height, width, 3) RGB pixels."""
         buffer = io.BytesIO()

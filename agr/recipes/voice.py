@@ -41,9 +41,15 @@ class VoiceRecipe(Recipe):
 
     sample_rate: int = 8_000
 
+    longest: ClassVar[int] = FRAMES  # of a clip that is stored
+
+    def store(self, y: Clip) -> Bytes:
+        """The second with most speech, or `longest` frames."""
+        return voice_features.best_window(voice_features.extract(y, self), self.longest)
+
     def encode(self, y: Clip) -> bytes:
-        """A lossless grey PNG, 98 x 112 pixels, of the second with most speech."""
-        return self.write(voice_features.best_window(voice_features.extract(y, self)), compress_level=3)
+        """A lossless grey PNG, 112 pixels high, of what is stored."""
+        return self.write(self.store(y), compress_level=3)
 
     def images(self, stored: Bytes) -> Bytes:
         """Draw features, (n, ROWS, FRAMES), BATCH at a time: (n, *image_shape), uint8."""
@@ -85,11 +91,7 @@ class FineVoiceRecipe(VoiceRecipe):
     image_shape = (voice_features.ROWS, FRAMES, 1)
     channels = ("vocal tract", "pitch")
     silence = (0,)
-
-    def encode(self, y: Clip) -> bytes:
-        """A lossless grey PNG, 112 pixels high and as wide as the clip has frames, LONGEST_FRAMES at most."""
-        whole = voice_features.extract(y, self)
-        return self.write(voice_features.best_window(whole, LONGEST_FRAMES), compress_level=3)
+    longest = LONGEST_FRAMES
 
     def draw(self, features: Tensor, change: Change | None = None) -> Tensor:
         """Draw features, (n, ROWS, FRAMES) uint8, with a change if one is given: (n, ROWS, FRAMES, 1) uint8."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from agr.data import combine
 from agr.data.image_set import ImageSet
+from agr.data.shards import Clips
 from agr.data.splits import Indices, Split
 from agr.data.tracks import Tracks
 from agr.errors import SettingsError
@@ -56,7 +57,7 @@ class TrainingSet:
     """The training clips as the epoch loop reads them; n counts all clips of the image set."""
 
     data: ImageSet
-    source: NDArray[np.uint8] | Tracks  # voice features if clips are augmented or stored whole, else images, (n, ...)
+    source: Clips | Tracks  # voice features if clips are augmented or stored whole, else images, (n, ...)
     weights: Tensor  # weight of each clip in the loss, (n,), float32; 0 outside the training set
     # added to the logarithm of each clip's pitch in every epoch, (n,) (`agr.training.pitch_targets`)
     pitch_shift: NDArray[np.float64]

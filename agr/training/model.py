@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agr.data.shards import Clips
 from agr.data.splits import Indices
 from agr.errors import ModelError
 from agr.labels import CLASSES
@@ -263,7 +262,7 @@ def to_input(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 
-def predict_logits(model: nn.Module, pixels: NDArray[np.uint8], rows: Indices, device: torch.device) -> Tensor:
+def predict_logits(model: nn.Module, pixels: Clips, rows: Indices, device: torch.device) -> Tensor:
     """Run a model, which is on `device`, in evaluation mode on rows, (m,), of images, (n, *image_shape), uint8.
 
     The logits, (m, 2), float32, are on the CPU.

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from agr.data.image_set import ImageSet
+from agr.data.shards import Sharded
 from agr.data.splits import Split
+from agr.data.tracks import Tracks
 from agr.errors import SettingsError
 from agr.training.loop import Epoch, Report, State, fit
 from agr.training.settings import Settings
@@ -80,8 +82,9 @@ class AgrTask:
 
     @property
     def nbytes(self) -> int:
-        """The size of all images in bytes."""
-        return int(self.data.pixels.nbytes)
+        """The size in bytes of what workers get through Ray: all but what is in several shards, which they map."""
+        held = (value for value in vars(self.data).values() if isinstance(value, np.ndarray | Sharded | Tracks))
+        return sum(int(value.nbytes) for value in held)
 
     def lineage(self, point: AgrPoint, device: str) -> Lineage:
         """Data, split, settings, training code, torch version and device."""
@@ -105,8 +108,8 @@ class AgrTask:
         return replace(self, schema=schema)
 
     def for_workers(self) -> AgrTask:
-        """The images in memory, without the rows of the manifest."""
-        return replace(self, data=replace(self.data, pixels=np.asarray(self.data.pixels), rows=()))
+        """The same without the rows of the manifest."""
+        return replace(self, data=replace(self.data, rows=()))
 
     def _split(self, point: AgrPoint) -> Split:
         return self.folds[point.fold - 1] if isinstance(point, FoldPoint) else self.split

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from agr.audio import read as audio
 from agr.common.cli import run
-from agr.data import image_set
+from agr.data import image_set, shards
 from agr.data.image_set import load
-from agr.data.journal import JOURNAL
 from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import SKIPPED
 from agr.errors import CorpusError
@@ -64,7 +63,7 @@ def end_in_the_middle(process: subprocess.Popen[str], out: Path, end: Callable[[
     would make `communicate` time out.
     """
     deadline = time.monotonic() + 60
-    while not (out / JOURNAL).exists() or (out / JOURNAL).read_bytes().count(b"\n") < 20:
+    while not list(out.glob("part-*.arrow")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -80,10 +79,9 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     process = start(source, out)
     end_in_the_middle(process, out, lambda pid: os.kill(pid, signal.SIGKILL))
     assert process.returncode == -signal.SIGKILL
-    left = list(out.rglob("*.png"))
-    assert 20 <= len(left) < 320
-    for path in left:
-        VOICE.decode(path.read_bytes(), str(path))
+    left = [outcome for path in shards.found(out) for outcome in shards.outcomes(path, VOICE)]
+    assert 2 <= len(left) < 640
+    assert all(shards.intact(path) for path in shards.found(out))
     assert not image_set.is_prepared(out)
     with pytest.raises(CorpusError):
         load(out)
@@ -92,8 +90,8 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on_where_it_w
     printed, _ = again.communicate(timeout=120)
     assert again.returncode == 0
     made, kept = (int(word) for word in printed.replace(",", "").split() if word.isdecimal() and word != "0")
-    assert made + kept == 320
-    assert kept >= 20
+    assert made + kept == 640
+    assert kept == len(left)
     prepared(source, tmp_path / "undisturbed", VOICE)
     assert tree(out) == tree(tmp_path / "undisturbed")
     assert load(out).digest == load(tmp_path / "undisturbed").digest

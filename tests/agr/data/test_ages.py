@@ -55,7 +55,7 @@ def test_speakers_who_may_be_of_another_age_are_left_out_and_unknown_ages_stay(
 
     data = images_within(images(), parse(text))
     assert {row["age"] for row in data.rows} == kept
-    np.testing.assert_array_equal(data.pixels[:, 0, 0, 0], [k for k, age in enumerate(AGES) if age in kept])
+    np.testing.assert_array_equal(np.array(data.pixels)[:, 0, 0, 0], [k for k, age in enumerate(AGES) if age in kept])
     assert capsys.readouterr().err == told
 
 

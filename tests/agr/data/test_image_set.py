@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agr.audio.read import load as load_clip
+from agr.common.files import content_digest
+from agr.data import combine, shards
 from agr.data import image_set as module
-from agr.data.image_set import DESCRIPTION, FEATURES, MANIFEST, PIXELS, ImageSet, assemble, load
+from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, in_memory, load, subset
 from agr.errors import CorpusError, RecipeError
+from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc import MFCC
+from agr.recipes.voice import VOICE
+from tests.folders import prepared
 
 
 @pytest.fixture
 def folder(prepared_root: Path, tmp_path: Path) -> Path:
-    """A prepared folder of one's own, without the images' files: loading does not need them."""
-    for name in (DESCRIPTION, MANIFEST, PIXELS):
-        shutil.copy(prepared_root / name, tmp_path / name)
-    return tmp_path
+    """A prepared folder of one's own."""
+    return shutil.copytree(prepared_root, tmp_path / "copy")
 
 
-def test_arrays_match_the_files(prepared_root: Path, images: ImageSet) -> None:
+def test_arrays_match_the_recordings(demo_root: Path, images: ImageSet) -> None:
     assert images.pixels.shape == (80, 12, 98, 3)
+    assert isinstance(images.pixels, np.ndarray)
     assert images.pixels.dtype == np.uint8
     assert images.labels.dtype == np.int64
     assert len(images) == len(images.labels) == len(images.speakers) == len(images.recordings) == len(images.rows) == 80
     assert images.recipe == MFCC
     assert images.synthetic
     for i, row in enumerate(images.rows):
-        np.testing.assert_array_equal(images.pixels[i], MFCC.decode((prepared_root / row["image"]).read_bytes()))
+        heard = load_clip(demo_root / "data" / row["source"], 16_000)
+        np.testing.assert_array_equal(images.pixels[i], MFCC.store(heard))
         assert images.labels[i] == ("female", "male").index(row["gender"])
         assert images.speakers[i] == f"voices/{row['speaker']}"
         assert images.recordings[i] == row["recording"]
@@ -49,13 +57,16 @@ def test_digest_does_not_depend_on_the_folder(images: ImageSet, folder: Path) ->
     assert json.loads((folder / DESCRIPTION).read_text())["digest"] == images.digest
 
 
-def test_description_lists_the_content(images: ImageSet) -> None:
-    assert json.loads(module.description(images)) == {
+def test_description_lists_the_content(images: ImageSet, prepared_root: Path) -> None:
+    (shard,) = shards.found(prepared_root)
+    assert json.loads((prepared_root / DESCRIPTION).read_text()) == {
         "name": "voices",
         "recipe": asdict(MFCC),
         "digest": images.digest,
         "synthetic": True,
         "images": 80,
+        "manifest": content_digest((prepared_root / MANIFEST).read_bytes()),
+        "shards": {shard.name: shard.stat().st_size},
     }
 
 
@@ -70,7 +81,7 @@ def digest(data: ImageSet, **changed: str) -> str:
 
 def test_digest_ignores_names_and_memory_layout(images: ImageSet) -> None:
     assert digest(images) == images.digest
-    copy = np.asfortranarray(images.pixels)
+    copy = np.asfortranarray(np.array(images.pixels))
     assert assemble("other name", copy, images.rows, images.recipe, False).digest == images.digest
     assert digest(images, digit="another", image="elsewhere.jpg") == images.digest
 
@@ -82,7 +93,7 @@ def test_digest_depends_on_labels_speakers_and_recordings(images: ImageSet, key:
 
 
 def test_digest_depends_on_pixels_order_and_recipe(images: ImageSet) -> None:
-    pixels = images.pixels.copy()
+    pixels = np.array(images.pixels)
     pixels[79, 11, 97, 2] ^= 1
     variants = [
         assemble("x", pixels, images.rows, images.recipe, True),
@@ -109,12 +120,6 @@ def edit_manifest(change: Callable[[list[dict[str, str]]], object]) -> Callable[
     return edit
 
 
-def flip_a_byte(folder: Path) -> None:
-    data = bytearray((folder / PIXELS).read_bytes())
-    data[-1] ^= 1
-    (folder / PIXELS).write_bytes(data)
-
-
 def write(name: str, data: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(data)
 
@@ -123,24 +128,36 @@ def cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
 
 
-def other_array(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
-    return lambda folder: np.save(folder / PIXELS, np.zeros(shape, dtype))
+def in_shard(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    """Another content of the shard under its old name."""
+
+    def edit(folder: Path) -> None:
+        (path,) = shards.found(folder)
+        path.write_bytes(change(path.read_bytes()))
+
+    return edit
+
+
+def with_description(**values: object) -> Callable[[Path], object]:
+    def edit(folder: Path) -> None:
+        known = json.loads((folder / DESCRIPTION).read_text())
+        (folder / DESCRIPTION).write_text(json.dumps(known | values))
+
+    return edit
 
 
 TAMPERED: dict[str, Callable[[Path], object]] = {
     "no description": lambda folder: (folder / DESCRIPTION).unlink(),
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
-    "no pixels": lambda folder: (folder / PIXELS).unlink(),
-    "a pixel changed": flip_a_byte,
-    "pixels cut off": cut(PIXELS),
-    "pixels empty": write(PIXELS, b""),
-    "pixels a zip file": write(PIXELS, b"PK\x03\x04" + b"\0" * 100),
-    "pixels text": write(PIXELS, b"these are no pixels\n"),
-    "pixels pickled": lambda folder: np.save(folder / PIXELS, np.array([{}]), allow_pickle=True),
-    "one image fewer": other_array((79, 12, 98, 3), "u1"),
-    "other images": other_array((80, 12, 98, 3), "u1"),
-    "another shape": other_array((80, 98, 12, 3), "u1"),
-    "another type": other_array((80, 12, 98, 3), "f4"),
+    "no shard": lambda folder: shards.found(folder)[0].unlink(),
+    "a pixel changed": in_shard(lambda data: data[:9_999] + bytes([data[9_999] ^ 1]) + data[10_000:]),
+    "shard cut off": in_shard(lambda data: data[:-100]),
+    "shard empty": in_shard(lambda data: b""),
+    "shard text": in_shard(lambda data: b"these are no pixels\n"),
+    "shard of zeros": in_shard(lambda data: bytes(len(data))),
+    "no shards": with_description(shards={}),
+    "shards a list": with_description(shards=["a"]),
+    "another shard": with_description(shards={"shard-0.arrow": 10}),
     "a row removed": edit_manifest(lambda rows: rows.pop()),
     "a gender changed": edit_manifest(lambda rows: rows[0].update(gender=rows[-1]["gender"])),
     "a gender unknown": edit_manifest(lambda rows: rows[0].update(gender="?")),
@@ -168,45 +185,96 @@ def test_damaged_folder_is_refused_in_one_line(folder: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_copied_folder_is_read_once_and_then_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    intact = shards.intact
+
+    def counted(path: Path) -> bool:
+        read.append(path)
+        return intact(path)
+
+    monkeypatch.setattr(shards, "intact", counted)
+    os.utime(folder / DESCRIPTION, ns=(0, 0))  # as if it had been copied before the shards
+    digest = load(folder).digest
+    assert len(read) == 1
+    os.utime(shards.found(folder)[0], ns=(0, 0))
+    assert load(folder).digest == digest
+    assert len(read) == 1
+
+
+# --- several shards
+
+
 @pytest.fixture
-def voice_folder(voice_root: Path, tmp_path: Path) -> Path:
-    """The same by the voice recipe."""
-    for name in (DESCRIPTION, MANIFEST, PIXELS, FEATURES):
-        shutil.copy(voice_root / name, tmp_path / name)
-    return tmp_path
+def spread(monkeypatch: pytest.MonkeyPatch, demo_root: Path, tmp_path: Path) -> Callable[[Recipe], ImageSet]:
+    """The 80 clips prepared into many shards."""
+
+    def prepare(recipe: Recipe) -> ImageSet:
+        monkeypatch.setattr(shards, "SIZE", 8)
+        prepared(demo_root, tmp_path / "many", recipe)
+        assert len(shards.found(tmp_path / "many")) > 5
+        return load(tmp_path / "many")
+
+    return prepare
 
 
-def other_features(shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
-    return lambda folder: np.save(folder / FEATURES, np.zeros(shape, dtype))
+@pytest.mark.parametrize("recipe", [MFCC, VOICE], ids=lambda recipe: recipe.name)
+def test_many_shards_are_as_one(
+    spread: Callable[[Recipe], ImageSet], recipe: Recipe, images: ImageSet, voice_images: ImageSet
+) -> None:
+    one, many = voice_images if recipe == VOICE else images, spread(recipe)
+    assert (many.digest, len(many), list(many.rows)) == (one.digest, 80, list(one.rows))
+    rows = np.random.default_rng(0).permutation(80)
+    for ours, theirs in ((many.pixels, one.pixels), (many.features, one.features)):
+        if theirs is None:
+            continue
+        assert isinstance(ours, shards.Sharded) and isinstance(theirs, np.ndarray)
+        assert (ours.shape, len(ours)) == (theirs.shape, 80)
+        again = pickle.loads(pickle.dumps(ours))
+        assert len(pickle.dumps(ours)) < 5_000
+        for found in (ours, again):
+            np.testing.assert_array_equal(found[rows], theirs[rows])
+            np.testing.assert_array_equal(found[7:40], theirs[7:40])
+            np.testing.assert_array_equal(found[79], theirs[79])
+            assert found[rows[:0]].shape == (0, *theirs.shape[1:])
+        np.testing.assert_array_equal(np.array(ours), theirs)
 
 
-TAMPERED_VOICES: dict[str, Callable[[Path], object]] = {
-    "no features": lambda folder: (folder / FEATURES).unlink(),
-    "no pixels": lambda folder: (folder / PIXELS).unlink(),
-    "features cut off": cut(FEATURES),
-    "features text": write(FEATURES, b"this proves nothing\n"),
-    "one clip fewer": other_features((79, 112, 98), "u1"),
-    "other features": other_features((80, 112, 98), "u1"),
-    "another type": other_features((80, 112, 98), "f4"),
-    "another shape": other_features((80, 98, 112), "u1"),
-    "pixels of another shape": other_array((80, 98, 12, 3), "u1"),
-    "a row removed": edit_manifest(lambda rows: rows.pop()),
-}
+def test_a_set_of_many_shards_can_be_held_in_memory(
+    spread: Callable[[Recipe], ImageSet], voice_images: ImageSet
+) -> None:
+    held = in_memory(spread(VOICE))
+    assert isinstance(held.pixels, np.ndarray) and isinstance(held.features, np.ndarray)
+    np.testing.assert_array_equal(held.features, np.array(voice_images.features))
+    np.testing.assert_array_equal(held.pixels, np.array(voice_images.pixels))
 
 
-@pytest.mark.parametrize("case", TAMPERED_VOICES)
-def test_a_folder_of_features_that_was_tampered_with_is_refused_in_one_line(voice_folder: Path, case: str) -> None:
-    assert load(voice_folder).features is not None
-    TAMPERED_VOICES[case](voice_folder)
-    with pytest.raises(CorpusError) as caught:
-        load(voice_folder)
-    assert str(caught.value).startswith(str(voice_folder))
-    assert "\n" not in str(caught.value)
+def test_some_clips_of_many_shards_have_the_digest_that_they_have_in_one(
+    spread: Callable[[Recipe], ImageSet], voice_images: ImageSet
+) -> None:
+    many, rows = spread(VOICE), np.array([70, 3, 41])
+    ours, theirs = subset(many, rows), subset(voice_images, rows)
+    assert (ours.digest, list(ours.rows)) == (theirs.digest, list(theirs.rows))
+    np.testing.assert_array_equal(np.array(ours.features), np.array(theirs.features))
+
+
+def test_sets_of_many_shards_are_joined_with_others(
+    spread: Callable[[Recipe], ImageSet], voice_images: ImageSet
+) -> None:
+    many = replace(spread(VOICE), name="many")
+    apart = [f"{recording}x" for recording in many.recordings.tolist()]
+    rows = [{**row, "samples": "", "extra": "yes"} for row in many.rows]
+    joined = combine.join([voice_images, replace(many, recordings=np.array(apart), rows=rows)])
+    assert isinstance(joined.pixels, shards.Sharded) and isinstance(joined.features, shards.Sharded)
+    at = np.array([159, 3, 80, 79])
+    np.testing.assert_array_equal(joined.pixels[at], np.array(voice_images.pixels)[[79, 3, 0, 79]][[0, 1, 2, 3]])
+    np.testing.assert_array_equal(joined.features[at], np.array(voice_images.features)[[79, 3, 0, 79]])
+    assert [row.get("extra") for row in joined.rows][78:82] == ["yes", "yes", None, None]
 
 
 def test_the_digest_of_voices_changes_with_their_features(voice_images: ImageSet) -> None:
     assert isinstance(voice_images.features, np.ndarray)
-    other = voice_images.features.copy()
+    other = np.array(voice_images.features)
     other[79, 111, 97] ^= 1
     changed = assemble("x", voice_images.pixels, voice_images.rows, voice_images.recipe, True, other)
     assert changed.digest != voice_images.digest

@@ -350,7 +350,7 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def test_test_clips_are_never_read_the_others_as_often_as_needed() -> None:
-    watched = DATA.pixels.view(Watched)
+    watched = np.array(DATA.pixels).view(Watched)
     watched.asked = []
     fit_fused(replace(DATA, pixels=watched), SPLIT, [replace(BASE, epochs=2)], CPU)
     assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.train, *SPLIT.val])

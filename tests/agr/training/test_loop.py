@@ -129,7 +129,7 @@ def measured(logits: Tensor, y: Tensor, weight: Sequence[float]) -> tuple[float,
 
 def plain_fit(settings: Settings) -> tuple[nn.Sequential, list[list[float]]]:
     """Training as a tutorial writes it: NCHW, AdamW's plain loop, StepLR; metrics in the order of Epoch's fields."""
-    x = torch.from_numpy(DATA.pixels.copy()).permute(0, 3, 1, 2).contiguous() / 255 * 2 - 1
+    x = torch.from_numpy(np.array(DATA.pixels)).permute(0, 3, 1, 2).contiguous() / 255 * 2 - 1
     y = torch.from_numpy(DATA.labels)
     women = int((y[SPLIT.train] == 0).sum())
     weight = [len(SPLIT.train) / 2 / count for count in (women, len(SPLIT.train) - women)]
@@ -451,7 +451,7 @@ def test_without_augmentation_batches_are_the_stored_images() -> None:
 def test_validation_clips_are_never_augmented_and_test_clips_never_read() -> None:
     assert isinstance(VOICES.features, np.ndarray)
     found = VOICES.features.view(Watched)
-    pixels = VOICES.pixels.view(Watched)
+    pixels = np.array(VOICES.pixels).view(Watched)
     found.asked, pixels.asked = [], []
     state = run(AUGMENTED, replace(VOICES, features=found, pixels=pixels))
     assert sorted(found.asked) == sorted([*SPLIT.train] * AUGMENTED.epochs)
@@ -492,7 +492,7 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def test_test_clips_are_never_read_and_the_others_once_an_epoch() -> None:
-    watched = DATA.pixels.view(Watched)
+    watched = np.array(DATA.pixels).view(Watched)
     watched.asked = []
     state = run(data=replace(DATA, pixels=watched))
     assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.val] * BASE.epochs)
@@ -503,12 +503,12 @@ def test_test_clips_are_never_read_and_the_others_once_an_epoch() -> None:
 def test_images_mapped_from_disk_train_as_images_in_memory(images: ImageSet) -> None:
     split = make(images, "speakers")
     mapped = fit(images, split, BASE, CPU)
-    assert isinstance(images.pixels, np.memmap)
+    assert isinstance(images.pixels, np.ndarray) and not images.pixels.flags.owndata
     assert same(mapped, fit(replace(images, pixels=np.array(images.pixels)), split, BASE, CPU))
 
 
 def with_other(data: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
-    pixels = data.pixels.copy()
+    pixels = np.array(data.pixels)
     pixels[rows] = 255 - pixels[rows]
     return replace(data, pixels=pixels)
 

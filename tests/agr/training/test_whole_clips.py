@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 from agr.audio import read as audio
-from agr.data import combine, corpus, preparation, splits
-from agr.data.image_set import FEATURES, LENGTHS, ImageSet, assemble, load, subset
+from agr.data import combine, corpus, preparation, shards, splits
+from agr.data.image_set import MANIFEST, ImageSet, assemble, load, save, subset
 from agr.data.splits import Split
 from agr.data.tracks import Tracks
-from agr.errors import CorpusError, ModelError
+from agr.errors import ModelError
 from agr.inference import bundle, predictor, section
 from agr.inference.attribution import attribute
 from agr.plots import explanation, model_input
@@ -80,22 +81,20 @@ def test_a_prepared_folder_holds_clips_of_their_own_length(data: ImageSet) -> No
     np.testing.assert_array_equal(data.pixels, VOICE112.images(tracks(data)[np.arange(60)]))
 
 
-@pytest.mark.parametrize("damage", ["no lengths", "other lengths", "floats", "too short"])
-def test_a_folder_whose_lengths_do_not_fit_is_refused(prepared: Path, tmp_path: Path, damage: str) -> None:
-    for path in prepared.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    frames = np.load(tmp_path / LENGTHS)
-    if damage == "no lengths":
-        (tmp_path / LENGTHS).unlink()
-    elif damage == "other lengths":
-        np.save(tmp_path / LENGTHS, frames + 1)
-    elif damage == "floats":
-        np.save(tmp_path / LENGTHS, frames.astype(float))
-    else:
-        np.save(tmp_path / LENGTHS, np.where(np.arange(len(frames)) == 0, 97, frames))
-    with pytest.raises(CorpusError, match=FEATURES if damage == "other lengths" else LENGTHS):
-        load(tmp_path)
+def test_whole_clips_in_several_shards_are_as_in_one(prepared: Path, tmp_path: Path, data: ImageSet) -> None:
+    every = list(shards.outcomes(shards.found(prepared)[0], VOICE112))
+    paths = [shards.write(tmp_path, every[at : at + 23], VOICE112) for at in range(0, 60, 23)]
+    manifest = (prepared / MANIFEST).read_bytes()
+    assert save(tmp_path, "out", VOICE112, True, manifest, paths).digest == data.digest
+    many, one, rows = pickle.loads(pickle.dumps(tracks(load(tmp_path)))), tracks(data), np.array([59, 0, 30, 22, 23])
+    assert len(pickle.dumps(many)) < 5_000
+    places = np.random.default_rng(0).random((5, 2))
+    for ours, theirs in ((many, one), (many.subset(rows), one.subset(rows))):
+        np.testing.assert_array_equal(ours.frames, theirs.frames)
+    np.testing.assert_array_equal(many[rows], one[rows])
+    np.testing.assert_array_equal(many.draw(rows, places), one.draw(rows, places))
+    joined = Tracks.join([one, many.subset(rows)])
+    np.testing.assert_array_equal(joined[np.array([61, 7])], one[np.array([0, 7])])
 
 
 def test_the_same_settings_give_the_same_weights(data: ImageSet, split: Split, trained: State) -> None:
@@ -111,7 +110,7 @@ def test_training_goes_on_where_it_stopped(data: ImageSet, split: Split, trained
 
 
 def test_test_clips_are_never_read(data: ImageSet, split: Split, trained: State) -> None:
-    flat = tracks(data).flat.copy()
+    flat = np.array(tracks(data).flat)
     ends = np.cumsum(tracks(data).frames) * 112
     for row in split.test.tolist():
         flat[ends[row] - tracks(data).frames[row] * 112 : ends[row]] = 77
@@ -149,7 +148,7 @@ def test_models_of_both_recipes_answer_each_others_images(data: ImageSet, traine
     coarse = bundle.BundleInfo("cnn", VOICE, {}, {}, {}, {}, {}, {})
     found = predictor.logits_of_clips(data, rows, bundle.Bundle(build("cnn", 0).eval(), coarse))
     assert found.shape == (5, 2)
-    few = replace(data, features=tracks(data)[np.arange(60)], recipe=VOICE, pixels=data.pixels[:, :12])
+    few = replace(data, features=tracks(data)[np.arange(60)], recipe=VOICE, pixels=np.array(data.pixels)[:, :12])
     fine = bundle.BundleInfo("towers", VOICE112, {}, {}, {}, {}, {}, {})
     model = model_of(trained)
     second = predictor.logits_of_clips(few, rows, bundle.Bundle(model, fine))
@@ -162,7 +161,7 @@ def test_models_of_both_recipes_answer_each_others_images(data: ImageSet, traine
 def test_parts_of_a_set_and_sets_that_are_joined_keep_whole_clips(data: ImageSet) -> None:
     few = subset(data, np.array([7, 0, 30]))
     np.testing.assert_array_equal(tracks(few).clip(2), tracks(data).clip(30))
-    np.testing.assert_array_equal(few.pixels, data.pixels[[7, 0, 30]])
+    np.testing.assert_array_equal(few.pixels, np.array(data.pixels)[[7, 0, 30]])
     rows = [{**row, "corpus": "other", "recording": f"{row['recording']}x", "samples": ""} for row in few.rows]
     other = assemble("other", few.pixels, rows, VOICE112, True, few.features)
     both = combine.join([data, other])

@@ -153,7 +153,7 @@ def test_a_given_temperature_is_taken_instead(done: Done, tracker: Registry) -> 
 
 def test_the_temperature_knows_nothing_of_the_test_speakers(done: Done, tracker: Registry) -> None:
     test = done.split.test
-    pixels, labels = done.data.pixels.copy(), done.data.labels.copy()
+    pixels, labels = np.array(done.data.pixels), done.data.labels.copy()
     pixels[test], labels[test] = 255 - pixels[test], 1 - labels[test]
     ended(tracker, replace(done.data, pixels=pixels, labels=labels), done.split)
     one, two = done.version["loaded"].info, tracker.versions[0]["loaded"].info

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -257,7 +258,7 @@ def test_a_key_is_the_same_in_another_process(data: ImageSet, split: Split) -> N
 
 
 def other_data(data: ImageSet) -> ImageSet:
-    pixels = data.pixels.copy()
+    pixels = np.array(data.pixels)
     pixels[0, 0, 0, 0] ^= 1
     return assemble(data.name, pixels, data.rows, data.recipe, data.synthetic)
 

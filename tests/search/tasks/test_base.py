@@ -160,4 +160,5 @@ def test_the_task_for_workers_has_no_rows_and_trains_identically() -> None:
     assert type(lean.data.pixels) is np.ndarray
     assert np.array_equal(lean.data.pixels, data.pixels)
     assert lean.lineage(POINT, "cpu") == task.lineage(POINT, "cpu")
-    assert (lean.name, lean.nbytes) == (data.name, data.pixels.size)
+    arrays = (data.pixels, data.labels, data.speakers, data.recordings)
+    assert (lean.name, lean.nbytes) == (data.name, sum(each.nbytes for each in arrays))
