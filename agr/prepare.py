@@ -3,13 +3,14 @@
     python -m agr.prepare SOURCE --out DIR [--recipe voice] [--workers N] [--reference] [--ages 18-]
         [--columns path=file speaker=who gender=sex]
 
-SOURCE is demo, audiomnist, librispeech:dev-clean (or another part), a folder, or a table of recordings. DIR gets
-shards (`shard-*.arrow`: some thousand images each, with recipe `voice` also the voice features from which they are
-drawn), `manifest.csv`, `skipped.csv` (clips left out, and why) and `prepared.json`. A run that was killed continues
-where it stopped (`part-*.arrow`); an image is made again only when the recipe or the recording changed. --reference makes the images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of
-AGR's own faster code; they are the same pixel by pixel. --ages leaves out speakers who are, or may be, of another age.
---columns names the columns of a table that has none of their usual names.
-Of a recording that is there twice under one speaker one clip is used, under two speakers none.
+SOURCE is demo, audiomnist, librispeech:dev-clean (or another part), a folder, or a table of recordings. DIR gets shards
+(`shard-*.arrow`: some thousand images each, with recipe `voice` also the voice features from which they are drawn),
+`manifest.csv`, `skipped.csv` (clips left out, and why) and `prepared.json`. A run that was killed continues where it
+stopped (`part-*.arrow`); an image is made again only when the recipe or the recording changed. --reference makes the
+images of `mfcc` and `mfcc48` by librosa and matplotlib, as the paper did, instead of AGR's own faster code; they are
+the same pixel by pixel. --ages leaves out speakers who are, or may be, of another age. --columns names the columns of a
+table that has none of their usual names. Of a recording that is there twice under one speaker one clip is used, under
+two speakers none.
 """
 
 from __future__ import annotations
