@@ -199,8 +199,9 @@ def load_ina() -> Extract:
         with tempfile.NamedTemporaryFile(suffix=".wav") as file:
             wavfile.write(file, SAMPLE_RATE, (np.clip(y, -1, 1) * 32767).astype(np.int16))
             file.flush()
-            with contextlib.redirect_stdout(io.StringIO()):  # Keras draws progress bars
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ValueError):  # Keras draws progress
                 return np.array([share_of_women(segments(file.name))])
+        return np.array([np.nan])  # it refuses a clip that is all noise
 
     return extract
 
