@@ -14,6 +14,7 @@ import pytest
 from agr.errors import AgrError, SettingsError
 from agr.metrics.scoring import score
 from search import leave_each_out, run_grid
+from search.driver.earlier import EarlierSearch
 
 LABELS = np.array([0, 0, 1, 1])
 
@@ -72,6 +73,21 @@ def test_every_corpus_of_people_is_left_out_once(
     assert "mean 0.8750, worst 0.7500 (a)" in printed.out
     assert "left out: b, 2 of 2" in printed.out
     assert str(tmp_path / "leave-each-out.csv") in printed.err
+
+
+def test_a_search_that_is_there_already_gives_its_row(
+    searched: list[Namespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier(EarlierSearch):
+        def __init__(self) -> None:
+            pass
+
+        def result(self) -> Any:
+            return result(True, True, True, True, sure=2.0)
+
+    monkeypatch.setattr(leave_each_out, "conduct", lambda *_: (0, Earlier()))
+    assert run("a", "b") == 0
+    assert (tmp_path / "leave-each-out.csv").read_text(encoding="utf-8").count("1.0000,1.0000,1.0000") == 2
 
 
 def test_a_search_without_result_ends_it_and_keeps_the_table_so_far(

@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from agr.errors import AgrError, SettingsError, TrainingError
+from agr.registry.records import FinishedSearch
 from agr.training.loop import State
 from search import run_optuna
 from search.driver.prefix_searcher import PrefixSearcher
 from search.optuna_search import options as optuna_options
 from search.problems import custom
-from search.session.session import Session
+from search.session.session import FINISHED, Record, Session
 from search.tasks.agr_task import fusible_settings
 from search.tasks.base import lineage_of
 from search.tasks.custom import CustomEpoch, CustomPoint, CustomTask, custom_point, function_of, module_of, objective_of
@@ -367,3 +368,16 @@ def test_points_of_a_trainable_cannot_be_fused(write: Write) -> None:
     assert message(lambda: fusible_settings(points)).startswith(
         "--lanes fused: found a trainable; expected AGR's own models"
     )
+
+
+def test_what_test_found_is_read_from_a_search_that_is_there_already(write: Write) -> None:
+    path, tracker = write(BODY, FIT, "def test(config, state):\n    return {'test_accuracy': 0.25}\n"), Registry()
+    conclude(path, tracker)
+    about = custom.problem(path)
+    metrics = tracker.runs["run0"]["metrics"] | {"best_val_accuracy": 0.5}
+    found = FinishedSearch("run0", "s", 0, {}, metrics, (), 1, ("challenger", "best"))
+    schema, last = about.task.schema, CustomEpoch(epoch=3, val_accuracy=0.5, seconds=0.1)
+    champion = Record(schema.point(CONFIG), "run1", schema, FINISHED, [last])
+    result = about.recall(found, [champion], {})
+    assert (result.tested, result.version, result.alias) == ({"test_accuracy": 0.25}, 1, "best")
+    assert (result.model, result.ranking) == (about.model, [champion])
