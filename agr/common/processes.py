@@ -8,16 +8,20 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
+from agr.common.cli import complain
+from agr.common.stuck import watched
 from agr.common.worker import ONE_THREAD, ctrl_c_ignored
+from agr.errors import AgrError
 
 CLOCK_SECONDS = 60  # by which a clock that is set may change the start of a process that an earlier version noted
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux has a new one after each start
@@ -40,22 +44,44 @@ WORKER_ENVIRONMENT = {
 def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """Apply a picklable `work` to every item in `workers` processes; results come as they are ready.
 
-    One worker, or little work, stays in this process. Workers end when this process is killed.
+    One worker, or little work, stays in this process. Workers end when this process is killed. If one of them dies or
+    gets stuck, all are replaced, once. Raises: AgrError the second time.
     """
     if workers <= 1 or len(items) <= CHUNK:
         yield from map(work, items)
         return
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    context = multiprocessing.get_context("spawn")
-    processes = min(workers, len(chunks))
-    with worker_environment(), ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
-        with ctrl_c_ignored():  # submitting starts the processes
-            done = as_completed([pool.submit(_each, work, chunk) for chunk in chunks])
+    todo = {start: items[start : start + CHUNK] for start in range(0, len(items), CHUNK)}
+    for again in (True, False):
         try:
-            for future in done:
-                yield from future.result()
+            with closing(_in_pool(work, todo, workers)) as done:
+                for start, results in done:
+                    del todo[start]
+                    yield from results
+            return
+        except BrokenProcessPool:
+            cause = "a worker process was ended, by another one or for want of memory"
+            if not again:
+                raise AgrError(f"{cause}, a second time; expected fewer workers, or more memory") from None
+            complain(f"{cause}: others go on with what is left")
+
+
+def _in_pool(
+    work: Callable[[Item], Result], chunks: Mapping[int, Sequence[Item]], workers: int
+) -> Generator[tuple[int, list[Result]], None, None]:
+    """The key and the results of each chunk. Raises: BrokenProcessPool if a process died or was given up."""
+    count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
+    with worker_environment(), ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
+        with ctrl_c_ignored():  # submitting starts the processes
+            keys = {pool.submit(_each, work, chunk): key for key, chunk in chunks.items()}
+        done = as_completed(tuple(keys))
+        try:
+            for _ in range(len(keys)):
+                with watched("a worker process", multiprocessing.active_children):
+                    future = next(done)
+                yield keys.pop(future), future.result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            with watched("a worker process", multiprocessing.active_children):
+                pool.shutdown(cancel_futures=True)
 
 
 def _each(work: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:

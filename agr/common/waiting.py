@@ -6,19 +6,21 @@ with locked(folder / ".lock", "prepare this corpus"): ...
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import psutil
+from typing import TypeVar
 
 from agr.common.cli import complain
 from agr.common.processes import driver, is_dead
+from agr.common.stuck import STUCK_SECONDS, work_done
 
 SHOWN_AFTER, SHOWN_EVERY = 2.0, 15.0  # seconds until the first line about a wait, and between the next ones
-STUCK_SECONDS = 60.0  # without progress, after which the holder of a lock is passed by
 POLL_SECONDS = 0.1
+T = TypeVar("T")
 
 
 class Wait:
@@ -40,15 +42,16 @@ class Wait:
             self._tell(f"waiting for {what}, {seconds:.0f} s so far")
 
 
-def work_done(pid: int) -> float:
-    """Processor seconds of a process and its children: they stand still while it is stuck."""
-    used = 0.0
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            with suppress(psutil.Error):
-                used += sum(each.cpu_times()[:2])
-    return used
+def result_of(future: Future[T], what: str) -> T:
+    """Wait for a future, and in the main thread say for what, if it takes long. Raises: what the future raises."""
+    wait = Wait() if threading.current_thread() is threading.main_thread() else Wait(lambda line: None)
+    while True:
+        try:
+            return future.result(timeout=POLL_SECONDS)
+        except TimeoutError:
+            if future.done():
+                raise
+            wait.tick(what)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Self
 
+from agr.common.stuck import STUCK_SECONDS, watched
 from agr.errors import AgrError
 
 READY = b"ready"
@@ -41,8 +42,11 @@ class WorkerDied(AgrError):
 class WorkerProcess:
     """A process that answers bytes with bytes. It is to be closed, or used as a context.
 
-    ready: whether it came up, as far as `receive` knows.
+    ready: whether it came up, as far as `receive` knows. patience: seconds without work after which it is ended, if
+    `receive` waits for it.
     """
+
+    patience = STUCK_SECONDS
 
     def __init__(
         self, name: str, program: str, environment: Mapping[str, str] | None = None, quiet: bool = False
@@ -98,10 +102,12 @@ class WorkerProcess:
     def receive(self) -> bytearray:
         """Wait for the next reply. Raises: WorkerDied if there is none; `restart` is up to the caller."""
         try:
-            if self._process is not None and self._process.stdout is not None:
-                self.ready = self.ready or _read(self._process.stdout) == READY
-                if self.ready:
-                    return _read(self._process.stdout)
+            process = self._process
+            if process is not None and process.stdout is not None:
+                with watched(self._name, lambda: [process], self.patience):
+                    self.ready = self.ready or _read(process.stdout) == READY
+                    if self.ready:
+                        return _read(process.stdout)
         except (EOFError, OSError, ValueError, MemoryError):
             pass
         raise self._death()

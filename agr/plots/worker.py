@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import ParamSpec
 
 from agr.common.function_worker import FunctionWorker
+from agr.common.waiting import result_of
 from agr.common.worker import WorkerDied
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ class PlottingProcess(FunctionWorker):
         """Wait for all pictures; draw here what a process that died did not. Raises: what drawing raised."""
         for future, draw_here in self._drawings:
             try:
-                future.result()
+                result_of(future, "a picture to be drawn")
             except WorkerDied:
                 draw_here()
         self._drawings.clear()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agr.common.cli import complain
+from agr.common.waiting import POLL_SECONDS, Wait
 from agr.errors import ModelError, SettingsError, StoreError
 from agr.registry.records import Store
 from search.outbox.entries import LOCAL_ID, SUFFIX, Entry, Journal, Undelivered, claimed, delete, note, read
@@ -44,7 +45,9 @@ class Deliverer:
 
     def wait_until_open(self) -> None:
         """Wait until the store is open. Raises: ModelError if it cannot be opened."""
-        self._begun.wait()
+        wait = Wait()
+        while not self._begun.wait(POLL_SECONDS):
+            wait.tick(f"{self._store.uri} to open")
         if self.open_error:
             raise ModelError(self.open_error)
 
@@ -85,11 +88,12 @@ class Deliverer:
 
     def _drain(self, seconds: float) -> None:
         self.wait_until_open()
-        began = time.monotonic()
+        began, wait = time.monotonic(), Wait()
         with self._journal.changed:
             while self._journal.pending:
                 self.outage.check(began, seconds)
-                self._journal.changed.wait(0.1)
+                self._journal.changed.wait(POLL_SECONDS)
+                wait.tick(f"{self._store.uri} to take what is logged")
 
     def _work(self) -> None:
         self._begin()

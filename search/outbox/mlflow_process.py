@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError
 from typing import Any, Self, cast
 
 from agr.common.function_worker import FunctionWorker
+from agr.common.waiting import result_of
 from agr.common.worker import WorkerDied
 from agr.errors import AgrError, ModelError, StoreError
 from agr.registry.records import Store
@@ -24,6 +25,7 @@ from agr.registry.uri import EXPERIMENT, StoreUri
 
 Target = tuple[StoreUri | None, str, str]  # a store's URI, its experiment, the model's name
 ENDED = "its process ended"
+PATIENCE = 180  # seconds in which MLflow's process may do nothing: a server may take 30 to answer, three times
 SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
@@ -33,6 +35,7 @@ class MlflowProcess:
     def __init__(self) -> None:
         """Start it; it imports MLflow at once."""
         self._worker = FunctionWorker("agr.registry.tracker")
+        self._worker.patience = PATIENCE
         self._target: Target | None = None
         self._opened = False
 
@@ -58,10 +61,14 @@ class MlflowProcess:
 
     def _call(self, method: str, /, *values: Any, **named: Any) -> Any:
         assert self._target is not None
-        try:
-            answer, error, opened = self._worker.submit(_call, self._target, method, *values, **named).result()
-        except (WorkerDied, CancelledError):
-            raise StoreError(ENDED, passing=True) from None
+        for last in (self._opened, True):  # opening a store twice does no harm
+            try:
+                reply = self._worker.submit(_call, self._target, method, *values, **named)
+                answer, error, opened = result_of(reply, "MLflow")
+                break
+            except (WorkerDied, CancelledError):
+                if last:
+                    raise StoreError(ENDED, passing=True) from None
         if self._opened and not opened:  # a new process met an outage
             error = StoreError(str(error), passing=True)
         self._opened |= opened

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from agr.common import waiting
-from agr.common.waiting import locked, work_done
+from agr.common.stuck import work_done
+from agr.common.waiting import locked
 
 HOLDER = """
 import subprocess, sys, time

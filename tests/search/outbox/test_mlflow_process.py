@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from agr.common import stuck
 from agr.common.processes import driver
 from agr.errors import ModelError, OutageError, StoreError
 from agr.registry.records import Store
@@ -68,6 +69,19 @@ def test_after_its_process_was_killed_the_next_call_but_one_is_answered(tmp_path
             store.unfinished_runs()
         assert caught.value.passing
         assert [found for found, _ in store.unfinished_runs()] == [run]
+
+
+def test_a_process_stopped_before_its_store_is_open_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck, "LOOK_SECONDS", 0.2)
+    with MlflowProcess() as made:
+        store = made.open(f"sqlite:///{tmp_path / 'mlflow.db'}", "agr", "agr")
+        before = made.pid
+        assert before is not None
+        os.kill(before, signal.SIGSTOP)
+        assert store.unfinished_runs() == []
+        assert made.pid != before
 
 
 def test_a_store_out_of_reach_is_named_by_the_first_call(tmp_path: Path) -> None:
