@@ -20,7 +20,6 @@ from search.stages.pruning import stages
 from search.stages.storage import TEMPORARY
 from search.stages.store import StageStore
 
-TRIALS = 27
 METRICS = tuple(name for name in Epoch.__dataclass_fields__ if name not in ("epoch", "seconds"))
 PARENT = "mlflow.parentRunId"
 SECONDS_TO_END = 60.0  # for processes after their search

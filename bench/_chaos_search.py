@@ -74,7 +74,7 @@ class Search:
         command = [sys.executable, str(ROOT / "search/run_grid.py"), "--data", str(self._world.data)]
         command += ["--epochs", *EPOCHS, "--num-workers", str(self._world.workers), "--no-cuda", "--no-mps"]
         command += ["--name", self.name, "--tracking-uri", f"http://127.0.0.1:{self._world.web.port}"]
-        command += ["--stage-store", self.store]
+        command += ["--stage-store", self.store, "--lr", *self._world.rates]
         return command + (["--address", self._world.cluster()] if "node" in self.faults else [])
 
     def _start(self, command: list[str]) -> None:

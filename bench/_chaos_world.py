@@ -36,9 +36,9 @@ BUCKET = "agr"
 class World:
     """The servers, from `open` to `close`. `env`: the environment of a search."""
 
-    def __init__(self, scratch: Path, workers: int, kinds: list[str]) -> None:
-        """scratch: an empty folder for all of it. kinds: the faults that will be wanted."""
-        self.scratch, self.workers, self.kinds = scratch, workers, kinds
+    def __init__(self, scratch: Path, workers: int, rates: list[str], kinds: list[str]) -> None:
+        """scratch: an empty folder for all of it. rates: the grid's. kinds: the faults that will be wanted."""
+        self.scratch, self.workers, self.rates, self.kinds = scratch, workers, rates, kinds
         self.trace = scratch / "trace"
         self.env: dict[str, str] = {}
         self.postgres: Server | None = None

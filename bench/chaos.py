@@ -91,7 +91,7 @@ def campaign(world: World, options: argparse.Namespace, kinds: Sequence[str]) ->
 
 def table(outcomes: Sequence[Outcome], kinds: Sequence[str], missing: dict[str, str]) -> Table:
     """A row for each kind of fault, over the searches that it struck: a search stands in several rows."""
-    drawn = Table(title="27 trials under faults", title_justify="left")
+    drawn = Table(title="Trials under faults", title_justify="left")
     for name in ("fault", "times", "searches", "starts", *(item.metadata["title"] for item in fields(Findings))):
         drawn.add_column(name, justify="left" if name == "fault" else "right")
     for kind in kinds:
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the faults' order and moments")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time")
+    parser.add_argument("--lr", nargs="+", default=["0.1", "0.01", "0.001"], help="the grid's rates, nine trials each")
     parser.add_argument("--only", help=f"kinds, comma between: {','.join(FAULTS)}")
     parser.add_argument("--keep", action="store_true", help="leave the folder with every output where it is")
     options = parser.parse_args(arguments)
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.platform.startswith("linux"):
         raise SettingsError(f"{sys.platform}: expected Linux, whose /proc this reads")
     scratch = Path(tempfile.mkdtemp(prefix="chaos-"))
-    world = World(scratch, options.workers, wanted)
+    world = World(scratch, options.workers, options.lr, wanted)
     try:
         missing = world.open()
         kinds = [kind for kind in wanted if kind not in missing]
