@@ -149,7 +149,7 @@ def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
     for side in SIDES:
         rows = getattr(split, side)
         people = [data.speakers[rows][data.labels[rows] == label] for label in range(len(CLASSES))]
-        genders = {name: len(np.unique(speakers)) for name, speakers in zip(CLASSES, people, strict=True)}
+        genders = {name: len(set(speakers.tolist())) for name, speakers in zip(CLASSES, people, strict=True)}
         found[side] = {"clips": len(rows)} | genders
     return found
 
