@@ -16,10 +16,10 @@ from typing import Any
 
 from agr.audio.read import resample
 from agr.errors import RecipeError
-from agr.recipes import speech
+from agr.recipes import speech, voice_features
 from agr.recipes.base import Bytes, Clip, Recipe, Weights
 from agr.recipes.mfcc import MFCC, MFCC48
-from agr.recipes.voice import VOICE, VOICE112
+from agr.recipes.voice import VOICE, VOICE112, VoiceRecipe
 
 FORMER_NAMES = {"mfc": "mfcc", "mfc48": "mfcc48"}  # in models and folders that earlier versions wrote
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, VOICE112, MFCC, MFCC48)}
@@ -59,6 +59,12 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
 
 def cut_clips(clips: Sequence[Clip], recipe: Recipe) -> Iterator[Windows]:
     """Cut clips of any length into windows. Speech is always detected at the sample rate of `voice`."""
+    if isinstance(recipe, VoiceRecipe):
+        measures = voice_features.autocorrelation, voice_features.yin_periodicity
+        for y in clips:
+            features, heard = voice_features.extract_each(y, recipe, measures)
+            yield Windows(*recipe.cut(features), speech.seconds_of(heard))
+        return
     for y, (images, weights) in zip(clips, recipe.windows(clips), strict=True):
         low = resample(y, recipe.sample_rate, VOICE.sample_rate)
         yield Windows(images, weights, speech.speech_seconds(low, VOICE))

@@ -60,7 +60,12 @@ class Cues:
 
 def speech_seconds(y: NDArray[np.float32], recipe: Recipe) -> float:
     """Seconds of voiced speech in a clip, (n,) at the recipe's sample rate; 0.0 where it does not sound like speech."""
-    found = measure_cues(voice_features.extract(y, recipe, voice_features.yin_periodicity))
+    return seconds_of(voice_features.extract(y, recipe, voice_features.yin_periodicity))
+
+
+def seconds_of(features: NDArray[np.uint8]) -> float:
+    """Seconds of voiced speech in a clip's voice features, (ROWS, frames), extracted with `yin_periodicity`."""
+    found = measure_cues(features)
     return found.voiced_frames * FRAME_SECONDS if is_speech(found) else 0.0
 
 

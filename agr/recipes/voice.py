@@ -74,9 +74,12 @@ class VoiceRecipe(Recipe):
 
     def windows(self, clips: Sequence[Clip]) -> Iterator[tuple[Bytes, Weights]]:
         """Windows weighted by the voiced speech in them; of equal weight where there is none."""
-        for y in clips:
-            cut, weights = voice_features.weighted_windows(voice_features.extract(y, self))
-            yield self.images(cut), weights
+        return (self.cut(voice_features.extract(y, self)) for y in clips)
+
+    def cut(self, features: Bytes) -> tuple[Bytes, Weights]:
+        """The windows of a clip's features, (ROWS, frames): images, (n, *image_shape), and weights, (n,)."""
+        cut, weights = voice_features.weighted_windows(features)
+        return self.images(cut), weights
 
     def pitch(self, stored: Bytes) -> float:
         """The median pitch in Hz; NaN where too little is voiced."""

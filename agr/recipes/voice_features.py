@@ -12,7 +12,7 @@ many microphones add a constant. Nothing above 4 kHz is used: telephone and stud
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,15 +50,18 @@ def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float3
     divided by the autocorrelation of the Hann window (Boersma, 1993, Proceedings of the Institute of Phonetic Sciences
     Amsterdam 17, 97-110), multiplied by GAIN and clipped at 1.
     """
-    even, odd, weights = _autocorrelation_matrices(recipe)
-    half = len(even)
+    *waves, weights = _autocorrelation_matrices(recipe)
+    half = 2 * len(waves[0])
     frames = _frames(y, 2 * half, recipe)
     found = np.empty((len(frames), LAGS), dtype=np.float32)
     for at in range(0, len(frames), BATCH_FRAMES):
         batch = frames[at : at + BATCH_FRAMES]
         after, before = batch[:, half:], batch[:, half:0:-1]  # the middle, and outwards from it, (frames, half) each
-        power = np.square((after + before) @ even)  # (frames, bins)
-        power += np.square((after - before) @ odd)
+        parts = [each[:, start::2] for each in (after + before, after - before) for start in (0, 1)]
+        first, second, third, fourth = (part @ wave for part, wave in zip(parts, waves, strict=True))
+        low = np.square(first + second) + np.square(third + fourth)  # up to a quarter of the sample rate
+        high = np.square(first - second) + np.square(third - fourth)  # the others, from the highest one down
+        power = np.concatenate([low, high[:, :-1]], axis=1)  # (frames, bins)
         power += _FAINTEST * power.max(axis=1, keepdims=True) + np.float32(1e-30)
         np.log(power, out=power)
         power *= COMPRESSION
@@ -69,17 +72,18 @@ def autocorrelation(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float3
 
 @functools.cache
 def _autocorrelation_matrices(recipe: Recipe) -> tuple[NDArray[np.float32], ...]:
-    """Matrices of `autocorrelation`: two of (half, bins), one of (bins, LAGS + 1).
+    """Matrices of `autocorrelation`: four of (half / 2, bins / 2), one of (bins, LAGS + 1).
 
     The Hann window is even around its middle. The spectrum around it of a frame's even part is real, that of its odd
-    part imaginary, and each is a product with a matrix of half a frame's length, in which the window is contained. The
-    last one turns compressed power into autocorrelation at each lag, scaled, and at lag 0.
+    part imaginary, and each is a product with a matrix of half a frame's length, in which the window is contained. It
+    is split into even and odd samples, whose sum is the lower half of the spectrum and whose difference the upper half
+    (a radix-2 step). The last one turns compressed power into autocorrelation at each lag, scaled, and at lag 0.
     """
     length = round(_PERIOD_SECONDS * recipe.sample_rate) // 2 * 2
     half, size = length // 2, 1 << (4 * length - 1).bit_length()
     window, whole, part = hann(length), *_lags(recipe)
     angles = 2 * np.pi / size * np.arange(size // 2 + 1)  # (bins,)
-    turns = np.arange(half)[:, None] * angles
+    turns = np.arange(half)[:, None] * angles[: size // 4 + 1]
     even, odd = (window[half:, None] * wave(turns) for wave in (np.cos, np.sin))
     even[0] /= 2  # the middle is met twice
     low = _low_pass(np.fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
@@ -88,7 +92,9 @@ def _autocorrelation_matrices(recipe: Recipe) -> tuple[NDArray[np.float32], ...]
     own = np.maximum(own / own[0], _WINDOW_FLOOR)
     first, second = (np.cos(angles[:, None] * lag) / own[lag] for lag in (whole, whole + 1))  # (bins, LAGS) each
     weights = np.column_stack([GAIN * (first * (1 - part) + second * part), np.ones(len(low))]) * low[:, None]
-    return tuple(np.asarray(each, dtype=np.float32) for each in (even, odd, weights))
+    weights = np.concatenate([weights[: size // 4 + 1], weights[: size // 4 : -1]])  # in the order of the products
+    waves = (wave[start::2] for wave in (even, odd) for start in (0, 1))
+    return tuple(np.asarray(each, dtype=np.float32) for each in (*waves, weights))
 
 
 def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
@@ -120,15 +126,20 @@ def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float3
     return np.maximum(found, 0, out=found)
 
 
-@blas_on_one_thread()
 def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorrelation) -> NDArray[np.uint8]:
     """Voice features of a whole clip, measured in chunks: (n,) to (ROWS, n / hop rounded up), uint8.
 
     The first BANDS rows are decibels, 255 for the loudest and 0 for RANGE_DB below it; the others are periodicity as
     `measure` finds it, 255 for 1.
     """
+    return extract_each(y, recipe, (measure,))[0]
+
+
+@blas_on_one_thread()
+def extract_each(y: NDArray[np.float32], recipe: Recipe, measures: Sequence[Measure]) -> list[NDArray[np.uint8]]:
+    """Voice features as `extract` finds them with each measure, at the cost of one filter and one set of bands."""
     frames = -(-len(y) // recipe.hop_length)
-    found = np.empty((frames, ROWS), dtype=np.uint8)
+    found = np.empty((len(measures), frames, ROWS), dtype=np.uint8)
     level = np.empty((frames, BANDS), dtype=np.float32)  # dB
     loudest = 1e-12
     for start in range(0, frames, CHUNK_FRAMES):
@@ -139,11 +150,12 @@ def extract(y: NDArray[np.float32], recipe: Recipe, measure: Measure = autocorre
         bands = _bands(filtered, recipe)[own]
         level[part] = 10 * np.log10(np.maximum(bands, 1e-12))
         loudest = max(loudest, float(bands.mean(axis=1).max()))
-        found[part, BANDS:] = _quantise(measure(filtered, recipe)[own])
+        for features, measure in zip(found, measures, strict=True):
+            features[part, BANDS:] = _quantise(measure(filtered, recipe)[own])
     top = 10 * np.log10(loudest)
     scaled = (level - top) / RANGE_DB + 1  # a band may lie above its frame's mean: those are cut at the top
-    found[:, :BANDS] = _quantise(scaled - HEADROOM)
-    return found.T
+    found[:, :, :BANDS] = _quantise(scaled - HEADROOM)
+    return [features.T for features in found]
 
 
 def _quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agr.errors import RecipeError
-from agr.recipes import voice, voice_features, voice_image
+from agr.recipes import speech, voice, voice_features, voice_image
 from agr.recipes.base import FRAMES, IMAGE_SHAPE, Recipe, offset
 from agr.recipes.encode import RECIPES, cut_clips
 from agr.recipes.mfcc import MFCC
@@ -149,6 +149,16 @@ def test_clips_are_cut_in_order_with_weights_that_sum_to_1(recipe: Recipe) -> No
         assert (windows.weights >= 0).all()
         (alone,) = cut_clips([y], recipe)
         assert np.abs(alone.images.astype(int) - windows.images).max() <= 1
+
+
+@pytest.mark.parametrize("recipe", [VOICE, VOICE112], ids=lambda each: each.name)
+def test_one_pass_over_a_clip_finds_the_windows_and_the_speech_of_two(recipe: Recipe) -> None:
+    clips = [demo.utterance(demo.voices(2, seed=0)[0], 1, 0, seed=0)[::2].copy(), clip(recipe, 2.6)]
+    for y, found in zip(clips, cut_clips(clips, recipe), strict=True):
+        ((images, weights),) = recipe.windows([y])
+        np.testing.assert_array_equal(found.images, images)
+        np.testing.assert_array_equal(found.weights, weights)
+        assert found.speech == speech.speech_seconds(y, VOICE)
 
 
 def test_windows_are_weighted_by_their_share_of_the_speech() -> None:
