@@ -35,7 +35,7 @@ import httpx
 import numpy as np
 import predict as in_process
 
-from agr.common.waiting import work_done
+from agr.common.stuck import work_done
 from agr.recipes.voice import VOICE
 
 FASTER, MOST_MS, IN_PROCESS, AT = 5.0, 250.0, 0.8, 8
