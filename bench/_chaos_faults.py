@@ -64,13 +64,30 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
 
 def helper(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGKILL to a process that the driver has beside it: the one with MLflow, or the one that draws."""
+    victim = _helper(search, chance)
+    if victim is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.kill()
+    return f"killed a helper of the driver, {victim.pid}", nothing
+
+
+def stopped(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGSTOP to such a process, for good: nobody lets it go on."""
+    victim = _helper(search, chance)
+    if victim is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.suspend()
+    return f"stopped a helper of the driver, {victim.pid}", nothing
+
+
+def _helper(search: Victim, chance: random.Random) -> psutil.Process | None:
+    """A WorkerProcess of the driver, None if there is none."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(search.process.pid).children()
-        spawned = [each for each in children if "sys.path[:] = sys.argv[1:]" in title(each)]  # a WorkerProcess
-        if spawned:
-            victim = chance.choice(spawned)
-            victim.kill()
-            return f"killed a helper of the driver, {victim.pid}", nothing
+        if spawned := [each for each in children if "sys.path[:] = sys.argv[1:]" in title(each)]:
+            return chance.choice(spawned)
     return None
 
 
@@ -136,6 +153,7 @@ FAULTS: Mapping[str, Fault] = {
     "node": node,
     "driver": driver,
     "helper": helper,
+    "stopped": stopped,
     "mlflow": mlflow,
     "postgres": database,
     "disk": disk,
