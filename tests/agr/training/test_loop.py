@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agr.data.image_set import ImageSet, assemble
+from agr.data import shards
+from agr.data.image_set import MANIFEST, ImageSet, assemble, save
 from agr.data.splits import Split, make
 from agr.errors import ModelError, SettingsError, TrainingError
 from agr.recipes.base import FRAMES, IMAGE_SHAPE
@@ -498,6 +500,15 @@ def test_test_clips_are_never_read_and_the_others_once_an_epoch() -> None:
     assert sorted(watched.asked) == sorted([*SPLIT.train, *SPLIT.val] * BASE.epochs)
     assert not set(watched.asked) & set(SPLIT.test.tolist())
     assert same(state, run())
+
+
+def test_images_of_many_shards_train_as_images_in_memory(prepared_root: Path, images: ImageSet, tmp_path: Path) -> None:
+    every = list(shards.outcomes(shards.found(prepared_root)[0], images.recipe))
+    paths = [shards.write(tmp_path, every[at : at + 30], images.recipe) for at in range(0, 80, 30)]
+    many = save(tmp_path, "x", images.recipe, True, (prepared_root / MANIFEST).read_bytes(), paths)
+    split = make(images, "speakers")
+    assert isinstance(many.pixels, shards.Sharded)
+    assert same(fit(many, split, BASE, CPU), fit(images, split, BASE, CPU))
 
 
 def test_images_mapped_from_disk_train_as_images_in_memory(images: ImageSet) -> None:
