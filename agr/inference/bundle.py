@@ -6,7 +6,10 @@ bundle = load(folder)                             # a model ready to predict, it
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
+import itertools
 import json
 import math
 import stat
@@ -19,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agr.common.files import write_atomic
 from agr.errors import ModelError, RecipeError
@@ -77,6 +81,21 @@ class Bundle:
 
     model: nn.Module
     info: BundleInfo
+
+    @functools.cached_property
+    def folded(self) -> nn.Module:
+        """For prediction, in less time: a copy with batch norm folded into the convolutions; the model if it has none.
+
+        Logits agree up to rounding.
+        """
+        if not any(isinstance(each, nn.BatchNorm2d) for each in self.model.modules()):
+            return self.model
+        model = copy.deepcopy(self.model).eval()
+        for stack in [each for each in model.modules() if isinstance(each, nn.Sequential)]:
+            for at, (before, norm) in enumerate(itertools.pairwise(list(stack))):
+                if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    stack[at], stack[at + 1] = fuse_conv_bn_eval(before, norm), nn.Identity()
+        return model
 
 
 def save(folder: Path, weights: Mapping[str, Tensor], info: BundleInfo, seen: Seen) -> None:

@@ -70,7 +70,7 @@ def one_thread() -> Iterator[None]:
 
 def logits_of_images(pixels: NDArray[np.uint8], bundle: Bundle) -> NDArray[np.float64]:
     """Calibrated logits of images, (n, *image_shape) uint8: (n, 2), float64."""
-    logits = predict_logits(bundle.model, pixels, np.arange(len(pixels)), torch.device("cpu"))
+    logits = predict_logits(bundle.folded, pixels, np.arange(len(pixels)), torch.device("cpu"))
     return logits.numpy().astype(np.float64) / bundle.info.temperature
 
 

@@ -24,7 +24,7 @@ from agr.data.image_set import ImageSet
 from agr.errors import ModelError
 from agr.inference import bundle, predictor
 from agr.inference.bundle import INFO, SEEN, WEIGHTS
-from agr.training.model import build
+from agr.training.model import build, predict_logits, to_input
 
 Values = dict[str, Any]
 
@@ -83,6 +83,25 @@ def test_a_model_of_another_width_comes_back(
     pixels = np.array(images.pixels[:3])
     expected = predictor.predict_images(pixels, bundle.Bundle(model.eval(), info))
     assert np.array_equal(predictor.predict_images(pixels, loaded), expected)
+
+
+def test_batch_norm_is_folded_for_prediction_and_kept_in_the_model(bundle_folder: Path) -> None:
+    model = build("towers", seed=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *model.image_shape), dtype=np.uint8)
+    model.train()
+    with torch.no_grad():
+        model(to_input(torch.from_numpy(pixels)))  # moves the means and variances
+    loaded = bundle.Bundle(model.eval(), bundle.read_info(bundle_folder))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = predict_logits(model, pixels, np.arange(4), torch.device("cpu")).numpy()
+    np.testing.assert_allclose(predictor.logits_of_images(pixels, loaded), expected, atol=1e-5)
+    assert not any(isinstance(each, torch.nn.BatchNorm2d) for each in loaded.folded.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_model_without_batch_norm_predicts_as_it_is(bundle_folder: Path) -> None:
+    loaded = bundle.load(bundle_folder)
+    assert loaded.folded is loaded.model
 
 
 def test_a_bundle_older_than_the_width_setting_has_width_one(folder: Path) -> None:
