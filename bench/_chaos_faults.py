@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -15,13 +17,17 @@ import psutil
 from _chaos_link import CUT, LYING, OPEN, REFUSING, SLOW
 from _chaos_tools import wait_until
 from _chaos_trace import trained
-from _chaos_world import World, title
+from _chaos_world import ROOT, World, title
+
+from agr.training.settings import STEP_SIZE
+from search.runtime import cluster
 
 
 class Victim(Protocol):
     """What a fault needs to know of a search. `allowance`: epochs that it may train once more."""
 
     process: subprocess.Popen[bytes]
+    folder: Path
     stages: Path
     allowance: int
 
@@ -80,6 +86,34 @@ def stopped(world: World, search: Victim, chance: random.Random) -> tuple[str, U
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.suspend()
     return f"stopped a helper of the driver, {victim.pid}", nothing
+
+
+def torn(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """A power cut: SIGKILL to the driver, and the newest file that it wrote, a stage or an outbox, ends too early."""
+    written = [*search.folder.rglob("*.stage"), *search.folder.rglob("outbox/*.jsonl")]
+    if not written or driver(world, search, chance) is None:
+        return None
+    newest = max(written, key=lambda path: path.stat().st_mtime_ns)
+    size = newest.stat().st_size
+    os.truncate(newest, max(0, size - chance.randint(1, 100)))
+    search.allowance += STEP_SIZE
+    return f"killed the driver, and cut the end off {newest.name}", nothing
+
+
+def lock(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """SIGKILL to the driver while another process, which is stopped for good, holds the lock of Ray's start."""
+    path = cluster.start_lock(Path(world.env["TMPDIR"]))
+    code = "import sys, time; from pathlib import Path; from agr.common.waiting import locked\n"
+    code += "with locked(Path(sys.argv[1]), 'start Ray'): print(flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
+    atexit.register(holder.kill)
+    assert holder.stdout
+    holder.stdout.readline()
+    holder.send_signal(signal.SIGSTOP)
+    if driver(world, search, chance) is None:
+        holder.kill()
+        return None
+    return f"killed the driver while {holder.pid}, stopped, holds the lock of Ray's start", nothing
 
 
 def _helper(search: Victim, chance: random.Random) -> psutil.Process | None:
@@ -154,6 +188,8 @@ FAULTS: Mapping[str, Fault] = {
     "driver": driver,
     "helper": helper,
     "stopped": stopped,
+    "torn": torn,
+    "lock": lock,
     "mlflow": mlflow,
     "postgres": database,
     "disk": disk,

@@ -147,9 +147,11 @@ class World:
         site = self.scratch / "site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(SHUTTER)
+        (self.scratch / "tmp").mkdir()
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_", "AWS_"))}
         return clean | {
             "PYTHONPATH": f"{site}:{ROOT}",
+            "TMPDIR": str(self.scratch / "tmp"),
             "AGR_CHAOS_TRACE": str(self.trace),
             "AGR_CHAOS_PAUSE": str(PAUSE),
             "AGR_OUTAGE_GRACE": "30",

@@ -116,13 +116,18 @@ def end_processes(*names: str) -> None:
                 process.kill()
 
 
+def start_lock(temporary: Path) -> Path:
+    """The lock of Ray's start, in a folder for temporary files."""
+    return temporary / f"agr-ray-{user()}.lock"
+
+
 @contextmanager
 def _alone(start: RayStart) -> Iterator[None]:
     """Let no other search of this user start Ray meanwhile: Ray gives up a node that takes more than 30 s to start.
 
     Raises: RuntimeError for errors that Ray raises as a bare Exception.
     """
-    lock = Path(tempfile.gettempdir(), f"agr-ray-{user()}.lock")
+    lock = start_lock(Path(tempfile.gettempdir()))
     with locked(lock, "start Ray", lambda pid: 0.0, start.cancelled.is_set):  # a start takes a few seconds at most
         start.began = True
         try:
