@@ -1,6 +1,7 @@
 """Time `agr.predict`: seconds to the first answer, and clips per second, next to MLflow's own `pyfunc`.
 
     python bench/predict.py [--clips 1000] [--runs 5]
+    python bench/predict.py --rivals [FOLDER]        # processor time beside Praat, openSMILE, Resemblyzer and others
 
 Cold start: `python -m agr.predict` on one clip with `models:/agr/best`, against `python -c "import torch"`, which no
 prediction can do without. Throughput: a folder of clips, first in a fresh process, then with everything loaded and
@@ -21,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import _predict_rivals
 
 from agr.audio import read as audio
 from agr.inference import bundle
@@ -135,10 +138,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--clips", type=int, default=1000, help="clips for measuring throughput")
     parser.add_argument("--runs", type=int, default=5, help="cold starts of each command")
+    against = "compare with the installed tools of agr.baselines, on recordings in FOLDER (default: synthetic ones)"
+    parser.add_argument("--rivals", nargs="?", type=Path, const=Path(), metavar="FOLDER", help=against)
     options = parser.parse_args(arguments)
+    if options.rivals and options.rivals != Path():
+        _predict_rivals.report(options.rivals)
+        return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder, one = Path(scratch) / "clips", Path(scratch) / "one"
         make_clips(folder, one, options.clips)
+        if options.rivals is not None:
+            _predict_rivals.report(folder)
+            return 0
         environment = os.environ | {
             "MLFLOW_TRACKING_URI": make_store(Path(scratch)),
             "MLFLOW_DISABLE_TELEMETRY": "true",
