@@ -15,6 +15,7 @@ from pathlib import Path
 from agr import __version__
 from agr.audio import read as audio
 from agr.data.clips import Corpus, Layout, Reading
+from agr.data.image_set import is_prepared
 from agr.data.layouts import (
     audiomnist,
     common_voice,
@@ -72,6 +73,8 @@ def open_corpus(
         return hugging_face.read_hub(source, reading)
     path = Path(source)
     if path.is_dir():
+        if is_prepared(path):
+            raise CorpusError(f"{path}: holds prepared images; expected recordings")
         return _folder(path, reading)
     if path.is_file() and path.suffix.lower() == hugging_face.SUFFIX:
         return hugging_face.read_parquet([path], path, path.stem, reading)

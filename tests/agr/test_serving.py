@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -54,11 +55,8 @@ def model(store: str) -> Any:
     """The champion, as somebody loads it who knows MLflow only."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store)
-    loaded = mlflow.pyfunc.load_model("models:/agr@best")
-    mlflow.set_tracking_uri(before)
-    return loaded
+    with patch.dict("os.environ", MLFLOW_TRACKING_URI=store):
+        return mlflow.pyfunc.load_model("models:/agr@best")
 
 
 def same(row: dict[str, Any], expected: dict[str, float]) -> bool:

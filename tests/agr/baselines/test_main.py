@@ -113,8 +113,8 @@ def test_two_corpora_of_one_name_are_refused(demo_root: Path) -> None:
         read_recordings([str(demo_root), str(demo_root)], Path("data"))
 
 
-def test_published_images_are_refused(prepared_root: Path) -> None:
-    with pytest.raises(CorpusError, match="holds images; expected recordings"):
+def test_prepared_images_are_refused(prepared_root: Path) -> None:
+    with pytest.raises(CorpusError, match="holds prepared images; expected recordings"):
         read_recordings([str(prepared_root)], Path("data"))
 
 

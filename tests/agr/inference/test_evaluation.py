@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agr import predict
+from agr.audio import read as audio
 from agr.data import corpus, preparation
 from agr.data.ages import Ages
 from agr.data.image_set import ImageSet
@@ -21,7 +22,7 @@ from agr.labels import CLASSES
 from agr.metrics import scoring
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc import MFCC
-from tests.folders import Row, manifest_of
+from tests.folders import Row, manifest_of, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,11 @@ def test_images_of_another_recipe_are_refused(loaded: bundle.Bundle, images: Ima
 
 def test_paper_images_need_a_model_of_their_recipe(loaded: bundle.Bundle, people: list[Row], tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    preparation.prepare(corpus.open_corpus(str(manifest_of(tmp_path / "two.csv", people)), tmp_path), ready, MFCC)
-    (ready / "prepared.json").unlink()  # what is left is a folder of images with a manifest
+    ready.mkdir()
+    images = [(f"{n}{MFCC.suffix}", speaker, gender) for n, (_, speaker, gender) in enumerate(people)]
+    for (path, _, _), (name, _, _) in zip(people, images, strict=True):
+        (ready / name).write_bytes(MFCC.encode(audio.load(Path(path), MFCC.sample_rate)))
+    write_manifest(ready / "manifest.csv", "image", images)
     with pytest.raises(RecipeError, match=r"expected mfcc$"):
         measure(loaded, ready, tmp_path / "work")
     other = bundle.Bundle(loaded.model, replace(loaded.info, recipe=RECIPES["mfcc48"]))
