@@ -322,9 +322,11 @@ def test_a_folder_with_other_files_is_left_alone(three_speakers: Path, out: Path
 
 def test_a_corpus_is_not_prepared_into_itself(three_speakers: Path, ready: Path, out: Path) -> None:
     prepared(three_speakers, out)
-    for source in (ready, out, three_speakers / "data"):
+    refusals = {ready: "expected a new or a prepared folder", out: "holds prepared images; expected recordings"}
+    refusals[three_speakers / "data"] = refusals[ready]
+    for source, refusal in refusals.items():
         before = tree(source)
-        with pytest.raises(CorpusError, match="expected a new or a prepared folder"):
+        with pytest.raises(CorpusError, match=refusal):
             prepared(source, source)
         assert tree(source) == before
 
