@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import random
@@ -106,12 +105,11 @@ def lock(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo
     code = "import sys, time; from pathlib import Path; from agr.common.waiting import locked\n"
     code += "with locked(Path(sys.argv[1]), 'start Ray'): print(flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
-    atexit.register(holder.kill)
+    world.holders.append(holder)
     assert holder.stdout
     holder.stdout.readline()
     holder.send_signal(signal.SIGSTOP)
     if driver(world, search, chance) is None:
-        holder.kill()
         return None
     return f"killed the driver while {holder.pid}, stopped, holds the lock of Ray's start", nothing
 

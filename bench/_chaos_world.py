@@ -46,6 +46,7 @@ class World:
         self.net: Link | None = None
         self.head: Server | None = None
         self.nodes: list[Server] = []
+        self.holders: list[subprocess.Popen[bytes]] = []  # of locks
         self.address = ""
 
     def open(self) -> dict[str, str]:
@@ -88,6 +89,9 @@ class World:
     def calm(self) -> None:
         """Everything works again."""
         self.web.set(OPEN)
+        for holder in self.holders:
+            holder.kill()
+            holder.wait()
         if self.net:
             self.net.set(OPEN)
         for server in (self.postgres, self.mlflow, self.s3):
