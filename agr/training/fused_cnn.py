@@ -61,8 +61,7 @@ def cnn(
     h = to_input(images)  # (batch, 3, 12, 98)
     if h.device.type != "cpu":  # on a GPU grouped convolutions expect channels first
         h = h.contiguous()
-    if not torch.is_autocast_enabled(h.device.type):
-        h = to_onednn(h)  # the layout of single trials, so that near ties in max-pooling are decided alike
+    h = to_onednn(h)  # the layout of single trials, so that near ties in max-pooling are decided alike
     h = convolve("conv1", h, groups=1)  # (batch, lanes * 32, 6, 49); all lanes have the same input, so no groups
     h = convolve("conv2", h, groups=lanes)  # (batch, lanes * 64, 3, 24)
     h = from_onednn(h).reshape(len(h), lanes, -1).transpose(0, 1)  # (lanes, batch, 4608)
