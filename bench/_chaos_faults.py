@@ -69,22 +69,12 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
 
 def helper(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGKILL to a process that the driver has beside it: the one with MLflow, or the one that draws."""
-    victim = _helper(search, chance)
-    if victim is None:
-        return None
-    with contextlib.suppress(psutil.NoSuchProcess):
-        victim.kill()
-    return f"killed a helper of the driver, {victim.pid}", nothing
+    return _signal_helper(search, chance, signal.SIGKILL, "killed")
 
 
 def stopped(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGSTOP to such a process, for good: nobody lets it go on."""
-    victim = _helper(search, chance)
-    if victim is None:
-        return None
-    with contextlib.suppress(psutil.NoSuchProcess):
-        victim.suspend()
-    return f"stopped a helper of the driver, {victim.pid}", nothing
+    return _signal_helper(search, chance, signal.SIGSTOP, "stopped")
 
 
 def torn(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -114,12 +104,15 @@ def lock(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo
     return f"killed the driver while {holder.pid}, stopped, holds the lock of Ray's start", nothing
 
 
-def _helper(search: Victim, chance: random.Random) -> psutil.Process | None:
-    """A WorkerProcess of the driver, None if there is none."""
+def _signal_helper(search: Victim, chance: random.Random, number: int, done: str) -> tuple[str, Undo] | None:
+    """Send a signal to a WorkerProcess of the driver; None if there is none. done: what is said of it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(search.process.pid).children()
         if spawned := [each for each in children if "sys.path[:] = sys.argv[1:]" in title(each)]:
-            return chance.choice(spawned)
+            victim = chance.choice(spawned)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(number)
+            return f"{done} a helper of the driver, {victim.pid}", nothing
     return None
 
 
