@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy import fft
 
 from agr.common.threads import blas_on_one_thread
 from agr.recipes.base import FRAMES, Clip, Recipe, hann, triangles
@@ -39,6 +40,7 @@ _SPECTRUM_SECONDS, _PERIOD_SECONDS, _YIN_HOPS = 0.032, 0.042, 4
 COMPRESSION, GAIN = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
 _FAINTEST = 1e-9  # the floor of a frame's power spectrum, as a share of its strongest harmonic
 _WINDOW_FLOOR = 0.15  # the least that is divided by where the window's autocorrelation is small, at the longest lags
+Gain = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # Hz to factors
 Measure = Callable[[NDArray[np.float32], Recipe], NDArray[np.float32]]  # (n,) to (frames, LAGS), 0..1
 
 
@@ -86,7 +88,7 @@ def _autocorrelation_matrices(recipe: Recipe) -> tuple[NDArray[np.float32], ...]
     turns = np.arange(half)[:, None] * angles[: size // 4 + 1]
     even, odd = (window[half:, None] * wave(turns) for wave in (np.cos, np.sin))
     even[0] /= 2  # the middle is met twice
-    low = _low_pass(np.fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
+    low = _low_pass(fft.rfftfreq(size, 1 / recipe.sample_rate)) ** 2
     low[1:-1] *= 2  # each of these bins stands for a negative frequency as well
     own = np.correlate(window, window, "full")[length - 1 :][: int(whole[-1]) + 2]
     own = np.maximum(own / own[0], _WINDOW_FLOOR)
@@ -118,8 +120,8 @@ def yin_periodicity(y: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float3
     found = np.empty((count, LAGS), dtype=np.float32)
     for at in range(0, count, BATCH_FRAMES):
         batch = parts[at : at + BATCH_FRAMES + _YIN_HOPS - 1]
-        left, both = np.fft.rfft(batch[:, :hop], size, axis=1), np.fft.rfft(batch, size, axis=1)
-        hops = np.fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag] over a hop
+        left, both = fft.rfft(batch[:, :hop], size, axis=1), fft.rfft(batch, size, axis=1)
+        hops = fft.irfft(left.conj() * both, size, axis=1)[:, :longest]  # sum of x[t] x[t + lag] over a hop
         product = sum(hops[shift : len(hops) + 1 - _YIN_HOPS + shift] for shift in range(_YIN_HOPS))
         own = power[at : at + BATCH_FRAMES]  # of x[lag : lag + length]
         found[at : at + BATCH_FRAMES] = (2 * product / (own[:, :1] + own + np.float32(1e-12))) @ mixing
@@ -172,7 +174,7 @@ def _chunk(y: Clip, start: int, stop: int, recipe: Recipe) -> Clip:
 def _bands(filtered: Clip, recipe: Recipe) -> NDArray[np.float32]:
     """Power in bands of each frame: (n,) to (frames, BANDS)."""
     length = round(_SPECTRUM_SECONDS * recipe.sample_rate)
-    spectrum = np.fft.rfft(_frames(filtered, length, recipe) * hann(length).astype(np.float32), axis=1)
+    spectrum = fft.rfft(_frames(filtered, length, recipe) * hann(length).astype(np.float32), axis=1)
     power = spectrum.real**2 + spectrum.imag**2  # (frames, bins)
     return np.asarray(power @ _mel_filters(recipe.sample_rate, length).T)
 
@@ -239,6 +241,7 @@ def pitch(features: NDArray[np.uint8]) -> NDArray[np.float64]:
     return medians
 
 
+@functools.cache
 def _lags(recipe: Recipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Each lag in samples, as an integer and a fraction, (LAGS,) each."""
     lags = recipe.sample_rate / lag_hz()
@@ -246,6 +249,7 @@ def _lags(recipe: Recipe) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     return whole, lags - whole
 
 
+@functools.cache
 def lag_hz() -> NDArray[np.float64]:
     """The pitch that each lag stands for, in Hz: (LAGS,), falling."""
     return np.geomspace(TOP_HZ, BOTTOM_HZ, LAGS)
@@ -281,17 +285,21 @@ def band_edges() -> NDArray[np.float64]:
 @functools.cache
 def _mel_filters(sample_rate: int, length: int) -> NDArray[np.float32]:
     """Triangles that weigh the power of FFT bins into bands, each summing to 1: (BANDS, length // 2 + 1)."""
-    weights = triangles(band_edges(), np.fft.rfftfreq(length, 1 / sample_rate))
+    weights = triangles(band_edges(), fft.rfftfreq(length, 1 / sample_rate))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _filtered(y: NDArray[Any], sample_rate: int, gain: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float32]:
+def _filtered(y: NDArray[Any], sample_rate: int, gain: Gain) -> NDArray[np.float32]:
     """Filter a clip, (n,), by multiplying its spectrum with a real gain, which causes no delay."""
-    least = len(y) + sample_rate // 10  # silence is appended, so that the end does not wrap around to the start
-    power_of_two = 1 << (least - 1).bit_length()
-    size = power_of_two * 3 // 4 if power_of_two * 3 // 4 >= least else power_of_two  # both have a fast transform
-    spectrum = np.fft.rfft(y.astype(np.float64), size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))
-    return np.asarray(np.fft.irfft(spectrum, size)[: len(y)], dtype=np.float32)
+    size = fft.next_fast_len(len(y) + sample_rate // 10, real=True)  # so that the end does not wrap around to the start
+    spectrum = fft.rfft(y.astype(np.float64), size) * _gains(gain, size, sample_rate)
+    return np.asarray(fft.irfft(spectrum, size)[: len(y)], dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _gains(gain: Gain, size: int, sample_rate: int) -> NDArray[np.float64]:
+    """A gain at the frequency of each FFT bin: (size // 2 + 1,)."""
+    return gain(fft.rfftfreq(size, 1 / sample_rate))
 
 
 def _high_pass(hz: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from agr.labels import CLASSES
 from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES, IMAGE_SHAPE, Recipe
 from agr.recipes.voice_features import BANDS, LAGS, ROWS
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 64
 MIN_WIDTH, MAX_WIDTH = 0.25, 2.0
 MAX_PARAMETERS = 1_000_000
 GROUPS = 4  # in group norm; all numbers of channels and hidden units are multiples of it
