@@ -3,7 +3,7 @@
     python bench/fuzz.py [--files 100000] [--seed 0] [--jobs 2] [--every 50] [--keep FOLDER]
 
 Every file (made by `bench/_mutations.py` from the formats of libsndfile and FFmpeg, damaged one to four times) is
-decoded by `agr.audio.read.load`. If that succeeds, `agr.recipes.voice_features.of_clip` computes its features. This
+decoded by `agr.audio.read.load`. If that succeeds, `agr.recipes.voice_features.extract` computes its features. This
 runs in `--jobs` processes. Every `--every`th file is also given to `python -m agr.predict`, BATCH files per command,
 with an untrained model. What must hold:
 

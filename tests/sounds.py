@@ -10,6 +10,17 @@ import soundfile
 from numpy.typing import NDArray
 
 
+def tone(hz: float, seconds: float = 1.2, sample_rate: int = 8_000, size: float = 0.1) -> NDArray[np.float32]:
+    """A fundamental and its harmonics up to 3.6 kHz, weaker the higher they are: no noise, no formants."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    parts = (np.sin(2 * np.pi * k * hz * t + k * k) / np.sqrt(k) for k in range(1, int(3_600 // hz) + 1))
+    return np.asarray(size * sum(parts), dtype=np.float32)
+
+
+def noise(seconds: float, seed: int = 0, size: float = 0.1) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0, size, round(seconds * 8_000)).astype(np.float32)
+
+
 def vowel(hz: float, seconds: float, sample_rate: int = 8_000) -> NDArray[np.float32]:
     """Pulses of a steady pitch through three resonances."""
     at = np.arange(round(seconds * sample_rate)) / sample_rate

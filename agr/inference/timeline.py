@@ -27,7 +27,7 @@ from agr.inference.bundle import Bundle
 from agr.inference.predictor import logits_of_images, one_thread, softmax
 from agr.inference.turns import viterbi
 from agr.labels import CLASSES
-from agr.recipes import voice_features
+from agr.recipes import periodicity, voice_features
 from agr.recipes.activity import speech_spans
 from agr.recipes.base import FRAMES
 from agr.recipes.speech import FRAME_SECONDS
@@ -142,7 +142,7 @@ class Timeline:
         held = max(len(y) - HELD_SECONDS * self._rate, 0) // hop * hop
         start, self._offset, self._held = self._offset, self._offset + held, y[held:]
         low = resample(y, self._rate, VOICE.sample_rate)
-        return Chunk(start // hop, y, voice_features.extract(low, VOICE, voice_features.yin_periodicity))
+        return Chunk(start // hop, y, voice_features.extract(low, VOICE, periodicity.yin_periodicity))
 
     def _answer(self, coming: Future[Chunk] | None, final: bool = False) -> Iterator[Segment]:
         """The segments that end in what was heard."""

@@ -14,6 +14,7 @@ from agr.inference.section import Section
 from agr.plots import panels
 from agr.recipes import voice_features, voice_image
 from agr.recipes.base import IMAGE_SHAPE, Recipe
+from agr.recipes.periodicity import lag_hz
 
 SPECTROGRAM = "Mel spectrogram: how strong each frequency is; the lines are the voice's harmonics, a pitch apart"
 ENVELOPE = "how loud each band of frequencies is; the vocal tract's resonances are bright"
@@ -39,7 +40,7 @@ def channels(recipe: Recipe) -> tuple[Channel, ...]:
     """The parts of the recipe's images: red, green and blue of `voice`, bands and lags of `voice112`."""
     fine = recipe.image_shape != IMAGE_SHAPE
     bands = voice_features.band_hz() if fine else envelope_hz()
-    pitches = voice_features.lag_hz() if fine else pitch_hz()
+    pitches = lag_hz() if fine else pitch_hz()
     low, high, slope = voice_image.LOWEST_DB, voice_image.HIGHEST_DB, voice_image.SLOPE_DB
     envelope = Channel("envelope", ENVELOPE, bands, low, high, "dB", "viridis")
     motion = Channel("motion", MOTION, bands, -slope, slope, "dB in 10 ms", "PuOr_r")

@@ -16,7 +16,7 @@ from typing import Any
 
 from agr.audio.read import resample
 from agr.errors import RecipeError
-from agr.recipes import speech, voice_features
+from agr.recipes import periodicity, speech, voice_features
 from agr.recipes.base import Bytes, Clip, Recipe, Weights
 from agr.recipes.mfcc import MFCC, MFCC48
 from agr.recipes.voice import VOICE, VOICE112, VoiceRecipe
@@ -60,7 +60,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
 def cut_clips(clips: Sequence[Clip], recipe: Recipe) -> Iterator[Windows]:
     """Cut clips of any length into windows. Speech is always detected at the sample rate of `voice`."""
     if isinstance(recipe, VoiceRecipe):
-        measures = voice_features.autocorrelation, voice_features.yin_periodicity
+        measures = periodicity.autocorrelation, periodicity.yin_periodicity
         for y in clips:
             features, heard = voice_features.extract_each(y, recipe, measures)
             yield Windows(*recipe.cut(features), speech.seconds_of(heard))

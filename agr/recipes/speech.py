@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.recipes import voice_features
+from agr.recipes import periodicity, voice_features
 from agr.recipes.base import Recipe
-from agr.recipes.voice_features import BANDS, BOTTOM_HZ, CHUNK_FRAMES, LAGS, RANGE_DB, TOP_HZ, lag_hz
+from agr.recipes.periodicity import BOTTOM_HZ, LAGS, TOP_HZ, lag_hz
+from agr.recipes.voice_features import BANDS, CHUNK_FRAMES, RANGE_DB
 
 FRAME_SECONDS = 0.010
 FOREGROUND_DB = 25.0  # frames further below the loudest one are background
@@ -60,7 +61,7 @@ class Cues:
 
 def speech_seconds(y: NDArray[np.float32], recipe: Recipe) -> float:
     """Seconds of voiced speech in a clip, (n,) at the recipe's sample rate; 0.0 where it does not sound like speech."""
-    return seconds_of(voice_features.extract(y, recipe, voice_features.yin_periodicity))
+    return seconds_of(voice_features.extract(y, recipe, periodicity.yin_periodicity))
 
 
 def seconds_of(features: NDArray[np.uint8]) -> float:

@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from agr.recipes import voice_features
 from agr.recipes.base import COEFFICIENTS, FRAMES, triangles
-from agr.recipes.voice_features import BANDS, BOTTOM_HZ, HEADROOM, LAGS, RANGE_DB, TOP_HZ
+from agr.recipes.periodicity import BOTTOM_HZ, LAGS, TOP_HZ
+from agr.recipes.voice_features import BANDS, HEADROOM, RANGE_DB
 
 ENVELOPE_HZ = (150.0, 3700.0)
 PITCH_HZ = (410.0, 64.0)

@@ -24,7 +24,8 @@ from agr.data.splits import Indices
 from agr.errors import ModelError
 from agr.labels import CLASSES
 from agr.recipes.base import CHANNELS, COEFFICIENTS, FRAMES, IMAGE_SHAPE, Recipe
-from agr.recipes.voice_features import BANDS, LAGS, ROWS
+from agr.recipes.periodicity import LAGS
+from agr.recipes.voice_features import BANDS, ROWS
 
 EVALUATION_BATCH = 64
 MIN_WIDTH, MAX_WIDTH = 0.25, 2.0

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
-from agr.recipes import voice_features
+from agr.recipes import periodicity, voice_features
 from agr.recipes.activity import speech_frames, speech_spans
 from agr.recipes.voice import VOICE
 
@@ -16,7 +16,7 @@ RATE = VOICE.sample_rate
 
 
 def features(y: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return voice_features.extract(y, VOICE, voice_features.yin_periodicity)
+    return voice_features.extract(y, VOICE, periodicity.yin_periodicity)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from agr.audio import read as audio
-from agr.recipes import speech, voice_features
+from agr.recipes import periodicity, speech, voice_features
 from agr.recipes.speech import Cues
 from agr.recipes.voice import VOICE
 
@@ -259,7 +259,7 @@ def test_rules_are_less_strict_for_a_short_word() -> None:
 def test_cues_of_a_gliding_buzz_match_how_it_was_made() -> None:
     rise = 2 ** (times(1) * 0.5)  # half an octave a second
     y = harmonics(150 * rise, 1) * (0.2 + 0.8 * times(1))  # 14 dB louder in the end
-    found = speech.measure_cues(voice_features.extract(y.astype(np.float32), VOICE, voice_features.yin_periodicity))
+    found = speech.measure_cues(voice_features.extract(y.astype(np.float32), VOICE, periodicity.yin_periodicity))
     # the quiet start counts as background
     assert found.voiced_frames * speech.FRAME_SECONDS == pytest.approx(1, abs=0.25)
     assert found.periodicity > 0.95
@@ -272,7 +272,7 @@ def test_cues_measured_in_chunks_equal_those_measured_at_once(
     part: int, voices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = np.concatenate([audio.load(path, VOICE.sample_rate) for path in voices[:4]])
-    found = voice_features.extract(y, VOICE, voice_features.yin_periodicity)
+    found = voice_features.extract(y, VOICE, periodicity.yin_periodicity)
     whole = speech.measure_cues(found)
     monkeypatch.setattr(speech, "CHUNK_FRAMES", part)
     assert asdict(speech.measure_cues(found)) == pytest.approx(asdict(whole), rel=1e-5)

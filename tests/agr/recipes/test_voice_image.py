@@ -12,19 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agr.recipes.base import COEFFICIENTS, FRAMES
+from agr.recipes.periodicity import LAGS, lag_hz
 from agr.recipes.voice import VOICE
-from agr.recipes.voice_features import (
-    BANDS,
-    HEADROOM,
-    LAGS,
-    RANGE_DB,
-    ROWS,
-    band_hz,
-    extract,
-    hz_to_mel,
-    lag_hz,
-    windows,
-)
+from agr.recipes.voice_features import BANDS, HEADROOM, RANGE_DB, ROWS, band_hz, extract, hz_to_mel, windows
 from agr.recipes.voice_image import ENVELOPE_HZ, LAG_STEP, PITCH_HZ, WARP_RANGE, WARPS, Change, draw
 
 RED, GREEN, BLUE = range(3)

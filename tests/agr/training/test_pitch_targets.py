@@ -11,8 +11,9 @@ import torch
 from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import Split
 from agr.recipes.base import FRAMES
+from agr.recipes.periodicity import lag_hz
 from agr.recipes.voice import VOICE
-from agr.recipes.voice_features import BANDS, ROWS, lag_hz
+from agr.recipes.voice_features import BANDS, ROWS
 from agr.recipes.voice_image import LAG_STEP
 from agr.training.augmentation import DEFAULT, NONE, augment, random_numbers
 from agr.training.batches import TrainingSet
