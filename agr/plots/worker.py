@@ -19,6 +19,7 @@ from agr.common.waiting import result_of
 from agr.common.worker import WorkerDied
 
 P = ParamSpec("P")
+NICENESS = 10  # importing matplotlib must not delay the first batch
 
 
 class PlottingProcess(FunctionWorker):
@@ -26,7 +27,7 @@ class PlottingProcess(FunctionWorker):
 
     def __init__(self) -> None:
         """Start it."""
-        super().__init__("agr.plots.search", "matplotlib.figure")
+        super().__init__("agr.plots.search", "matplotlib.figure", niceness=NICENESS)
         self._drawings: list[tuple[Future[None], Callable[[], None]]] = []
 
     def draw(self, function: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:

@@ -62,10 +62,10 @@ class SearchContext:
 
         Raises: ModelError if MLflow cannot be reached.
         """
-        self.session.tracker.wait_until_open()
-        with quick_imports():
+        with quick_imports():  # while MLflow opens its store and Ray starts
             from search.runtime import tuning  # noqa: F401  first: it sets environment variables of Ray Tune
             from search.runtime.trial import Job
+        self.session.tracker.wait_until_open()
         allocation = self.allocation()
         if allocation.notice:
             print(allocation.notice)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ray import tune
+from ray.air._internal import usage
 from ray.tune.schedulers import TrialScheduler
 
 from agr.common.places import store_folder
@@ -15,6 +16,7 @@ from search.runtime.trial import Job, run_trial
 from search.session import display
 from search.session.session import Session
 
+usage.tag_callbacks = lambda callbacks: False  # it imports MLflow, two seconds, for statistics that are turned off
 CRASHES = 2  # how often a trial whose worker died is restarted, from its last stage
 
 

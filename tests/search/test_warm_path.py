@@ -1,4 +1,4 @@
-"""A search that only reads what is known starts neither Ray nor Optuna, whose import takes longer than all the rest."""
+"""What a search imports: Ray, Optuna and MLflow take longer to import than all the rest of a search that only reads."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def test_what_run_grid_imports_brings_neither_ray_nor_optuna() -> None:
     lines = ["import sys", *wanted, "print(sorted({'ray', 'optuna'} & sys.modules.keys()))"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_ray_tune_does_not_import_mlflow_into_the_driver() -> None:
+    lines = (
+        "import sys, search.runtime.tuning",
+        "from ray.tune import Callback, tune",
+        "tune.air_usage.tag_callbacks([Callback()])",
+        "print('mlflow' in sys.modules)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
