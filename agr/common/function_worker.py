@@ -9,7 +9,6 @@ Functions, arguments and results are pickled, and read by nobody but these two p
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -26,10 +25,9 @@ T = TypeVar("T")
 class FunctionWorker(WorkerProcess):
     """A process that calls functions, one after the other; replaced when it dies."""
 
-    def __init__(self, *modules: str, niceness: int = 0) -> None:
-        """Start it. modules: what it imports at once. niceness: by how much it yields the processor to others."""
-        call = f"call_functions({modules!r}, {niceness})"
-        super().__init__("the worker process", f"from {__name__} import call_functions; {call}")
+    def __init__(self, *modules: str) -> None:
+        """Start it. modules: what it imports at once."""
+        super().__init__("the worker process", f"from {__name__} import call_functions; call_functions({modules!r})")
         self._thread = ThreadPoolExecutor(1, "worker")  # Ctrl-C interrupts who waits for a result, not its transfer
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -61,9 +59,8 @@ class FunctionWorker(WorkerProcess):
         return result
 
 
-def call_functions(modules: Iterable[str], niceness: int) -> None:
+def call_functions(modules: Iterable[str]) -> None:
     """Be the process of a `FunctionWorker`."""
-    os.nice(niceness)
 
     def prepare() -> Callable[[bytearray], Iterable[bytes]]:
         with quick_imports():

@@ -19,7 +19,6 @@ from agr.common.waiting import result_of
 from agr.common.worker import WorkerDied
 
 P = ParamSpec("P")
-NICENESS = 10  # importing matplotlib must not delay the first batch
 
 
 class PlottingProcess(FunctionWorker):
@@ -27,7 +26,7 @@ class PlottingProcess(FunctionWorker):
 
     def __init__(self) -> None:
         """Start it."""
-        super().__init__("agr.plots.search", "matplotlib.figure", niceness=NICENESS)
+        super().__init__("agr.plots.search", "matplotlib.figure")
         self._drawings: list[tuple[Future[None], Callable[[], None]]] = []
 
     def draw(self, function: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO, TypeAlias, cast
 
@@ -56,7 +56,7 @@ def conduct(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Ml
     name = plan.name or f"{time.strftime('%m%d-%H%M%S')}-{problem.name}"
     axes, interrupted = strategy.axes(problem), threading.Event()
     host.require_writable(store_folder())
-    with closing(problem), _workers(plan, problem, strategy, interrupted) as (device, allocation, full):
+    with _workers(plan, problem, strategy, interrupted) as (device, allocation, full):
         tags = common_tags(name, plan.script, device) | dict(problem.tags)
         marks = "leaky" in tags, "synthetic" in tags
         store = store_of(problem, mlflow_process, plan.tracking_uri, plan.experiment)

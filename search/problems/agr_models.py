@@ -16,7 +16,6 @@ from agr.data.image_set import ImageSet, in_memory
 from agr.data.splits import Split
 from agr.errors import SettingsError
 from agr.inference import bundle
-from agr.plots.worker import PlottingProcess
 from agr.registry.records import FinishedSearch
 from agr.training.augmentation import Augmentation
 from agr.training.model import default_model
@@ -43,12 +42,11 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
     for line in cautions(data, split):
         complain(line)
     inner = splits.inner(data, split, folds, plan.seed) if folds else ()
-    plotting = PlottingProcess()
 
     def conclude(session: Session, tags: Mapping[str, object], promote: bool, ranking: Ranking) -> SearchResult:
         from search.results import champion  # imported late: only the end of a search needs it
 
-        return champion.conclude(session, data, split, tags, promote, ranking, plotting, plan.temperature)
+        return champion.conclude(session, data, split, tags, promote, ranking, plan.temperature)
 
     def recall(found: FinishedSearch, ranking: Sequence[Record], tags: Mapping[str, object]) -> SearchResult:
         from search.results import champion
@@ -67,7 +65,6 @@ def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int =
         lines=_lines(data, split),
         conclude=conclude,
         recall=recall,
-        close=plotting.close,
         profile=f'{{"clips": {len(data)}}}',
     )
     return about, data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agr.registry.records import FinishedSearch
@@ -37,4 +37,3 @@ class Problem:
     experiment: str = EXPERIMENT  # in MLflow
     model: str = REGISTERED_MODEL  # in MLflow's registry
     profile: str = "{}"  # of the data, JSON
-    close: Callable[[], None] = field(default=lambda: None)  # frees processes once the search is over

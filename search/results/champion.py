@@ -75,7 +75,6 @@ def conclude(
     tags: Mapping[str, object],
     promote: bool,
     ranking: Sequence[Record] | None = None,
-    plotting: PlottingProcess | None = None,
     temperature: float | None = None,
 ) -> SearchResult:
     """Choose the champion on validation speakers, test it once, log and register it. Raises: AgrError without trials.
@@ -84,7 +83,7 @@ def conclude(
     temperature: Of the probabilities; by default fitted on validation speakers.
     """
     ranking, title = session.ranking(ranking), titled(session.name, tags)
-    with tempfile.TemporaryDirectory() as scratch, plotting or PlottingProcess() as plotting:
+    with tempfile.TemporaryDirectory() as scratch, PlottingProcess() as plotting:
         folder, plots = Path(scratch) / "bundle", Path(scratch) / "plots"
         plots.mkdir()
         _draw_trials(session, plots, title, plotting)

@@ -24,7 +24,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     calls: Asked = []
 
     def conduct(plan: Any, problem: Any, strategy: Any, mlflow_process: Any) -> tuple[int, Any]:
-        problem.close()
         calls.append((plan, problem, strategy))
         return 0, "the result"
 
@@ -58,7 +57,6 @@ def test_a_grid_is_that_of_the_command_line(voice_root: Path, asked: Asked) -> N
     flags = f"--data {voice_root} --epochs 2 --lr 0.01 0.001 --gamma 0.5 --axis dropout 0.1 0.2 --augment pitch=0.3"
     flags += " --folds 4 --fold 1 --num-workers 3 --seed 5 --no-cuda --promote"
     plan, problem, strategy = grid_search.build_search(run_grid.parse(flags.split()), "search.grid")
-    problem.close()
     assert (asked[0][0], asked[0][2]) == (plan, strategy)
     assert (asked[0][1].name, asked[0][1].digest) == (problem.name, problem.digest)
     assert len(strategy.points) == 4
@@ -68,13 +66,11 @@ def test_defaults_are_those_of_the_command_lines(voice_root: Path, asked: Asked)
     search.grid([str(voice_root)], augmentation=False)
     flags = ["--data", str(voice_root)]
     plan, problem, strategy = grid_search.build_search(run_grid.parse([*flags, "--no-augmentation"]), "search.grid")
-    problem.close()
     assert (asked[0][0], asked[0][2]) == (plan, strategy)
     search.optuna(voice_root)
     options = run_optuna.parse(flags)
     plan = plan_of(options, "search.optuna")
-    problem, expected = optuna_options.agr_search(options, plan)
-    problem.close()
+    _, expected = optuna_options.agr_search(options, plan)
     assert (asked[1][0], settings(asked[1][2])) == (plan, settings(expected))
 
 
@@ -94,8 +90,7 @@ def test_optuna_is_that_of_the_command_line(voice_root: Path, tmp_path: Path, as
     flags = f"--data {voice_root} --budget 7 --time 90s --sampler random --space {space} --objective loss"
     options = run_optuna.parse([*flags.split(), "--no-warm-start", "--repeat-best", "2"])
     plan = plan_of(options, "search.optuna")
-    problem, expected = optuna_options.agr_search(options, plan)
-    problem.close()
+    _, expected = optuna_options.agr_search(options, plan)
     assert (asked[0][0], settings(asked[0][2])) == (plan, settings(expected))
 
 
@@ -117,7 +112,6 @@ def test_a_search_without_a_champion_raises(
     ending: AgrError | None, voice_root: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def conduct(plan: Any, problem: Any, *others: Any) -> tuple[int, Any]:
-        problem.close()
         return 1, ending
 
     monkeypatch.setattr(api, "conduct", conduct)
