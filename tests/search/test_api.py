@@ -65,7 +65,7 @@ def test_a_grid_is_that_of_the_command_line(voice_root: Path, asked: Asked) -> N
 def test_defaults_are_those_of_the_command_lines(voice_root: Path, asked: Asked) -> None:
     search.grid([str(voice_root)], augmentation=False)
     flags = ["--data", str(voice_root)]
-    plan, problem, strategy = grid_search.build_search(run_grid.parse([*flags, "--no-augmentation"]), "search.grid")
+    plan, _, strategy = grid_search.build_search(run_grid.parse([*flags, "--no-augmentation"]), "search.grid")
     assert (asked[0][0], asked[0][2]) == (plan, strategy)
     search.optuna(voice_root)
     options = run_optuna.parse(flags)
