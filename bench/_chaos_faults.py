@@ -91,7 +91,7 @@ def torn(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo
 
 def lock(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGKILL to the driver while another process, which is stopped for good, holds the lock of Ray's start."""
-    path = cluster.start_lock(Path(world.env["TMPDIR"]))
+    path = cluster.start_lock(world.tmp)
     code = "import sys, time; from pathlib import Path; from agr.common.waiting import locked\n"
     code += "with locked(Path(sys.argv[1]), 'start Ray'): print(flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
@@ -130,13 +130,30 @@ def database(world: World, search: Victim, chance: random.Random) -> tuple[str, 
     return "killed PostgreSQL", world.postgres.start
 
 
+def deleted(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """The experiment is deleted, as on MLflow's page; whoever is asked to restores it, see `Search`."""
+    return ("deleted the experiment", nothing) if world.change_experiment("delete") else None
+
+
 def disk(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """No space left where the stages are."""
-    filler = search.stages / "filler"
+    return "filled the disk", _in_memory_until(_fill(search.stages), world, search)
+
+
+def tmp(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
+    """No space left in TMPDIR, where Ray's files are too."""
+    return "filled TMPDIR", _fill(world.tmp)
+
+
+def _fill(folder: Path) -> Undo:
+    """Write to a disk until it is full; returns what makes room again."""
+    filler = folder / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"0" * 4096)
-    return "filled the disk", _in_memory_until(lambda: filler.unlink(missing_ok=True), world, search)
+        for size in (2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return lambda: filler.unlink(missing_ok=True)
 
 
 def slow(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -183,7 +200,9 @@ FAULTS: Mapping[str, Fault] = {
     "lock": lock,
     "mlflow": mlflow,
     "postgres": database,
+    "deleted": deleted,
     "disk": disk,
+    "tmp": tmp,
     "slow": slow,
     "500": errors,
     "network": network,

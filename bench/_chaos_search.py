@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import time
 from _chaos_checks import Findings, Reference, examine, observed
 from _chaos_faults import FAULTS
 from _chaos_tools import kill_tree
-from _chaos_world import BUCKET, ROOT, World, mount, unmount
+from _chaos_world import BUCKET, ROOT, TMP, World, mount, unmount
 
 from agr.errors import AgrError
 
@@ -21,6 +22,8 @@ STARTS = 15  # how often the same command is given
 HANGS = 300.0  # seconds after which a search counts as hanging
 LASTS = (2.0, 8.0)  # seconds that a fault lasts which does not kill
 BREATH = 2.0  # seconds between two starts
+RESTORE = re.compile(r"`([^`]+)` restores it")  # a deleted experiment
+DELIVER = re.compile(r"refused calls, are in [^`]+`([^`]+)` delivers them")
 
 
 class Search:
@@ -45,6 +48,8 @@ class Search:
         self._world.trace.write_text("")
         if "disk" in self.faults:
             mount(self.stages)
+        if "tmp" in self.faults:
+            mount(self._world.tmp, TMP)
         if "network" in self.faults and self._world.net:
             there = f"endpoint_override=127.0.0.1:{self._world.net.port}&scheme=http&region=us-east-1"
             self.store = f"s3://{BUCKET}/{self.name}?{there}"
@@ -54,6 +59,7 @@ class Search:
         striking.start()
         starts = 1
         while (status := self._wait()) != 0 and starts < most:
+            self._obey(RESTORE)
             time.sleep(BREATH)
             self._start(command)
             starts += 1
@@ -66,8 +72,10 @@ class Search:
     def examine(self, reference: Reference) -> Findings:
         """What is left of it."""
         self._world.calm()
+        self._obey(DELIVER)
         findings = examine(self._world, self, reference)
         unmount(self.stages)
+        unmount(self._world.tmp)
         return findings
 
     def _command(self) -> list[str]:
@@ -76,6 +84,12 @@ class Search:
         command += ["--name", self.name, "--tracking-uri", f"http://127.0.0.1:{self._world.web.port}"]
         command += ["--stage-store", self.store, "--lr", *self._world.rates]
         return command + (["--address", self._world.cluster()] if "node" in self.faults else [])
+
+    def _obey(self, said: re.Pattern[str]) -> None:
+        """Run the commands that the search has printed as a remedy, as a person would."""
+        for command in dict.fromkeys(said.findall((self.folder / "output.txt").read_text(errors="replace"))):
+            where, env = self.folder, self._world.env
+            subprocess.run(command, shell=True, cwd=where, env=env, capture_output=True, check=False, timeout=HANGS)
 
     def _start(self, command: list[str]) -> None:
         with (self.folder / "output.txt").open("ab") as log:

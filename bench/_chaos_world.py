@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import psutil
 from _chaos_link import OPEN, Link
@@ -25,9 +27,11 @@ from _chaos_tools import (
     write_images,
 )
 
+from agr.registry.uri import EXPERIMENT
+
 ROOT = Path(__file__).resolve().parents[1]
 PAUSE = 0.3  # seconds that every epoch takes longer
-DISK = "192m"
+DISK, TMP = "192m", "448m"  # sizes: of that of the stages; of TMPDIR, of which Ray wants 200 MB free
 TRIAL = "ray::ImplicitFunc"  # how Ray names a process that runs a trial
 PR_SET_CHILD_SUBREAPER = 36
 BUCKET = "agr"
@@ -39,7 +43,7 @@ class World:
     def __init__(self, scratch: Path, workers: int, rates: list[str], kinds: list[str]) -> None:
         """scratch: an empty folder for all of it. rates: the grid's. kinds: the faults that will be wanted."""
         self.scratch, self.workers, self.rates, self.kinds = scratch, workers, rates, kinds
-        self.trace = scratch / "trace"
+        self.trace, self.tmp = scratch / "trace", scratch / "tmp"
         self.env: dict[str, str] = {}
         self.postgres: Server | None = None
         self.s3: Server | None = None
@@ -71,7 +75,7 @@ class World:
         if not self._open_bucket():
             missing["network"] = "no moto"
         if not can_mount(self.scratch / "probe"):
-            missing["disk"] = "no right to mount a small one"
+            missing |= dict.fromkeys(("disk", "tmp"), "no right to mount a small one")
         return {kind: why for kind, why in missing.items() if kind in self.kinds}
 
     def close(self) -> None:
@@ -83,7 +87,7 @@ class World:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 break
-        for mount in self.scratch.glob("*/stages"):
+        for mount in (self.tmp, *self.scratch.glob("*/stages")):
             unmount(mount)
 
     def calm(self) -> None:
@@ -98,6 +102,18 @@ class World:
             if server:
                 server.start()
         wait_until(lambda: healthy(self.mlflow.port), 60)
+        self.change_experiment("restore")
+
+    def change_experiment(self, how: str) -> bool:
+        """Delete or restore the experiment of the searches; returns whether MLflow did it."""
+        api = f"http://127.0.0.1:{self.mlflow.port}/api/2.0/mlflow/experiments"
+        try:
+            with urlopen(f"{api}/get-by-name?experiment_name={EXPERIMENT}", timeout=10) as answer:
+                body = json.dumps({"experiment_id": json.load(answer)["experiment"]["experiment_id"]}).encode()
+            with urlopen(Request(f"{api}/{how}", body, {"Content-Type": "application/json"}), timeout=10):
+                return True
+        except OSError:  # it does not answer, or the experiment is deleted, or restored, already
+            return False
 
     def cluster(self) -> str:
         """The address of a running Ray cluster; two nodes beside its head."""
@@ -151,15 +167,16 @@ class World:
         site = self.scratch / "site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(SHUTTER)
-        (self.scratch / "tmp").mkdir()
+        self.tmp.mkdir()
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_", "AWS_"))}
         return clean | {
             "PYTHONPATH": f"{site}:{ROOT}",
-            "TMPDIR": str(self.scratch / "tmp"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TMPDIR": str(self.tmp),
             "AGR_CHAOS_TRACE": str(self.trace),
             "AGR_CHAOS_PAUSE": str(PAUSE),
             "AGR_OUTAGE_GRACE": "30",
-            "RAY_TMPDIR": str(self.scratch / "ray"),
+            "RAY_TMPDIR": str(self.tmp),
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
             "AWS_ACCESS_KEY_ID": "chaos",
@@ -184,12 +201,12 @@ def importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def mount(folder: Path) -> bool:
+def mount(folder: Path, size: str = DISK) -> bool:
     """Mount a small disk in memory on a folder; returns whether that was possible."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0 or shutil.which("mount") is None:
         return False
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
