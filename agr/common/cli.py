@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import io
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from agr.common.home import ensure_home
+from agr.common.places import full_disk
 from agr.common.printable import printable
 from agr.errors import AgrError
 
@@ -60,8 +62,8 @@ def run(main: Callable[[], int], program: bool = False) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:  # a full disk, a folder that may not be written to
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}")
+        where = error.filename or (full_disk() if error.errno == errno.ENOSPC else "")
+        complain(f"{where}: {error.strerror or error}" if where else str(error.strerror or error))
         status = 2
     statuses.append(status)
     sys.exit(status)

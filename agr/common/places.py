@@ -9,6 +9,7 @@ STORE, WORKSPACE = Path("mlflow_store"), Path("data")
 STORE_VARIABLE, WORKSPACE_VARIABLE, CHAMPION_VARIABLE = "AGR_STORE", "AGR_DATA", "AGR_CHAMPION"
 CACHE_VARIABLES = {"AGR_CACHE": "", "XDG_CACHE_HOME": "agr", "HOME": ".cache/agr"}  # and the folder below each
 SHIPPED = Path(__file__).parents[1] / "champion"
+ROOM = 2**20  # bytes; a disk with less is full
 
 
 def nearest_store() -> Path | None:
@@ -50,3 +51,12 @@ def workspace() -> Path:
     """
     named = os.environ.get(WORKSPACE_VARIABLE, "")
     return Path(named) if named else (nearest_store() or STORE).parent / WORKSPACE
+
+
+def full_disk() -> str:
+    """The first folder that commands write to whose disk is full; "" if there is none."""
+    import shutil
+    import tempfile
+
+    folders = map(str, (os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), store_folder(), Path.cwd()))
+    return next((each for each in folders if os.path.isdir(each) and shutil.disk_usage(each).free < ROOM), "")

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from agr.common.cli import end_on_sigterm
+from agr.common.places import full_disk
 from agr.common.processes import worker_environment
 from agr.common.waiting import locked
 from agr.errors import SettingsError
@@ -71,7 +72,8 @@ def cluster(
     if gpus_per_trial <= 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise SettingsError(f"--gpus-per-trial {gpus_per_trial}: expected a share of one GPU or a whole number")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # MLflow shows failures
+    for name in ("execution.tune_controller", "tune"):  # MLflow shows failures
+        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray")
     device = choose_device(cuda, mps)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -93,7 +95,8 @@ def cluster(
                 )
                 end_processes(*SPARE_PROCESSES)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = f"the disk of {disk} is full ({reason})" if (disk := full_disk()) else reason
         raise SettingsError(f"{_named(where)}: {reason}; expected a Ray cluster") from error
     end_on_sigterm()  # Ray has replaced the handler by one that aborts the driver
     try:

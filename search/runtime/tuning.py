@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ray import tune
 from ray.air._internal import usage
+from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 
-from agr.common.places import store_folder
+from agr.common.places import full_disk, store_folder
+from agr.errors import AgrError
 from search.runtime.callback import SessionCallback
 from search.runtime.cluster import Allocation
+from search.runtime.shared_storage import last_line
 from search.runtime.trial import Job, run_trial
 from search.session import display
 from search.session.session import Session
@@ -42,7 +47,8 @@ def tune_points(
     Only the driver needs to see Ray's folder: workers get data from Ray's object store and write to the job's store.
     `epochs` is the number of epochs to be trained or read, None if unknown; `trials` the maximum number of trials, -1
     for all that the searcher suggests. `stop` gets a trial's id and latest report and returns whether to stop it.
-    Raises: KeyboardInterrupt after Ctrl-C, on which Ray Tune stops the trials and returns.
+    Raises: KeyboardInterrupt after Ctrl-C, on which Ray Tune stops the trials and returns; AgrError if a disk that Ray
+    Tune writes to is full.
     """
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), allocation.resources),
@@ -63,6 +69,11 @@ def tune_points(
         ),
     )
     with display.shown(session, epochs, f"{session.name}: {title} {allocation.workers} x {allocation.device}"):
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise AgrError(f"{full_disk() or 'Ray Tune'}: {last_line(error)}; the same command goes on") from error
     if not searcher.exhausted:
         raise KeyboardInterrupt

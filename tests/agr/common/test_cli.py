@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TextIO, cast
 
 import psutil
@@ -63,6 +66,15 @@ def test_trouble_with_files_is_one_line_and_status_2(
 ) -> None:
     assert ending(failing(error)) == 2
     assert capsys.readouterr() == ("", line)
+
+
+def test_a_full_disk_is_named_where_the_error_names_no_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096 if path == str(tmp_path) else 1e9))
+    assert ending(failing(OSError(errno.ENOSPC, "No space left on device"))) == 2
+    assert capsys.readouterr().err == f"agr: {tmp_path}: No space left on device\n"
 
 
 def test_control_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agr.errors import SettingsError
 from search.runtime import cluster
+from search.runtime.host import Needs
 
 
 def nodes(monkeypatch: pytest.MonkeyPatch, *every: dict[str, float], alive: bool = True) -> None:
@@ -131,6 +138,20 @@ def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, CPU_NODE, alive=False)
     with pytest.raises(SettingsError, match="0 CPU on this cluster"):
         cluster.allocate("cpu", None, 1.0)
+
+
+def test_a_full_disk_is_named_when_ray_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096 if path == str(tmp_path) else 1e9))
+    expected = f"Ray, on this machine: the disk of {tmp_path} is full "
+    expected += "(The current node timed out during startup); expected a Ray cluster"
+    with pytest.raises(SettingsError, match=re.escape(expected)):
+        cluster.cluster(Needs(str(tmp_path), 1), None, 1.0, cuda=False, mps=False).__enter__()
+    assert not logging.getLogger("ray.tune.tune").isEnabledFor(logging.ERROR), "tracebacks of Tune's own files"
 
 
 @pytest.mark.parametrize("module", ["ray.autoscaler._private.monitor", "ray._private.log_monitor"])
