@@ -24,13 +24,13 @@ class Rows(Sequence[Mapping[str, str]]):
     @classmethod
     def read(cls, data: bytes) -> Rows:
         """The rows of a CSV file in UTF-8 with a header. Raises: ValueError or csv.Error if it is none."""
+        from pyarrow import BufferReader, string
         from pyarrow import csv as arrow
-        from pyarrow import string
 
         names = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")), [])
         texts = arrow.ConvertOptions(column_types=dict.fromkeys(names, string()), strings_can_be_null=False)
         parse = arrow.ParseOptions(newlines_in_values=True)
-        return cls(arrow.read_csv(io.BytesIO(data), parse_options=parse, convert_options=texts))
+        return cls(arrow.read_csv(BufferReader(data), parse_options=parse, convert_options=texts))
 
     @classmethod
     def join(cls, parts: Sequence[Rows]) -> Rows:
@@ -66,3 +66,21 @@ def column(rows: Sequence[Mapping[str, str]], name: str, chosen: NDArray[np.int6
         return [""] * (len(rows) if chosen is None else len(chosen))
     found = rows.table.column(name)
     return (found if chosen is None else found.take(chosen)).fill_null("").to_pylist()  # type: ignore[no-any-return]
+
+
+def encoded(rows: Sequence[Mapping[str, str]], name: str) -> tuple[pyarrow.Array, NDArray[np.int64]]:
+    """The distinct values of a column, and for each row the number of its value among them, (n,); without sorting."""
+    import pyarrow as pa
+
+    if isinstance(rows, Rows) and name in rows.table.column_names:
+        values = rows.table.column(name).fill_null("").combine_chunks()
+    else:
+        values = pa.array(column(rows, name), pa.string())
+    found = values.dictionary_encode()
+    return found.dictionary, found.indices.to_numpy().astype(np.int64)
+
+
+def numbered(values: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """The distinct values, sorted, (k,), and the number of each value among them, (n,)."""
+    names, numbers = np.unique(values, return_inverse=True)
+    return names, numbers

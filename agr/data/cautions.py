@@ -18,18 +18,16 @@ Z = 1.96  # of a normal distribution, for 95 %
 def cautions(data: Labelled, split: Split) -> tuple[str, ...]:
     """Lines about corpora in which every clip has a speaker of its own, and about few people in the test."""
     lines = []
-    owners = corpora(data)
+    owners, (_, people) = corpora(data), data.people
     for name in np.unique(owners).tolist():
-        speakers = data.speakers[owners == name]
-        if len(speakers) > 1 and len(set(speakers.tolist())) == len(speakers):
+        speakers = people[owners == name]
+        if len(speakers) > 1 and len(np.unique(speakers)) == len(speakers):
             lines.append(
                 f"{name}: each of its {len(speakers)} clips has a speaker of its own; people with several clips may be "
                 "trained and tested on, so the result is too good, and its interval over speakers means nothing"
             )
-    tested = [
-        set(data.speakers[split.test][data.labels[split.test] == label].tolist()) for label in range(len(CLASSES))
-    ]
-    women, men = map(len, tested)
+    labels, tested = data.labels[split.test], people[split.test]
+    women, men = (len(np.unique(tested[labels == label])) for label in range(len(CLASSES)))
     if len(split.test) and min(women, men) < FEW_PEOPLE:
         low, high = interval([count for count in (women, men) if count])
         lines.append(

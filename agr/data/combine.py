@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.common.cli import complain
-from agr.common.rows import Rows, column
+from agr.common.rows import Rows, column, encoded
 from agr.data import shards, splits
 from agr.data.copies import Heard, copies
 from agr.data.image_set import ImageSet, subset
@@ -66,9 +66,7 @@ def _without_copies(sets: list[ImageSet]) -> list[ImageSet]:
     Speakers of the same name in two corpora who share a recording are one person. In the later corpus all their clips
     are left out: a split could put them on another side than those in the earlier one.
     """
-    known = [each for data in sets for each in data.recordings.tolist()]
-    samples = [each for data in sets for each in column(data.rows, "samples") if each]
-    if len(set(known)) == len(known) and len(set(samples)) == len(samples):  # quick for a million clips
+    if not _repeated(sets):
         return sets
     heard = [each for data in sets for each in _heard(data)]
     found = copies(heard)
@@ -87,6 +85,18 @@ def _without_copies(sets: list[ImageSet]) -> list[ImageSet]:
     for line in summarised((heard[index].name, reason) for index, reason in sorted(reasons.items())):
         complain(line)
     return _remaining(sets, reasons)
+
+
+def _repeated(sets: Sequence[ImageSet]) -> bool:
+    """Whether a recording, or its samples, is there more than once; quick for a million clips."""
+    if any(len(data.takes[0]) < len(data) for data in sets):
+        return True
+    rows = _rows([data.rows for data in sets])
+    if len(sets) > 1 and len({each for data in sets for each in data.recordings.tolist()}) < sum(map(len, sets)):
+        return True
+    samples, numbers = encoded(rows, "samples")
+    twice = np.flatnonzero(np.bincount(numbers) > 1)
+    return any(str(samples[number]) for number in twice.tolist())
 
 
 def _remaining(sets: Sequence[ImageSet], left_out: Container[int]) -> list[ImageSet]:
@@ -118,7 +128,8 @@ def _rows(parts: Sequence[Sequence[Mapping[str, str]]]) -> Sequence[Mapping[str,
 
 def corpora(data: Labelled) -> NDArray[np.str_]:
     """The name of each clip's corpus, (n,)."""
-    return np.array([speaker.split("/", 1)[0] for speaker in data.speakers.tolist()])
+    names, people = data.people
+    return np.array([name.split("/", 1)[0] for name in names.tolist()], dtype=np.str_)[people]
 
 
 def split(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.common.files import content_digest, write_atomic
-from agr.common.rows import Rows, column
+from agr.common.rows import Rows, column, encoded
 from agr.data import shards
 from agr.data.shards import Clips, Sharded
 from agr.data.splits import Labelled
@@ -121,10 +121,12 @@ def _opened(
     from pyarrow import compute
 
     names = pa.chunked_array([shards.read(path).column("name") for path in paths], pa.string())
-    places = compute.index_in(rows.table.column("source"), value_set=names)
-    if places.null_count:
-        raise ValueError(f"{places.null_count} clips are in {MANIFEST} and in no shard")
-    used: NDArray[np.int64] = places.to_numpy().astype(np.int64)
+    sources, used = rows.table.column("source"), np.arange(len(rows))
+    if not sources.equals(names):  # some are not used
+        places = compute.index_in(sources, value_set=names)
+        if places.null_count:
+            raise ValueError(f"{places.null_count} clips are in {MANIFEST} and in no shard")
+        used = places.to_numpy().astype(np.int64)
     kept: Clips | Tracks | None = None
     pixels = shards.mapped(paths, "pixels" if recipe.keeps_features else "stored", recipe.image_shape, used)
     if recipe.keeps_features:
@@ -147,13 +149,17 @@ def assemble(
     digest: str | None = None,
 ) -> ImageSet:
     """An ImageSet from arrays and manifest rows, with its digest, which is computed unless it is known."""
-    genders, corpora = np.array(column(rows, "gender")), column(rows, "corpus")
-    if unknown := sorted(set(genders.tolist()) - set(CLASSES)):
+    (genders, of_gender), (corpora, of_corpus), (names, of_name) = (
+        encoded(rows, key) for key in ("gender", "corpus", "speaker")
+    )
+    if unknown := sorted(set(genders.to_pylist()) - set(CLASSES)):
         raise ValueError(f"gender {unknown[0]!r}; expected {' or '.join(CLASSES)}")
-    labels = (genders == CLASSES[1]).astype(np.int64)
-    speakers = np.array([f"{corpus}/{who}" for corpus, who in zip(corpora, column(rows, "speaker"), strict=True)])
+    labels = np.array([CLASSES.index(gender) for gender in genders.to_pylist()], dtype=np.int64)[of_gender]
+    pairs, of_pair = np.unique(of_corpus * len(names) + of_name, return_inverse=True)
+    people = [f"{corpora[pair // len(names)]}/{names[pair % len(names)]}" for pair in pairs.tolist()]
+    speakers = np.array(people, dtype=np.str_)[of_pair]
     recordings = np.array(column(rows, "recording"))
-    made_up = frozenset(corpora) if synthetic else frozenset()
+    made_up = frozenset(corpora.to_pylist()) if synthetic else frozenset()
     digest = digest or _digest(pixels if features is None else features, rows, recipe)
     return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)
 

@@ -6,17 +6,22 @@ audit(split, data)                                # raises SplitError if it leak
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.common.rows import column
+from agr.common.rows import Rows, column, encoded, numbered
 from agr.errors import SplitError
 from agr.labels import CLASSES
+
+if TYPE_CHECKING:
+    import pyarrow
 
 METHODS = ("speakers", "folds", "audiomnist-4fold", "random")
 SIDES = ("train", "val", "test")
@@ -44,6 +49,16 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @functools.cached_property
+    def people(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """The distinct speakers, sorted, (k,), and the number of each clip's speaker among them, (n,)."""
+        return numbered(self.speakers)
+
+    @functools.cached_property
+    def takes(self) -> tuple[pyarrow.Array | NDArray[np.str_], NDArray[np.int64]]:
+        """The distinct recordings, not sorted, and the number of each clip's recording among them, (n,)."""
+        return encoded(self.rows, "recording") if isinstance(self.rows, Rows) else numbered(self.recordings)
+
 
 @dataclass(frozen=True)
 class Split:
@@ -55,7 +70,7 @@ class Split:
     test: Indices
     leaky: bool = False
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """16 hex digits of SHA-256 over the indices."""
         hasher = hashlib.sha256()
@@ -100,14 +115,15 @@ def inner(data: Labelled, split: Split, folds: int, seed: int = 0) -> tuple[Spli
     if folds < 2:
         raise SplitError(f"--folds {folds}: expected 2 or more")
     rows = np.sort(np.concatenate([split.train, split.val]))
-    group_of: dict[str, int] = {}
+    numbers = data.people[1][rows]
+    group_of = np.zeros(len(data.people[0]), dtype=np.int64)
     for label, gender in enumerate(CLASSES):
-        names = np.unique(data.speakers[rows][data.labels[rows] == label])
-        if len(names) < folds:
-            raise SplitError(f"{split.name}: {len(names)} {gender} speaker(s) to train and choose on; expected {folds}")
-        shuffled = np.random.default_rng([seed, label]).permutation(names)
-        group_of |= {str(name): index % folds for index, name in enumerate(shuffled)}
-    groups = np.array([group_of[str(speaker)] for speaker in data.speakers[rows]])
+        people = np.unique(numbers[data.labels[rows] == label])
+        if len(people) < folds:
+            found = f"{len(people)} {gender} speaker(s) to train and choose on"
+            raise SplitError(f"{split.name}: {found}; expected {folds}")
+        group_of[np.random.default_rng([seed, label]).permutation(people)] = np.arange(len(people)) % folds
+    groups = group_of[numbers]
     made = []
     for fold in range(folds):
         name = f"{split.name}-inner{folds}-fold{fold + 1}"
@@ -121,15 +137,15 @@ def audit(split: Split, data: Labelled, both: Sequence[str] = SIDES) -> None:
 
     Raises: SplitError if two sides share a recording or (unless it is `leaky`) a speaker, or if a side lacks a gender.
     """
-    for what, values in (("speaker", data.speakers), ("recording", data.recordings)):
+    for what, (names, numbers) in (("speaker", data.people), ("recording", data.takes)):
         if what == "speaker" and split.leaky:
             continue
-        found = {side: set(values[getattr(split, side)].tolist()) for side in SIDES}  # sets: a million takes a second
+        found = {side: np.bincount(numbers[getattr(split, side)], minlength=len(names)) > 0 for side in SIDES}
         for first, side in combinations(SIDES, 2):
-            if shared := found[first] & found[side]:
-                value = min(shared)
+            if shared := np.flatnonzero(found[first] & found[side]).tolist():
+                value, number = min((str(names[number]), number) for number in shared)
                 rows = (getattr(split, each) for each in (first, side))
-                clips = ", and ".join(_clip(data, int(some[values[some] == value][0])) for some in rows)
+                clips = ", and ".join(_clip(data, int(some[numbers[some] == number][0])) for some in rows)
                 raise SplitError(f"split {split.name}: {what} {value} is in both {first} and {side}: {clips}")
     for side in both[: 2 if split.leaky else 3]:
         genders = len(set(data.labels[getattr(split, side)].tolist()))
@@ -148,8 +164,8 @@ def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
     found = {}
     for side in SIDES:
         rows = getattr(split, side)
-        people = [data.speakers[rows][data.labels[rows] == label] for label in range(len(CLASSES))]
-        genders = {name: len(set(speakers.tolist())) for name, speakers in zip(CLASSES, people, strict=True)}
+        people, labels = data.people[1][rows], data.labels[rows]
+        genders = {name: len(np.unique(people[labels == label])) for label, name in enumerate(CLASSES)}
         found[side] = {"clips": len(rows)} | genders
     return found
 
@@ -157,7 +173,8 @@ def describe(split: Split, data: Labelled) -> dict[str, dict[str, int]]:
 def _speakers(data: Labelled, seed: int, least: int) -> Iterator[list[str]]:
     """The speakers of each gender, shuffled. Raises: SplitError if a gender has fewer than `least`."""
     for label, gender in enumerate(CLASSES):
-        names = sorted(set(data.speakers[data.labels == label].tolist()))
+        names, people = data.people
+        names = names[np.unique(people[data.labels == label])]
         if len(names) < least:
             raise SplitError(f"{data.name}: {len(names)} {gender} speaker(s); expected {least} or more")
         yield np.random.default_rng([seed, label]).permutation(names).tolist()
@@ -195,7 +212,8 @@ def _audiomnist(data: Labelled, fold: int) -> Split:
 
 def _of(data: Labelled, name: str, side_of: Mapping[str, str]) -> Split:
     """The split with all clips of a speaker on the given side; speakers without one are left out."""
-    sides = np.array([side_of.get(speaker, "") for speaker in data.speakers.tolist()])
+    names, people = data.people
+    sides = np.array([side_of.get(name, "") for name in names.tolist()])[people]
     train, val, test = (np.flatnonzero(sides == side).astype(np.int64) for side in SIDES)
     return Split(name, train, val, test)
 

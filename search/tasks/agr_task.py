@@ -83,7 +83,8 @@ class AgrTask:
     @property
     def nbytes(self) -> int:
         """The size in bytes of what workers get through Ray: all but what is in several shards, which they map."""
-        held = (value for value in vars(self.data).values() if isinstance(value, np.ndarray | Sharded | Tracks))
+        sent = vars(self.for_workers().data).values()
+        held = (value for value in sent if isinstance(value, np.ndarray | Sharded | Tracks))
         return sum(int(value.nbytes) for value in held)
 
     def lineage(self, point: AgrPoint, device: str) -> Lineage:
@@ -108,8 +109,8 @@ class AgrTask:
         return replace(self, schema=schema)
 
     def for_workers(self) -> AgrTask:
-        """The same without the rows of the manifest."""
-        return replace(self, data=replace(self.data, rows=()))
+        """The same without the rows of the manifest and the digests of recordings, which training does not read."""
+        return replace(self, data=replace(self.data, rows=(), recordings=self.data.recordings[:0]))
 
     def _split(self, point: AgrPoint) -> Split:
         return self.folds[point.fold - 1] if isinstance(point, FoldPoint) else self.split

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agr.common.rows import Rows
 from agr.data.image_set import ImageSet, assemble
 from agr.data.splits import METHODS, Indices, Split, audit, describe, inner, make
 from agr.errors import SplitError
@@ -382,3 +383,21 @@ def test_inner_folds_of_a_leaky_split_are_refused() -> None:
 def test_unknown_method_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SplitError, match=f"--split clips: unknown; expected one of {', '.join(METHODS)}"):
         make(corpus(people(3, 3)), "clips")
+
+
+def test_a_large_corpus_is_split_as_by_earlier_versions() -> None:
+    """The digests are those of the versions that went through clips one by one."""
+    owners = np.random.default_rng(0).integers(0, 700, 20_000).tolist()
+    lines = [
+        f"{'female' if owner % 3 else 'male'},s{owner},{'ab'[owner % 2]},{clip:032x},{clip:032x},{clip}.mp3"
+        for clip, owner in enumerate(owners)
+    ]
+    rows = Rows.read("\n".join(["gender,speaker,corpus,recording,samples,source", *lines, ""]).encode())
+    data = assemble("many", np.zeros((len(rows), 1), dtype=np.uint8), rows, MFCC, synthetic=False)
+    assert data.digest == "2b4bbc35853fce94"
+    assert data.speakers.tolist() == [f"{'ab'[owner % 2]}/s{owner}" for owner in owners]
+    whole = make(data)
+    assert (whole.digest, make(data, "folds", 3, 5, 2).digest) == ("663b286a2cb0c0cf", "099cca3652aa2d26")
+    digests = [fold.digest for fold in inner(data, whole, 3, seed=1)]
+    assert digests == ["6a6b17dab02dc96c", "c134265aed9267ee", "edcc847ff4a4e140"]
+    assert describe(whole, data)["train"] == {"clips": 12012, "female": 280, "male": 140}

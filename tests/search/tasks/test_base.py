@@ -152,7 +152,7 @@ def test_descriptions_show_only_settings_that_are_not_default() -> None:
     assert task.describe(other) == task.describe(plain) | {"batch_size": 64, "dropout": 0.5}
 
 
-def test_the_task_for_workers_has_no_rows_and_trains_identically() -> None:
+def test_the_task_for_workers_has_neither_rows_nor_recordings_and_the_same_lineage() -> None:
     data, split = small_split()
     task = AgrTask(data, split, inner(data, split, 2))
     lean = task.for_workers()
@@ -160,5 +160,6 @@ def test_the_task_for_workers_has_no_rows_and_trains_identically() -> None:
     assert type(lean.data.pixels) is np.ndarray
     assert np.array_equal(lean.data.pixels, data.pixels)
     assert lean.lineage(POINT, "cpu") == task.lineage(POINT, "cpu")
-    arrays = (data.pixels, data.labels, data.speakers, data.recordings)
-    assert (lean.name, lean.nbytes) == (data.name, sum(each.nbytes for each in arrays))
+    assert len(lean.data.recordings) == 0
+    sent = sum(each.nbytes for each in (data.pixels, data.labels, data.speakers))
+    assert (lean.name, lean.nbytes, task.nbytes) == (data.name, sent, sent)
