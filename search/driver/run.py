@@ -87,7 +87,7 @@ def conduct(plan: Plan, problem: Problem, strategy: Strategy, mlflow_process: Ml
             ending = error
         finally:
             session.close(status)
-            session.tracker.close()
+            session.tracker.close(hurry=interrupted.is_set())
             _clear(plan, session)
         if status == KILLED:
             report.print_interrupted(session, kept=plan.stage_store is not None)
@@ -123,6 +123,9 @@ def _workers(
         if (full := full_store(device)) is None:
             ray.start()
         yield device, ray.allocation, full
+    except KeyboardInterrupt:  # before the search began
+        interrupted.set()
+        raise
     finally:
         ray.close(hurry=interrupted.is_set())
 

@@ -51,6 +51,12 @@ class Deliverer:
         if self.open_error:
             raise ModelError(self.open_error)
 
+    def lags(self, seconds: float) -> bool:
+        """Wait for at most so many seconds; returns whether MLflow still lacks something."""
+        with self._journal.changed:
+            done = self._journal.changed.wait_for(lambda: self.open_error or not self._journal.pending, seconds)
+        return not done or bool(self._doubtful)
+
     def flush(self, seconds: float | None = None) -> None:
         """Wait until MLflow has everything.
 

@@ -22,7 +22,7 @@ from search.outbox.deliverer import Deliverer
 from search.outbox.entries import SUFFIX, Journal
 from search.outbox.outage import grace_seconds
 
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS, HURRY_SECONDS = 5.0, 1.0  # the second after Ctrl-C
 
 
 class Outbox:
@@ -129,10 +129,14 @@ class Outbox:
         """The address of a run's page in MLflow's UI, behind that of the server. Raises: OutageError."""
         return self._query(lambda store, again: store.run_page(self.run_id(run)))
 
-    def close(self) -> None:
-        """Deliver what is left. What MLflow does not take stays in the file, and a line on stderr says so."""
+    def close(self, hurry: bool = False) -> None:
+        """Deliver what is left. What MLflow does not take stays in the file, and a line on stderr says so.
+
+        hurry: after Ctrl-C, what MLflow has not taken within a second stays there too.
+        """
         with suppress(AgrError):
-            self.flush(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace_seconds()))
+            if not (hurry and self._deliverer.lags(HURRY_SECONDS)):
+                self.flush(0.0 if self._deliverer.outage.given_up else min(CLOSING_SECONDS, grace_seconds()))
         with self._journal.changed:
             refused, points = len(self._journal.refused), self._journal.points
             undelivered = bool((self._journal.pending or refused) and not self.open_error)

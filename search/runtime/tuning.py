@@ -47,8 +47,7 @@ def tune_points(
     Only the driver needs to see Ray's folder: workers get data from Ray's object store and write to the job's store.
     `epochs` is the number of epochs to be trained or read, None if unknown; `trials` the maximum number of trials, -1
     for all that the searcher suggests. `stop` gets a trial's id and latest report and returns whether to stop it.
-    Raises: KeyboardInterrupt after Ctrl-C, on which Ray Tune stops the trials and returns; AgrError if a disk that Ray
-    Tune writes to is full.
+    Raises: KeyboardInterrupt after Ctrl-C, and where Tune ended early; AgrError if a disk that it writes to is full.
     """
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, job=job), allocation.resources),

@@ -140,5 +140,5 @@ class FakeTracker(Outbox):
     def flush(self, seconds: float | None = None) -> None:
         pass
 
-    def close(self) -> None:
+    def close(self, hurry: bool = False) -> None:
         pass

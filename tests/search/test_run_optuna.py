@@ -62,7 +62,7 @@ def prefix(config):
 
 def fit(config, report, resume):
     for epoch in range(resume.epoch if resume else 0, config["epochs"]):
-        time.sleep(0.2)
+        time.sleep(30 if os.path.exists("long") else 0.2)
         with open("trained", "a") as file:
             file.write(f"{config['lr']} {epoch}\\n")
         report({"val_accuracy": config["lr"] * epoch / (epoch + 1)}, {"lr": np.array(config["lr"])})
@@ -202,6 +202,7 @@ class Killed:
     interrupted: Done
     last: Done
     trained: list[str]
+    seconds: float  # from Ctrl-C to the end
 
 
 @pytest.fixture(scope="module")
@@ -223,15 +224,25 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
             assert more, (folder / "err").read_text()
             family = {pid: command_of(pid) for pid in descendants(started[-1].process.pid)}
             family = {pid: name for pid, name in family.items() if name not in AGENTS}
+            if end == signal.SIGINT:
+                (folder / "long").touch()
+                time.sleep(1)  # now both workers are in a long epoch
             (os.killpg if end == signal.SIGINT else os.kill)(started[-1].process.pid, end)  # as a terminal does
+            began = time.monotonic()
             interrupted = started[-1].wait()
+            seconds = time.monotonic() - began
             assert wait_for(lambda: not any(is_alive(*each) for each in family.items()), seconds=60)  # noqa: B023
+        (folder / "long").unlink()
         started.append(start(folder, *command))
-        yield Killed(interrupted, started[-1].wait(), trained())
+        yield Killed(interrupted, started[-1].wait(), trained(), seconds)
     finally:
         for running in started:
             running.process.kill()
             running.process.wait()
+
+
+def test_ctrl_c_waits_for_no_epoch(killed: Killed) -> None:
+    assert killed.seconds < 6, "2 s on a quiet machine"
 
 
 def test_ctrl_c_says_what_is_kept(killed: Killed) -> None:

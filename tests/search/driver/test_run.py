@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from agr.data.splits import inner
 from agr.errors import AgrError, SettingsError
 from agr.training.settings import Settings
 from search import run_grid
+from search.driver import run
 from search.driver.context import SearchContext
 from search.options import plan_of
 from search.plan import Plan
@@ -258,3 +261,24 @@ def test_stages_are_stored_below_the_storage_by_default(arguments: tuple[str, ..
 def test_incompatible_flags_are_refused(arguments: tuple[str, ...], refusal: str | None) -> None:
     with pytest.raises(SettingsError, match=refusal) if refusal else nullcontext():
         plan(*arguments)
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_before_the_search_begins_does_not_wait_for_ray(
+    grid: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hurried: list[bool] = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ray = SimpleNamespace(start=lambda: None, allocation=None, close=lambda hurry: hurried.append(hurry))
+    monkeypatch.setattr(run, "RayThread", lambda cluster: ray)
+    monkeypatch.setattr(run, "open_session", interrupt)
+    monkeypatch.chdir(tmp_path)
+    strategy: Any = SimpleNamespace(axes=lambda _: {}, title="", points=(), needs_training=lambda *_: True)
+    with pytest.raises(KeyboardInterrupt):
+        run.conduct(plan(), grid.context.problem, strategy, cast("Any", SimpleNamespace(open=lambda *_: None)))
+    assert hurried == [True]

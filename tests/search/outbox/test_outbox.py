@@ -24,7 +24,7 @@ from agr.registry.records import Store
 from agr.registry.tracker import Tracker
 from agr.registry.uri import StoreUri
 from search.outbox import __main__ as outbox_main
-from search.outbox import deliverer, mlflow_process, outage
+from search.outbox import deliverer, mlflow_process, outage, outbox
 from search.outbox.entries import LOCAL_ID, Journal, note, read
 from search.outbox.outbox import Outbox
 from tests.search.fakes import epoch
@@ -162,6 +162,26 @@ def test_calls_during_an_outage_return_at_once_and_are_delivered_later(
     out = capsys.readouterr().out
     assert "does not answer (connection refused): training goes on, what it logs is kept" in out
     assert "answers again: " in out
+
+
+def test_after_ctrl_c_what_a_slow_store_has_not_taken_stays_in_the_file(
+    flaky: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(outbox, "HURRY_SECONDS", 0.1)
+    opened = threading.Event()
+
+    def first(store: Store) -> None:
+        opened.wait(60)
+
+    box = Outbox(client_of(flaky), tmp_path / "outbox", first)
+    logged(box)
+    began = time.monotonic()
+    box.close(hurry=True)
+    assert time.monotonic() - began < 10
+    opened.set()
+    (path,) = (tmp_path / "outbox").glob("*.jsonl")
+    assert len(read(path).entries) == 10
+    assert f"`python -m search.outbox deliver {os.path.relpath(path)}` delivers them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", range(9))
