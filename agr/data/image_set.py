@@ -175,11 +175,21 @@ def subset(data: ImageSet, indices: NDArray[np.int64]) -> ImageSet:
     return assemble(data.name, pixels, chosen, data.recipe, data.synthetic, features)
 
 
-def in_memory(data: ImageSet) -> ImageSet:
-    """The same without shards, for machines that do not see the folder."""
+def shards_of(data: ImageSet) -> list[Path]:
+    """The shards that are read when clips are asked for; none if all clips are in memory."""
+    kept = data.features.flat if isinstance(data.features, Tracks) else data.features
+    parts = (part for clips in (data.pixels, kept) if isinstance(clips, Sharded) for part in clips.parts)
+    return sorted({part.path for part in parts if isinstance(part, shards.Column)})
+
+
+def moved(data: ImageSet, where: Mapping[Path, Path]) -> ImageSet:
+    """The same with each of its shards elsewhere, for machines that do not see the folder."""
     kept = data.features
-    whole = Tracks.of(kept.clips()) if isinstance(kept, Tracks) else None if kept is None else np.asarray(kept)
-    return replace(data, pixels=np.asarray(data.pixels), features=whole)
+    if isinstance(kept, Tracks):
+        kept = replace(kept, flat=shards.moved(kept.flat, where))
+    elif kept is not None:
+        kept = shards.moved(kept, where)
+    return replace(data, pixels=shards.moved(data.pixels, where), features=kept)
 
 
 def _digest(kept: Clips | Tracks, rows: Sequence[Mapping[str, str]], recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -274,6 +274,16 @@ Clips = Bytes | Sharded
 def some(clips: Clips, rows: Integers) -> Clips:
     """Some of the clips, (m,)."""
     return Sharded(clips.parts, clips.rows[rows]) if isinstance(clips, Sharded) else clips[rows]
+
+
+def moved(clips: Clips, where: Mapping[Path, Path]) -> Clips:
+    """The same clips, with their shards elsewhere."""
+    if not isinstance(clips, Sharded):
+        return clips
+    parts = (
+        Column(where[part.path], part.name, part.shape) if isinstance(part, Column) else part for part in clips.parts
+    )
+    return Sharded(tuple(parts), clips.rows)
 
 
 def join(sets: Sequence[Clips | list[Bytes]]) -> Clips:

@@ -17,6 +17,7 @@ from search.session.session import Record, Session
 from search.stages.leases import Leaseholder
 from search.stages.storage import absolute, below
 from search.stages.store import Lineage, Stage, StageStore, final_weights
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import Point, lineage_of, trial_report
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class SearchContext:
         """
         with quick_imports():  # while MLflow opens its store and Ray starts
             from search.runtime import tuning  # noqa: F401  first: it sets environment variables of Ray Tune
+            from search.runtime.shared_storage import bring
             from search.runtime.trial import Job
         self.session.tracker.wait_until_open()
         allocation = self.allocation()
@@ -71,6 +73,8 @@ class SearchContext:
             print(allocation.notice)
         store, scratch = self.store.uri if self.store else None, scratch_uri(self.plan, self.session)
         task = self.problem.task.for_workers()
+        if self.plan.address and isinstance(task, AgrTask):
+            task = bring(task.published(shards_uri(self.plan)), allocation.resources)
         return Job(self.session.id, task, allocation.device, store, frozenset(ends), scratch), allocation
 
     def claim(self, points: Sequence[Point]) -> None:
@@ -132,3 +136,9 @@ class SearchContext:
 def scratch_uri(plan: Plan, session: Session) -> str:
     """The URI of final stages that the stage store does not take, or of all of them if there is no stage store."""
     return below(absolute(plan.storage), f"ray/{session.id}")
+
+
+def shards_uri(plan: Plan) -> str:
+    """The URI of shards for the nodes of a cluster, in the place that all of them were found to see."""
+    own = plan.stage_store if plan.stage_store != below(plan.storage, "stages") else None
+    return below(absolute(own or plan.storage), "shards")

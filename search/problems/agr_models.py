@@ -12,7 +12,7 @@ from agr.common.cli import complain
 from agr.common.places import champion_folder, workspace
 from agr.data import combine, preparation, splits
 from agr.data.cautions import cautions
-from agr.data.image_set import ImageSet, in_memory
+from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import SettingsError
 from agr.inference import bundle
@@ -36,8 +36,7 @@ DROPOUT = 0.5  # of trials with augmentation, unless the grid has an axis of it;
 
 def problem(plan: Plan, schema: TrialSchema[AgrPoint] = AGR_SCHEMA, folds: int = 0) -> tuple[Problem, ImageSet]:
     """The problem of a plan, and its clips. folds: Number of folds for scoring, made of all but the test speakers."""
-    joined = combine.join(image_sets(plan))
-    data = in_memory(joined) if plan.address else joined  # nodes of a cluster need not see the folder
+    data = combine.join(image_sets(plan))
     split = combine.split(data, plan.split, plan.seed, plan.folds, plan.fold, plan.leave_out)
     for line in cautions(data, split):
         complain(line)

@@ -77,7 +77,7 @@ def train_group(job: Job, points: Sequence[Settings]) -> Iterator[str]:
     resume = {rates: stage.state for rates, stage in stages.items()}
     writes: list[Future[None]] = []
     with ThreadPoolExecutor(WRITERS) as pool:
-        for outcomes in fused_epochs(task.data, task.split, points, device, resume):
+        for outcomes in fused_epochs(task.images(), task.split, points, device, resume):
             states = {rates: outcome for rates, outcome in outcomes.items() if isinstance(outcome, State)}
             for write in writes:  # of the previous epoch, whose stages may be dropped now
                 write.result()

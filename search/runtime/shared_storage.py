@@ -8,15 +8,20 @@ exists there. Known limit: nodes that join the cluster later are not checked.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from agr.common.waiting import POLL_SECONDS, Wait
 from agr.errors import AgrError, SettingsError
+from search.stages.shard_place import ShardPlace
 from search.stages.storage import Storage, below
+
+if TYPE_CHECKING:
+    from search.tasks.agr_task import AgrTask
 
 DRIVER = "driver"
 ANSWER_SECONDS = 90.0  # a worker process may start slowly on a busy machine
@@ -65,13 +70,48 @@ def probe(place: str, token: str, name: str) -> str:
     return ""
 
 
-def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Addresses and reasons of the nodes that do not see the driver's file, or whose file the driver does not see."""
-    task, asked = ray.remote(probe), {}
+def bring(task: AgrTask, resources: Mapping[str, float]) -> AgrTask:
+    """Let every node that can run a trial with these resources fetch the shards of a task, and wait; returns the task.
+
+    Nodes that join later fetch them before their first trial. Raises: SettingsError for the first one that cannot.
+    """
+    if task.place is None:
+        return task
+    asked, wait = _ask(fetch, nodes_for(resources), task.place), Wait()
+    while pending := ray.wait(list(asked), num_returns=len(asked), timeout=POLL_SECONDS)[1]:
+        wait.tick(f"{len(pending)} of {len(asked)} nodes to fetch up to {len(task.place.sizes)} shards")
+    for answer, node in asked.items():
+        try:
+            reason = ray.get(answer, timeout=0)
+        except RayError as error:
+            reason = last_line(error)
+        if reason:
+            raise SettingsError(f"node {node['NodeManagerAddress']} cannot fetch shards: {reason}")
+    return task
+
+
+def fetch(place: ShardPlace, name: str) -> str:
+    """Run on a node: fetch the shards that it lacks; returns an error or ""."""
+    try:
+        place.fetch()
+    except (AgrError, OSError) as error:
+        return last_line(error)
+    return ""
+
+
+def _ask(task: Callable[..., str], nodes: Sequence[Mapping[str, Any]], *about: object) -> dict[Any, Mapping[str, Any]]:
+    """Run a task once on each node, with its id; returns the nodes by Ray's references to the answers."""
+    remote, asked = ray.remote(task), {}
     for node in nodes:
         here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
         options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": here}
-        asked[task.options(**options).remote(place, token, node["NodeID"])] = node
+        asked[remote.options(**options).remote(*about, node["NodeID"])] = node
+    return asked
+
+
+def _blind(storage: Storage, place: str, token: str, nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Addresses and reasons of the nodes that do not see the driver's file, or whose file the driver does not see."""
+    asked = _ask(probe, nodes, place, token)
     ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
     found = []
     for answer, node in asked.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agr.data import image_set
 from agr.data.image_set import ImageSet
 from agr.data.shards import Sharded
 from agr.data.splits import Split
@@ -15,6 +16,7 @@ from agr.data.tracks import Tracks
 from agr.errors import SettingsError
 from agr.training.loop import Epoch, Report, State, fit
 from agr.training.settings import Settings
+from search.stages.shard_place import ShardPlace, publish
 from search.stages.store import Lineage
 from search.tasks.base import EpochMetrics, Point, TrialSchema
 from search.tasks.device import prepare_device
@@ -68,12 +70,16 @@ DESCRIBED = (
 
 @dataclass(frozen=True)
 class AgrTask:
-    """Trains AGR's models on images. `folds`: splits of the training and validation speakers of `split`."""
+    """Trains AGR's models on images.
+
+    `folds`: splits of the training and validation speakers of `split`. `place`: where nodes find the shards of `data`.
+    """
 
     data: ImageSet
     split: Split
     folds: tuple[Split, ...] = ()
     schema: TrialSchema[AgrPoint] = AGR_SCHEMA
+    place: ShardPlace | None = None
 
     @property
     def name(self) -> str:
@@ -93,7 +99,7 @@ class AgrTask:
 
     def fit(self, point: AgrPoint, device: str, report: Report, resume: State | None) -> State:
         """Train with `agr.training.loop.fit`, with one thread on a CPU."""
-        return fit(self.data, self._split(point), settings_of(point), prepare_device(device), report, resume)
+        return fit(self.images(), self._split(point), settings_of(point), prepare_device(device), report, resume)
 
     def describe(self, point: AgrPoint) -> dict[str, object]:
         """Data, split, recipe and model, and the settings that differ from their defaults."""
@@ -111,6 +117,15 @@ class AgrTask:
     def for_workers(self) -> AgrTask:
         """The same without the rows of the manifest and the digests of recordings, which training does not read."""
         return replace(self, data=replace(self.data, rows=(), recordings=self.data.recordings[:0]))
+
+    def published(self, uri: str) -> AgrTask:
+        """The same for nodes that do not see this machine's disk: its shards are in a storage that they see."""
+        paths = image_set.shards_of(self.data)
+        return replace(self, place=publish(paths, uri)) if paths else self
+
+    def images(self) -> ImageSet:
+        """The images, on this machine. Raises: CorpusError or OSError if it lacks shards and cannot fetch them."""
+        return image_set.moved(self.data, self.place.fetch()) if self.place else self.data
 
     def _split(self, point: AgrPoint) -> Split:
         return self.folds[point.fold - 1] if isinstance(point, FoldPoint) else self.split

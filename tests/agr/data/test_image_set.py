@@ -18,12 +18,12 @@ from agr.audio.read import load as load_clip
 from agr.common.files import content_digest
 from agr.data import combine, shards
 from agr.data import image_set as module
-from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, in_memory, load, subset
+from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, load, subset
 from agr.errors import CorpusError, RecipeError
 from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
 from agr.recipes.mfcc import MFCC
-from agr.recipes.voice import VOICE
+from agr.recipes.voice import VOICE, VOICE112
 from tests.folders import prepared
 
 
@@ -240,13 +240,24 @@ def test_many_shards_are_as_one(
         np.testing.assert_array_equal(np.array(ours), theirs)
 
 
-def test_a_set_of_many_shards_can_be_held_in_memory(
-    spread: Callable[[Recipe], ImageSet], voice_images: ImageSet
-) -> None:
-    held = in_memory(spread(VOICE))
-    assert isinstance(held.pixels, np.ndarray) and isinstance(held.features, np.ndarray)
-    np.testing.assert_array_equal(held.features, np.array(voice_images.features))
-    np.testing.assert_array_equal(held.pixels, np.array(voice_images.pixels))
+@pytest.mark.parametrize("recipe", [MFCC, VOICE, VOICE112], ids=lambda recipe: recipe.name)
+def test_shards_may_lie_elsewhere(spread: Callable[[Recipe], ImageSet], recipe: Recipe, tmp_path: Path) -> None:
+    many, rows = spread(recipe), np.arange(80)
+    before = many.pixels[rows], None if many.features is None else many.features[rows]
+    there = {path: tmp_path / "there" / path.name for path in module.shards_of(many)}
+    assert sorted(there) == shards.found(tmp_path / "many")
+    shutil.copytree(tmp_path / "many", tmp_path / "there")
+    shutil.rmtree(tmp_path / "many")
+    again = module.moved(many, there)
+    assert module.shards_of(again) == sorted(there.values())
+    np.testing.assert_array_equal(again.pixels[rows], before[0])
+    if again.features is not None:
+        np.testing.assert_array_equal(again.features[rows], before[1])
+
+
+def test_a_set_in_memory_has_no_shards(images: ImageSet) -> None:
+    assert module.shards_of(images) == []
+    assert module.moved(images, {}) == images
 
 
 def test_some_clips_of_many_shards_have_the_digest_that_they_have_in_one(

@@ -1,0 +1,91 @@
+"""Shards of prepared clips for the nodes of a cluster: once in a storage that all see, once on the disk of each node.
+
+place = publish(paths, "s3://bucket/agr/shards")  # by the driver
+place.fetch()                                     # on a node: where each of these shards lies there
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agr.common.credentials import hide
+from agr.common.files import content_digest, write_atomic
+from agr.common.places import cache_folder
+from agr.common.waiting import locked
+from agr.data import shards
+from agr.errors import CorpusError
+from search.stages.storage import Storage
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class ShardPlace:
+    """Shards in a storage. The name of a shard tells its content, so what has the name and size is the shard."""
+
+    uri: str
+    sizes: Mapping[Path, int]  # in bytes, by the path on the driver's machine
+
+    def fetch(self) -> dict[Path, Path]:
+        """Bring what this machine lacks into its cache, one process for all; returns where each shard lies.
+
+        Raises: CorpusError if the storage lacks a shard or damages it, or the disk is too small; OSError.
+        """
+        folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
+        found = {path: path if _there(path, size) else folder / path.name for path, size in self.sizes.items()}
+        if self._lacking(found):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / LOCK, "fetch shards"):
+                self._fill(folder, self._lacking(found))
+        return found
+
+    def _lacking(self, found: Mapping[Path, Path]) -> dict[Path, int]:
+        return {path: self.sizes[at] for at, path in found.items() if not _there(path, self.sizes[at])}
+
+    def _fill(self, folder: Path, lacking: Mapping[Path, int]) -> None:
+        for stray in folder.glob(".*.tmp"):  # of a process that was killed
+            stray.unlink()
+        free, wanted = shutil.disk_usage(folder).free, sum(lacking.values())
+        if free < wanted:
+            found = f"{free / 1e9:.1f} GB free on its disk; expected {wanted / 1e9:.1f} GB for shards"
+            raise CorpusError(f"{folder}: {found}; AGR_CACHE may name another disk")
+        storage = Storage(self.uri)
+        with shards.progress("fetching shards", len(lacking), quick=0) as advance:
+            for path in lacking:
+                write_atomic(path, self._read(storage, path.name), durable=True)
+                advance(1)
+
+    def _read(self, storage: Storage, name: str) -> bytes:
+        """A shard, read a second time if it arrives damaged."""
+        for _ in range(2):
+            data = storage.read(name)
+            if data is not None and name == f"{shards.WHOLE}-{content_digest(data)}.arrow":
+                return data
+        storage.delete(name)
+        found = "missing" if data is None else "damaged"
+        raise CorpusError(
+            hide(f"{self.uri}/{name}: {found}; expected the shard; the same command sends it anew", self.uri)
+        )
+
+
+def publish(paths: Sequence[Path], uri: str) -> ShardPlace:
+    """Put shards into a storage, those that it lacks. Raises: OSError; SettingsError if the URI cannot be opened."""
+    storage, sizes = Storage(uri), {path: path.stat().st_size for path in paths}
+    there = {file.name: file.size for file in storage.files(".arrow")}
+    missing = [path for path, size in sizes.items() if there.get(path.name) != size]
+    with shards.progress("sending shards to the storage", len(missing), quick=0) as advance:
+        for path in missing:
+            storage.write(path.name, path.read_bytes())
+            advance(1)
+    return ShardPlace(uri, sizes)
+
+
+def _there(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
