@@ -73,13 +73,17 @@ class ShardPlace:
 
 
 def publish(paths: Sequence[Path], uri: str) -> ShardPlace:
-    """Put shards into a storage, those that it lacks. Raises: OSError; SettingsError if the URI cannot be opened."""
+    """Put those shards into a storage that it lacks; they must not change any more.
+
+    Raises: OSError; SettingsError if the URI cannot be opened.
+    """
     storage, sizes = Storage(uri), {path: path.stat().st_size for path in paths}
     there = {file.name: file.size for file in storage.files(".arrow")}
     missing = [path for path, size in sizes.items() if there.get(path.name) != size]
     with shards.progress("sending shards to the storage", len(missing), quick=0) as advance:
         for path in missing:
-            storage.write(path.name, path.read_bytes())
+            if not storage.link(path, path.name):
+                storage.write(path.name, path.read_bytes())
             advance(1)
     return ShardPlace(uri, sizes)
 

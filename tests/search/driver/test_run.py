@@ -17,7 +17,7 @@ from agr.errors import AgrError, SettingsError
 from agr.training.settings import Settings
 from search import run_grid
 from search.driver import run
-from search.driver.context import SearchContext
+from search.driver.context import SearchContext, shards_uri
 from search.options import plan_of
 from search.plan import Plan
 from search.problems.problem import Problem
@@ -282,3 +282,18 @@ def test_ctrl_c_before_the_search_begins_does_not_wait_for_ray(
     with pytest.raises(KeyboardInterrupt):
         run.conduct(plan(), grid.context.problem, strategy, cast("Any", SimpleNamespace(open=lambda *_: None)))
     assert hurried == [True]
+
+
+# Shards
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--storage", "s3://b/agr?region=x"], "s3://b/agr/shards?region=x"),
+        (["--storage", "s3://b/agr", "--no-stage-store"], "s3://b/agr/shards"),
+        (["--stage-store", "s3://b/stages"], "s3://b/stages/shards"),
+    ],
+)
+def test_shards_go_where_all_nodes_were_found_to_see(arguments: list[str], expected: str) -> None:
+    assert shards_uri(plan("--address", "h:1", *arguments)) == expected

@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.exceptions import GetTimeoutError
 
+from agr.data import shards
 from agr.errors import SettingsError
+from agr.recipes.mfcc import MFCC
+from agr.training.settings import Settings
 from search.runtime import shared_storage
 from search.stages.storage import Storage
+from search.tasks.agr_task import AgrTask
+from tests.search.fakes import bits, small_split
 
 CPU = {"CPU": 1.0}
 
@@ -41,15 +50,16 @@ class FakeRay:
                 self.node = scheduling_strategy.node_id[0]
                 return self
 
-            def remote(self, place: str, *others: str) -> tuple[str, Callable[[], str]]:
+            def remote(self, place: Any, *others: str) -> tuple[str, Callable[[], str]]:
                 owner.asked.append(self.node)
-                seen = owner.see.get(self.node, str)(place)
+                seen = owner.see[self.node](place) if self.node in owner.see else place
                 return self.node, lambda: task(seen, *others)
 
         return Task()
 
-    def wait(self, answers: list[Any], num_returns: int, timeout: float) -> None:
+    def wait(self, answers: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         assert num_returns == len(answers)
+        return answers, []
 
     def get(self, answer: tuple[str, Callable[[], str]], timeout: float) -> str:
         if answer[0] in self.silent:
@@ -130,3 +140,47 @@ def test_an_unwritable_storage_is_refused_before_nodes_are_checked(cluster: Fake
     with pytest.raises(SettingsError, match=r"--storage .*file: .*; expected a folder or bucket that can be written"):
         shared_storage.require_shared("--storage", str(tmp_path / "file"), CPU)
     assert cluster.asked == []
+
+
+# Shards
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AgrTask:
+    """Forty clips in four shards, whose folder the nodes do not see."""
+    monkeypatch.setenv("AGR_CACHE", str(tmp_path / "cache"))
+    data, split = small_split()
+    stored = [
+        shards.Outcome(str(row), "", MFCC.digest, stored=image) for row, image in enumerate(np.asarray(data.pixels))
+    ]
+    paths = [shards.write(tmp_path / "driver", stored[at : at + 10], MFCC) for at in range(0, 40, 10)]
+    pixels = shards.mapped(paths, "stored", MFCC.image_shape, np.arange(40))
+    task = AgrTask(replace(data, pixels=pixels), split).for_workers().published(str(tmp_path / "storage"))
+    shutil.move(tmp_path / "driver", tmp_path / "far away")
+    return task
+
+
+def test_every_node_fetches_the_shards_and_trains_from_them(cluster: FakeRay, task: AgrTask, tmp_path: Path) -> None:
+    assert shared_storage.bring(task, CPU) is task
+    assert cluster.asked == ["1", "2"]
+    assert len(list((tmp_path / "cache/shards").glob("*.arrow"))) == 4
+    shutil.rmtree(tmp_path / "storage")
+    assert len(pickle.dumps(task)) < 20_000, "images do not travel with the task"
+    point, (data, split) = Settings(epochs=1, lr=0.01, gamma=0.5, width=0.5), small_split()
+    found, expected = (each.fit(point, "cpu", lambda *_: None, None) for each in (task, AgrTask(data, split)))
+    assert {name: bits(value) for name, value in found.weights.items()} == {
+        name: bits(value) for name, value in expected.weights.items()
+    }
+
+
+def test_a_task_in_memory_travels_as_it_is(cluster: FakeRay) -> None:
+    task = AgrTask(*small_split())
+    assert task.published("no/such/place") is task
+    assert shared_storage.bring(task, CPU) is task
+    assert cluster.asked == []
+
+
+def test_a_node_that_cannot_fetch_shards_is_named(cluster: FakeRay, task: AgrTask, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "storage")
+    with pytest.raises(SettingsError, match=r"^node 10\.0\.0\.1 cannot fetch shards: .*\.arrow: missing; expected"):
+        shared_storage.bring(task, CPU)

@@ -62,9 +62,19 @@ def test_the_storage_gets_each_shard_once(made: list[Path], tmp_path: Path, caps
 def test_a_shard_that_was_torn_in_the_storage_is_sent_again(made: list[Path], tmp_path: Path) -> None:
     torn = tmp_path / "storage" / made[0].name
     publish(made, str(tmp_path / "storage"))
+    torn.unlink()
     torn.write_bytes(made[0].read_bytes()[:-1])
     publish(made, str(tmp_path / "storage"))
     assert torn.read_bytes() == made[0].read_bytes()
+
+
+def test_a_storage_on_another_disk_gets_copies(
+    made: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Storage, "link", lambda *_: False)
+    publish(made, str(tmp_path / "storage"))
+    assert all(shards.intact(path) for path in (tmp_path / "storage").iterdir())
+    assert [path.stat().st_nlink for path in made] == [1, 1, 1]
 
 
 def test_a_machine_that_sees_the_shards_fetches_nothing(made: list[Path], tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ def test_data_is_read_as_it_was_written(storage: Storage, data: bytes) -> None:
     assert names(storage) == ["ab/file.stage"]
 
 
+def test_a_file_of_the_same_disk_is_linked(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    linked = storage.link(tmp_path / "file", "a/x")
+    assert storage.read("a/x") == (b"content" if linked else None)
+    assert ((tmp_path / "file").stat().st_nlink == 2) == linked
+    assert not storage.link(tmp_path / "file", "a/x"), "a file that is there stays"
+    assert not storage.link(tmp_path / "no such", "a/y")
+
+
 def test_a_second_write_replaces_the_first(storage: Storage) -> None:
     storage.write("a/x", b"a long first content")
     storage.write("a/x", b"second")
