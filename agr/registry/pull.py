@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agr.registry.mlflow_env import STORE_ERRORS, one_line  # before MLflow
+from agr.registry.mlflow_env import STORE_ERRORS, is_outage, one_line, root_cause  # before MLflow
 
 # isort: split
 import mlflow.artifacts
@@ -31,7 +31,7 @@ def download(uri: str, tracking_uri: StoreUri | str, into: Path | None = None) -
             artifact_uri=uri, dst_path=into and str(into), tracking_uri=store.whole
         )
     except STORE_ERRORS as error:
-        raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
+        raise ModelError(f"{uri}: {store.hide(_why(error))}; expected a model in {store}") from None
     return ModelLocation(Path(folder), name, version, digest)
 
 
@@ -41,8 +41,13 @@ def pin(uri: str, tracking_uri: StoreUri | str) -> str:
     try:
         name, version = _name_and_version(MlflowClient(store.whole, store.whole), uri)
     except STORE_ERRORS as error:
-        raise ModelError(f"{uri}: {store.hide(one_line(error))}; expected a model in {store}") from None
+        raise ModelError(f"{uri}: {store.hide(_why(error))}; expected a model in {store}") from None
     return f"models:/{name}/{version}"
+
+
+def _why(error: Exception) -> str:
+    """Of a store that does not answer only the operating system's message, for MLflow adds those of three libraries."""
+    return root_cause(error) if is_outage(error) else one_line(error)
 
 
 def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,13 @@ def test_a_uri_is_pinned_to_the_version_that_it_names_now(store: str, uri: str) 
 
 def test_a_folder_is_its_own_pin(tmp_path: Path) -> None:
     assert pin(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("find", [pin, resolve])
+def test_a_server_that_does_not_answer_is_told_in_the_words_of_the_system(
+    find: Callable[[str, str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = "http://127.0.0.1:1"
+    with pytest.raises(ModelError, match=f"^models:/agr/3: Connection refused; expected a model in {server}$"):
+        find("models:/agr/3", server)
