@@ -69,12 +69,12 @@ def driver(world: World, search: Victim, chance: random.Random) -> tuple[str, Un
 
 def helper(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
     """SIGKILL to a process that the driver has beside it: the one with MLflow, or the one that draws."""
-    return _signal_helper(search, chance, signal.SIGKILL, "killed")
+    return _signal_helper(world, search, chance, signal.SIGKILL, "killed")
 
 
 def stopped(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
-    """SIGSTOP to such a process, for good: nobody lets it go on."""
-    return _signal_helper(search, chance, signal.SIGSTOP, "stopped")
+    """SIGSTOP to such a process: nobody lets it go on before the search is over."""
+    return _signal_helper(world, search, chance, signal.SIGSTOP, "stopped")
 
 
 def torn(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo] | None:
@@ -104,7 +104,9 @@ def lock(world: World, search: Victim, chance: random.Random) -> tuple[str, Undo
     return f"killed the driver while {holder.pid}, stopped, holds the lock of Ray's start", nothing
 
 
-def _signal_helper(search: Victim, chance: random.Random, number: int, done: str) -> tuple[str, Undo] | None:
+def _signal_helper(
+    world: World, search: Victim, chance: random.Random, number: int, done: str
+) -> tuple[str, Undo] | None:
     """Send a signal to a WorkerProcess of the driver; None if there is none. done: what is said of it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(search.process.pid).children()
@@ -112,6 +114,7 @@ def _signal_helper(search: Victim, chance: random.Random, number: int, done: str
             victim = chance.choice(spawned)
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.send_signal(number)
+            world.helpers.append(victim)
             return f"{done} a helper of the driver, {victim.pid}", nothing
     return None
 

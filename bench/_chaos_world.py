@@ -51,6 +51,7 @@ class World:
         self.head: Server | None = None
         self.nodes: list[Server] = []
         self.holders: list[subprocess.Popen[bytes]] = []  # of locks
+        self.helpers: list[psutil.Process] = []  # of drivers, killed or stopped
         self.address = ""
 
     def open(self) -> dict[str, str]:
@@ -96,6 +97,9 @@ class World:
         for holder in self.holders:
             holder.kill()
             holder.wait()
+        for helper in self.helpers:  # one whose driver was killed meanwhile is to end by itself
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.resume()
         if self.net:
             self.net.set(OPEN)
         for server in (self.postgres, self.mlflow, self.s3):

@@ -4,12 +4,12 @@
 
 One search runs undisturbed. Then searches with the same 64 made-up images run while something breaks at a random
 moment: a trial's worker, a Ray node, the driver, a process that helps it, the MLflow server or PostgreSQL get a
-SIGKILL; a process that helps the driver gets a SIGSTOP, for good; a file that was being written ends too early; another
-process, stopped, holds the lock of Ray's start; the experiment is deleted on MLflow's page; the disk of the stage
-store, or that of TMPDIR, fills up; MLflow answers slowly or with 500s, also after it did what it was asked; the network
-between a node and the stage store, moto's S3, is cut. A search that ended is started again with the same command until
-it completes, and the commands that it printed as a remedy are run before. What is trained while the store
-takes nothing may be trained again; beyond that, only epochs in flight at a kill.
+SIGKILL; a process that helps the driver gets a SIGSTOP; a file that was being written ends too early; another process,
+stopped, holds the lock of Ray's start; the experiment is deleted on MLflow's page; the disk of the stage store, or that
+of TMPDIR, fills up; MLflow answers slowly or with 500s, also after it did what it was asked; the network between a node
+and the stage store, moto's S3, is cut. A search that ended is started again with the same command until it completes,
+and the commands that it printed as a remedy are run before. What is trained while the store takes nothing may be
+trained again; beyond that, only epochs in flight at a kill.
 Every epoch takes PAUSE seconds more than it would, so that there is something to disturb.
 
 The last line is the verdict. Exit status: 0 if nothing was lost, 1 if something was. Linux only.

@@ -18,7 +18,7 @@ from agr.registry.mlflow_env import ALREADY_EXISTS, STORE_ERRORS, all_pages, one
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -67,13 +67,20 @@ class Tracker:
             except MlflowException:  # another process has just created it
                 if (found := self._client.get_experiment_by_name(name)) is None:
                     raise
+        self._require_active(found)
+        return str(found.experiment_id)
+
+    def _require_active(self, found: Experiment) -> None:
         if found.lifecycle_stage != LifecycleStage.ACTIVE:  # MLflow would refuse every run
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
             command = f"MLFLOW_TRACKING_URI={shlex.quote(str(self.uri))} {restore}"
             raise ModelError(
-                f"{self.uri}: experiment {name} was deleted; expected one to log to: `{command}` restores it"
+                f"{self.uri}: experiment {found.name} was deleted; expected one to log to: `{command}` restores it"
             )
-        return str(found.experiment_id)
+
+    def require_experiment(self) -> None:
+        """Check that nobody has deleted the experiment. Raises: ModelError with the command that restores it."""
+        self._require_active(self._client.get_experiment(self._experiment))
 
     def start_run(self, name: str, params: Texts, tags: Texts, parent: str | None = None, at: int | None = None) -> str:
         """Create a run, nested under `parent` if given; returns its id. at: start time, ms since 1970."""

@@ -141,6 +141,12 @@ class Deliverer:
         self._begun.set()
 
     def _refused(self, error: Exception) -> str:
+        try:
+            self._store.require_experiment()  # whoever deleted it meanwhile is told how to restore it
+        except ModelError as deleted:
+            return str(deleted)
+        except StoreError:
+            pass
         return f"{self._store.uri}: refused: {error}"
 
 

@@ -239,7 +239,8 @@ def test_what_a_deleted_experiment_refuses_is_delivered_when_it_is_restored(
     parent, trial = logged(box)
     box.close()
     (path,) = (tmp_path / "outbox").glob("*.jsonl")
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    told, _last = capsys.readouterr().err.splitlines()
+    assert f"experiments restore --experiment-id {number}` restores it (start_run); what it refuses stays in" in told
     for _ in range(2):
         later = Outbox(client_of(tracker), tmp_path / "outbox")
         later.wait_until_open()
