@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 import statistics
 import time
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 
 from agr.common.rows import Rows
-from agr.data import image_set, preparation, splits
+from agr.data import image_set, preparation, shards, splits
 from agr.data.corpus import open_corpus
 from agr.registry.records import metric_points
 from agr.registry.tracker import Tracker
@@ -31,6 +32,7 @@ from search.session.session import Session
 from search.stages.leases import Leaseholder
 from search.stages.pruning import stages
 from search.stages.store import Stage, StageStore
+from search.tasks.agr_task import AgrTask
 from search.tasks.base import trial_report
 
 EPOCHS, TRIALS, STAGES, LEASED = 20, 40, 20, 1000
@@ -45,7 +47,8 @@ class Costs:
 
     callback_s: of the driver's loop, for an epoch that a trial reports. mlflow_run_s: creating and ending a run;
     mlflow_epoch_s: logging an epoch. draw_s: the live table with 10,000 trials. tune_*: the driver's processor time in
-    Ray Tune itself. image_bytes: what the object store holds of a clip; row_bytes: what the driver's memory does.
+    Ray Tune itself. Of a clip, prepared_bytes: in the shards; sent_bytes: what workers get through Ray's object store;
+    row_bytes: in the driver's memory.
     """
 
     callback_s: float
@@ -68,7 +71,7 @@ class Costs:
     file_bytes: float
     prepare_s: float
     prepared_bytes: float
-    image_bytes: float
+    sent_bytes: float
     row_bytes: float
     train_s: float
 
@@ -108,22 +111,28 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     """A recording of `source`: its file, its preparation by one process, its images, its training."""
     corpus = open_corpus(source, scratch)
     few = replace(corpus, clips=corpus.clips[:: max(1, len(corpus.clips) // PREPARED)])
+    shards.SIZE = PREPARED // 4  # so that there are several, as of a large corpus
     began = time.perf_counter()
     preparation.prepare(few, scratch / "few", preparation.choose_recipe(few, None))
     seconds = time.perf_counter() - began
     made = image_set.load(scratch / "few")
-    arrays = made.pixels.nbytes + (made.features.nbytes if made.features is not None else 0)
-    files = sum(path.stat().st_size for path in (scratch / "few").rglob("*") if path.is_file())
-    rows = Rows.read((scratch / "few" / image_set.MANIFEST).read_bytes())
     split = splits.make(made, "speakers", 0)
+    lean = AgrTask(made, split).for_workers()
+    sent = len(pickle.dumps(replace(lean, data=replace(lean.data, pixels=made.labels[:0], features=None))))
+    sent += sum(pixels.nbytes for pixels in (made.pixels, made.features) if pixels is not None)
+    table = Rows.read((scratch / "few" / image_set.MANIFEST).read_bytes()).table.nbytes
+    arrays = made.labels, made.speakers, made.recordings, made.people[1], made.takes[1], made.takes[0]
+    held = (
+        table + sum(each.nbytes for each in arrays) + sum(side.nbytes for side in (split.train, split.val, split.test))
+    )
     torch.set_num_threads(1)
     history = fit(made, split, Settings(epochs=2, lr=0.001, gamma=0.3), torch.device("cpu")).history
     return {
         "file_bytes": statistics.mean(clip.path.stat().st_size for clip in few.clips),
         "prepare_s": seconds / len(made),
-        "prepared_bytes": files / len(made),
-        "image_bytes": arrays / len(made),
-        "row_bytes": rows.table.nbytes / len(rows),
+        "prepared_bytes": sum(path.stat().st_size for path in image_set.shards_of(made)) / len(made),
+        "sent_bytes": sent / len(made),
+        "row_bytes": held / len(made),
         "train_s": history[-1].seconds / len(split.train),
     }
 

@@ -38,9 +38,10 @@ REMEDIES = {
     "driver, Ray Tune and callback": "report every fifth epoch; several searches",
     "live table": "draw it once a second",
     "stage store, writes": "a bucket; a stage every fifth epoch",
-    "manifest, driver's memory": "columns of arrays instead of rows",
-    "object store, every node": "shards on disk, read as they are needed",
-    "prepared images, disk": "shards in a bucket",
+    "manifest, driver's memory": "a mapped manifest",
+    "Ray's object store, every node": "numbers of speakers instead of names",
+    "shards, disk of every node": "a larger disk; a part of the corpus on each node",
+    "shards, to every node": "nodes that hand them on",
     "agr.prepare, one machine": "a part of the corpus on each node",
     "an epoch, one core": "one trial on many GPUs",
 }
@@ -126,12 +127,12 @@ def of_nodes(costs: Costs, nodes: int) -> Question:
     rate = nodes / epoch_s  # epochs a second
     an_epoch = f"an epoch; one every {epoch_s:.1f} s a node"
     own, size = costs.callback_s + costs.tune_result_s, costs.stage_bytes
-    sent = nodes * CLIPS * costs.image_bytes
+    sent = nodes * CLIPS * costs.prepared_bytes
     rows = (
         Row("driver, Ray Tune and callback", f"{ms(own)} {an_epoch}", rate * own, 1.0, "cores"),
         Row("MLflow, calls", f"{ms(costs.mlflow_epoch_s)} an epoch", rate * costs.mlflow_epoch_s, 1.0, "cores"),
         Row("stage store, writes", f"{size / 1e6:.1f} MB an epoch", rate * size, LINK, "B/s"),
-        Row("object store, sending", f"{thousands(costs.image_bytes)} a clip", sent / LINK, HOUR, "s"),
+        Row("shards, to every node", f"{thousands(costs.prepared_bytes)} a clip", sent / LINK, HOUR, "s"),
     )
     return Question(nodes, "nodes", rows)
 
@@ -140,19 +141,13 @@ def of_audio(costs: Costs, terabytes: float) -> Question:
     """Much audio, in clips as large as those of SOURCE."""
     clips = terabytes * 1e12 / costs.file_bytes
     work, training = clips * costs.prepare_s / PREPARING_CORES, clips * costs.train_s
-    unit = f"{ms(costs.prepare_s)} a clip and core"
+    unit, stored = f"{ms(costs.prepare_s)} a clip and core", f"{thousands(costs.prepared_bytes)} a clip"
     rows = (
-        Row("manifest, driver's memory", f"{thousands(costs.row_bytes)} a clip", clips * costs.row_bytes, MEMORY, "B"),
+        Row("manifest, driver's memory", f"{costs.row_bytes:.0f} B a clip", clips * costs.row_bytes, MEMORY, "B"),
         Row(
-            "object store, every node", f"{thousands(costs.image_bytes)} a clip", clips * costs.image_bytes, MEMORY, "B"
+            "Ray's object store, every node", f"{costs.sent_bytes:.0f} B a clip", clips * costs.sent_bytes, MEMORY, "B"
         ),
-        Row(
-            "prepared images, disk",
-            f"{thousands(costs.prepared_bytes)} a clip",
-            clips * costs.prepared_bytes,
-            DISK,
-            "B",
-        ),
+        Row("shards, disk of every node", stored, clips * costs.prepared_bytes, DISK, "B"),
         Row("agr.prepare, one machine", unit, work, DAY, "s"),
         Row("an epoch, one core", f"{ms(costs.train_s)} a clip", training, DAY, "s"),
     )
