@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -118,7 +119,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     made = image_set.load(scratch / "few")
     split = splits.make(made, "speakers", 0)
     lean = AgrTask(made, split).for_workers()
-    sent = len(pickle.dumps(replace(lean, data=replace(lean.data, pixels=made.labels[:0], features=None))))
+    sent = len(pickle.dumps(replace(lean, data=replace(lean.data, pixels=np.zeros(0, np.uint8), features=None))))
     sent += sum(pixels.nbytes for pixels in (made.pixels, made.features) if pixels is not None)
     table = Rows.read((scratch / "few" / image_set.MANIFEST).read_bytes()).table.nbytes
     arrays = made.labels, made.speakers, made.recordings, made.people[1], made.takes[1], made.takes[0]
