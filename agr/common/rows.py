@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+LONGEST = 2**31 - 1  # bytes of an array of Arrow's type string
+
+
 class Rows(Sequence[Mapping[str, str]]):
     """Rows of text by column names; a row lacks the columns that its table lacked before `join`."""
 
@@ -73,7 +76,8 @@ def encoded(rows: Sequence[Mapping[str, str]], name: str) -> tuple[pyarrow.Array
     import pyarrow as pa
 
     if isinstance(rows, Rows) and name in rows.table.column_names:
-        values = rows.table.column(name).fill_null("").combine_chunks()
+        held = rows.table.column(name).fill_null("")
+        values = (held if held.nbytes < LONGEST else held.cast(pa.large_string())).combine_chunks()
     else:
         values = pa.array(column(rows, name), pa.string())
     found = values.dictionary_encode()
