@@ -22,7 +22,10 @@ from agr.data.corpus import open_corpus
 from agr.registry.records import metric_points
 from agr.registry.tracker import Tracker
 from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
+from agr.training.augmentation import random_numbers
+from agr.training.batches import clip_weights
 from agr.training.loop import Epoch, State, fit
+from agr.training.pitch_targets import pitch_shifts
 from agr.training.settings import Settings
 from search.driver.prefix_queue import PrefixQueue
 from search.grid_search import grid
@@ -49,7 +52,7 @@ class Costs:
     callback_s: of the driver's loop, for an epoch that a trial reports. mlflow_run_s: creating and ending a run;
     mlflow_epoch_s: logging an epoch. draw_s: the live table with 10,000 trials. tune_*: the driver's processor time in
     Ray Tune itself. Of a clip, prepared_bytes: in the shards; sent_bytes: what workers get through Ray's object store;
-    row_bytes: in the driver's memory.
+    epoch_bytes: what each worker makes of its own in an epoch with augmentation; row_bytes: in the driver's memory.
     """
 
     callback_s: float
@@ -73,6 +76,7 @@ class Costs:
     prepare_s: float
     prepared_bytes: float
     sent_bytes: float
+    epoch_bytes: float
     row_bytes: float
     train_s: float
 
@@ -126,6 +130,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     held = (
         table + sum(each.nbytes for each in arrays) + sum(side.nbytes for side in (split.train, split.val, split.test))
     )
+    own = clip_weights(made, split.train), pitch_shifts(made, split.train), random_numbers(len(made), 0, 0)
     torch.set_num_threads(1)
     history = fit(made, split, Settings(epochs=2, lr=0.001, gamma=0.3), torch.device("cpu")).history
     return {
@@ -133,6 +138,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
         "prepare_s": seconds / len(made),
         "prepared_bytes": sum(path.stat().st_size for path in image_set.shards_of(made)) / len(made),
         "sent_bytes": sent / len(made),
+        "epoch_bytes": sum(each.nbytes for each in own) / len(made),
         "row_bytes": held / len(made),
         "train_s": history[-1].seconds / len(split.train),
     }

@@ -40,6 +40,7 @@ REMEDIES = {
     "stage store, writes": "a bucket; a stage every fifth epoch",
     "manifest, driver's memory": "a mapped manifest",
     "Ray's object store, every node": "numbers of speakers instead of names",
+    "an epoch, memory of a worker": "random numbers of one batch after the other",
     "shards, disk of every node": "a larger disk; a part of the corpus on each node",
     "shards, to every node": "nodes that hand them on",
     "agr.prepare, one machine": "a part of the corpus on each node",
@@ -146,6 +147,9 @@ def of_audio(costs: Costs, terabytes: float) -> Question:
         Row("manifest, driver's memory", f"{costs.row_bytes:.0f} B a clip", clips * costs.row_bytes, MEMORY, "B"),
         Row(
             "Ray's object store, every node", f"{costs.sent_bytes:.0f} B a clip", clips * costs.sent_bytes, MEMORY, "B"
+        ),
+        Row(
+            "an epoch, memory of a worker", f"{costs.epoch_bytes:.0f} B a clip", clips * costs.epoch_bytes, MEMORY, "B"
         ),
         Row("shards, disk of every node", stored, clips * costs.prepared_bytes, DISK, "B"),
         Row("agr.prepare, one machine", unit, work, DAY, "s"),
