@@ -64,16 +64,17 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], s
     hits, totals = confusion.diagonal(), confusion.sum(axis=1)
     recall = {name: float(hits[i] / totals[i]) if totals[i] else None for i, name in enumerate(CLASSES)}
     (a, b), (c, d) = confusion.tolist()
-    people = ((str(name), speakers == name) for name in np.unique(speakers))
-    by_name = {name: (CLASSES[int(labels[own][0])], int(own.sum()), float(right[own].mean())) for name, own in people}
+    names, first, owner, clips = np.unique(speakers, return_index=True, return_inverse=True, return_counts=True)
+    rates = np.bincount(owner, weights=right) / clips
+    people = zip(names.tolist(), labels[first].tolist(), clips.tolist(), rates.tolist(), strict=True)
     return Scores(
         clips=len(labels),
-        speakers=len(np.unique(speakers)),
+        speakers=len(names),
         accuracy=float(right.mean()),
         balanced_accuracy=float(np.mean([value for value in recall.values() if value is not None])),
         balanced_accuracy_ci95=interval(labels, right, speakers),
         recall=recall,
-        per_speaker={name: SpeakerScore(*values) for name, values in by_name.items()},
+        per_speaker={name: SpeakerScore(CLASSES[label], count, rate) for name, label, count, rate in people},
         confusion=((a, b), (c, d)),
     )
 
