@@ -70,7 +70,7 @@ def locked(
     """
     from filelock import FileLock, Timeout
 
-    lock, watch, wait = FileLock(path, thread_local=False), _Watch(path, progress), Wait()
+    lock, holder, wait = FileLock(path, thread_local=False), _Holder(path, progress), Wait()
     while True:
         if cancelled():
             raise KeyboardInterrupt
@@ -78,11 +78,11 @@ def locked(
             lock.acquire(timeout=0)
             break
         except Timeout:
-            if why := watch.stuck():
-                complain(f"{path}: {watch.holder} was to {task} and {why}: going on without it")
+            if why := holder.stuck():
+                complain(f"{path}: {holder.name} was to {task} and {why}: going on without it")
                 path.unlink(missing_ok=True)
-                watch = _Watch(path, progress)
-            wait.tick(f"{watch.holder} to {task} ({path})")
+                holder = _Holder(path, progress)
+            wait.tick(f"{holder.name} to {task} ({path})")
             time.sleep(POLL_SECONDS)
     note = _note(path)
     try:
@@ -95,7 +95,7 @@ def locked(
         lock.release()
 
 
-class _Watch:
+class _Holder:
     """Who holds a lock, and since when it does not get on."""
 
     def __init__(self, path: Path, progress: Callable[[int], float]) -> None:
@@ -104,23 +104,23 @@ class _Watch:
         self._since = time.monotonic()
 
     @property
-    def holder(self) -> str:
+    def name(self) -> str:
         pid = self._seen[0].split(":")[1:2]
         return f"process {pid[0]}" if pid else "another process"
 
     def stuck(self) -> str:
         """Why the holder counts as stuck; empty if it does not."""
-        name = ""
+        noted = ""
         with suppress(OSError, UnicodeDecodeError):
-            name = self._note.read_text(encoding="utf-8")
-        host, pid, *_ = (*name.split(":"), "", "")
-        seen = name, self._progress(int(pid)) if pid.isdecimal() and host == socket.gethostname() else 0.0
+            noted = self._note.read_text(encoding="utf-8")
+        host, pid, *_ = (*noted.split(":"), "", "")
+        seen = noted, self._progress(int(pid)) if pid.isdecimal() and host == socket.gethostname() else 0.0
         if seen != self._seen:
             self._seen, self._since = seen, time.monotonic()
         seconds = time.monotonic() - self._since
-        if name and is_dead(name):  # for a moment the note may be that of the holder before
+        if noted and is_dead(noted):  # for a moment the note may be that of the holder before
             return "is gone" if seconds > SHOWN_AFTER else ""
-        away = name and host != socket.gethostname()
+        away = noted and host != socket.gethostname()
         return f"has not got on for {seconds:.0f} s" if seconds > STUCK_SECONDS and not away else ""
 
 
