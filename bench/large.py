@@ -83,8 +83,7 @@ def enlarge(source: Path, clips: int, out: Path) -> Path:
 def search(data: Path, scratch: Path, whole: bool) -> tuple[float, int, int]:
     """Seconds from the command to the first batch, and the peak bytes of the driver and of its largest child.
 
-    Mapped shards, whose pages all share and the system can take back, do not count. Raises: AgrError with the last
-    line of the search if it trains nothing.
+    Mapped pages count, though all share them. Raises: AgrError with the last line of the search if it trains nothing.
     """
     (scratch / "sitecustomize.py").write_text(HOOK)
     mark, log, peaks = scratch / "first", scratch / "output.txt", dict[int, int]()
@@ -95,8 +94,7 @@ def search(data: Path, scratch: Path, whole: bool) -> tuple[float, int, int]:
         while driver.poll() is None:
             with suppress(psutil.Error):
                 for each in (psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)):
-                    memory = each.memory_info()
-                    peaks[each.pid] = max(peaks.get(each.pid, 0), memory.rss - memory.shared)
+                    peaks[each.pid] = max(peaks.get(each.pid, 0), each.memory_info().rss)
             if not first and mark.exists():
                 first = mark.stat().st_mtime - began
                 if not whole:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SIZE = 4096  # clips on average, at most twice as many: 60 MB by the recipe `voice`
 NAME = r"(shard|part)-[0-9a-f]{32}\.arrow"
+RELEASED = 2**12, 16  # clips, and clips for each shard, read until shards are unmapped: of 4 GB, 2 are mapped
 WHOLE, PART = "shard", "part"  # a part is of a shard of which clips are missing
 PART_CLIPS, PART_SECONDS = 256, 2.0  # what a part has at most
 QUICK = 10  # shards that are read or written within two seconds
@@ -224,6 +225,10 @@ class Column:
         ends, data = self._buffers
         return data[ends[row] : ends[row + 1]].reshape(self.shape)
 
+    def release(self) -> None:
+        """Unmap the shard, until it is read again."""
+        vars(self).pop("_buffers", None)
+
     def array(self) -> Bytes:
         """All clips, which have one shape: (n, *shape)."""
         ends, data = self._buffers
@@ -254,8 +259,25 @@ class Sharded:
         """Bytes in memory of what is not in shards."""
         return sum(part.nbytes for part in self.parts if isinstance(part, np.ndarray)) + self.rows.nbytes
 
+    @functools.cached_property
+    def _read(self) -> Counter[str]:
+        return Counter()
+
+    def _release(self, clips: int) -> None:
+        """Unmap all shards now and then: what is mapped counts as memory of this process, though all share it.
+
+        Mapping them again takes less than a hundredth of the time of training.
+        """
+        self._read["clips"] += clips
+        if self._read["clips"] > max(RELEASED[0], RELEASED[1] * len(self.parts)):
+            self._read.clear()
+            for part in self.parts:
+                if isinstance(part, Column):
+                    part.release()
+
     def __getitem__(self, index: int | slice | Integers) -> Bytes:
         at = self.rows[index]
+        self._release(at.size)
         part = np.searchsorted(self._starts, at, side="right") - 1
         if at.ndim == 0:
             return self.parts[part][int(at - self._starts[part])]

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -238,6 +239,24 @@ def test_many_shards_are_as_one(
             np.testing.assert_array_equal(found[79], theirs[79])
             assert found[rows[:0]].shape == (0, *theirs.shape[1:])
         np.testing.assert_array_equal(np.array(ours), theirs)
+
+
+def test_shards_are_unmapped_now_and_then(
+    spread: Callable[[Recipe], ImageSet], images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, mapped, read = spread(MFCC), Counter[Path](), shards.read
+
+    def counted(path: Path) -> object:
+        mapped[path] += 1
+        return read(path)
+
+    monkeypatch.setattr(shards, "read", counted)
+    monkeypatch.setattr(shards, "RELEASED", (100, 1))
+    kept = many.pixels[5]
+    for times in (1, 2, 2, 3, 3):  # every other time more than 100 clips were read
+        np.testing.assert_array_equal(many.pixels[np.arange(80)], images.pixels)
+        assert mapped == dict.fromkeys(module.shards_of(many), times)
+    np.testing.assert_array_equal(kept, images.pixels[5])
 
 
 @pytest.mark.parametrize("recipe", [MFCC, VOICE, VOICE112], ids=lambda recipe: recipe.name)
