@@ -22,7 +22,7 @@ from search.outbox.deliverer import Deliverer
 from search.outbox.entries import SUFFIX, Journal
 from search.outbox.outage import grace_seconds
 
-CLOSING_SECONDS, HURRY_SECONDS = 5.0, 1.0  # the second after Ctrl-C
+CLOSING_SECONDS, HURRY_SECONDS = 5.0, 0.7  # the latter after Ctrl-C
 
 
 class Outbox:
