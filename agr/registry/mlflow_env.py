@@ -43,8 +43,8 @@ def root_cause(error: BaseException) -> str:
     message, inner = one_line(error), error
     while (below := inner.__cause__ or inner.__context__) is not None:
         inner = below
-        if isinstance(inner, OSError) and inner.strerror:
-            message = inner.strerror
+        if isinstance(inner, OSError) and (inner.strerror or isinstance(inner, TimeoutError)):
+            message = inner.strerror or one_line(inner)
     return message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -327,3 +328,12 @@ def test_a_server_that_does_not_answer_is_told_in_the_words_of_the_system(
     server = "http://127.0.0.1:1"
     with pytest.raises(ModelError, match=f"^models:/agr/3: Connection refused; expected a model in {server}$"):
         find("models:/agr/3", server)
+
+
+def test_a_server_that_is_silent_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ModelError, match=f"^models:/agr/3: timed out; expected a model in {server}$"):
+            pin("models:/agr/3", server)
