@@ -21,7 +21,7 @@ from agr.common.worker import ONE_THREAD
 from agr.inference.options import add_store_arguments
 from agr.registry import resolve
 from agr.registry.uri import StoreUri
-from agr.service.settings import LOCAL, add_limits, settings_of
+from agr.service.settings import LOCAL, ONE_LOOK, add_limits, settings_of
 
 APPLICATION = "agr.service.app:of_environment"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers keep their counts
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m agr.serv
     settings = settings_of(options, options.host, *LOCAL)
     if not (StoreUri.of(options.tracking_uri) if options.tracking_uri else StoreUri.default()).is_server:
         resolve.pin(settings.model_uri, options.tracking_uri)  # a server may come up later than this
-    os.environ.update(ONE_THREAD | settings.as_environment())
+    os.environ.update(ONE_LOOK | os.environ | ONE_THREAD | settings.as_environment())
     shown = f"[{options.host}]" if ":" in options.host else options.host
     complain(f"http://{shown}:{options.port} is where the page and /docs will be; loading the model")
     with tempfile.TemporaryDirectory(prefix="agr-metrics-") as folder, suppress(KeyboardInterrupt):

@@ -23,7 +23,7 @@ from agr.common.worker import ONE_THREAD
 from agr.errors import SettingsError
 from agr.inference.options import add_store_arguments
 from agr.registry.uri import TRACKING_URI, StoreUri
-from agr.service.settings import LOCAL, TOKEN, Settings, add_limits, settings_of
+from agr.service.settings import LOCAL, ONE_LOOK, TOKEN, Settings, add_limits, settings_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,7 +58,7 @@ def deployed(settings: Settings, bounds: tuple[int, int], target: float, environ
         max_ongoing_requests=settings.queue,
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         health_check_period_s=5,
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": {**ONE_THREAD, **environment}}},
+        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": {**ONE_THREAD, **ONE_LOOK, **environment}}},
         autoscaling_config={
             "min_replicas": bounds[0],
             "max_replicas": bounds[1],

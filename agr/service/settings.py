@@ -81,6 +81,10 @@ class Settings:
             raise SettingsError(f"{VARIABLE}: {error}; expected settings in JSON") from error
 
 
+# Of calls to MLflow's server. A look that hangs would miss moves of the alias, and the next one is to come.
+ONE_LOOK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add --allowed-hosts and the limits."""
     hosts = "names by which clients reach it, * for any (default: this machine's own)"

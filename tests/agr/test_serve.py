@@ -45,6 +45,18 @@ def test_without_a_store_the_champion_that_comes_with_agr_answers(
     run.assert_called_once()
 
 
+@pytest.mark.parametrize(("own", "expected"), [({}, "5"), ({"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}, "60")])
+def test_a_look_at_a_server_that_hangs_ends_soon(
+    own: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: found.append(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    with patch.dict("os.environ", {"AGR_STORE": str(tmp_path), "AGR_CHAMPION": str(SHIPPED)} | own):
+        assert serve.main([]) == 0
+    assert found == [expected]
+
+
 def test_a_limit_of_nothing_is_refused() -> None:
     with pytest.raises(SettingsError, match="queue 0: expected a number above 0"):
         serve.main(["--queue", "0"])
