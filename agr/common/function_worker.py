@@ -25,9 +25,9 @@ T = TypeVar("T")
 class FunctionWorker(WorkerProcess):
     """A process that calls functions, one after the other; replaced when it dies."""
 
-    def __init__(self, *modules: str) -> None:
-        """Start it. modules: what it imports at once."""
-        super().__init__("the worker process", f"from {__name__} import call_functions; call_functions({modules!r})")
+    def __init__(self, *modules: str, name: str = "the worker process") -> None:
+        """Start it. modules: what it imports at once. name: what messages call it."""
+        super().__init__(name, f"from {__name__} import call_functions; call_functions({modules!r})")
         self._thread = ThreadPoolExecutor(1, "worker")  # Ctrl-C interrupts who waits for a result, not its transfer
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -25,6 +25,7 @@ LOOK_SECONDS = 1.0  # between two looks
 SHOWN_SECONDS = 2  # without work, after which a process that is waited for is named
 STOPPED_SECONDS = 10  # after which a stopped process is given up: it does not go on by itself
 STUCK_SECONDS = 60  # the same of another one
+AGAIN_SECONDS = 60.0  # before the same process is named again: on a busy machine it may wait for its turn often
 
 
 @contextmanager
@@ -63,11 +64,13 @@ class _Watch:
             complain(f"{found} {why}: going on without it")
             for process in processes:
                 process.kill()
-        elif self._still == SHOWN_SECONDS:
+        elif self._still == SHOWN_SECONDS and time.monotonic() > _NAMED.get(found, 0.0):
+            _NAMED[found] = time.monotonic() + AGAIN_SECONDS
             complain(f"waiting for {found}, which {why}")
 
 
 _WATCHES: set[_Watch] = set()
+_NAMED: dict[str, float] = {}  # until when it need not be named again
 
 
 @functools.cache

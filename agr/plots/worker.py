@@ -26,7 +26,7 @@ class PlottingProcess(FunctionWorker):
 
     def __init__(self) -> None:
         """Start it."""
-        super().__init__("agr.plots.search", "matplotlib.figure")
+        super().__init__("agr.plots.search", "matplotlib.figure", name="the plotting process")
         self._drawings: list[tuple[Future[None], Callable[[], None]]] = []
 
     def draw(self, function: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:

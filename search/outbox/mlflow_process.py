@@ -34,7 +34,7 @@ class MlflowProcess:
 
     def __init__(self) -> None:
         """Start it; it imports MLflow at once."""
-        self._worker = FunctionWorker("agr.registry.tracker")
+        self._worker = FunctionWorker("agr.registry.tracker", name="the MLflow process")
         self._worker.patience = PATIENCE
         self._target: Target | None = None
         self._opened = False

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_a_process_that_hangs_is_given_up_when_patience_ends(
     with watched("the sleeper", lambda: [sleeper], patience=12):
         assert sleeper.wait(30) == -signal.SIGKILL
     assert "has done nothing for 12 s: going on without it" in capsys.readouterr().err
+
+
+def test_a_process_that_is_waited_for_often_is_named_once(
+    sleeper: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        with watched("the sleeper", lambda: [sleeper]):
+            time.sleep(0.3)  # several looks
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_work_is_progress(monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[bytes]) -> None:
