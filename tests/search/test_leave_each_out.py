@@ -37,7 +37,8 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Namespace]
     }
 
     def ensure(source: str, *_: object) -> SimpleNamespace:
-        return SimpleNamespace(synthetic=source == "demo", speakers=np.array([f"{source}/1"]))
+        people = np.array([f"{source}/1"]), np.zeros(1, dtype=np.int64)
+        return SimpleNamespace(synthetic=source == "demo", people=people)
 
     def build(options: Namespace, script: str) -> tuple[object, ...]:
         asked.append(options)
