@@ -30,7 +30,7 @@ def filtered(y: NDArray[Any], sample_rate: int, gain: Gain) -> NDArray[np.float3
     return np.asarray(fft.irfft(spectrum, size)[: len(y)], dtype=np.float32)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)  # two filters of two lengths
 def _gains(gain: Gain, size: int, sample_rate: int) -> NDArray[np.float64]:
     """A gain at the frequency of each FFT bin: (size // 2 + 1,)."""
     return gain(fft.rfftfreq(size, 1 / sample_rate))
