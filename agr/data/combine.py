@@ -91,10 +91,9 @@ def _repeated(sets: Sequence[ImageSet]) -> bool:
     """Whether a recording, or its samples, is there more than once; quick for a million clips."""
     if any(len(data.takes[0]) < len(data) for data in sets):
         return True
-    rows = _rows([data.rows for data in sets])
     if len(sets) > 1 and len({each for data in sets for each in data.recordings.tolist()}) < sum(map(len, sets)):
         return True
-    samples, numbers = encoded(rows, "samples")
+    samples, numbers = encoded(_rows([data.rows for data in sets]), "samples")
     twice = np.flatnonzero(np.bincount(numbers) > 1)
     return any(str(samples[number]) for number in twice.tolist())
 

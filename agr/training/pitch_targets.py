@@ -58,8 +58,9 @@ def describe(data: ImageSet, train: Indices, strength: float) -> str:
 def mean_pitch(data: ImageSet, rows: Indices) -> float:
     """The geometric mean of the speakers' pitches in clips `rows`, in Hz; NaN if no clip has a measurable pitch."""
     assert data.features is not None
-    speakers, order = [], np.argsort(data.people[1][rows], kind="stable")
-    _, firsts = np.unique(data.people[1][rows[order]], return_index=True)
+    people, speakers = data.people[1][rows], []
+    order = np.argsort(people, kind="stable")
+    _, firsts = np.unique(people[order], return_index=True)
     for own in np.split(rows[order], firsts[1:]) if len(rows) else []:
         some = own[:: -(-len(own) // MAX_CLIPS_PER_SPEAKER)]
         pitches = np.log(voice_features.pitch(data.features[some]))

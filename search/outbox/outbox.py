@@ -132,7 +132,7 @@ class Outbox:
     def close(self, hurry: bool = False) -> None:
         """Deliver what is left. What MLflow does not take stays in the file, and a line on stderr says so.
 
-        hurry: after Ctrl-C, what MLflow has not taken within a second stays there too.
+        hurry: after Ctrl-C, what MLflow has not taken within HURRY_SECONDS stays there too.
         """
         with suppress(AgrError):
             if not (hurry and self._deliverer.lags(HURRY_SECONDS)):
