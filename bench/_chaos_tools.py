@@ -16,40 +16,30 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from _changed_module import site
 from _prepared import write_prepared
 
 from agr.errors import AgrError
 from agr.recipes.base import IMAGE_SHAPE
 from agr.recipes.mfcc import MFCC
 
-SHUTTER = """
-import importlib.abc, importlib.util, json, os, sys, time
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "agr.training.loop" or not os.environ.get("AGR_CHAOS_TRACE"):
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-        def exec_module(module):
-            run(module)
-            fit = module.fit
-            def traced(data, split, settings, device, report=None, resume=None):
-                def told(epoch, state):
-                    time.sleep(float(os.environ["AGR_CHAOS_PAUSE"]))
-                    line = json.dumps(settings.rates()[: epoch.epoch]) + "\\n"
-                    with open(os.environ["AGR_CHAOS_TRACE"], "a") as file:
-                        file.write(line)
-                    if report is not None:
-                        report(epoch, state)
-                return fit(data, split, settings, device, told, resume)
-            module.fit = traced
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder())
+TRACE = """
+import json, os, time
+if not os.environ.get("AGR_CHAOS_TRACE"):
+    return
+fit = module.fit
+def traced(data, split, settings, device, report=None, resume=None):
+    def told(epoch, state):
+        time.sleep(float(os.environ["AGR_CHAOS_PAUSE"]))
+        line = json.dumps(settings.rates()[: epoch.epoch]) + "\\n"
+        with open(os.environ["AGR_CHAOS_TRACE"], "a") as file:
+            file.write(line)
+        if report is not None:
+            report(epoch, state)
+    return fit(data, split, settings, device, told, resume)
+module.fit = traced
 """
+SHUTTER = site("agr.training.loop", TRACE)
 
 
 class Server:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from _changed_module import site
 from _grid_tools import QUIET, prepared
 
 from agr.common.cli import run
@@ -33,29 +34,15 @@ GOAL_SECONDS, GOAL_BYTES = 20.0, 3e9
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS_OF_A_SPEAKER = 50
 POINT = ("--epochs", "1", "--lr", "0.001", "--gamma", "0.3", "--no-augmentation", "--num-workers", "1")
-HOOK = """
-import importlib.abc, importlib.util, os, sys
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "agr.training.batches":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-        def exec_module(module):
-            run(module)
-            batches = module.TrainingSet.batches
-            def marked(*arguments):
-                for number, batch in enumerate(batches(*arguments)):
-                    if number == 1:
-                        open(os.environ["AGR_FIRST_BATCH"], "w").close()
-                    yield batch
-            module.TrainingSet.batches = marked
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder())
+MARK = """
+import os
+batches = module.TrainingSet.batches
+def marked(*arguments):
+    for number, batch in enumerate(batches(*arguments)):
+        if number == 1:
+            open(os.environ["AGR_FIRST_BATCH"], "w").close()
+        yield batch
+module.TrainingSet.batches = marked
 """  # marks that a worker has trained its first batch, as it asks for the second one
 
 
@@ -85,7 +72,7 @@ def search(data: Path, scratch: Path, whole: bool) -> tuple[float, int, int]:
 
     Mapped pages count, though all share them. Raises: AgrError with the last line of the search if it trains nothing.
     """
-    (scratch / "sitecustomize.py").write_text(HOOK)
+    (scratch / "sitecustomize.py").write_text(site("agr.training.batches", MARK))
     mark, log, peaks = scratch / "first", scratch / "output.txt", dict[int, int]()
     env = os.environ | QUIET | {"PYTHONPATH": f"{scratch}:{ROOT}", "AGR_FIRST_BATCH": str(mark)}
     command = [sys.executable, str(ROOT / "search/run_grid.py"), "--data", str(data), *POINT]
