@@ -15,7 +15,7 @@ from agr.baselines.extractors import EXTRACTORS, SAMPLE_RATE, missing_modules
 from agr.common.places import SHIPPED
 from agr.inference import bundle, predictor
 
-SECONDS, CLIPS, ROUNDS = 4.0, 20, 3
+SECONDS, CLIPS, ROUNDS = 4.0, 20, 5
 Clip = NDArray[np.float32]  # mono, at SAMPLE_RATE
 Tool = Callable[[Clip], object]
 
@@ -48,7 +48,8 @@ def report(folder: Path) -> None:
             tools[extractor.title] = extractor.load()
     for tool in tools.values():
         tool(clips[0])
-    rates = {name: statistics.median(rate(tool, clips) for _ in range(ROUNDS)) for name, tool in tools.items()}
+    rounds = [{name: rate(tool, clips) for name, tool in tools.items()} for _ in range(ROUNDS)]
+    rates = {name: statistics.median(each[name] for each in rounds) for name in tools}
     for name, each in rates.items():
         print(f"{name:28}{each:8.1f} clips of {SECONDS:g} s a second of one core; AGR {rates['AGR'] / each:.2f} x")
 

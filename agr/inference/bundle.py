@@ -95,6 +95,7 @@ class Bundle:
             for at, (before, norm) in enumerate(itertools.pairwise(list(stack))):
                 if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     stack[at], stack[at + 1] = fuse_conv_bn_eval(before, norm), nn.Identity()
+                    stack[at + 2] = nn.ReLU(inplace=True)
         return model
 
 

@@ -18,7 +18,8 @@ from agr.recipes.filters import filtered, frames_of
 
 LAGS = 72
 TOP_HZ, BOTTOM_HZ = 520.0, 48.0  # the pitches of the first and the last lag
-BATCH_FRAMES = 64  # whose periodicity is measured in one go
+BATCH_FRAMES = 200  # whose periodicity is measured in one go
+PADDING = 2  # how many times a frame's length its spectrum has; 4 gives the same images up to rounding
 COMPRESSION, GAIN = 0.6, 1.25  # exponent of the power spectrum; factor that brings a clean voice back to nearly 1
 _PERIODIC_HZ = 1000.0
 _PERIOD_SECONDS, _YIN_HOPS = 0.042, 4
@@ -64,7 +65,7 @@ def _autocorrelation_matrices(recipe: Recipe) -> tuple[NDArray[np.float32], ...]
     (a radix-2 step). The last one turns compressed power into autocorrelation at each lag, scaled, and at lag 0.
     """
     length = round(_PERIOD_SECONDS * recipe.sample_rate) // 2 * 2
-    half, size = length // 2, 1 << (4 * length - 1).bit_length()
+    half, size = length // 2, 1 << (PADDING * length - 1).bit_length()
     window, whole, part = hann(length), *_lags(recipe)
     angles = 2 * np.pi / size * np.arange(size // 2 + 1)  # (bins,)
     turns = np.arange(half)[:, None] * angles[: size // 4 + 1]

@@ -145,7 +145,7 @@ def _measure_frames(features: NDArray[np.uint8]) -> Frames:
     return Frames(top, bands.argmax(axis=0), width, level, shape, *_pitch(_periodicity(features)))
 
 
-def _decibels(bands: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _decibels(bands: NDArray[np.uint8] | Floats) -> NDArray[np.float32]:
     return np.asarray(bands * np.float32(RANGE_DB / 255))
 
 
@@ -158,7 +158,7 @@ def _background_level(features: NDArray[np.uint8]) -> Floats:
     """The level of the steady background in each band, in dB, (BANDS,)."""
     rows = max(1, BANDS * CHUNK_FRAMES // features.shape[1])  # all bands at once in a clip of one chunk
     groups = (features[at : min(at + rows, BANDS)] for at in range(0, BANDS, rows))
-    return np.concatenate([np.percentile(_decibels(group), BACKGROUND_PERCENTILE, axis=1) for group in groups])
+    return _decibels(np.concatenate([_percentiles(group, BACKGROUND_PERCENTILE) for group in groups]))
 
 
 def _pitch(periodicity: Floats) -> tuple[Floats, Floats]:
@@ -226,13 +226,16 @@ def _distance(shape: Floats, early: Indices, late: Indices) -> Floats:
 
 
 def _percentile(values: Floats | Indices, percent: float) -> float:
-    """As `np.percentile`, in a tenth of its time; infinite where there is nothing, so that no lower bound fails."""
-    if not len(values):
-        return np.inf
-    place = (len(values) - 1) * percent / 100
+    """The percentile of values, (n,); infinite where there is nothing, so that no lower bound fails."""
+    return float(_percentiles(values, percent)) if len(values) else np.inf
+
+
+def _percentiles(values: NDArray[Any], percent: float) -> Floats:
+    """The percentile of each row, (..., n) to (...), as `np.percentile` finds it, in a tenth of its time."""
+    place = (values.shape[-1] - 1) * percent / 100
     below = int(place)
-    pair = np.partition(values, (below, min(below + 1, len(values) - 1)))[below : below + 2]
-    return float(pair[0] + (pair[-1] - pair[0]) * (place - below))
+    pair = np.partition(values, (below, min(below + 1, values.shape[-1] - 1)), axis=-1)[..., below : below + 2]
+    return np.asarray(pair[..., 0] + (pair[..., -1] - pair[..., 0]) * (place - below))
 
 
 @functools.cache

@@ -108,5 +108,5 @@ class FineVoiceRecipe(VoiceRecipe):
         return dict(zip(self.channels, rows, strict=True))
 
 
-VOICE = VoiceRecipe(name="voice", version=2)
-VOICE112 = FineVoiceRecipe(name="voice112", version=1)
+VOICE = VoiceRecipe(name="voice", version=3)
+VOICE112 = FineVoiceRecipe(name="voice112", version=2)

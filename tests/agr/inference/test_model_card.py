@@ -262,7 +262,7 @@ def test_a_card_says_it_all(tested: Tested) -> None:
         "No speaker is on two sides.",
         "| a | people | 12 clips: 2 female, 1 male | 16 clips: 2 female, 2 male | 8 clips: 1 female, 1 male |",
         "| b | people | 0 clips: none | 0 clips: none | 4 clips: 1 male |",
-        "Recipe voice version 2. Settings: lr 0.001. Made with agr 0.",
+        "Recipe voice version 3. Settings: lr 0.001. Made with agr 0.",
     ):
         assert expected in text
     assert "SYNTHETIC" not in text
