@@ -6,8 +6,10 @@ place.fetch()                                     # on a node: where each of the
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from agr.errors import CorpusError
 from search.stages.storage import Storage
 
 LOCK = ".lock"
+IDLE_SECONDS = 86_400.0  # after which a shard that nobody asked for gives room to others
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ShardPlace:
     def fetch(self) -> dict[Path, Path]:
         """Bring what this machine lacks into its cache, one process for all; returns where each shard lies.
 
+        Where its disk is too small, shards of other searches make room that nobody asked for since IDLE_SECONDS.
         Raises: CorpusError if the storage lacks a shard or damages it, or the disk is too small; OSError.
         """
         folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
@@ -41,6 +45,9 @@ class ShardPlace:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / LOCK, "fetch shards"):
                 self._fill(folder, self._lacking(found))
+        for path in found.values():
+            if path.parent == folder:
+                os.utime(path)  # it is in use
         return found
 
     def _lacking(self, found: Mapping[Path, Path]) -> dict[Path, int]:
@@ -49,7 +56,8 @@ class ShardPlace:
     def _fill(self, folder: Path, lacking: Mapping[Path, int]) -> None:
         for stray in folder.glob(".*.tmp"):  # of a process that was killed
             stray.unlink()
-        free, wanted = shutil.disk_usage(folder).free, sum(lacking.values())
+        wanted = sum(lacking.values())
+        free = self._make_room(folder, wanted)
         if free < wanted:
             found = f"{free / 1e9:.1f} GB free on its disk; expected {wanted / 1e9:.1f} GB for shards"
             raise CorpusError(f"{folder}: {found}; AGR_CACHE may name another disk")
@@ -58,6 +66,16 @@ class ShardPlace:
             for path in lacking:
                 write_atomic(path, self._read(storage, path.name), durable=True)
                 advance(1)
+
+    def _make_room(self, folder: Path, wanted: int) -> int:
+        """Delete idle shards of other searches, the idlest first, until as much is free; returns how much is."""
+        free, own = shutil.disk_usage(folder).free, {path.name for path in self.sizes}
+        others = ((path.stat().st_mtime, path) for path in folder.glob("*.arrow") if path.name not in own)
+        for used, path in sorted(others) if free < wanted else ():
+            if free < wanted and time.time() - used > IDLE_SECONDS:
+                path.unlink()
+                free = shutil.disk_usage(folder).free
+        return free
 
     def _read(self, storage: Storage, name: str) -> bytes:
         """A shard, read a second time if it arrives damaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -146,3 +147,42 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_read(
     with pytest.raises(CorpusError, match=r"cache/shards: 0\.0 GB free on its disk; expected .* AGR_CACHE may name"):
         place.fetch()
     assert names == []
+
+
+def test_idle_shards_of_other_searches_make_room_the_idlest_first(
+    place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, usage, now = tmp_path / "cache/shards", shutil.disk_usage(tmp_path), time.time()
+    cache.mkdir(parents=True)
+    size = sum(place.sizes.values())
+    others = [cache / f"shard-{number:032}.arrow" for number in range(3)]
+    for path, days in zip(others, (2, 3, 0.5), strict=True):
+        path.write_bytes(bytes(size))
+        os.utime(path, (now - days * 86_400,) * 2)
+
+    def disk(_: Path) -> object:
+        return usage._replace(free=3 * size - sum(path.stat().st_size for path in cache.glob("*.arrow")))
+
+    monkeypatch.setattr(shutil, "disk_usage", disk)
+    assert all(path.parent == cache for path in place.fetch().values())
+    assert [path.exists() for path in others] == [True, False, True]
+
+
+def test_a_shard_that_is_asked_for_again_is_not_idle(place: ShardPlace) -> None:
+    path = next(iter(place.fetch().values()))
+    os.utime(path, (0, 0))
+    place.fetch()
+    assert time.time() - path.stat().st_mtime < 60
+
+
+def test_shards_in_use_are_not_deleted_for_others(
+    place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "cache/shards" / f"shard-{0:032}.arrow"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"used")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    with pytest.raises(CorpusError, match="free on its disk"):
+        place.fetch()
+    assert other.exists()
