@@ -130,7 +130,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     held = (
         table + sum(each.nbytes for each in arrays) + sum(side.nbytes for side in (split.train, split.val, split.test))
     )
-    own = clip_weights(made, split.train), pitch_shifts(made, split.train), random_numbers(len(made), 0, 0)
+    own = clip_weights(made, split.train), pitch_shifts(made, split.train), random_numbers(np.arange(len(made)), 0, 0)
     torch.set_num_threads(1)
     history = fit(made, split, Settings(epochs=2, lr=0.001, gamma=0.3), torch.device("cpu")).history
     return {

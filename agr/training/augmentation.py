@@ -22,6 +22,7 @@ from agr.recipes.base import FRAMES, Recipe
 from agr.recipes.voice import VOICE, VoiceRecipe
 from agr.recipes.voice_features import BANDS, band_hz
 from agr.recipes.voice_image import LAG_STEP, WARP_RANGE, WARPS, Change
+from agr.training.random_rows import uniform_rows
 
 Floats = NDArray[np.float64]
 COLUMNS = 19  # random numbers for each clip in each epoch
@@ -69,9 +70,9 @@ def parse(strengths: Sequence[str]) -> Augmentation:
     return replace(DEFAULT, **values)
 
 
-def random_numbers(clips: int, seed: int, epoch: int) -> Floats:
-    """The random numbers of all clips in one epoch, (clips, COLUMNS), float64, uniform in [0, 1)."""
-    return np.random.default_rng([seed, epoch, 1]).random((clips, COLUMNS))
+def random_numbers(rows: NDArray[np.int64], seed: int, epoch: int) -> Floats:
+    """The random numbers of some clips in one epoch, (m,) to (m, COLUMNS), float64, uniform in [0, 1)."""
+    return uniform_rows((seed, epoch, 1), rows, COLUMNS)
 
 
 def augment(

@@ -24,6 +24,7 @@ from agr.labels import CLASSES
 from agr.training import pitch_targets
 from agr.training.augmentation import NONE, augment, random_numbers
 from agr.training.model import check_reads
+from agr.training.random_rows import uniform_rows
 from agr.training.settings import Settings
 
 CANDIDATES = 2  # windows of a clip; training reads the one with more speech
@@ -41,9 +42,9 @@ def dropout_generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(combined)
 
 
-def window_places(clips: int, seed: int, index: int) -> NDArray[np.float64]:
-    """Where in each clip a window may begin in epoch `index` (from 0), (clips, CANDIDATES), uniform in [0, 1)."""
-    return np.random.default_rng([seed, index, 3]).random((clips, CANDIDATES))
+def window_places(rows: Indices, seed: int, index: int) -> NDArray[np.float64]:
+    """Where in some clips, (m,), windows may begin in epoch `index` (from 0): (m, CANDIDATES), uniform in [0, 1)."""
+    return uniform_rows((seed, index, 3), rows, CANDIDATES)
 
 
 def class_weights(labels: NDArray[np.int64]) -> Tensor:
@@ -87,13 +88,12 @@ class TrainingSet:
         Each is images, (batch, *image_shape), uint8; labels, (batch,), int64; and weights, (batch,), float32.
         """
         strength, size, copy = self.settings.augmentation, self.settings.batch_size, self.device_copy
-        draws = random_numbers(len(self.data), self.settings.seed, index) if strength != NONE else None
-        places = window_places(len(self.data), self.settings.seed, index) if self._whole else None
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            images = self._stored(rows, places) if copy is None else copy[torch.from_numpy(rows).to(copy.device)]
-            if draws is not None:
-                images = augment(images, draws[rows], strength, self.data.recipe, self.pitch_shift[rows])
+            images = self._stored(rows, index) if copy is None else copy[torch.from_numpy(rows).to(copy.device)]
+            if strength != NONE:
+                draws = random_numbers(rows, self.settings.seed, index)
+                images = augment(images, draws, strength, self.data.recipe, self.pitch_shift[rows])
             elif self._whole:
                 images = torch.from_numpy(self.data.recipe.images(images.numpy()))
             labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
@@ -103,11 +103,10 @@ class TrainingSet:
     def _whole(self) -> bool:
         return isinstance(self.source, Tracks)
 
-    def _stored(self, rows: Indices, places: NDArray[np.float64] | None) -> Tensor:
-        """Images, or windows of voice features, of clips, (batch,)."""
+    def _stored(self, rows: Indices, index: int) -> Tensor:
+        """Images, or windows of voice features, of clips, (batch,), in epoch `index`."""
         if isinstance(self.source, Tracks):
-            assert places is not None
-            return torch.from_numpy(self.source.draw(rows, places[rows]))
+            return torch.from_numpy(self.source.draw(rows, window_places(rows, self.settings.seed, index)))
         return torch.from_numpy(self.source[rows])
 
 

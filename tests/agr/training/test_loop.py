@@ -434,7 +434,7 @@ def test_batches_are_augmented_by_seed_epoch_and_clip() -> None:
     assert isinstance(VOICES.features, np.ndarray)
     order = epoch_order(SPLIT.train, 3, 1)
     seen = list(TrainingSet.of(VOICES, SPLIT, AUGMENTED, CPU).batches(order, 1))
-    draws, at = random_numbers(len(VOICES), 3, 1), 0
+    draws, at = random_numbers(np.arange(len(VOICES)), 3, 1), 0
     for pictures, labels, weights in seen:
         rows = order[at : at + BASE.batch_size]
         assert torch.equal(pictures, augment(torch.from_numpy(VOICES.features[rows]), draws[rows], DEFAULT))

@@ -126,6 +126,6 @@ def test_pitch_targets_add_to_random_changes() -> None:
     split = Split("made", EVERY, EVERY[:0], EVERY[:0], True)
     ((pictures, _, _),) = TrainingSet.of(data, split, settings(**asdict(DEFAULT)), CPU).batches(EVERY, 0)
     assert data.features is not None
-    found, draws = torch.from_numpy(np.array(data.features)), random_numbers(len(data), 0, 0)
+    found, draws = torch.from_numpy(np.array(data.features)), random_numbers(np.arange(len(data)), 0, 0)
     assert torch.equal(pictures, augment(found, draws, DEFAULT, VOICE, pitch_shifts(data, EVERY)))
     assert not torch.equal(pictures, augment(found, draws, DEFAULT))
