@@ -13,6 +13,12 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
+def file_digest(path: Path) -> str:
+    """The `content_digest` of a file of any size. Raises: OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
 def tree_digest(folder: Path) -> str:
     """SHA-256, in hex, of the names and contents of all plain files below a folder. Raises: OSError."""
     files = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())

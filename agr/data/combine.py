@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agr.common.cli import complain
-from agr.common.rows import Rows, column, encoded
+from agr.common.rows import Names, Rows, Texts, column, encoded, joined
 from agr.data import shards, splits
 from agr.data.copies import Heard, copies
 from agr.data.image_set import ImageSet, subset
@@ -49,8 +49,8 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         name="+".join(data.name for data in ordered),
         pixels=shards.join([data.pixels for data in ordered]),
         labels=np.concatenate([data.labels for data in ordered]),
-        speakers=np.concatenate([data.speakers for data in ordered]),
-        recordings=np.concatenate([data.recordings for data in ordered]),
+        speakers=joined([data.speakers for data in ordered]),
+        recordings=joined([data.recordings for data in ordered]),
         rows=_rows([data.rows for data in ordered]),
         recipe=first.recipe,
         digest=hashlib.sha256(" ".join(data.digest for data in ordered).encode()).hexdigest()[:16],
@@ -125,10 +125,11 @@ def _rows(parts: Sequence[Sequence[Mapping[str, str]]]) -> Sequence[Mapping[str,
     return Rows.join(tables) if len(tables) == len(parts) else [row for part in parts for row in part]
 
 
-def corpora(data: Labelled) -> NDArray[np.str_]:
+def corpora(data: Labelled) -> Names:
     """The name of each clip's corpus, (n,)."""
     names, people = data.people
-    return np.array([name.split("/", 1)[0] for name in names.tolist()], dtype=np.str_)[people]
+    values, of_name = np.unique([name.split("/", 1)[0] for name in names.tolist()], return_inverse=True)
+    return Names(values, of_name.astype(np.int32)[people])
 
 
 def split(
@@ -175,7 +176,10 @@ def _part(data: ImageSet, rows: Indices) -> Labelled:
     named = (
         data.rows.take(rows) if isinstance(data.rows, Rows) else [data.rows[row] for row in rows] if data.rows else ()
     )
-    return Labelled(data.name, data.labels[rows], data.speakers[rows], data.recordings[rows], named)
+    speakers, recordings = (
+        each.some(rows) if isinstance(each, Texts) else each[rows] for each in (data.speakers, data.recordings)
+    )
+    return Labelled(data.name, data.labels[rows], speakers, recordings, named)
 
 
 def _back(inner: Split, rows: Indices, extra: NDArray[np.bool_], data: ImageSet, audited: bool = True) -> Split:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.common.files import content_digest, write_atomic
-from agr.common.rows import Rows, column, encoded
+from agr.common.files import content_digest, file_digest, write_atomic
+from agr.common.rows import Names, Rows, cells, column, encoded
 from agr.data import shards
 from agr.data.shards import Clips, Sharded
 from agr.data.splits import Labelled
@@ -31,6 +31,7 @@ from agr.recipes.encode import from_dict
 from agr.recipes.voice_features import ROWS
 
 MANIFEST, DESCRIPTION = "manifest.csv", "prepared.json"
+TABLE = "manifest.arrow"  # the same rows, to be mapped into memory
 AT_ONCE = 1024  # clips whose digest is computed at once
 
 
@@ -68,12 +69,11 @@ def load(folder: Path) -> ImageSet:
         recipe = from_dict(description["recipe"])
         if "shards" not in description:
             raise ValueError("prepared by an earlier version of AGR; prepare it again by agr.prepare")
-        manifest = (folder / MANIFEST).read_bytes()
-        if content_digest(manifest) != description["manifest"]:
+        if file_digest(folder / MANIFEST) != description["manifest"]:
             raise ValueError(f"{MANIFEST} was changed; prepare it again")
         paths = _checked(folder, description["shards"])
         about = str(description["name"]), recipe, bool(description["synthetic"])
-        return _opened(paths, Rows.read(manifest), *about, str(description["digest"]))
+        return _opened(paths, _rows(folder, description.get("table")), *about, str(description["digest"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
 
@@ -84,12 +84,24 @@ def save(folder: Path, name: str, recipe: Recipe, synthetic: bool, manifest: byt
     The rows of the manifest, a CSV file, name in their column `source` those of the shards' clips that are used.
     """
     write_atomic(folder / MANIFEST, manifest)
-    data = _opened(paths, Rows.read(manifest), name, recipe, synthetic)
+    rows = Rows.read(manifest)
+    table = rows.to_arrow()
+    write_atomic(folder / TABLE, table)
+    data = _opened(paths, rows, name, recipe, synthetic)
     sizes = {path.name: path.stat().st_size for path in paths}
     values = {"name": name, "recipe": asdict(recipe), "digest": data.digest, "synthetic": synthetic}
-    values |= {"images": len(data), "manifest": content_digest(manifest), "shards": sizes}
+    values |= {"images": len(data), "manifest": content_digest(manifest), "table": content_digest(table)}
+    values |= {"shards": sizes}
     write_atomic(folder / DESCRIPTION, json.dumps(values, indent=1).encode())
     return data
+
+
+def _rows(folder: Path, table: str | None) -> Rows:
+    """The rows of the manifest, mapped if that is possible; table: the digest of TABLE, None in earlier versions."""
+    with suppress(OSError):
+        if table is not None and file_digest(folder / TABLE) == table:
+            return Rows.map(folder / TABLE)
+    return Rows.read((folder / MANIFEST).read_bytes())
 
 
 def _checked(folder: Path, sizes: Mapping[str, int]) -> list[Path]:
@@ -156,9 +168,10 @@ def assemble(
         raise ValueError(f"gender {unknown[0]!r}; expected {' or '.join(CLASSES)}")
     labels = np.array([CLASSES.index(gender) for gender in genders.to_pylist()], dtype=np.int64)[of_gender]
     pairs, of_pair = np.unique(of_corpus * len(names) + of_name, return_inverse=True)
-    people = [f"{corpora[pair // len(names)]}/{names[pair % len(names)]}" for pair in pairs.tolist()]
-    speakers = np.array(people, dtype=np.str_)[of_pair]
-    recordings = np.array(column(rows, "recording"))
+    people = np.array([f"{corpora[pair // len(names)]}/{names[pair % len(names)]}" for pair in pairs.tolist()])
+    order = np.argsort(people)
+    speakers = Names(people[order], np.argsort(order).astype(np.int32)[of_pair])
+    recordings = cells(rows, "recording")
     made_up = frozenset(corpora.to_pylist()) if synthetic else frozenset()
     digest = digest or _digest(pixels if features is None else features, rows, recipe)
     return ImageSet(name, labels, speakers, recordings, rows, pixels, recipe, digest, synthetic, features, made_up)

@@ -10,7 +10,6 @@ images drawn from that, if the recipe keeps features. All processes of a machine
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import time
 import zlib
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.common.files import content_digest, write_atomic
+from agr.common.files import content_digest, file_digest, write_atomic
 from agr.common.progress import Meter, silent_progress, terminal_progress
 from agr.recipes.base import FRAMES, Recipe
 from agr.recipes.voice_features import best_window
@@ -104,8 +103,7 @@ def progress(what: str, total: int, unit: str = "shards", quick: int = QUICK) ->
 
 def intact(path: Path) -> bool:
     """Whether a shard holds what its name says; reads all of it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32] == path.stem.partition("-")[2]
+    return file_digest(path) == path.stem.partition("-")[2]
 
 
 def outcomes(path: Path, recipe: Recipe) -> Iterator[Outcome]:

@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agr.common.rows import Rows, column, encoded, numbered
+from agr.common.rows import Cells, Names, Rows, Texts, all_different, cells, column, encoded, numbered
 from agr.errors import SplitError
 from agr.labels import CLASSES
 
@@ -42,22 +42,30 @@ class Labelled:
 
     name: str  # used in messages
     labels: NDArray[np.int64]  # indices into CLASSES, (n,)
-    speakers: NDArray[np.str_]  # `corpus/speaker`, (n,)
-    recordings: NDArray[np.str_]  # `content_digest` of each recording, or of the image where there is none, (n,)
+    speakers: NDArray[np.str_] | Texts  # `corpus/speaker`, (n,)
+    recordings: (
+        NDArray[np.str_] | Texts
+    )  # `content_digest` of each recording, or of the image where there is none, (n,)
     rows: Sequence[Mapping[str, str]]  # the rows of the manifest
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @functools.cached_property
-    def people(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    def people(self) -> tuple[NDArray[np.str_], NDArray[np.integer[Any]]]:
         """The distinct speakers, sorted, (k,), and the number of each clip's speaker among them, (n,)."""
-        return numbered(self.speakers)
+        if isinstance(self.speakers, Names):
+            return self.speakers.values, self.speakers.numbers
+        return numbered(np.asarray(self.speakers))
 
     @functools.cached_property
-    def takes(self) -> tuple[pyarrow.Array | NDArray[np.str_], NDArray[np.int64]]:
+    def takes(self) -> tuple[pyarrow.Array | NDArray[np.str_] | Texts, NDArray[np.int64]]:
         """The distinct recordings, not sorted, and the number of each clip's recording among them, (n,)."""
-        return encoded(self.rows, "recording") if isinstance(self.rows, Rows) else numbered(self.recordings)
+        if not isinstance(self.rows, Rows):
+            return numbered(np.asarray(self.recordings))
+        held = cells(self.rows, "recording")
+        different = isinstance(held, Cells) and all_different(held.values)
+        return (held, np.arange(len(held))) if different else encoded(self.rows, "recording")
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def clip_weights(data: ImageSet, train: Indices) -> Tensor:
     of that if it has a single gender. A speaker with n clips weighs as much as the square root of n within a gender of
     a corpus, and the clips of one speaker weigh the same.
     """
-    corpora, labels, speakers = combine.corpora(data)[train], data.labels[train], data.people[1][train]
+    corpora, labels, speakers = combine.corpora(data).numbers[train], data.labels[train], data.people[1][train]
     shares = np.zeros(len(train))
     for corpus in np.unique(corpora):
         own = corpora == corpus

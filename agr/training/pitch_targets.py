@@ -30,7 +30,7 @@ def pitch_shifts(data: ImageSet, train: Indices, strength: float = 1.0) -> NDArr
     with a single corpus.
     """
     shifts = np.zeros(len(data))
-    corpora = combine.corpora(data)[train]
+    corpora = combine.corpora(data).numbers[train]
     if not strength or data.features is None or len(np.unique(corpora)) < 2:
         return shifts
     for corpus in np.unique(corpora):

@@ -36,7 +36,8 @@ class ShardPlace:
     def fetch(self) -> dict[Path, Path]:
         """Bring what this machine lacks into its cache, one process for all; returns where each shard lies.
 
-        Where its disk is too small, shards of other searches make room that nobody asked for since IDLE_SECONDS.
+        Where its disk is too small, shards of other searches make room that nobody asked for since IDLE_SECONDS; is
+        it still too small, shards stay in the storage, if that is a folder here, and are read there.
         Raises: CorpusError if the storage lacks a shard or damages it, or the disk is too small; OSError.
         """
         folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
@@ -44,28 +45,33 @@ class ShardPlace:
         if self._lacking(found):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / LOCK, "fetch shards"):
-                self._fill(folder, self._lacking(found))
+                found |= self._fill(folder, self._lacking(found))
         for path in found.values():
             if path.parent == folder:
                 os.utime(path)  # it is in use
         return found
 
-    def _lacking(self, found: Mapping[Path, Path]) -> dict[Path, int]:
-        return {path: self.sizes[at] for at, path in found.items() if not _there(path, self.sizes[at])}
+    def _lacking(self, found: Mapping[Path, Path]) -> dict[Path, Path]:
+        return {at: path for at, path in found.items() if not _there(path, self.sizes[at])}
 
-    def _fill(self, folder: Path, lacking: Mapping[Path, int]) -> None:
+    def _fill(self, folder: Path, lacking: Mapping[Path, Path]) -> dict[Path, Path]:
+        """Fetch what is lacking; returns where else it lies, if the disk is too small for it."""
         for stray in folder.glob(".*.tmp"):  # of a process that was killed
             stray.unlink()
-        wanted = sum(lacking.values())
+        storage, wanted = Storage(self.uri), sum(self.sizes[at] for at in lacking)
         free = self._make_room(folder, wanted)
         if free < wanted:
+            mounted = {at: storage.path(path.name) for at, path in lacking.items()}
+            seen = {at: path for at, path in mounted.items() if path and _there(path, self.sizes[at])}
+            if len(seen) == len(lacking):
+                return seen
             found = f"{free / 1e9:.1f} GB free on its disk; expected {wanted / 1e9:.1f} GB for shards"
             raise CorpusError(f"{folder}: {found}; AGR_CACHE may name another disk")
-        storage = Storage(self.uri)
         with shards.progress("fetching shards", len(lacking), quick=0) as advance:
-            for path in lacking:
+            for path in lacking.values():
                 write_atomic(path, self._read(storage, path.name), durable=True)
                 advance(1)
+        return {}
 
     def _make_room(self, folder: Path, wanted: int) -> int:
         """Delete idle shards of other searches, the idlest first, until as much is free; returns how much is."""

@@ -66,6 +66,10 @@ class Storage:
                 return True
         return False
 
+    def path(self, name: str) -> Path | None:
+        """Where a file lies, if this machine sees the storage as a folder."""
+        return Path(self._root, name) if self._local else None
+
     def read(self, name: str, limit: int | None = None) -> bytes | None:
         """Read a file, or its first `limit` bytes; None if there is no such file."""
         found = self.head(name, limit)

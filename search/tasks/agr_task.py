@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agr.common.rows import Texts
 from agr.data import image_set
 from agr.data.image_set import ImageSet
 from agr.data.shards import Sharded
@@ -90,7 +91,7 @@ class AgrTask:
     def nbytes(self) -> int:
         """The size in bytes of what workers get through Ray: all but what is in several shards, which they map."""
         sent = vars(self.for_workers().data).values()
-        held = (value for value in sent if isinstance(value, np.ndarray | Sharded | Tracks))
+        held = (value for value in sent if isinstance(value, np.ndarray | Sharded | Tracks | Texts))
         return sum(int(value.nbytes) for value in held)
 
     def lineage(self, point: AgrPoint, device: str) -> Lineage:

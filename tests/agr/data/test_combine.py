@@ -198,7 +198,7 @@ def test_only_corpus_cannot_be_left_out() -> None:
 
 
 def test_a_recording_that_join_did_not_see_is_a_leak() -> None:
-    copied = PEOPLE.recordings.copy()
+    copied = np.array(PEOPLE.recordings)
     copied[corpora(PEOPLE) == "b"] = np.resize(A.recordings, len(B))
     with pytest.raises(SplitError, match=r"recording .* is in both"):
         split(replace(PEOPLE, recordings=copied), leave_out="b")

@@ -17,9 +17,10 @@ import pytest
 
 from agr.audio.read import load as load_clip
 from agr.common.files import content_digest
+from agr.common.rows import Rows
 from agr.data import combine, shards
 from agr.data import image_set as module
-from agr.data.image_set import DESCRIPTION, MANIFEST, ImageSet, assemble, load, subset
+from agr.data.image_set import DESCRIPTION, MANIFEST, TABLE, ImageSet, assemble, load, subset
 from agr.errors import CorpusError, RecipeError
 from agr.recipes.base import Recipe
 from agr.recipes.encode import RECIPES
@@ -67,8 +68,27 @@ def test_description_lists_the_content(images: ImageSet, prepared_root: Path) ->
         "synthetic": True,
         "images": 80,
         "manifest": content_digest((prepared_root / MANIFEST).read_bytes()),
+        "table": content_digest((prepared_root / TABLE).read_bytes()),
         "shards": {shard.name: shard.stat().st_size},
     }
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_without_the_mapped_table_the_manifest_is_read(
+    images: ImageSet, folder: Path, damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(folder / TABLE)
+    monkeypatch.setattr(Rows, "map", None)
+    found = load(folder)
+    assert list(found.rows) == list(images.rows)
+    assert found.speakers.tolist() == images.speakers.tolist()
+
+
+def test_the_rows_of_the_manifest_are_mapped(
+    images: ImageSet, prepared_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rows, "read", None)
+    assert list(load(prepared_root).rows) == list(images.rows)
 
 
 # --- the digest

@@ -19,7 +19,7 @@ from agr.audio import read as audio
 from agr.data import image_set, preparation, shards
 from agr.data.ages import parse
 from agr.data.corpus import open_corpus
-from agr.data.image_set import DESCRIPTION, MANIFEST, load
+from agr.data.image_set import DESCRIPTION, MANIFEST, TABLE, load
 from agr.data.layouts.audiomnist import METADATA
 from agr.data.preparation import LOCK, SKIPPED, Summary
 from agr.errors import AgrError, CorpusError, RecipeError
@@ -43,7 +43,7 @@ def skipped(out: Path) -> dict[str, str]:
 def test_images_manifest_and_arrays_agree(three_speakers: Path, out: Path) -> None:
     assert prepared(three_speakers, out) == Summary(made=30, kept=0, skipped=0)
     (shard,) = shards.found(out)
-    assert {path.name for path in out.iterdir()} - {LOCK} == {MANIFEST, SKIPPED, DESCRIPTION, shard.name}
+    assert {path.name for path in out.iterdir()} - {LOCK} == {MANIFEST, TABLE, SKIPPED, DESCRIPTION, shard.name}
     data = load(out)
     assert (data.name, data.recipe, data.synthetic, len(data)) == ("voices", MFCC, True, 30)
     for pixels, row in zip(np.array(data.pixels), data.rows, strict=True):

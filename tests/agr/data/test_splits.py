@@ -247,7 +247,7 @@ def test_audit_names_a_speaker_on_two_sides(train: str, val: str, test: str, who
 @pytest.mark.parametrize(("copy", "sides"), [("w1", "train and val"), ("w2", "train and test")])
 def test_audit_names_a_recording_on_two_sides_even_of_a_leaky_split(leaky: bool, copy: str, sides: str) -> None:
     data = corpus(people(3, 3))
-    recordings = data.recordings.copy()
+    recordings = np.array(data.recordings)
     recordings[data.speakers == f"made/{copy}"] = recordings[0]  # another name, w0's first recording
     split = by_hand(data, "w0 m0", "w1 m1", "w2 m2", leaky)
     audit(split, data)

@@ -139,14 +139,43 @@ def test_a_read_that_was_cut_short_is_repeated(place: ShardPlace, monkeypatch: p
     assert all(shards.intact(path) for path in place.fetch().values())
 
 
+def full(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The node's disk has no room."""
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_read(
     place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names, usage = reads(monkeypatch), shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    monkeypatch.setattr(Storage, "path", lambda *_: None)  # as of a bucket
+    names = reads(monkeypatch)
+    full(monkeypatch, tmp_path)
     with pytest.raises(CorpusError, match=r"cache/shards: 0\.0 GB free on its disk; expected .* AGR_CACHE may name"):
         place.fetch()
     assert names == []
+
+
+def test_a_disk_that_is_too_small_leaves_shards_in_a_storage_that_is_a_folder(
+    place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = reads(monkeypatch)
+    full(monkeypatch, tmp_path)
+    found = place.fetch()
+    assert found == {path: tmp_path / "storage" / path.name for path in place.sizes}
+    assert all(shards.intact(path) for path in found.values())
+    assert names == []
+    assert not list((tmp_path / "cache/shards").glob("*.arrow"))
+
+
+def test_a_disk_that_is_too_small_does_not_use_a_torn_shard_in_the_storage(
+    place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = tmp_path / "storage" / next(iter(place.sizes)).name
+    torn.write_bytes(torn.read_bytes()[:-1])
+    full(monkeypatch, tmp_path)
+    with pytest.raises(CorpusError, match="free on its disk"):
+        place.fetch()
 
 
 def test_idle_shards_of_other_searches_make_room_the_idlest_first(
@@ -181,8 +210,6 @@ def test_shards_in_use_are_not_deleted_for_others(
     other = tmp_path / "cache/shards" / f"shard-{0:032}.arrow"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"used")
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
-    with pytest.raises(CorpusError, match="free on its disk"):
-        place.fetch()
+    full(monkeypatch, tmp_path)
+    place.fetch()
     assert other.exists()
