@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pyarrow
 import torch
 from rich.console import Console
 
-from agr.common.rows import Rows
 from agr.data import image_set, preparation, shards, splits
 from agr.data.corpus import open_corpus
+from agr.labels import CLASSES
 from agr.registry.records import metric_points
 from agr.registry.tracker import Tracker
 from agr.registry.uri import EXPERIMENT, REGISTERED_MODEL
-from agr.training.augmentation import random_numbers
-from agr.training.batches import clip_weights
+from agr.training.batches import clip_weights, epoch_order
 from agr.training.loop import Epoch, State, fit
 from agr.training.pitch_targets import pitch_shifts
 from agr.training.settings import Settings
@@ -120,17 +120,18 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
     began = time.perf_counter()
     preparation.prepare(few, scratch / "few", preparation.choose_recipe(few, None))
     seconds = time.perf_counter() - began
+    before = pyarrow.total_allocated_bytes()
     made = image_set.load(scratch / "few")
+    table = pyarrow.total_allocated_bytes() - before
     split = splits.make(made, "speakers", 0)
     lean = AgrTask(made, split).for_workers()
     sent = len(pickle.dumps(replace(lean, data=replace(lean.data, pixels=np.zeros(0, np.uint8), features=None))))
     sent += sum(pixels.nbytes for pixels in (made.pixels, made.features) if pixels is not None)
-    table = Rows.read((scratch / "few" / image_set.MANIFEST).read_bytes()).table.nbytes
-    arrays = made.labels, made.speakers, made.recordings, made.people[1], made.takes[1], made.takes[0]
-    held = (
-        table + sum(each.nbytes for each in arrays) + sum(side.nbytes for side in (split.train, split.val, split.test))
-    )
-    own = clip_weights(made, split.train), pitch_shifts(made, split.train), random_numbers(np.arange(len(made)), 0, 0)
+    arrays = made.labels, made.speakers, made.takes[1], made.pixels, split.train, split.val, split.test
+    held = table + sum(each.nbytes for each in arrays)
+    order = epoch_order(split.train, 0, 0)
+    own = clip_weights(made, split.train), pitch_shifts(made, split.train), order, made.labels[order]
+    logits = len(order) * len(CLASSES) * np.dtype(np.float32).itemsize
     torch.set_num_threads(1)
     history = fit(made, split, Settings(epochs=2, lr=0.001, gamma=0.3), torch.device("cpu")).history
     return {
@@ -138,7 +139,7 @@ def clip_costs(source: str, scratch: Path) -> dict[str, float]:
         "prepare_s": seconds / len(made),
         "prepared_bytes": sum(path.stat().st_size for path in image_set.shards_of(made)) / len(made),
         "sent_bytes": sent / len(made),
-        "epoch_bytes": sum(each.nbytes for each in own) / len(made),
+        "epoch_bytes": (logits + sum(each.nbytes for each in own)) / len(made),
         "row_bytes": held / len(made),
         "train_s": history[-1].seconds / len(split.train),
     }

@@ -38,10 +38,10 @@ REMEDIES = {
     "driver, Ray Tune and callback": "report every fifth epoch; several searches",
     "live table": "draw it once a second",
     "stage store, writes": "a bucket; a stage every fifth epoch",
-    "manifest, driver's memory": "a mapped manifest",
-    "Ray's object store, every node": "numbers of speakers instead of names",
-    "an epoch, memory of a worker": "random numbers of one batch after the other",
-    "shards, disk of every node": "a larger disk; a part of the corpus on each node",
+    "clips, driver's memory": "a larger machine for the driver",
+    "Ray's object store, every node": "more memory",
+    "an epoch, memory of a worker": "fewer workers on a node",
+    "shards, disk of every node": "--storage as a folder: a network file system, a mounted bucket",
     "shards, to every node": "nodes that hand them on",
     "agr.prepare, one machine": "a part of the corpus on each node",
     "an epoch, one core": "one trial on many GPUs",
@@ -138,24 +138,25 @@ def of_nodes(costs: Costs, nodes: int) -> Question:
     return Question(nodes, "nodes", rows)
 
 
-def of_audio(costs: Costs, terabytes: float) -> Question:
-    """Much audio, in clips as large as those of SOURCE."""
+def of_audio(costs: Costs, terabytes: float, mounted: bool) -> Question:
+    """Much audio, in clips as large as those of SOURCE. mounted: Whether nodes see `--storage` as a folder."""
     clips = terabytes * 1e12 / costs.file_bytes
     work, training = clips * costs.prepare_s / PREPARING_CORES, clips * costs.train_s
     unit, stored = f"{ms(costs.prepare_s)} a clip and core", f"{thousands(costs.prepared_bytes)} a clip"
     rows = (
-        Row("manifest, driver's memory", f"{costs.row_bytes:.0f} B a clip", clips * costs.row_bytes, MEMORY, "B"),
+        Row("clips, driver's memory", f"{costs.row_bytes:.0f} B a clip", clips * costs.row_bytes, MEMORY, "B"),
         Row(
             "Ray's object store, every node", f"{costs.sent_bytes:.0f} B a clip", clips * costs.sent_bytes, MEMORY, "B"
         ),
         Row(
             "an epoch, memory of a worker", f"{costs.epoch_bytes:.0f} B a clip", clips * costs.epoch_bytes, MEMORY, "B"
         ),
-        Row("shards, disk of every node", stored, clips * costs.prepared_bytes, DISK, "B"),
+        *(() if mounted else (Row("shards, disk of every node", stored, clips * costs.prepared_bytes, DISK, "B"),)),
         Row("agr.prepare, one machine", unit, work, DAY, "s"),
         Row("an epoch, one core", f"{ms(costs.train_s)} a clip", training, DAY, "s"),
     )
-    return Question(terabytes, "TB of audio", rows)
+    scale = f"TB of audio, shards on {'a folder that every node sees' if mounted else 'the disk of every node'}"
+    return Question(terabytes, scale, rows)
 
 
 def ms(seconds: float) -> str:
@@ -208,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for answer in (
         of_trials(costs, options.trials),
         of_nodes(costs, options.nodes),
-        of_audio(costs, options.terabytes),
+        *(of_audio(costs, options.terabytes, mounted) for mounted in (False, True)),
     ):
         rows = sorted(answer.rows, key=answer.reached_at)
         Console(width=160, markup=False).print(table(replace(answer, rows=rows)))

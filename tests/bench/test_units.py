@@ -52,8 +52,8 @@ def test_trials_multiply_what_each_of_them_and_of_their_epochs_costs(units: Modu
 
 
 def test_a_limit_is_reached_in_proportion(units: ModuleType, costs: Any) -> None:
-    answer = units.of_audio(costs, 10.0)
-    row = part(answer, "manifest, driver's memory")
+    answer = units.of_audio(costs, 10.0, mounted=False)
+    row = part(answer, "clips, driver's memory")
     assert row.asked == pytest.approx(5e9 * 1e3)
     assert answer.reached_at(row) == pytest.approx(10.0 * 64e9 / 5e12)
 
@@ -77,3 +77,8 @@ def test_nodes_ask_for_as_much_as_their_epochs_come_fast(units: ModuleType, cost
 )
 def test_numbers_are_shown_as_people_read_them(units: ModuleType, value: float, measure: str, text: str) -> None:
     assert units.shown(value, measure) == text
+
+
+def test_shards_in_a_folder_that_all_see_need_no_disk_of_a_node(units: ModuleType, costs: Any) -> None:
+    own, seen = ({row.part for row in units.of_audio(costs, 10.0, mounted).rows} for mounted in (False, True))
+    assert own - seen == {"shards, disk of every node"}
