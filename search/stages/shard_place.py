@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,13 @@ class ShardPlace:
         """
         folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
         found = {path: path if _there(path, size) else folder / path.name for path, size in self.sizes.items()}
+        for path in (path for path in found.values() if path.parent == folder):
+            with suppress(FileNotFoundError):
+                os.utime(path)  # it is in use
         if self._lacking(found):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / LOCK, "fetch shards"):
                 found |= self._fill(folder, self._lacking(found))
-        for path in found.values():
-            if path.parent == folder:
-                os.utime(path)  # it is in use
         return found
 
     def _lacking(self, found: Mapping[Path, Path]) -> dict[Path, Path]:
