@@ -56,7 +56,8 @@ FLOORS = {
 MOST_MODULES = 15  # in one folder
 MOST_README_BYTES = 12_000
 MOST_ANY = 39  # under search/
-MOST_LINES = 25_000  # of agr/ and search/ together; 20,000 before the service and the champion, 23,500 before shards
+# of agr/ and search/ together; 20,000 before the service, 23,500 before shards, 25,000 before mapped rows
+MOST_LINES = 25_500
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 
 
-def content_digest(data: bytes) -> str:
+def content_digest(data: bytes | memoryview) -> str:
     """32 hex digits of SHA-256 by which a recording is known, whatever its file is called."""
     return hashlib.sha256(data).hexdigest()[:32]
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from agr.common.files import content_digest
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -43,12 +45,18 @@ class Rows(Sequence[Mapping[str, str]]):
         return cls(arrow.read_csv(BufferReader(data), parse_options=parse, convert_options=texts))
 
     @classmethod
-    def map(cls, path: Path) -> Rows:
-        """The rows that `to_arrow` wrote into a file, mapped. Raises: OSError or ValueError if it is none."""
+    def map(cls, path: Path, digest: str) -> Rows:
+        """The rows that `to_arrow` wrote into a file, mapped.
+
+        Raises: OSError; ValueError if the file has not this `content_digest`.
+        """
         import pyarrow as pa
 
         with pa.memory_map(str(path)) as file:
-            return cls(pa.ipc.open_file(file).read_all())
+            data = file.read_buffer()
+        if content_digest(memoryview(data)) != digest:
+            raise ValueError(f"{path}: damaged; expected the rows of a manifest")
+        return cls(pa.ipc.open_file(data).read_all())
 
     def to_arrow(self) -> bytes:
         """All rows as a file that can be mapped."""
@@ -105,9 +113,9 @@ class Texts(ABC):
 
     def __getitem__(self, rows: Any) -> Any:
         """As of an array: a text, or an array of those of a slice, of indices or of a mask."""
-        at = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
-        at = np.flatnonzero(at) if at.dtype == np.bool_ else at
-        return self.of_rows(at) if at.ndim else str(self.of_rows(at.reshape(1))[0])
+        if isinstance(rows, int | np.integer):
+            return str(self.of_rows(np.array([range(len(self))[rows]]))[0])
+        return self.of_rows(np.arange(len(self))[rows])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())
@@ -173,11 +181,25 @@ class Cells(Texts):
 
     def of_rows(self, rows: Indices) -> NDArray[np.str_]:
         """Those of some rows, (m,)."""
-        return np.array(self.values.take(rows % max(len(self), 1)).to_pylist(), dtype=np.str_)
+        return np.array([text for part in self._taken(rows) for text in part.to_pylist()], dtype=np.str_)
 
     def some(self, rows: Indices) -> Cells:
         """The same of some rows, (m,)."""
-        return Cells(self.values.take(rows))
+        import pyarrow as pa
+
+        return Cells(pa.chunked_array(self._taken(rows), self.values.type))
+
+    def _taken(self, rows: Indices) -> list[pyarrow.Array]:
+        """Those of some rows, (m,), in parts; Arrow itself would join all chunks, of at most 2 GB, at first."""
+        ends = np.cumsum([len(chunk) for chunk in self.values.chunks])
+        chunks = np.searchsorted(ends, rows, side="right")
+        runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(chunks)) + 1) if len(rows) else ()
+        found = []
+        for run in runs:
+            number = int(chunks[run[0]])
+            chunk = self.values.chunk(number)
+            found.append(chunk.take(rows[run] - int(ends[number]) + len(chunk)))
+        return found
 
 
 def joined(parts: Sequence[Texts | NDArray[np.str_]]) -> Texts | NDArray[np.str_]:
@@ -187,7 +209,7 @@ def joined(parts: Sequence[Texts | NDArray[np.str_]]) -> Texts | NDArray[np.str_
     named = [part for part in parts if isinstance(part, Names)]
     cells = [part for part in parts if isinstance(part, Cells)]
     if len(cells) == len(parts):
-        return Cells(pa.chunked_array([chunk for part in cells for chunk in part.values.chunks]))
+        return Cells(pa.chunked_array([chunk for part in cells for chunk in part.values.chunks], pa.string()))
     if len(named) < len(parts):
         return np.concatenate([np.asarray(part) for part in parts])
     values, new = np.unique(np.concatenate([part.values for part in named]), return_inverse=True)

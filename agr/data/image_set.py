@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,15 @@ def described(folder: Path) -> list[Path]:
         return []
 
 
+def has_table(folder: Path) -> bool:
+    """Whether the rows of a prepared folder's manifest can be mapped."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return file_digest(folder / TABLE) == description["table"]  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def load(folder: Path) -> ImageSet:
     """Map a prepared folder into memory. Raises: CorpusError if a file is missing, damaged or inconsistent."""
     try:
@@ -73,7 +83,7 @@ def load(folder: Path) -> ImageSet:
             raise ValueError(f"{MANIFEST} was changed; prepare it again")
         paths = _checked(folder, description["shards"])
         about = str(description["name"]), recipe, bool(description["synthetic"])
-        return _opened(paths, _rows(folder, description.get("table")), *about, str(description["digest"]))
+        return _opened(paths, _rows(folder, description), *about, str(description["digest"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise CorpusError(f"{folder}: {error}; expected a folder that agr.prepare finished") from error
 
@@ -96,12 +106,14 @@ def save(folder: Path, name: str, recipe: Recipe, synthetic: bool, manifest: byt
     return data
 
 
-def _rows(folder: Path, table: str | None) -> Rows:
-    """The rows of the manifest, mapped if that is possible; table: the digest of TABLE, None in earlier versions."""
-    with suppress(OSError):
-        if table is not None and file_digest(folder / TABLE) == table:
-            return Rows.map(folder / TABLE)
-    return Rows.read((folder / MANIFEST).read_bytes())
+def _rows(folder: Path, description: Mapping[str, Any]) -> Rows:
+    """The rows of the manifest, mapped if that is possible. Raises: OSError; ValueError if they are others."""
+    with suppress(OSError, ValueError):
+        return Rows.map(folder / TABLE, str(description.get("table")))  # earlier versions have none
+    manifest = (folder / MANIFEST).read_bytes()
+    if content_digest(manifest) != description["manifest"]:
+        raise ValueError(f"{MANIFEST} was changed; prepare it again")
+    return Rows.read(manifest)
 
 
 def _checked(folder: Path, sizes: Mapping[str, int]) -> list[Path]:

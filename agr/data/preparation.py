@@ -225,8 +225,8 @@ def _up_to_date(source: Corpus, out: Path, wanted: Recipe, manifest: bytes, path
     except AgrError:
         return False
     found = (data.name, data.recipe.digest, data.synthetic, (out / image_set.MANIFEST).read_bytes())
-    same_shards = set(image_set.described(out)) == set(paths)
-    return same_shards and found == (source.name, wanted.digest, source.synthetic, manifest)
+    complete = set(image_set.described(out)) == set(paths) and image_set.has_table(out)
+    return complete and found == (source.name, wanted.digest, source.synthetic, manifest)
 
 
 def _row(source: Corpus, clip: Clip, outcome: Outcome) -> dict[str, str]:

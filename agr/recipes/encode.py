@@ -23,7 +23,7 @@ from agr.recipes.voice import VOICE, VOICE112, VoiceRecipe
 
 FORMER_NAMES = {"mfc": "mfcc", "mfc48": "mfcc48"}  # in models and folders that earlier versions wrote
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (VOICE, VOICE112, MFCC, MFCC48)}
-# versions whose images are those of a later one, up to rounding (bench/rounding.py)
+# versions whose images are those of a later one, up to rounding (docs/recipes.md)
 SAME: Mapping[tuple[str, object], int] = {("voice", 2): 3, ("voice112", 1): 2}
 DEFAULT = VOICE.name
 

@@ -52,7 +52,8 @@ def register(tracker: Outbox, run_id: str, folder: Path, search: str) -> int:
 
 def test_digest(data: ImageSet, split: Split) -> str:
     """16 hex digits that identify the test recordings and their labels, independent of the recipe."""
-    rows = sorted(f"{data.recordings[row]} {data.labels[row]}" for row in split.test)
+    each = zip(data.recordings[split.test].tolist(), data.labels[split.test].tolist(), strict=True)
+    rows = sorted(f"{recording} {label}" for recording, label in each)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ from agr.errors import CorpusError
 from search.stages.storage import Storage
 
 LOCK = ".lock"
-IDLE_SECONDS = 86_400.0  # after which a shard that nobody asked for gives room to others
+IDLE_SECONDS = 7 * 86_400.0  # after which a shard for which no trial began gives room to others
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class ShardPlace:
         """Bring what this machine lacks into its cache, one process for all; returns where each shard lies.
 
         Where its disk is too small, shards of other searches make room that nobody asked for since IDLE_SECONDS; is
-        it still too small, shards stay in the storage, if that is a folder here, and are read there.
+        it still too small, shards stay in the storage, if that is a folder here, and are read there, checked by size.
         Raises: CorpusError if the storage lacks a shard or damages it, or the disk is too small; OSError.
         """
         folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
         found = {path: path if _there(path, size) else folder / path.name for path, size in self.sizes.items()}
         for path in (path for path in found.values() if path.parent == folder):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.utime(path)  # it is in use
         if self._lacking(found):
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,8 @@ class ShardPlace:
         for stray in folder.glob(".*.tmp"):  # of a process that was killed
             stray.unlink()
         storage, wanted = Storage(self.uri), sum(self.sizes[at] for at in lacking)
-        free = self._make_room(folder, wanted)
+        home = storage.path(LOCK)  # a storage that is the cache itself has the only copies
+        free = shutil.disk_usage(folder).free if home and home.parent == folder else self._make_room(folder, wanted)
         if free < wanted:
             mounted = {at: storage.path(path.name) for at, path in lacking.items()}
             seen = {at: path for at, path in mounted.items() if path and _there(path, self.sizes[at])}
@@ -77,11 +78,14 @@ class ShardPlace:
     def _make_room(self, folder: Path, wanted: int) -> int:
         """Delete idle shards of other searches, the idlest first, until as much is free; returns how much is."""
         free, own = shutil.disk_usage(folder).free, {path.name for path in self.sizes}
-        others = ((path.stat().st_mtime, path) for path in folder.glob("*.arrow") if path.name not in own)
-        for used, path in sorted(others) if free < wanted else ():
-            if free < wanted and time.time() - used > IDLE_SECONDS:
-                path.unlink()
-                free = shutil.disk_usage(folder).free
+        others = [path for path in folder.glob("*.arrow") if path.name not in own]
+        idle = sorted((found.st_mtime, found.st_size, path) for path in others if (found := _idle(path)))
+        if free < wanted <= free + sum(size for _, size, _ in idle):
+            for _, _, path in idle:
+                with suppress(OSError):  # of another user
+                    if free < wanted and _idle(path):  # still
+                        path.unlink()
+                        free = shutil.disk_usage(folder).free
         return free
 
     def _read(self, storage: Storage, name: str) -> bytes:
@@ -111,6 +115,15 @@ def publish(paths: Sequence[Path], uri: str) -> ShardPlace:
                 storage.write(path.name, path.read_bytes())
             advance(1)
     return ShardPlace(uri, sizes)
+
+
+def _idle(path: Path) -> os.stat_result | None:
+    """What is known of a shard for which no trial began for long; of one with two names, which takes no room, None."""
+    with suppress(OSError):
+        found = path.stat()
+        if found.st_nlink == 1 and time.time() - found.st_mtime > IDLE_SECONDS:
+            return found
+    return None
 
 
 def _there(path: Path, size: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -60,13 +61,26 @@ def test_texts_are_used_like_an_array(known: list[str], found: Texts) -> None:
     array = np.array(known)
     assert (len(found), found.tolist(), list(found), found[3], found[-1]) == (4, known, known, "é", "é")
     rows = np.array([3, 0, 0])
-    for part in (rows, slice(1, 3), slice(0), array == "b", rows[:0]):
+    parts: tuple[Any, ...] = (rows, rows - 4, slice(1, 3), slice(0), array == "b", rows[:0], [])
+    for part in parts:
         np.testing.assert_array_equal(found[part], array[part])
+    for wrong in (4, -5, np.array([4]), np.array([True])):
+        with pytest.raises(IndexError):
+            found[wrong]
     np.testing.assert_array_equal(found == "b", array == "b")
     np.testing.assert_array_equal(found != "b", array != "b")
     np.testing.assert_array_equal(np.unique(found), np.unique(array))
     np.testing.assert_array_equal(found.some(rows), array[rows])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)), array)
+
+
+def test_cells_are_taken_from_each_chunk_by_itself() -> None:
+    parts = [digests(5), [], digests(9), digests(1)]
+    whole, column = np.array([text for part in parts for text in part]), Cells(chunked(*parts))
+    rows = np.array([14, 0, 5, 6, 4, 13, 14, 14, 1])
+    np.testing.assert_array_equal(column[rows], whole[rows])
+    np.testing.assert_array_equal(column.some(rows), whole[rows])
+    assert joined([column.some(rows[:0]), column.some(rows[:0])]).tolist() == []
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -91,9 +105,11 @@ def test_rows_come_back_mapped(tmp_path: Path) -> None:
     rows = Rows.read('who,kind\nb,x\n"",é\n'.encode())
     (tmp_path / "rows").write_bytes(rows.to_arrow())
     before = pyarrow.total_allocated_bytes()
-    found = Rows.map(tmp_path / "rows")
+    found = Rows.map(tmp_path / "rows", content_digest(rows.to_arrow()))
     assert pyarrow.total_allocated_bytes() == before
     assert list(found) == list(rows)
+    with pytest.raises(ValueError, match="damaged"):
+        Rows.map(tmp_path / "rows", content_digest(b""))
 
 
 def digests(count: int) -> list[str]:

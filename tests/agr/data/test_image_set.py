@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -73,12 +73,26 @@ def test_description_lists_the_content(images: ImageSet, prepared_root: Path) ->
     }
 
 
+def test_a_manifest_that_changes_while_it_is_loaded_is_not_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = module._checked
+
+    def late(place: Path, sizes: Mapping[str, int]) -> list[Path]:
+        (place / TABLE).unlink()
+        (place / MANIFEST).write_bytes((place / MANIFEST).read_bytes().replace(b"female", b"male"))
+        return checked(place, sizes)
+
+    monkeypatch.setattr(module, "_checked", late)
+    with pytest.raises(CorpusError, match="was changed; prepare it again"):
+        load(folder)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
 def test_without_the_mapped_table_the_manifest_is_read(
-    images: ImageSet, folder: Path, damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+    images: ImageSet, folder: Path, damage: Callable[[Path], object]
 ) -> None:
     damage(folder / TABLE)
-    monkeypatch.setattr(Rows, "map", None)
     found = load(folder)
     assert list(found.rows) == list(images.rows)
     assert found.speakers.tolist() == images.speakers.tolist()

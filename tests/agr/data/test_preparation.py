@@ -218,7 +218,7 @@ def test_a_removed_recording_drops_its_image_and_a_new_one_adds_its_own(three_sp
     assert "03/3_03_0.wav" not in names and "03/3_03_1.wav" in names
 
 
-@pytest.mark.parametrize("lost", ["shard", MANIFEST, DESCRIPTION])
+@pytest.mark.parametrize("lost", ["shard", MANIFEST, TABLE, DESCRIPTION])
 @pytest.mark.parametrize("recipe", [VOICE, MFCC], ids=lambda recipe: recipe.name)
 def test_lost_or_damaged_files_are_made_again(three_speakers: Path, out: Path, lost: str, recipe: Recipe) -> None:
     prepared(three_speakers, out, recipe)

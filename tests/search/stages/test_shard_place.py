@@ -185,7 +185,7 @@ def test_idle_shards_of_other_searches_make_room_the_idlest_first(
     cache.mkdir(parents=True)
     size = sum(place.sizes.values())
     others = [cache / f"shard-{number:032}.arrow" for number in range(3)]
-    for path, days in zip(others, (2, 3, 0.5), strict=True):
+    for path, days in zip(others, (8, 9, 0.5), strict=True):
         path.write_bytes(bytes(size))
         os.utime(path, (now - days * 86_400,) * 2)
 
@@ -195,6 +195,23 @@ def test_idle_shards_of_other_searches_make_room_the_idlest_first(
     monkeypatch.setattr(shutil, "disk_usage", disk)
     assert all(path.parent == cache for path in place.fetch().values())
     assert [path.exists() for path in others] == [True, False, True]
+
+
+def test_nothing_is_deleted_in_vain_nor_what_has_a_second_name(
+    place: ShardPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache/shards"
+    cache.mkdir(parents=True)
+    small, twice = (cache / f"shard-{number:032}.arrow" for number in range(2))
+    small.write_bytes(b"x")
+    twice.write_bytes(bytes(2 * sum(place.sizes.values())))
+    (tmp_path / "storage" / twice.name).hardlink_to(twice)
+    for path in (small, twice):
+        os.utime(path, (0, 0))
+    full(monkeypatch, tmp_path)
+    place.fetch()
+    assert small.exists()
+    assert twice.exists()
 
 
 def test_a_shard_that_is_asked_for_again_is_not_idle(place: ShardPlace) -> None:
