@@ -43,9 +43,8 @@ class Labelled:
     name: str  # used in messages
     labels: NDArray[np.int64]  # indices into CLASSES, (n,)
     speakers: NDArray[np.str_] | Texts  # `corpus/speaker`, (n,)
-    recordings: (
-        NDArray[np.str_] | Texts
-    )  # `content_digest` of each recording, or of the image where there is none, (n,)
+    # `content_digest` of each recording, or of the image where there is none, (n,)
+    recordings: NDArray[np.str_] | Texts
     rows: Sequence[Mapping[str, str]]  # the rows of the manifest
 
     def __len__(self) -> int:

@@ -37,15 +37,16 @@ class ShardPlace:
     def fetch(self) -> dict[Path, Path]:
         """Bring what this machine lacks into its cache, one process for all; returns where each shard lies.
 
-        Where its disk is too small, shards of other searches make room that nobody asked for since IDLE_SECONDS; is
+        Where its disk is too small, shards of other searches make room that no trial began with for IDLE_SECONDS; is
         it still too small, shards stay in the storage, if that is a folder here, and are read there, checked by size.
         Raises: CorpusError if the storage lacks a shard or damages it, or the disk is too small; OSError.
         """
         folder = (cache_folder() or Path(tempfile.gettempdir(), "agr")) / "shards"
         found = {path: path if _there(path, size) else folder / path.name for path, size in self.sizes.items()}
-        for path in (path for path in found.values() if path.parent == folder):
-            with suppress(OSError):
-                os.utime(path)  # it is in use
+        for path in found.values():
+            if path.parent == folder:
+                with suppress(OSError):
+                    os.utime(path)  # it is in use
         if self._lacking(found):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / LOCK, "fetch shards"):
