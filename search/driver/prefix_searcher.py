@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ray.tune.search import Searcher
 
 from search.driver.prefix_queue import balanced_queue
+from search.runtime.callback import raised_after_step
 from search.tasks.base import Config, Point, TrialReport
 
 
@@ -41,6 +42,7 @@ class PrefixSearcher(Searcher):  # type: ignore[misc]
         """Let points continue that waited for the epochs of this report."""
         self._queue.reached(trial_id, result["epoch"])
 
+    @raised_after_step
     def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
         """Let points continue that waited for this trial, whether it finished or not."""
         self._queue.end(trial_id)

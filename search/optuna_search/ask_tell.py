@@ -194,8 +194,8 @@ class AskTell:
         means = trial.means(self._schema.objective.score)
         ties = trial.means(lambda epoch: float(getattr(epoch, self._schema.tie, 0.0)))
         chosen = min(range(trial.reached), key=lambda k: (-means[k], ties[k]))
-        optuna_trial.set_user_attr("chosen", chosen + 1)
         optuna_trial.set_user_attr("score", means[chosen])
+        optuna_trial.set_user_attr("chosen", chosen + 1)
         if trial.reached < trial.epochs and len(self.study.directions) == 1:
             self.study.tell(optuna_trial, state=TrialState.PRUNED)
             return

@@ -9,6 +9,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from search.optuna_search.ask_tell import AskTell, StudyTrial
+from search.runtime.callback import raised_after_step
 from search.tasks.base import Config, Point, TrialReport, TrialSchema
 
 GRACE = 4  # no trial is pruned in the first of so many parts of its epochs, where gamma has no effect yet
@@ -119,6 +120,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._ask_tell.advance(fold_trial.trial, fold_trial.fold, epochs, result["read"])
         fold_trial.trial.failed = fold_trial.trial.failed or result.get("failed", "")
 
+    @raised_after_step
     def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
         """End a trial. If a scheduler pruned it, Ray passes its last result only here."""
         self._running.end(trial_id)

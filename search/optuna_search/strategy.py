@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
 from agr.common.processes import driver
 from agr.errors import SettingsError
@@ -208,7 +209,8 @@ def with_stored_champion(context: SearchContext, ranking: Sequence[Record]) -> l
 
 def best_over_folds(study: optuna.Study, objectives: Sequence[Objective] = ()) -> optuna.trial.FrozenTrial | None:
     """The trial with the best mean over folds, including pruned ones; several objectives count as in `rank`."""
-    ended = [trial for trial in study.get_trials(deepcopy=False) if "chosen" in trial.user_attrs]
+    states = (TrialState.COMPLETE, TrialState.PRUNED)  # a search killed as it ended a trial left one with less
+    ended = [trial for trial in study.get_trials(deepcopy=False, states=states) if "chosen" in trial.user_attrs]
     ended.sort(key=lambda trial: -trial.user_attrs["score"])
     if len(objectives) > 1:
         signs = [1 if each.highest else -1 for each in objectives]

@@ -28,8 +28,9 @@ def replay_study(context: SearchContext, ask_tell: AskTell, expand: Expand) -> i
     known = ask_tell.study.get_trials(deepcopy=False)
     for trial in known:
         if trial.state == TrialState.RUNNING and _left(trial.user_attrs.get("driver", "")):
+            wanted = trial.system_attrs.get("fixed_params", {}) | trial.params  # of an enqueued trial; what was drawn
+            ask_tell.study.enqueue_trial(wanted, {"driver": driver()})  # before the next line: a kill then loses none
             ask_tell.study.tell(trial.number, state=TrialState.FAIL)
-            ask_tell.study.enqueue_trial(dict(trial.params), {"driver": driver()})
         ask_tell.spent += int(trial.user_attrs.get("spent", 0))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "config" in trial.user_attrs:
             _replay(context, trial, expand(trial.user_attrs["config"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import ParamSpec
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -16,6 +18,25 @@ from search.tasks.base import TrialReport
 
 _SESSIONS: dict[str, Session] = {}
 _WARNED: set[str] = set()  # sessions whose user has been warned that the stage store cannot be written to
+_RAISED: list[Exception] = []  # while trials ended, and not passed on yet
+P = ParamSpec("P")
+
+
+def raised_after_step(end: Callable[P, None]) -> Callable[P, None]:
+    """Decorates what Tune calls when a trial ends.
+
+    Tune takes an error in it for one of the trial, hides it and runs the trial again, which its searcher no longer
+    knows. `SessionCallback` raises it instead, once the step is over.
+    """
+
+    @functools.wraps(end)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            end(*args, **kwargs)
+        except Exception as error:
+            _RAISED.append(error)
+
+    return guarded
 
 
 class SessionCallback(Callback):  # type: ignore[misc]
@@ -41,10 +62,16 @@ class SessionCallback(Callback):  # type: ignore[misc]
             complain(f"{store}: {trouble}; training goes on, its stages are stored as soon as the store takes them")
         _SESSIONS[self._id].add_report(trial.trial_id, result)
 
+    @raised_after_step
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """End a trial that finished or was pruned."""
         key, home = trial.last_result.get("stage"), trial.last_result.get("home", self._finals)
         _SESSIONS[self._id].end(trial.trial_id, functools.partial(final_weights, home, key) if key else None)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        """Raise what went wrong while a trial ended."""
+        if _RAISED:
+            raise _RAISED.pop()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """End a trial that failed and is not restarted; its worker may have died before the trial began."""

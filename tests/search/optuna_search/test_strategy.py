@@ -16,7 +16,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from agr.errors import SettingsError
 from search.driver.context import SearchContext
-from search.optuna_search import objectives
+from search.optuna_search import objectives, warm_start
 from search.optuna_search.ask_tell import Budget
 from search.optuna_search.ranges import Choices, Range
 from search.optuna_search.samplers import study_storage
@@ -208,6 +208,45 @@ def ended(where: SearchContext, made: OptunaStrategy, params: dict[str, Any], *s
         book.advance(asked, fold, epochs, read=False)
         keep(where, asked.points[fold], series)
         book.end(asked, fold)
+
+
+def searched(where: SearchContext, made: OptunaStrategy) -> optuna.Study:
+    """What `OptunaStrategy.train` does, with epochs that cost no time."""
+    study = made.study(where.problem)
+    book = made.ask_tell(where, study)
+    made.begin(where, study, warm_start.replay_study(where, book, made.expand(where.problem)))
+    while asked := book.ask():
+        for fold in range(len(asked.points)):
+            for number in range(1, asked.epochs + 1):
+                score = 0.9 - asked.config["lr"] - abs(number - 3) / 100
+                book.advance(asked, fold, [epoch(number, val_balanced_accuracy=score)], read=False)
+            book.end(asked, fold)
+        assert best_over_folds(study, made.objectives) is not None
+    return study
+
+
+@pytest.mark.parametrize("more", [{}, {"folds": 2}, {"objectives": BOTH}], ids=["one fold", "folds", "objectives"])
+def test_a_search_killed_after_any_record_of_its_study_goes_on(more: dict[str, Any], tmp_path: Path) -> None:
+    """The last trial has any number of its epochs and may be told or not; then the second search is killed too."""
+
+    def goes_on(records: Sequence[str], kept: int) -> list[str]:
+        cut = tmp_path / "cut"
+        cut.write_text("".join(records[:kept]))
+        study = searched(context(tmp_path / "stages"), strategy(cut, epochs=10, **more))
+        assert all(trial.state.is_finished() for trial in study.trials)
+        assert sum(trial.user_attrs.get("spent", 0) for trial in study.trials) <= 10
+        assert any(trial.params == first and "chosen" in trial.user_attrs for trial in study.trials) or kept < 3
+        return cut.read_text().splitlines(keepends=True)
+
+    whole = tmp_path / "whole"
+    first = searched(context(tmp_path / "stages"), strategy(whole, epochs=10, **more)).trials[0].params
+    records = whole.read_text().splitlines(keepends=True)
+    assert len(records) > 20
+    for kept in range(len(records)):
+        goes_on(records, kept)
+    again = goes_on(records, 5)
+    for kept in range(5, 15):
+        goes_on(again, kept)
 
 
 def test_a_study_whose_budget_is_spent_is_ranked_without_training(tmp_path: Path) -> None:
