@@ -218,7 +218,7 @@ def searched(where: SearchContext, made: OptunaStrategy) -> optuna.Study:
     while asked := book.ask():
         for fold in range(len(asked.points)):
             for number in range(1, asked.epochs + 1):
-                score = 0.9 - asked.config["lr"] - abs(number - 3) / 100
+                score = 0.9 - float(asked.config["lr"]) - abs(number - 3) / 100
                 book.advance(asked, fold, [epoch(number, val_balanced_accuracy=score)], read=False)
             book.end(asked, fold)
         assert best_over_folds(study, made.objectives) is not None
