@@ -39,6 +39,8 @@ from tests.stores import new_store
 os.environ["AGR_CACHE"] = tempfile.mkdtemp(prefix="agr-tests-cache-")  # nothing of the user's is read
 atexit.register(shutil.rmtree, os.environ["AGR_CACHE"], ignore_errors=True)
 os.environ["AGR_CHAMPION"] = "none"  # tests that want the champion that comes with AGR, or another, set it themselves
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else tests that send Ctrl-C to a process wait for ever
 SERVICE_IMPORT = re.compile(r"^\s*(?:import|from) (?:ray|mlflow|moto|subprocess)\b", re.MULTILINE)
 SERVICE_FIXTURES = {"store", "bundle_folder"}
 SLOW_MODULES = {
