@@ -21,7 +21,7 @@ from search.plan import Plan
 from search.problems import agr_models, custom
 from search.problems.problem import Problem
 from search.stages.store import StageStore
-from search.tasks.agr_task import agr_point, fusible_settings, settings_of
+from search.tasks.agr_task import AgrTask, agr_point, fusible_settings, settings_of
 from search.tasks.base import Point, lineage_of, pluralize
 
 MOST_LOOKUPS = 32  # the most points that are looked up to find out whether a stage is missing
@@ -137,5 +137,9 @@ def build_search(options: argparse.Namespace, script: str) -> tuple[Plan, Proble
         given_text = " ".join(options.augment)
         raise SettingsError(f"--augment {given_text}: these images cannot be augmented; expected recipe voice")
     dropout = None if "dropout" in others else agr_models.DROPOUT
-    suited = agr_models.from_champion(settings, data) if options.start else agr_models.suited(settings, data)
+    if options.start:
+        assert isinstance(problem.task, AgrTask)
+        suited = agr_models.from_champion(settings, data, problem.task.split)
+    else:
+        suited = agr_models.suited(settings, data)
     return plan, problem, GridStrategy(agr_models.with_augmentation(suited, strengths, data, dropout))

@@ -204,7 +204,8 @@ def _finish(
     write_atomic(out / SKIPPED, _csv(skipped, ("path", "reason")))
     used = [name for name in clips if name not in unused]
     if not used:
-        first = "the first, {}: {}".format(*next(iter(unused.items())))
+        name, reason = next(iter(unused.items()))
+        first = f"the first, {reason if reason.startswith(name) else f'{name}: {reason}'}"
         raise CorpusError(f"{source.root}: none of {len(skipped)} clips can be used; see {out / SKIPPED}; {first}")
     columns = tuple(dict.fromkeys([*FIXED_COLUMNS, *(key for name in used for key in clips[name].extra)]))
     manifest = _csv((_row(source, clips[name], outcomes[name]) for name in used), columns)

@@ -107,11 +107,12 @@ def as_textgrid(recordings: Sequence[TimedAnswer]) -> str:
     (recording,) = recordings
     intervals, at = [], 0.0
     for segment in recording.segments:
-        if segment.start > at:
-            intervals.append((at, segment.start, ""))
-        at = min(segment.end, recording.seconds)
-        intervals.append((segment.start, at, segment.label))
-    if at < recording.seconds or not intervals:
+        start, end = round(segment.start, 6), round(min(segment.end, recording.seconds), 6)  # Praat drops what is empty
+        if start > at:
+            intervals.append((at, start, ""))
+        intervals.append((max(start, at), end, segment.label))
+        at = end
+    if at < round(recording.seconds, 6) or not intervals:
         intervals.append((at, recording.seconds, ""))
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     lines += ["xmin = 0", f"xmax = {recording.seconds:.6f}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:"]

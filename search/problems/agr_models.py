@@ -8,8 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from agr.common.cli import complain
 from agr.common.places import champion_folder, workspace
+from agr.common.printable import printable
 from agr.data import combine, preparation, splits
 from agr.data.cautions import cautions
 from agr.data.image_set import ImageSet
@@ -100,15 +103,23 @@ def suited(points: Sequence[Settings], data: ImageSet) -> tuple[Settings, ...]:
     return tuple(replace(point, model=model) if point.model == Settings.model else point for point in points)
 
 
-def from_champion(points: Sequence[Settings], data: ImageSet) -> tuple[Settings, ...]:
+def from_champion(points: Sequence[Settings], data: ImageSet, split: Split) -> tuple[Settings, ...]:
     """Points that begin with the weights of the champion, as models of its kind and width.
 
-    Raises: SettingsError if there is none, or if it reads other images.
+    Raises: SettingsError if there is none, if it reads other images, or if people who are to choose or test the model
+    trained or chose the champion.
     """
-    info = champion()
+    info, seen = champion(), bundle.read_seen(_champion_folder())
     if info.recipe != data.recipe:
         found = f"images of recipe {data.recipe.name}"
         raise SettingsError(f"--start champion: {found}; expected --recipe {info.recipe.name}, which it reads")
+    held_out = np.concatenate([split.val, split.test])
+    people, recordings = data.speakers[held_out], data.recordings[held_out]
+    known = np.isin(people, sorted(seen.speakers)) | np.isin(recordings, sorted(seen.recordings))
+    if met := np.unique(people[known]).tolist():
+        count = f"{len(met)} of the {len(np.unique(people))} people who are to choose and test the model"
+        found = f"the champion learned from {count}, such as {printable(met[0])}"
+        raise SettingsError(f"--start champion: {found}; expected people it never heard, or no --start")
     model, width, start = info.model, float(info.settings["width"]), identify(_champion_folder())
     return tuple(replace(point, model=model, width=width, start=start) for point in points)
 

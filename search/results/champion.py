@@ -143,7 +143,7 @@ def _test(
     without_names = {key: value for key, value in scores.as_dict().items() if key != "per_speaker"}
     found |= calibration.metrics(test, labels, "test")
     about = replace(about, test=without_names, calibration=found)
-    bundle.save(folder, weights, about, promotion.seen_by_trials(data, split))
+    bundle.save(folder, weights, about, promotion.seen_by_trials(data, split, settings.start))
     text = model_card.render(bundle.load(folder), data, split, probabilities, search)
     write_atomic(folder / model_card.FILE, text.encode())
     sides = _validation(val, data.labels[split.val], about.temperature)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agr.common.places import champion_folder
 from agr.data.image_set import ImageSet
 from agr.data.splits import Split
 from agr.errors import RecipeError
@@ -57,10 +58,16 @@ def test_digest(data: ImageSet, split: Split) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
-def seen_by_trials(data: ImageSet, split: Split) -> bundle.Seen:
-    """The training and validation speakers and recordings of a split."""
+def seen_by_trials(data: ImageSet, split: Split, start: str = "") -> bundle.Seen:
+    """The training and validation speakers and recordings of a split, and those of the weights that trials start from.
+
+    start: as `agr.training.start` has it; "" for random weights.
+    """
     rows = np.concatenate([split.train, split.val])
-    return bundle.Seen(frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist()))
+    speakers, recordings = frozenset(data.speakers[rows].tolist()), frozenset(data.recordings[rows].tolist())
+    folder = champion_folder() if start else None
+    before = bundle.read_seen(folder) if folder else bundle.Seen(frozenset(), frozenset())
+    return bundle.Seen(speakers | before.speakers, recordings | before.recordings)
 
 
 def decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, split: Split) -> Decision:
@@ -94,8 +101,10 @@ def _decide(newcomer: bundle.BundleInfo, best: Path | None, data: ImageSet, spli
     if newcomer.split["test_digest"] == current.info.split["test_digest"]:
         return _compare(newcomer, float(current.info.test["balanced_accuracy"]), "on the same test speakers")
     test = split.test
-    if met := bundle.read_seen(best).met(data.speakers[test].tolist(), data.recordings[test].tolist()):
-        known = f"the best was trained or chosen on {len(met)} of these test speakers or recordings"
+    seen = bundle.read_seen(best)
+    if met := seen.met(data.speakers[test].tolist(), data.recordings[test].tolist()):
+        what = "speakers" if met <= seen.speakers else "recordings"
+        known = f"the best was trained or chosen on {len(met)} of these test {what}"
         return Decision(False, f"{known}, so the two cannot be compared; --promote moves the alias all the same")
     try:
         score = score_images(current, data, test).balanced_accuracy

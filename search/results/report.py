@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TOP = 10
 UI = "http://127.0.0.1:5000"  # where `mlflow ui` answers
 ENV_FILE = "mlflow_store/env"
+AT_CHANCE = "CHANCE      the interval reaches 0.5: not shown to be better than a coin"
 
 
 def print_summary(result: SearchResult, session: Session, seconds: float, leaky: bool, synthetic: bool) -> None:
@@ -48,6 +49,8 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
         low, high = result.scores.balanced_accuracy_ci95
         test = f"{result.scores.measure} {result.scores.balanced_accuracy:.4f} on {result.scores.speakers} speakers"
         console.print(f"test        {test} it never heard (95 % interval over speakers {low:.4f} to {high:.4f})")
+        if not low <= result.scores.balanced_accuracy <= high:
+            console.print("            the interval reckons with two more people, one heard rightly and one not")
         if None in result.scores.recall.values():
             console.print("ONE GENDER  a model that always answers it would reach 1.0: this says little about it")
         else:
@@ -58,9 +61,9 @@ def print_summary(result: SearchResult, session: Session, seconds: float, leaky:
         if len(parts) > 1:
             console.print("            " + ", ".join(f"{printable(name)} {value:.4f}" for name, value in parts.items()))
         if low <= CHANCE:
-            console.print("CHANCE      the interval reaches 0.5: not shown to be better than a coin")
+            console.print(AT_CHANCE)
     for name, value in result.tested.items():
-        console.print(f"test        {name.removeprefix('test_').replace('_', ' ')} {value:.4f}")
+        console.print(f"test        {_says(name)} {value:.4f}")
     _print_end(console, result, session.tracker.uri, session.tracker.run_page(session.parent), leaky, synthetic)
 
 
@@ -87,8 +90,9 @@ def print_earlier(
         if known and not name.endswith(("_low", "_high")):
             low, high = (found.metrics.get(f"{name}_{end}") for end in ("low", "high"))
             interval = f" (95 % interval over speakers {low:.4f} to {high:.4f})" if low is not None and high else ""
-            says = name.removeprefix("val_").removeprefix("test_").replace("_", " ")
-            console.print(f"{side:10}  {says} {value:.4f}{interval}")
+            console.print(f"{side:10}  {_says(name)} {value:.4f}{interval}")
+    if found.metrics.get("test_balanced_accuracy_low", 1.0) <= CHANCE:
+        console.print(AT_CHANCE)
     reason = "leaky split" if found.version is None else "it is there already"
     end = Registered(found.version, found.alias, reason, store.model)
     _print_end(console, end, store.uri, store.run_page(found.run_id), leaky, synthetic)
@@ -105,8 +109,8 @@ def _print_end(
     if result.version is None:
         console.print(f"registered  nothing: {result.reason}")
     else:
-        alias = "no alias" if result.alias == str(result.version) else result.alias
-        console.print(f"registered  {result.model} version {result.version} as {alias}: {result.reason}")
+        alias = ", without an alias" if result.alias == str(result.version) else f" as {result.alias}"
+        console.print(f"registered  {result.model} version {result.version}{alias}: {result.reason}")
     console.print("\nnext:")
     show, *rest = next_commands(uri, result)
     pages = run_page, f"#/models/{result.model}"
@@ -138,6 +142,12 @@ def _ranking(records: Sequence[Record], leaky: bool, width: int) -> Table:
     title = f"best {min(TOP, len(records))} of {pluralize(len(records), 'trial')}"
     table.title = title + (", LEAKY split" if leaky else "")
     return table
+
+
+def _says(metric: str) -> str:
+    """A metric's name in words, without its side."""
+    words = metric.removeprefix("val_").removeprefix("test_").replace("_", " ")
+    return "calibration error" if words == "ece" else words
 
 
 def _others(ranking: Sequence[Record]) -> str:

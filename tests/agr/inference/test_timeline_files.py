@@ -4,6 +4,7 @@ import argparse
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,16 @@ def test_a_textgrid_has_one_tier_without_gaps(recording: TimedAnswer, tmp_path: 
     assert all(before[1] == after[0] for before, after in itertools.pairwise(intervals))
     assert [label.strip('"') for *_, label in intervals if label != '""'] == [s.label for s in recording.segments]
     assert f"intervals: size = {len(intervals)}" in text
+
+
+def test_segments_that_touch_up_to_rounding_have_no_interval_between_them(tmp_path: Path) -> None:
+    """Praat drops an interval without length, and the next one with it."""
+    one, two = Segment(0.0, 0.1 + 0.2, "male", 0.9), Segment(0.3, 1.0, "female", 0.9)
+    later, earlier = (TimedAnswer("a.wav", each, 1.0) for each in ((one, two), (replace(one, end=0.3 - 1e-12), two)))
+    for recording in (later, earlier):
+        text = written(tmp_path / "a.TextGrid", recording)
+        assert "intervals: size = 2" in text
+        assert text.count("xmin = 0.300000") == text.count("xmax = 0.300000") == 1
 
 
 @pytest.mark.parametrize("name", ["clip.wav", "timeline", "a.json"])

@@ -121,7 +121,7 @@ def test_a_best_that_met_the_test_speakers_is_not_scored_on_them(
     turned = replace(split, train=split.test, test=split.train)
     decision = decide(newcomer, best(split=OTHER_TEST, seen=seen_by_trials(images, turned)), images, split)
     assert not decision.promote
-    assert decision.reason.startswith("the best was trained or chosen on 2 of these test speakers or recordings")
+    assert decision.reason.startswith("the best was trained or chosen on 2 of these test speakers,")
     assert "--promote moves the alias all the same" in decision.reason
 
 
