@@ -16,6 +16,7 @@ from agr.inference import section
 from agr.inference.attribution import Attribution, attribute
 from agr.inference.bundle import Bundle
 from agr.inference.section import Section
+from agr.labels import CLASSES
 from agr.plots import model_input, panels
 from agr.plots.model_input import title
 from agr.plots.search import wrapped
@@ -59,19 +60,19 @@ def _named(found: Attribution, name: str, share: float) -> str:
 
 def footnote(found: Attribution) -> str:
     """What the colours mean and what the image was compared with."""
-    absent = "; colour on white is something missing there, which spoke too" if found.baseline.undecided else ""
+    absent = "; colour on white marks what is missing there, which counts too" if found.baseline.undecided else ""
     second, base = (1 / (1 + np.exp(-odds)) for odds in (found.log_odds, found.baseline_log_odds))
     between = found.log_odds - found.baseline_log_odds
     return (
-        f"Warm cells spoke for {found.answer}, cold ones for {found.other}. Grey is the picture itself{absent}. "
-        f"Compared with {found.baseline.description}: the model takes that for {found.answer} with {base:.2f}, "
-        f"this second with {second:.2f}; all cells together make up {between + found.gap:+.2f} of the "
-        f"{between:+.2f} between the two, in log odds (integrated gradients)."
+        f"Warm cells spoke for {CLASSES[0]}, cold ones for {CLASSES[1]}. Grey is the image that was read{absent}. "
+        f"Compared with {found.baseline.description}, which the model takes for {found.answer} with {base:.2f}, "
+        f"this second with {second:.2f}: a difference of {between:+.2f} in log odds, of which the cells together "
+        f"explain {between + found.gap:+.2f} (integrated gradients)."
     )
 
 
 def draw(found: Attribution) -> Figure:
-    """The image of a clip in grey, coloured where it spoke for the answer or against it."""
+    """The image of a clip in grey, warm where it spoke for a woman's voice, cold where it spoke for a man's."""
     shown, each = found.section, greys(found.section)
     voice = bool(shown.recipe.channels)
     shares = [*shown.recipe.parts(found.shares).values()] or [found.shares.sum(axis=2)]  # as each
@@ -81,8 +82,8 @@ def draw(found: Attribution) -> Figure:
     strongest = max(float(np.percentile(every, 99)), 1e-9)  # and above: full colour
     for panel, bar, grey, own in zip(below, bars, each, shares, strict=True):
         panels.cells(panel, shown.span, grey, cmap="Greys", vmin=0, vmax=2)
-        panels.cells(panel, shown.span, tinted(own / strongest))
-        panels.colour_bar(bar, ScalarMappable(cmap=COLOURS), ends=[found.other, "neither", found.answer])
+        panels.cells(panel, shown.span, tinted(own / (strongest if found.answer == CLASSES[0] else -strongest)))
+        panels.colour_bar(bar, ScalarMappable(cmap=COLOURS), ends=[CLASSES[1], "neither", CLASSES[0]])
     _name(below, found)
     panels.in_ms(below[-1])
     words = wrapped(reading(found).replace(*TOGETHER), TITLE_LETTERS)
@@ -114,7 +115,7 @@ def greys(shown: Section) -> list[NDArray[np.float64]]:
 
 
 def tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours to lay over the grey: strength, (rows, 98), from -1 against to 1 for, to (rows, 98, 4), RGBA in 0..1."""
+    """Colours to lay over the grey: strength, (rows, 98), -1 male, 1 female; returns RGBA in 0..1, (rows, 98, 4)."""
     bounded = np.clip(strength, -1, 1)
     return np.concatenate([COLOURS((bounded > 0) * 1.0)[..., :3], np.abs(bounded)[..., None] ** 0.7], axis=2)
 

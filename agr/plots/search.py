@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DPI = 130
 COLOURS = ("#0b6e8c", "#c8553d", "#588157", "#8d5a97", "#d4a017", "#444444")
+GENDERS = dict(zip(CLASSES, (COLOURS[1], COLOURS[0]), strict=True))  # in every picture women are warm, men are cold
 STYLES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 TITLE_LETTERS = 11  # of the titles' font, about so many fit in an inch
 NUMBERED_CELLS, MOST_CURVES, MOST_NAMES = 500, 60, 24
@@ -138,10 +139,10 @@ def speakers(scores: Scores, path: Path, title: str) -> None:
     figure = new_figure((8, 1.9 + 0.26 * len(people)))
     panel = figure.subplots()
     for index, (_, who) in enumerate(people):
-        panel.barh(index, who.accuracy, color=COLOURS[CLASSES.index(who.gender)], height=0.75)
+        panel.barh(index, who.accuracy, color=GENDERS[who.gender], height=0.75)
         panel.text(who.accuracy + 0.01, index, f"{who.accuracy:.2f}", va="center", fontsize=8)
-    for index, gender in enumerate(CLASSES):
-        panel.barh([0], [0], color=COLOURS[index], label=gender)
+    for gender in CLASSES:
+        panel.barh([0], [0], color=GENDERS[gender], label=gender)
     panel.set_yticks(range(len(people)), [f"{name}  ({who.clips} clips)" for name, who in people], fontsize=8)
     panel.set(xlabel="accuracy", xlim=(0, 1.08), ylim=(len(people) - 0.4, -0.6))
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(CLASSES), frameon=False)

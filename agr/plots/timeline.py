@@ -14,13 +14,12 @@ from agr.inference.timeline import PEAK_SECONDS
 from agr.inference.timeline_files import TimedAnswer
 from agr.labels import CLASSES
 from agr.plots import panels
-from agr.plots.search import COLOURS
+from agr.plots.search import GENDERS
 
 LENGTHS = (6, 12, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a line, whose sixths are whole
 MOST_LINES = 12
 LINE_INCHES = 0.8
 TICKS = 7
-COLOUR = {CLASSES[0]: COLOURS[1], CLASSES[1]: COLOURS[0]}
 GREY = "#999999"
 
 
@@ -36,7 +35,7 @@ def draw(recording: TimedAnswer, path: Path) -> None:
         _line(panel, recording, peaks, number * length, min(length, max(recording.seconds, 1e-3)))
     lines[-1].set_xlabel("minutes:seconds")
     lines[0].set_title(_title(recording), loc="left", fontsize=10)
-    handles = [Patch(color=COLOUR[label], label=label) for label in CLASSES] + [Patch(color=GREY, label="no speech")]
+    handles = [Patch(color=GENDERS[label], label=label) for label in CLASSES] + [Patch(color=GREY, label="no speech")]
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     panels.save(figure, path)
 
@@ -55,7 +54,7 @@ def _line(panel: Axes, recording: TimedAnswer, peaks: NDArray[np.float64], start
     panel.fill_between(middles, -high, high, step="mid", color=GREY, linewidth=0)
     for segment in recording.segments:
         if segment.end > start and segment.start < end:
-            colour = COLOUR[segment.label]
+            colour = GENDERS[segment.label]
             span = max(segment.start, start), min(segment.end, end)
             panel.axvspan(*span, color=colour, alpha=0.12 + 0.5 * max(segment.probability - 0.5, 0.0), linewidth=0)
             inside = (middles >= segment.start - PEAK_SECONDS / 2) & (middles <= segment.end + PEAK_SECONDS / 2)

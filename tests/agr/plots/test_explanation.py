@@ -97,8 +97,8 @@ def test_the_reading_names_the_three_greatest_of_twelve_coefficients() -> None:
 def test_the_footnote_names_the_comparison_and_both_probabilities() -> None:
     text = footnote(made([((0, 0, 0), 2.98)]))
     assert "Compared with the same clip with pitch 30 % and resonances 8 % lower" in text
-    assert "takes that for female with 0.50, this second with 0.95" in text
-    assert "+2.98 of the +3.00" in text
+    assert "which the model takes for female with 0.50, this second with 0.95" in text
+    assert "a difference of +3.00 in log odds, of which the cells together explain +2.98" in text
 
 
 @pytest.mark.parametrize("recipe", [VOICE, MFCC], ids=lambda recipe: recipe.name)
@@ -138,3 +138,11 @@ def test_all_that_is_written_can_be_read(name: str, recipe: Recipe) -> None:
 
 def test_the_names_of_the_parts_are_those_that_are_described() -> None:
     assert list(explanation.ABOUT) == list(VOICE.channels)
+
+
+@pytest.mark.parametrize(("answer", "warm"), [(FEMALE, True), (MALE, False)])
+def test_women_are_red_and_men_blue_whatever_the_answer(answer: str, warm: bool) -> None:
+    figure = draw(made([((0, 40, RED), 3.0)], answer=answer))
+    tints = np.concatenate([np.asarray(each.get_array()) for each in figure.axes[1].get_images()[1:]])
+    red, _, blue, _ = max(tints.reshape(-1, 4), key=lambda cell: cell[3])
+    assert (red > blue) == warm

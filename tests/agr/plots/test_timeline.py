@@ -9,7 +9,7 @@ from PIL import Image
 
 from agr.inference.timeline import Segment
 from agr.inference.timeline_files import TimedAnswer
-from agr.plots import timeline
+from agr.plots import search, timeline
 
 
 def drawn(recording: TimedAnswer, path: Path) -> NDArray[np.int_]:
@@ -27,7 +27,7 @@ def near(image: NDArray[np.int_], colour: str) -> int:
 def test_women_men_and_nobody_have_their_colours(tmp_path: Path) -> None:
     segments = (Segment(0.0, 4.0, "female", 0.9), Segment(6.0, 10.0, "male", 0.9))
     image = drawn(TimedAnswer("memo.m4a", segments, 10.0, peaks=[0.5] * 100), tmp_path / "a.png")
-    women, men, nobody = (near(image, colour) for colour in (*timeline.COLOUR.values(), timeline.GREY))
+    women, men, nobody = (near(image, colour) for colour in (*search.GENDERS.values(), timeline.GREY))
     assert women > 5_000 and men > 5_000 and nobody > 2_000
     assert women == pytest.approx(men, rel=0.1)
 
