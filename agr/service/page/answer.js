@@ -17,10 +17,11 @@ export function certainty(probability) {
 
 /** A bar of two shares with both in words; women on the left. */
 export function bar({ female, male }, kind, share = percent) {
-  const sides = Object.entries({ female, male }).map(([label, value]) => {
+  const women100 = Math.round((100 * female) / (female + male));  // and the rest is men's: together 100 %
+  const sides = Object.entries({ female: [female, women100], male: [male, 100 - women100] }).map(([label, [value, hundredths]]) => {
     const side = h("span", { class: label });
     side.style.flexGrow = value;
-    return [side, t(`side.${label}`, { share: share(value) })];
+    return [side, t(`side.${label}`, { share: share(hundredths / 100) })];
   });
   const [women, men] = sides.map(([, words]) => words);
   return h("div", { class: `shares ${kind}` },
