@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,12 @@ def test_each_channel_is_answered_for_itself(voices: list[Path], loaded: bundle.
         (str(one), 1),
         ("gone.wav", None),
     ]
-    assert found[0].probability == found[2].probability
+    assert found[0].probability == pytest.approx(found[2].probability)
     assert found[0].probability != found[1].probability
     assert found[1].as_line().startswith(f"{both}#2\t")
     second, none, _ = answers.answer(iter(asked), loaded, channel=2)
-    assert second == found[1]
+    assert replace(second, probability=None) == replace(found[1], probability=None)
+    assert second.probability == pytest.approx(found[1].probability)  # batches of other sizes round otherwise
     assert none.error == f"{one}: 1 channel; expected a channel 2"
 
 

@@ -45,7 +45,8 @@ def test_opus_is_decoded_as_it_comes(client: TestClient, voices: list[Path], con
     y, rate = audio.decode(voices[0])
     assert found["seconds"] == pytest.approx(len(y) / rate, abs=0.1)
     (whole,) = client.post("/v1/predict", content=data).json()["answers"]
-    assert found["label"] == whole["label"]
+    assert found["probability"] == pytest.approx(whole["probability"], abs=0.2)  # it may be about even
+    assert found["speech_seconds"] == pytest.approx(whole["speech_seconds"], abs=0.05)
 
 
 def test_running_answers_come_before_the_last(client: TestClient, voices: list[Path]) -> None:
