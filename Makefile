@@ -3,7 +3,7 @@
 # make search   make the demo corpus, search the 27-point grid, register the champion
 # make champion DATA=FOLDER   train the model that comes with AGR on the corpora in FOLDER: six trainings, together about 50 minutes on two cores
 # make quick    run the tests that need neither Ray nor a server: about a minute on two cores
-# make test     run all tests, two files at a time: about thirteen minutes on two cores
+# make test     run all tests, two files at a time: about ten minutes on two cores
 # make check    ruff and mypy --strict
 # make layout   print and check the layout: imports, sizes, README
 # make docs     build the documentation into site/; a broken link is an error

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def searched(services: Topology, recordings: Path) -> Searched:
     machine = searcher(services, recordings)
     command = services.search_command((*AGR_SCHEMA, *GRID, "--name", "whole"))
     process = machine.start(command, services.environment("search"))
-    services.hear(machine, ", about ", process)  # some epochs were trained
+    services.hear(machine, ", starting", process)
+    time.sleep(3)  # some epochs are trained, and on no machine all; the next line comes after ten seconds
     services.network.machine("worker-2").switch_off()
     before = int(re.findall(r"(\d+) of 8 trials ended", machine.said())[-1])
     status = process.wait(timeout=600)
