@@ -112,7 +112,7 @@ def _print_end(
         alias = ", without an alias" if result.alias == str(result.version) else f" as {result.alias}"
         console.print(f"registered  {result.model} version {result.version}{alias}: {result.reason}")
     console.print("\nnext:")
-    show, *rest = next_commands(uri, result)
+    show, *rest = next_commands(uri, result, synthetic)
     pages = run_page, f"#/models/{result.model}"
     root = str(uri).rstrip("/") if uri.is_server else UI
     for line in (show, *(f"{root}/{page}" for page in pages[: 1 if result.version is None else 2]), *rest):
@@ -161,8 +161,8 @@ def _named(record: Record) -> str:
     return ", ".join(f"{name} {format_setting(value)}" for name, value in record.named.items())
 
 
-def next_commands(uri: StoreUri, result: SearchResult | Registered) -> list[str]:
-    """The commands that show the runs and use the model, without passwords."""
+def next_commands(uri: StoreUri, result: SearchResult | Registered, synthetic: bool) -> list[str]:
+    """The commands that show the runs and use the model, without passwords. synthetic: whether its voices were."""
     store = shlex.quote(uri.whole if is_harmless(uri.whole) else str(uri))
     if uri.database and os.path.exists(DATABASE) and os.path.realpath(DATABASE) == os.path.realpath(uri.database):
         show = "mlflow ui"
@@ -174,7 +174,7 @@ def next_commands(uri: StoreUri, result: SearchResult | Registered) -> list[str]
         return [show]
     where = "" if uri == StoreUri.default() else f" --tracking-uri {store}"
     demo = f"data/demo-voices-{__version__}/data/01/0_01_0.wav"
-    clip = demo if os.path.exists(demo) else "CLIP"
+    clip = demo if synthetic and os.path.exists(demo) else "CLIP"
     return [show, f"python -m agr.predict --model-uri models:/agr/{result.alias}{where} {clip}"]
 
 

@@ -30,21 +30,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreUri:
 
 def test_in_the_repository_its_own_env_file_says_where_the_runs_are(store: StoreUri) -> None:
     Path("mlflow_store/env").touch()
-    assert next_commands(store, NOTHING) == ["mlflow --env-file mlflow_store/env ui"]
+    assert next_commands(store, NOTHING, True) == ["mlflow --env-file mlflow_store/env ui"]
 
 
 def test_in_a_folder_without_that_file_the_store_is_named(store: StoreUri) -> None:
-    assert next_commands(store, NOTHING) == [f"mlflow ui --backend-store-uri {store.whole}"]
+    assert next_commands(store, NOTHING, True) == [f"mlflow ui --backend-store-uri {store.whole}"]
 
 
 def test_a_server_is_opened_and_shows_no_password(store: StoreUri) -> None:
-    shown, *_ = next_commands(StoreUri("http://ann:secret@127.0.0.1:1"), NOTHING)
+    shown, *_ = next_commands(StoreUri("http://ann:secret@127.0.0.1:1"), NOTHING, True)
     assert shown == "open 'http://***@127.0.0.1:1'"
 
 
 def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUri) -> None:
-    assert next_commands(store, BEST)[1:] == ["python -m agr.predict --model-uri models:/agr/best CLIP"]
-    assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"))[1:] == []
+    assert next_commands(store, BEST, True)[1:] == ["python -m agr.predict --model-uri models:/agr/best CLIP"]
+    assert next_commands(store, SearchResult([], None, 3, "best", "", model="digits"), True)[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_predict_command_names_the_alias_unless_it_is_a_trainable(store: StoreUr
 )
 def test_the_predict_command_names_the_store_that_the_search_used(store: StoreUri, uri: str, option: str) -> None:
     expected = f"python -m agr.predict --model-uri models:/agr/best {option}CLIP"
-    assert next_commands(StoreUri(uri), BEST)[1] == expected
+    assert next_commands(StoreUri(uri), BEST, True)[1] == expected
 
 
 def test_the_predict_command_leaves_out_the_store_of_the_environment(
@@ -65,8 +65,8 @@ def test_the_predict_command_leaves_out_the_store_of_the_environment(
 ) -> None:
     uri = "postgresql://ann:secret@db/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert next_commands(StoreUri(uri), BEST)[1] == "python -m agr.predict --model-uri models:/agr/best CLIP"
-    assert "--tracking-uri" in next_commands(store, BEST)[1]
+    assert next_commands(StoreUri(uri), BEST, True)[1] == "python -m agr.predict --model-uri models:/agr/best CLIP"
+    assert "--tracking-uri" in next_commands(store, BEST, True)[1]
 
 
 def test_champion_line_names_other_settings_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,16 +88,19 @@ def test_the_predict_command_reads_a_demo_voice_that_is_there(store: StoreUri) -
     clip = Path(f"data/demo-voices-{__version__}/data/01/0_01_0.wav")
     clip.parent.mkdir(parents=True)
     clip.touch()
-    assert next_commands(store, BEST)[1] == f"python -m agr.predict --model-uri models:/agr/best {clip}"
+    assert next_commands(store, BEST, True)[1] == f"python -m agr.predict --model-uri models:/agr/best {clip}"
+    assert next_commands(store, BEST, False)[1].endswith(" CLIP"), (
+        "a made-up voice says nothing about a model of people"
+    )
 
 
 def test_plain_mlflow_ui_is_named_where_it_opens_the_store(store: StoreUri) -> None:
     Path("mlflow_store/mlflow.db").touch()
     Path("mlflow.db").touch()
-    assert next_commands(store, NOTHING) == [f"mlflow ui --backend-store-uri {store.whole}"]
+    assert next_commands(store, NOTHING, True) == [f"mlflow ui --backend-store-uri {store.whole}"]
     Path("mlflow.db").unlink()
     Path("mlflow.db").symlink_to("mlflow_store/mlflow.db")
-    assert next_commands(store, NOTHING) == ["mlflow ui"]
+    assert next_commands(store, NOTHING, True) == ["mlflow ui"]
 
 
 def test_links_lead_to_the_search_and_the_model_and_its_page_shows_the_grid(
