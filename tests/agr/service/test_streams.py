@@ -40,12 +40,18 @@ def test_the_last_answer_is_that_to_the_same_file(client: TestClient, voices: li
 
 @pytest.mark.parametrize("container", ["webm", "ogg"])
 def test_opus_is_decoded_as_it_comes(client: TestClient, voices: list[Path], container: str) -> None:
-    data = opus(voices[0], container)
+    def sureness(voice: Path) -> float:
+        (answer,) = client.post("/v1/predict", content=voice.read_bytes()).json()["answers"]
+        return float(max(answer["probability"].values()))
+
+    surest = max(voices[:8], key=sureness)  # of others the rounding of a processor may decide
+    data = opus(surest, container)
     found = last(client, "format=opus", data)
-    y, rate = audio.decode(voices[0])
+    y, rate = audio.decode(surest)
     assert found["seconds"] == pytest.approx(len(y) / rate, abs=0.1)
     (whole,) = client.post("/v1/predict", content=data).json()["answers"]
-    assert found["probability"] == pytest.approx(whole["probability"], abs=0.2)  # it may be about even
+    assert found["probability"] == pytest.approx(whole["probability"], abs=0.2)
+    assert found["label"] == whole["label"]
     assert found["speech_seconds"] == pytest.approx(whole["speech_seconds"], abs=0.05)
 
 
