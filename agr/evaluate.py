@@ -44,18 +44,13 @@ def describe(result: Evaluation) -> str:
     s = result.scores
     low, high = s.balanced_accuracy_ci95
     recall = ", ".join(f"{name} {value:.4f}" for name, value in s.recall.items() if value is not None)
-    erred = [item for item in s.per_speaker.items() if item[1].accuracy < 1]
-    worst = sorted(erred, key=lambda item: item[1].accuracy)[:5]
+    hardest = ", ".join(f"{printable(name)} ({who.gender}) {who.accuracy:.2f}" for name, who in s.hardest(5))
     lines = [
         f"{printable(result.corpus)}: {s.clips} clips of {s.speakers} speakers, {result.skipped} clips skipped",
         f"{s.measure:18} {s.balanced_accuracy:.4f}  (95 % interval over speakers {low:.4f} to {high:.4f})",
         f"accuracy           {s.accuracy:.4f}",
         f"recall             {recall}",
-        "hardest speakers   "
-        + (
-            ", ".join(f"{printable(name)} ({who.gender}) {who.accuracy:.2f}" for name, who in worst)
-            or "none, all right"
-        ),
+        f"hardest speakers   {hardest or 'none, all right'}",
     ]
     if result.no_speech:
         lines.append(f"no speech          {result.no_speech} clips were answered so, and count as wrong")

@@ -70,6 +70,11 @@ class Seen:
     speakers: frozenset[str]  # `corpus/speaker`
     recordings: frozenset[str]  # each a `content_digest`
 
+    def people(self, speakers: Iterable[str], recordings: Iterable[str]) -> frozenset[str]:
+        """Those of these speakers, one for each recording, who are known by name or by a recording."""
+        each = zip(speakers, recordings, strict=True)
+        return frozenset(who for who, what in each if who in self.speakers or what in self.recordings)
+
     def met(self, speakers: Iterable[str], recordings: Iterable[str]) -> frozenset[str]:
         """Those of these speakers that are known, or, if there are none, of these recordings."""
         return self.speakers.intersection(speakers) or self.recordings.intersection(recordings)

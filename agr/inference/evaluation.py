@@ -131,20 +131,18 @@ def _on_recordings(loaded: bundle.Bundle, found: Corpus) -> Answered:
 def _evaluation(
     answered: Answered, seen: bundle.Seen, abstain_below: float, name: str, synthetic: bool, skipped: int = 0
 ) -> Evaluation:
-    clips = zip(answered.speakers, answered.recordings, strict=True)
-    by_content = [speaker for speaker, recording in clips if recording in seen.recordings]
     given = answered.has_speech & (answered.probabilities.max(axis=1) >= abstain_below)
     right = answered.probabilities.argmax(axis=1) == answered.labels
     return Evaluation(
         scores=score(answered.labels, answered.probabilities, np.array(answered.speakers)),
         skipped=skipped,
-        seen_speakers=tuple(sorted(set(by_content) | seen.speakers.intersection(answered.speakers))),
+        seen_speakers=tuple(sorted(seen.people(answered.speakers, answered.recordings))),
         synthetic=synthetic,
         corpus=name,
         no_speech=int((~answered.has_speech).sum()),
         abstain_below=abstain_below,
         answered=float(given.mean()),
         accuracy_answered=float(right[given].mean()) if given.any() else None,
-        seen_recordings=len(by_content),
+        seen_recordings=sum(recording in seen.recordings for recording in answered.recordings),
         content_checked=bool(seen.recordings),
     )

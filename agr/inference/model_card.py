@@ -221,8 +221,7 @@ def _failures(found: Tables) -> str:
 
 
 def _hardest(data: ImageSet, rows: Indices, probabilities: Floats) -> str:
-    people = score(data.labels[rows], probabilities, data.speakers[rows]).per_speaker.items()
-    worst = sorted((item for item in people if item[1].accuracy < 1), key=lambda item: item[1].accuracy)[:HARDEST]
+    worst = score(data.labels[rows], probabilities, data.speakers[rows]).hardest(HARDEST)
     if not worst:
         return "Every clip of every test speaker was answered correctly."
     cells = [(name, who.gender, who.clips, f"{who.accuracy:.3f}") for name, who in worst]

@@ -50,6 +50,11 @@ class Scores:
         there = [name for name, value in self.recall.items() if value is not None]
         return "balanced accuracy" if len(there) > 1 else f"recall of {there[0]} voices alone"
 
+    def hardest(self, most: int) -> list[tuple[str, SpeakerScore]]:
+        """The speakers with a wrong answer, the hardest first, at most so many."""
+        erred = ((name, who) for name, who in self.per_speaker.items() if who.accuracy < 1)
+        return sorted(erred, key=lambda item: item[1].accuracy)[:most]
+
     def as_dict(self) -> dict[str, Any]:
         """All scores as plain values, ready for JSON."""
         return asdict(self)

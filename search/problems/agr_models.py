@@ -109,18 +109,18 @@ def from_champion(points: Sequence[Settings], data: ImageSet, split: Split) -> t
     Raises: SettingsError if there is none, if it reads other images, or if people who are to choose or test the model
     trained or chose the champion.
     """
-    info, seen = champion(), bundle.read_seen(_champion_folder())
+    folder = _champion_folder()
+    info = bundle.read_info(folder)
     if info.recipe != data.recipe:
         found = f"images of recipe {data.recipe.name}"
         raise SettingsError(f"--start champion: {found}; expected --recipe {info.recipe.name}, which it reads")
     held_out = np.concatenate([split.val, split.test])
-    people, recordings = data.speakers[held_out], data.recordings[held_out]
-    known = np.isin(people, sorted(seen.speakers)) | np.isin(recordings, sorted(seen.recordings))
-    if met := np.unique(people[known]).tolist():
-        count = f"{len(met)} of the {len(np.unique(people))} people who are to choose and test the model"
-        found = f"the champion learned from {count}, such as {printable(met[0])}"
+    people = data.speakers[held_out].tolist()
+    if known := bundle.read_seen(folder).people(people, data.recordings[held_out].tolist()):
+        count = f"{len(known)} of the {len(set(people))} people who are to choose and test the model"
+        found = f"the champion learned from {count}, such as {printable(min(known))}"
         raise SettingsError(f"--start champion: {found}; expected people it never heard, or no --start")
-    model, width, start = info.model, float(info.settings["width"]), identify(_champion_folder())
+    model, width, start = info.model, float(info.settings["width"]), identify(folder)
     return tuple(replace(point, model=model, width=width, start=start) for point in points)
 
 
